@@ -1,0 +1,163 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/period"
+)
+
+// Query pages a list, newest first. Cursor is the last id of the previous page.
+type Query struct {
+	Cursor     string
+	Limit      int    // 1..1000
+	CustomerID string // empty: all
+}
+
+// CatalogVersion is immutable once put. Source is the YAML as applied.
+type CatalogVersion struct {
+	Version   int64
+	Source    []byte
+	Digest    [32]byte
+	AppliedAt time.Time
+	AppliedBy string
+}
+
+type Catalogs interface {
+	// PutCatalog stores version latest+1; ErrConflict when expected is not the latest version.
+	PutCatalog(ctx context.Context, v CatalogVersion, expected int64) error
+	Catalog(ctx context.Context, version int64) (CatalogVersion, error)  // 0: latest; ErrNotFound
+	ListCatalogs(ctx context.Context, q Query) ([]CatalogVersion, error) // Cursor: version as decimal
+}
+
+// Accounts: a ref is an id or a key. Every write carries its audit entry and is stored with it in one transaction.
+type Accounts interface {
+	PutCustomer(ctx context.Context, c account.Customer, a Audit) error // ErrExists on key
+	Customer(ctx context.Context, ref string) (account.Customer, error)
+	ListCustomers(ctx context.Context, q Query) ([]account.Customer, error)
+	PutSubscription(ctx context.Context, s account.Subscription, a Audit) error // ErrConflict: overlaps another of the customer's
+	Subscription(ctx context.Context, id string) (account.Subscription, error)
+	ListSubscriptions(ctx context.Context, q Query) ([]account.Subscription, error)
+}
+
+type Keys interface {
+	PutKey(ctx context.Context, k account.APIKey, a Audit) error                             // ErrConflict: two live keys already (Audit.Time is now)
+	RevokeKey(ctx context.Context, id string, at time.Time, a Audit) (account.APIKey, error) // revoking twice keeps the first time
+	Key(ctx context.Context, id string) (account.APIKey, error)
+	ListKeys(ctx context.Context, q Query) ([]account.APIKey, error)
+}
+
+// Close marks that a billing period is being closed at a journal position; later usage is late.
+type Close struct {
+	SubscriptionID string
+	Period         period.Interval
+	Position       uint64
+	ClosedAt       time.Time
+	InvoiceID      string // empty: closed, but not finalized yet (or no invoice due; then Done)
+	Done           bool
+}
+
+type Invoices interface {
+	// BeginClose stores the close if none exists for (subscription, period start) and returns the stored one.
+	BeginClose(ctx context.Context, c Close) (Close, error)
+	// FinishClose takes the next number, finalizes and stores the invoice with its lines, marks the close done, in one transaction.
+	// number is called inside it with the number taken. inv nil: no invoice is due. ErrConflict when already done (returns nil then).
+	FinishClose(ctx context.Context, c Close, inv *invoice.Invoice, at time.Time) (*invoice.Invoice, error)
+	Closes(ctx context.Context, subscriptionID string) ([]Close, error) // oldest first
+	Invoice(ctx context.Context, id string) (invoice.Invoice, error)
+	InvoiceByLine(ctx context.Context, lineID string) (invoice.Invoice, int, error)
+	ListInvoices(ctx context.Context, q Query) ([]invoice.Invoice, error) // with lines, newest number first
+}
+
+// CounterKey names one quota counter: a scope, a meter and a window, not a plan or a limit.
+type CounterKey struct {
+	CustomerID, Meter string
+	Window            period.Window
+	Start             int64 // window start, UTC microseconds
+}
+
+// Lease is what one gateway epoch may consume of a counter. Charged: durable allowance drawn so far, cumulative.
+// After closing, Charged is what was really spent (or all of it, when that cannot be known: WrittenOff is the unknown part).
+type Lease struct {
+	CounterKey
+	Node       uint16
+	Epoch      uint32
+	Boot       string // boot id of the machine: same boot means the page cache survived
+	WindowEnd  int64
+	Charged    int64
+	WrittenOff int64
+	Closed     bool
+}
+
+// Draw asks for more on a counter. Ceiling bounds the sum of Charged over all leases of the counter; the driver grants
+// min(Want, Ceiling − sum), or nothing.
+type Draw struct {
+	CounterKey
+	WindowEnd     int64
+	Want, Ceiling int64
+}
+
+type Grant struct {
+	Granted int64 // 0..Want
+	Others  int64 // sum of Charged of all other leases of this counter, closed and open
+}
+
+type Leases interface {
+	// BeginEpoch durably takes the node's next epoch before it is used.
+	BeginEpoch(ctx context.Context, node uint16, boot string, at time.Time) (uint32, error)
+	// DrawLeases grants all draws in one durable transaction.
+	DrawLeases(ctx context.Context, node uint16, epoch uint32, boot string, draws []Draw) ([]Grant, error)
+	// CloseLeases sets Charged (never above what was charged), WrittenOff and Closed. Idempotent.
+	CloseLeases(ctx context.Context, ls []Lease) error
+	// OpenLeases lists leases not closed of earlier epochs of a node.
+	OpenLeases(ctx context.Context, node uint16, before uint32) ([]Lease, error)
+	// LeasesOf lists all leases of a counter.
+	LeasesOf(ctx context.Context, k CounterKey) ([]Lease, error)
+	// PruneLeases drops closed leases whose window ended before.
+	PruneLeases(ctx context.Context, windowEndBefore int64) error
+}
+
+// Audit is one operator action.
+type Audit struct {
+	ID     string // aud_…
+	Time   time.Time
+	Actor  string
+	Action string // "customer.create"
+	Target string
+	Detail string // JSON, no secrets
+}
+
+// Replay is the stored answer to an Idempotency-Key.
+type Replay struct {
+	Key, Actor, Route string
+	BodyDigest        [32]byte
+	Status            int    // 0: the first call is still running
+	Sealed            []byte // encrypted answer
+	CreatedAt         time.Time
+}
+
+type Housekeeping interface {
+	PutAudit(ctx context.Context, a Audit) error
+	ListAudit(ctx context.Context, q Query) ([]Audit, error)
+	// BeginReplay stores r if its (Actor, Route, Key) is new and returns nil; else returns the stored one.
+	BeginReplay(ctx context.Context, r Replay) (*Replay, error)
+	FinishReplay(ctx context.Context, r Replay) error
+	AbandonReplay(ctx context.Context, r Replay) error // the first call failed without effect
+	PruneReplays(ctx context.Context, createdBefore time.Time) error
+	// Setting is small durable state by name ("demo.seeded"). Absent: "".
+	Setting(ctx context.Context, name string) (string, error)
+	PutSetting(ctx context.Context, name, value string) error
+}
+
+// Records is all that a records driver offers.
+type Records interface {
+	Catalogs
+	Accounts
+	Keys
+	Invoices
+	Leases
+	Housekeeping
+	Close() error
+}
