@@ -60,7 +60,8 @@ type Close struct {
 }
 
 type Invoices interface {
-	// BeginClose stores the close if none exists for (subscription, period start) and returns the stored one.
+	// BeginClose stores the close if none exists for (subscription, period) and returns the stored one. The whole period is the
+	// key: the close at a subscription's start has the empty period [start,start), the first full one begins at the same instant.
 	BeginClose(ctx context.Context, c Close) (Close, error)
 	// FinishClose takes the next number, finalizes and stores the invoice with its lines, marks the close done, in one transaction.
 	// number is called inside it with the number taken. inv nil: no invoice is due. ErrConflict when already done (returns nil then).
