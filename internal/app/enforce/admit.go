@@ -1,0 +1,412 @@
+package enforce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/core/receipt"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// MaxPolicies bounds the policies shown per decision.
+const MaxPolicies = 8
+
+// Policy is one limit as the RateLimit fields show it (spend caps are left out). Quantities are whole units, rounded down;
+// Window and Reset are seconds.
+type Policy struct {
+	Name             string
+	Quota, Remaining int64
+	Window, Reset    int64
+}
+
+// Admission is one decision. An allowed one must be settled or released exactly once; more calls do nothing.
+type Admission struct {
+	Outcome    receipt.Outcome
+	Code       string // stable problem code; "" when allowed
+	DecisionID string // "dec_….…"; never empty
+	Policies   []Policy
+	Violated   []string      // limit keys that deny
+	RetryAfter time.Duration // of 429 and 503; else 0
+	Principal  account.Principal
+	Detail     string // one sentence for the problem body
+	Fix        string
+
+	e          *Enforcer
+	c          *customer
+	total      *periodTotal
+	res        reservation
+	generation uint32
+	state      atomic.Uint32
+	policies   [MaxPolicies]Policy
+}
+
+const (
+	stateOpen = iota + 1
+	stateSettled
+	stateReleased
+	stateMarked
+)
+
+// Allowed says whether the request may go on.
+func (a *Admission) Allowed() bool { return a.Outcome == receipt.Allowed }
+
+// NoRoute makes the decision id of a request that no route matches (404, unmetered).
+func (e *Enforcer) NoRoute() string {
+	return e.seal(&receipt.Receipt{
+		Outcome: receipt.DeniedRoute, Time: e.cfg.Now().UnixMicro(), Deciding: -1,
+	})
+}
+
+// Admit authenticates, authorizes and reserves for a request with a method on a route of the current catalog.
+func (e *Enforcer) Admit(ctx context.Context, secret string, route *catalog.Route, method string) *Admission {
+	a := &Admission{e: e, generation: e.inflight.enter()}
+	cat := e.cfg.Directory.Current()
+	p, fault := e.cfg.Directory.Principal(secret, e.cfg.Now())
+	a.Principal = p
+	rec := receipt.Receipt{
+		CatalogVersion: cat.Version, Deciding: -1, Cost: 0,
+		CustomerID: p.Customer.ID, Customer: p.Customer.Key, KeyID: p.Key.ID, Plan: p.Subscription.Plan, Route: route.Match, Meter: route.Meter,
+	}
+	switch {
+	case fault != "":
+		e.denyKey(a, fault)
+		return a
+	case !p.HasSubscription:
+		rec.Time = e.cfg.Now().UnixMicro()
+		e.refuse(a, &rec, receipt.DeniedSubscription, "no_subscription",
+			"This key's customer has no active subscription.", "Ask the API's owner to start a subscription for this customer.")
+		return a
+	}
+	if err := e.reserve(ctx, a, cat, route, method, &rec); err != nil {
+		e.unavailable(ctx, a, &rec, err)
+	}
+	return a
+}
+
+// reserve decides under the customer's lock and spools what it admits.
+func (e *Enforcer) reserve(ctx context.Context, a *Admission, cat *catalog.Compiled, route *catalog.Route, method string, rec *receipt.Receipt) error {
+	p := &a.Principal
+	c := e.customer(p.Customer.ID)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := e.cfg.Now().UnixMicro()
+	rec.Time = now
+	if route.Meter == "" {
+		a.res = reservation{}
+		return e.grant(a, c, nil, route, method, rec)
+	}
+	if c.refresh.Swap(false) {
+		if err := e.refreshReported(ctx, c); err != nil {
+			c.refresh.Store(true)
+			return err
+		}
+	}
+	s, err := e.set(ctx, c, cat, p, route.Meter, now)
+	if err != nil {
+		return err
+	}
+	cost, err := route.Cost.Scaled(s.scale)
+	if err != nil {
+		return fmt.Errorf("route %s: cost: %w", route.Match, err)
+	}
+	rec.Scale, rec.Cost = s.scale, cost
+	var d quota.Decision
+	for range attemptsMax {
+		quota.Decide(&d, s.limits, s.states, cost, now)
+		switch d.Verdict {
+		case quota.Stale:
+			err = e.rollStale(ctx, s, p.Customer, now)
+		case quota.Short:
+			err = e.draw(ctx, s, cost)
+		case quota.Deny:
+			e.describe(rec, s, &d, cost, now)
+			e.showPolicies(a, s, now)
+			e.deny(ctx, a, c, s, &d, rec, now)
+			return nil
+		case quota.Allow:
+			e.describe(rec, s, &d, cost, now)
+			e.showPolicies(a, s, now)
+			if err := e.grant(a, c, s, route, method, rec); err != nil {
+				quota.Return(s.limits, s.states, cost, now)
+				return err
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return errors.New("quota could not be leased in time")
+}
+
+// grant spools the reservation and completes an allowed decision.
+func (e *Enforcer) grant(a *Admission, c *customer, s *limitSet, route *catalog.Route, method string, rec *receipt.Receipt) error {
+	rec.Outcome = receipt.Allowed
+	rec.ID = e.nextID()
+	var buf [512]byte
+	encoded := rec.Encode(buf[:0])
+	if s != nil {
+		a.c, a.total = c, s.total
+		a.res = reservation{
+			requestKey: requestKey{e.epoch, rec.ID.Seq}, time: rec.Time, periodStart: s.periodStart, catalogVersion: rec.CatalogVersion,
+			scale: s.scale, cost: rec.Cost, customerID: c.id, keyID: a.Principal.Key.ID, meter: route.Meter, route: route.Match, method: method,
+			receipt: encoded,
+		}
+		_, err := e.cfg.Spool.Append(settleRoom, a.res.append)
+		a.res.receipt = nil
+		if err != nil {
+			return fmt.Errorf("spool the reservation: %w", err)
+		}
+		a.state.Store(stateOpen)
+	} else {
+		e.inflight.leave(a.generation)
+	}
+	a.Outcome = receipt.Allowed
+	a.DecisionID = string(e.sealer.Seal(make([]byte, 0, 256), rec.ID, encoded))
+	e.stats.admitted.Add(1)
+	e.recent.add(a, rec, "")
+	return nil
+}
+
+// Sync waits until the reservation would survive a power cut, where the configuration asks for it.
+func (e *Enforcer) syncStrict(ctx context.Context) error {
+	if !e.cfg.Strict {
+		return nil
+	}
+	return e.cfg.Spool.Sync(ctx)
+}
+
+// BeforeForward is called once between an allowed decision and the forwarding of the request.
+func (a *Admission) BeforeForward(ctx context.Context) error { return a.e.syncStrict(ctx) }
+
+func (e *Enforcer) nextID() receipt.ShortID {
+	return receipt.ShortID{Node: e.cfg.Node, Epoch: e.epoch, Seq: e.seq.Add(1)}
+}
+
+func (e *Enforcer) seal(rec *receipt.Receipt) string {
+	rec.ID = e.nextID()
+	var buf [512]byte
+	return string(e.sealer.Seal(make([]byte, 0, 256), rec.ID, rec.Encode(buf[:0])))
+}
+
+func (e *Enforcer) refuse(a *Admission, rec *receipt.Receipt, o receipt.Outcome, code, detail, fix string) {
+	e.inflight.leave(a.generation)
+	rec.Outcome = o
+	a.Outcome, a.Code, a.Detail, a.Fix = o, code, detail, fix
+	a.DecisionID = e.seal(rec)
+	e.stats.denied(o)
+	limit := ""
+	if rec.Deciding >= 0 && rec.Deciding < len(rec.Limits) {
+		limit = rec.Limits[rec.Deciding].Key
+	}
+	e.recent.add(a, rec, limit)
+}
+
+// denyKey says no more than the outcome: who asked is not known, or no longer welcome.
+func (e *Enforcer) denyKey(a *Admission, fault account.KeyFault) {
+	rec := receipt.Receipt{Time: e.cfg.Now().UnixMicro(), Deciding: -1, Detail: string(fault)}
+	detail, fix := "This key is not known here.", "Check the key for typing errors, or create a new one."
+	switch fault {
+	case account.FaultMissing:
+		detail, fix = "The request carries no API key.", "Send it as \"Authorization: Bearer KEY\"."
+	case account.FaultRevoked:
+		detail, fix = "This key has been revoked.", "Use another key, or create a new one."
+	case account.FaultExpired:
+		detail, fix = "This key has expired.", "Create a new key."
+	case account.FaultUnknown:
+	}
+	e.refuse(a, &rec, receipt.DeniedKey, string(fault), detail, fix)
+}
+
+func (e *Enforcer) deny(ctx context.Context, a *Admission, c *customer, s *limitSet, d *quota.Decision, rec *receipt.Receipt, now int64) {
+	l := &s.limits[d.Deciding]
+	rec.WouldPassOn = e.wouldPassOn(ctx, c, s, rec.Cost, d.Deciding, now)
+	rec.Limits[d.Deciding].ResetAt = max(rec.Limits[d.Deciding].ResetAt, d.ClearsAt)
+	for v := d.Violated; v != 0; v &= v - 1 {
+		a.Violated = append(a.Violated, s.limits[bits.TrailingZeros64(v)].Key)
+	}
+	switch l.Kind {
+	case quota.SpendCap:
+		e.refuse(a, rec, receipt.DeniedSpend, "spend_cap_reached",
+			fmt.Sprintf("The spend cap %q is reached for this billing period.", l.Key), "Raise the spend cap, or wait for the next billing period.")
+		return
+	case quota.TokenBucket:
+		e.refuse(a, rec, receipt.DeniedRate, "rate_exceeded",
+			fmt.Sprintf("Too many requests at once for the limit %q.", l.Key), "Slow down; wait as Retry-After says.")
+	case quota.Quota:
+		e.refuse(a, rec, receipt.DeniedQuota, "quota_exceeded",
+			fmt.Sprintf("The quota %q is used up for this %s.", l.Key, windowWord(l.Window)), "Wait for the reset, or change to a plan with a higher quota.")
+	}
+	if d.ClearsAt > 0 {
+		a.RetryAfter = max(time.Second, roundUp(time.Duration(d.ClearsAt-now)*time.Microsecond))
+	}
+}
+
+func roundUp(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
+}
+
+func (e *Enforcer) unavailable(ctx context.Context, a *Admission, rec *receipt.Receipt, err error) {
+	code, detail := "unavailable", "The gateway cannot account for this request at the moment."
+	if errors.Is(err, store.ErrFull) {
+		code, detail = "spool_full", "The gateway has no room left to account for more requests."
+	}
+	if second := rec.Time / 1e6; e.loggedAt.Swap(second) != second { // one line a second: a full disk refuses thousands
+		e.cfg.Log.ErrorContext(ctx, "requests refused, they could not be accounted for", slog.String("code", code), slog.Any("error", err))
+	}
+	rec.Limits, rec.Deciding = nil, -1
+	a.Policies, a.Violated = nil, nil
+	e.refuse(a, rec, receipt.Unavailable, code, detail, "Try again; tell the API's owner if it lasts.")
+	a.RetryAfter = time.Second
+}
+
+// describe writes the limits' before and after into the receipt. After a denial both are the same.
+func (e *Enforcer) describe(rec *receipt.Receipt, s *limitSet, d *quota.Decision, cost, now int64) {
+	spent := cost
+	rec.Deciding = -1
+	if d.Verdict == quota.Deny {
+		spent, rec.Deciding = 0, d.Deciding
+	}
+	rec.Limits = make([]receipt.Limit, len(s.limits))
+	for i := range s.limits {
+		l, st, out := &s.limits[i], &s.states[i], &rec.Limits[i]
+		*out = receipt.Limit{Key: l.Key, Kind: uint8(l.Kind), Meter: l.Meter, Scale: s.scale, Violated: d.Violated&(1<<i) != 0}
+		switch l.Kind {
+		case quota.TokenBucket:
+			remaining, resetAt := quota.Remaining(l, st, now)
+			out.Quota, out.After, out.ResetAt = l.Burst, l.Burst-remaining, resetAt
+			out.Before = max(0, out.After-spent)
+		case quota.Quota:
+			out.Quota, out.After, out.Before = l.Quota, st.Consumed, st.Consumed-spent
+			out.WindowStart, out.ResetAt = st.WindowStart, st.WindowEnd
+		case quota.SpendCap:
+			out.WindowStart, out.ResetAt = st.WindowStart, st.WindowEnd
+			s.caps[i].describe(out, s.meter, st.Consumed, spent)
+		}
+	}
+}
+
+// describe puts money into a limit's share, in 10^-capScale of the currency, rounded up.
+func (sc *spendCap) describe(out *receipt.Limit, meterKey string, consumed, spent int64) {
+	out.Scale = capScale
+	out.Quota = scaled(sc.cap, capScale)
+	if after, err := sc.charge(meterKey, consumed); err == nil {
+		out.After = scaled(after, capScale)
+	}
+	out.Before = out.After
+	if spent > 0 {
+		if before, err := sc.charge(meterKey, consumed-spent); err == nil {
+			out.Before = scaled(before, capScale)
+		}
+	}
+}
+
+// capScale is how many decimals of the currency a receipt keeps of spend.
+const capScale = 6
+
+// showPolicies fills the RateLimit fields; spend caps are left out.
+func (e *Enforcer) showPolicies(a *Admission, s *limitSet, now int64) {
+	unit := pow10(s.scale)
+	n := 0
+	for i := range s.limits {
+		l, st := &s.limits[i], &s.states[i]
+		if l.Kind == quota.SpendCap || n == MaxPolicies {
+			continue
+		}
+		p := &a.policies[n]
+		remaining, resetAt := quota.Remaining(l, st, now)
+		*p = Policy{Name: l.Key, Remaining: remaining / unit, Reset: seconds(resetAt - now)}
+		if l.Kind == quota.TokenBucket {
+			p.Quota, p.Window = l.Burst/unit, max(1, seconds(mulSat(l.Burst, l.Per)/l.Rate))
+		} else {
+			p.Quota, p.Window = l.Quota/unit, (st.WindowEnd-st.WindowStart)/1e6
+		}
+		n++
+	}
+	a.Policies = a.policies[:n]
+}
+
+// seconds rounds microseconds up.
+func seconds(micros int64) int64 {
+	if micros <= 0 {
+		return 0
+	}
+	return (micros-1)/1e6 + 1
+}
+
+// Settle charges the reservation for an upstream answer with this status.
+func (a *Admission) Settle(status int) error { return a.settle(status, 0) }
+
+func (a *Admission) settle(status int, flags store.Flags) error {
+	if !a.state.CompareAndSwap(stateOpen, stateSettled) {
+		return nil
+	}
+	defer a.e.inflight.leave(a.generation)
+	st := settlement{requestKey: a.res.requestKey, totalEpoch: a.e.epoch, status: status, flags: uint16(flags)}
+	_, err := a.e.cfg.Spool.AppendReserved(settleRoom, func(b []byte) []byte {
+		a.total.value = addSat(a.total.value, a.res.cost)
+		st.total = a.total.value
+		return st.append(b)
+	})
+	if err != nil {
+		return fmt.Errorf("spool the settlement: %w", err)
+	}
+	a.e.stats.settled.Add(1)
+	return nil
+}
+
+// Release gives the reservation back: the request failed and burns nothing.
+func (a *Admission) Release() error {
+	if !a.state.CompareAndSwap(stateOpen, stateReleased) {
+		return nil
+	}
+	defer a.e.inflight.leave(a.generation)
+	_, err := a.e.cfg.Spool.AppendReserved(settleRoom, func(b []byte) []byte { return appendRelease(b, a.res.requestKey) })
+	if err != nil {
+		return fmt.Errorf("spool the release: %w", err) // the quota stays charged: never admit twice
+	}
+	a.e.stats.released.Add(1)
+	a.e.giveBack(a)
+	return nil
+}
+
+// giveBack returns the cost to the counters whose window is still the one it was taken from.
+func (e *Enforcer) giveBack(a *Admission) {
+	a.c.mu.Lock()
+	defer a.c.mu.Unlock()
+	s := a.c.sets[a.res.meter]
+	if s == nil {
+		return
+	}
+	now := e.cfg.Now().UnixMicro()
+	for i := range s.limits {
+		st := &s.states[i]
+		if s.limits[i].Kind != quota.TokenBucket && (a.res.time < st.WindowStart || a.res.time >= st.WindowEnd) {
+			continue
+		}
+		quota.Return(s.limits[i:i+1], s.states[i:i+1], a.res.cost, now)
+	}
+}
+
+// MarkIncomplete flags a settled request whose answer was cut off after its headers. The charge stands; when the spool has
+// no room for the note it is dropped and counted.
+func (a *Admission) MarkIncomplete() {
+	if !a.state.CompareAndSwap(stateSettled, stateMarked) {
+		return
+	}
+	a.e.stats.incomplete.Add(1)
+	_, err := a.e.cfg.Spool.Append(0, func(b []byte) []byte {
+		return appendMark(b, a.res.requestKey, uint16(store.Incomplete))
+	})
+	if err != nil {
+		a.e.stats.marksLost.Add(1)
+	}
+}

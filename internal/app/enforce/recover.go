@@ -1,0 +1,139 @@
+package enforce
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// leasesKept is how long closed leases of past windows are kept for questions.
+const leasesKept = 40 * 24 * time.Hour
+
+// recover brings an earlier epoch to its end: what it settled is shipped, what it left open is settled and flagged, since
+// its request may have been answered, and its leases are closed with what was really spent.
+func (e *Enforcer) recover(ctx context.Context) error {
+	if err := e.Flush(ctx); err != nil {
+		return fmt.Errorf("ship the spool of an earlier run: %w", err)
+	}
+	left := make([]openRequest, 0, len(e.ship.open))
+	for _, o := range e.ship.open {
+		left = append(left, o)
+	}
+	slices.SortFunc(left, func(a, b openRequest) int { return cmp.Compare(a.offset, b.offset) })
+	for i := range left {
+		r := &left[i].reservation
+		total := e.customer(r.customerID).total(r.meter, r.periodStart)
+		_, err := e.cfg.Spool.Append(0, func(b []byte) []byte {
+			total.value = addSat(total.value, r.cost)
+			st := settlement{requestKey: r.requestKey, totalEpoch: e.epoch, total: total.value, flags: uint16(store.Recovered)}
+			return st.append(b)
+		})
+		if err != nil {
+			return fmt.Errorf("settle a request that a crash left open: %w", err)
+		}
+	}
+	if len(left) > 0 {
+		e.stats.recovered.Add(int64(len(left)))
+		e.cfg.Log.WarnContext(ctx, "requests that an earlier run left open were settled", slog.Int("requests", len(left)))
+		if err := e.cfg.Spool.Sync(ctx); err != nil {
+			return fmt.Errorf("sync the spool: %w", err)
+		}
+		if err := e.Flush(ctx); err != nil {
+			return fmt.Errorf("ship recovered requests: %w", err)
+		}
+	}
+	if err := e.closeEarlier(ctx); err != nil {
+		return err
+	}
+	return e.cfg.Leases.PruneLeases(ctx, e.cfg.Now().Add(-leasesKept).UnixMicro())
+}
+
+// closeEarlier closes the leases of this node's earlier epochs. On the same boot the spool was complete, so the journal now
+// knows what was spent. After a power cut the tail of the spool may be lost: then the lease stays charged in full and the
+// part without a request is written off, so that nothing can be admitted twice.
+func (e *Enforcer) closeEarlier(ctx context.Context) error {
+	open, err := e.cfg.Leases.OpenLeases(ctx, e.cfg.Node, e.epoch)
+	if err != nil {
+		return fmt.Errorf("read open leases: %w", err)
+	}
+	slices.SortFunc(open, func(a, b store.Lease) int { return cmp.Compare(a.Epoch, b.Epoch) })
+	unspent := map[store.CounterKey]int64{} // admitted usage of a counter that no closed lease accounts for
+	var closed []store.Lease
+	for _, l := range open {
+		known, ok := unspent[l.CounterKey]
+		if !ok {
+			if known, err = e.unaccounted(ctx, l); err != nil {
+				return err
+			}
+		}
+		spent := max(0, min(known, l.Charged))
+		unspent[l.CounterKey] = known - spent
+		if l.Boot != "" && l.Boot == e.cfg.Boot {
+			l.Charged = spent
+		} else {
+			l.WrittenOff = l.Charged - spent
+			e.stats.writtenOff.Add(l.WrittenOff)
+		}
+		l.Closed = true
+		closed = append(closed, l)
+	}
+	if len(closed) == 0 {
+		return nil
+	}
+	if err := e.cfg.Leases.CloseLeases(ctx, closed); err != nil {
+		return fmt.Errorf("close leases of an earlier run: %w", err)
+	}
+	return nil
+}
+
+// unaccounted is the admitted usage of a counter's window less what its closed leases were spent on.
+func (e *Enforcer) unaccounted(ctx context.Context, l store.Lease) (int64, error) {
+	m, ok := e.cfg.Directory.Current().Meter(l.Meter)
+	if !ok {
+		return 0, nil // the meter left the catalog: nothing is known to be spent
+	}
+	var r meter.Rollup
+	err := e.cfg.Journal.View(ctx, func(v store.View) (err error) {
+		r, err = v.Usage(store.SeriesKey{CustomerID: l.CustomerID, Meter: l.Meter}, interval(l.Start, l.WindowEnd))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read admitted usage: %w", err)
+	}
+	admitted, err := r.Sum.Sub(r.Reported)
+	if err != nil {
+		return 0, err
+	}
+	all, err := e.cfg.Leases.LeasesOf(ctx, l.CounterKey)
+	if err != nil {
+		return 0, fmt.Errorf("read leases: %w", err)
+	}
+	known := scaled(admitted, m.Scale)
+	for _, o := range all {
+		if o.Closed {
+			known -= o.Charged - o.WrittenOff
+		}
+	}
+	return known, nil
+}
+
+// usageOf is a counter's usage from the journal, in the meter's scale.
+func (e *Enforcer) usageOf(ctx context.Context, customerID, meterKey string, start, end int64, scale int) (int64, error) {
+	var sum money.Decimal
+	err := e.cfg.Journal.View(ctx, func(v store.View) error {
+		r, err := v.Usage(store.SeriesKey{CustomerID: customerID, Meter: meterKey}, interval(start, end))
+		sum = r.Sum
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read usage: %w", err)
+	}
+	return scaled(sum, scale), nil
+}

@@ -1,0 +1,360 @@
+package enforce
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// customer is the enforcement state of one customer. mu owns all fields but refresh.
+type customer struct {
+	id      string
+	refresh atomic.Bool // reported usage arrived: read it again before the next decision
+
+	mu     sync.Mutex
+	sets   map[string]*limitSet // by meter
+	totals map[totalID]*periodTotal
+}
+
+type totalID struct {
+	meter string
+	start int64
+}
+
+// total is the running total of a meter in a billing period; those of earlier periods are let go.
+func (c *customer) total(meterKey string, start int64) *periodTotal {
+	id := totalID{meterKey, start}
+	t := c.totals[id]
+	if t == nil {
+		for old := range c.totals {
+			if old.meter == meterKey && old.start < start {
+				delete(c.totals, old)
+			}
+		}
+		t = &periodTotal{}
+		c.totals[id] = t
+	}
+	return t
+}
+
+// periodTotal is the running admitted total of one meter in one billing period, in the meter's scale. It is changed inside
+// the spool's lock only, so that the totals in the spool are in order.
+type periodTotal struct{ value int64 }
+
+// limitSet is what a request on one meter must pass. Owner: customer.mu.
+type limitSet struct {
+	version     int64  // catalog version
+	sub         string // subscription id
+	plan        string
+	meter       string
+	scale       int
+	period      period.Interval
+	periodStart int64
+	periodEnd   int64 // microseconds
+	total       *periodTotal
+	limits      []quota.Limit
+	states      []quota.State
+	counters    []*counter // of each limit; nil for a token bucket
+	caps        []*spendCap
+	anchor      period.Anchor
+	passOn      passCache
+}
+
+// counter is one quota counter of the customer, shared by the limits of one meter that use the same window.
+type counter struct {
+	key      store.CounterKey
+	end      int64
+	reported int64 // usage reported from outside in the window
+	others   int64 // leases of other epochs and nodes
+	charged  int64 // our durable lease
+}
+
+func (c *counter) base() int64 { return addSat(c.reported, c.others) }
+
+// addSat adds without wrapping; quantities are never negative here.
+func addSat(a, b int64) int64 {
+	if s := a + b; s >= a || b < 0 {
+		return s
+	}
+	return math.MaxInt64
+}
+
+// set returns the customer's limits for a meter, as of now: rebuilt after a catalog change, a new subscription or a new
+// billing period; counters and buckets are carried over.
+func (e *Enforcer) set(ctx context.Context, c *customer, cat *catalog.Compiled, p *account.Principal, meterKey string, now int64) (*limitSet, error) {
+	old := c.sets[meterKey]
+	if old != nil && old.version == cat.Version && old.sub == p.Subscription.ID && now < old.periodEnd {
+		return old, nil
+	}
+	m, ok := cat.Meter(meterKey)
+	if !ok {
+		return nil, fmt.Errorf("meter %q is not in catalog version %d", meterKey, cat.Version)
+	}
+	plans := cat
+	if _, ok := cat.Plan(p.Subscription.Plan); !ok { // the plan left the catalog: its last known limits hold
+		pinned, err := e.cfg.Directory.Version(ctx, p.Subscription.CatalogVersion)
+		if err != nil {
+			return nil, err
+		}
+		plans = pinned
+	}
+	anchor := p.Subscription.Anchor(p.Customer.Zone)
+	billing, ok := anchor.Period(time.UnixMicro(now))
+	if !ok {
+		return nil, fmt.Errorf("subscription %s has not begun", p.Subscription.ID)
+	}
+	limits := plans.Limits(p.Subscription.Plan, meterKey)
+	s := &limitSet{
+		version: cat.Version, sub: p.Subscription.ID, plan: p.Subscription.Plan, meter: meterKey, scale: m.Scale,
+		period: billing, periodStart: billing.Start.UnixMicro(), periodEnd: billing.End.UnixMicro(), anchor: anchor,
+		limits: limits, states: make([]quota.State, len(limits)), counters: make([]*counter, len(limits)), caps: make([]*spendCap, len(limits)),
+	}
+	s.total = c.total(meterKey, s.periodStart)
+	if err := e.fill(ctx, s, old, plans, p, now); err != nil {
+		return nil, err
+	}
+	if old != nil {
+		e.retire(old, s)
+	}
+	c.sets[meterKey] = s
+	return s, nil
+}
+
+// fill gives each limit of a new set its state: carried over from old where the counter or bucket is the same, else fresh.
+func (e *Enforcer) fill(ctx context.Context, s, old *limitSet, plans *catalog.Compiled, p *account.Principal, now int64) error {
+	buckets := 0
+	for i := range s.limits {
+		l := &s.limits[i]
+		if l.Kind == quota.TokenBucket {
+			s.states[i] = e.bucketState(l, old, buckets, now)
+			buckets++
+			continue
+		}
+		if l.Kind == quota.SpendCap {
+			sc, err := e.spendCap(ctx, plans, p, l.Key)
+			if err != nil {
+				return err
+			}
+			s.caps[i] = sc
+		}
+		if err := e.roll(ctx, s, old, i, p.Customer, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bucketState carries the n-th bucket of the meter over, converting its debt when the rate changed. A fresh bucket is full in
+// a gateway's first epoch; later it starts as if emptied when the epoch began, since what an earlier one let through is unknown.
+func (e *Enforcer) bucketState(l *quota.Limit, old *limitSet, n int, now int64) quota.State {
+	if old != nil {
+		seen := 0
+		for i := range old.limits {
+			if old.limits[i].Kind != quota.TokenBucket {
+				continue
+			}
+			if seen == n {
+				st := old.states[i]
+				st.Debt = convert(st.Debt, l.Per, old.limits[i].Per)
+				return st
+			}
+			seen++
+		}
+	}
+	st := quota.State{Last: now}
+	if !e.first {
+		st.Debt, st.Last = convert(l.Burst, l.Per, 1), e.since
+	}
+	return st
+}
+
+// convert is ceil(debt × to ÷ from), at most MaxInt64.
+func convert(debt, to, from int64) int64 {
+	if to == from {
+		return debt
+	}
+	hi, lo := bits.Mul64(uint64(debt), uint64(to))
+	if hi >= uint64(from) {
+		return math.MaxInt64
+	}
+	q, r := bits.Div64(hi, lo, uint64(from))
+	if r > 0 {
+		q++
+	}
+	return int64(min(q, math.MaxInt64))
+}
+
+// roll gives limit i the window around now. A counter that another limit of the set, or the old set, already holds for the
+// same window is shared; else it is loaded from the leases and the journal.
+func (e *Enforcer) roll(ctx context.Context, s, old *limitSet, i int, cust account.Customer, now int64) error {
+	l := &s.limits[i]
+	in, ok := l.Window.Containing(time.UnixMicro(now), cust.Zone, s.anchor)
+	if !ok {
+		return fmt.Errorf("limit %s has no window at this time", l.Key)
+	}
+	key := store.CounterKey{CustomerID: cust.ID, Meter: s.meter, Window: l.Window, Start: in.Start.UnixMicro()}
+	ctr, consumed := find(s, key)
+	if ctr == nil && old != nil {
+		ctr, consumed = find(old, key)
+	}
+	if ctr == nil {
+		ctr = &counter{key: key, end: in.End.UnixMicro()}
+		if err := e.load(ctx, ctr, s.scale); err != nil {
+			return err
+		}
+		consumed = ctr.base()
+	}
+	s.counters[i] = ctr
+	s.states[i] = quota.State{
+		Consumed: consumed, Granted: addSat(ctr.base(), ctr.charged), Ceiling: l.Quota,
+		WindowStart: key.Start, WindowEnd: ctr.end,
+	}
+	if sc := s.caps[i]; sc != nil {
+		return e.capCeiling(ctx, s, i)
+	}
+	return nil
+}
+
+func find(s *limitSet, key store.CounterKey) (*counter, int64) {
+	for i, c := range s.counters {
+		if c != nil && c.key == key {
+			return c, s.states[i].Consumed
+		}
+	}
+	return nil, 0
+}
+
+// load reads what the counter already holds: leases of other epochs and reported usage.
+func (e *Enforcer) load(ctx context.Context, c *counter, scale int) error {
+	leases, err := e.cfg.Leases.LeasesOf(ctx, c.key)
+	if err != nil {
+		return fmt.Errorf("read leases: %w", err)
+	}
+	c.others, c.charged = 0, 0
+	for _, l := range leases {
+		if l.Node == e.cfg.Node && l.Epoch == e.epoch {
+			c.charged = l.Charged
+		} else {
+			c.others = addSat(c.others, l.Charged)
+		}
+	}
+	c.reported, err = e.reported(ctx, c.key, c.end, scale)
+	return err
+}
+
+func (e *Enforcer) reported(ctx context.Context, k store.CounterKey, end int64, scale int) (int64, error) {
+	var d money.Decimal
+	err := e.cfg.Journal.View(ctx, func(v store.View) (err error) {
+		d, err = v.Reported(store.SeriesKey{CustomerID: k.CustomerID, Meter: k.Meter}, interval(k.Start, end))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read reported usage: %w", err)
+	}
+	return scaled(d, scale), nil
+}
+
+// scaled rounds up to the meter's scale and stops at MaxInt64: counting too much is safe here.
+func scaled(d money.Decimal, scale int) int64 {
+	if n, err := d.Scaled(scale); err == nil {
+		return n
+	}
+	if f, err := d.Floor().Scaled(scale); err == nil && f < math.MaxInt64-pow10(scale) {
+		return f + pow10(scale)
+	}
+	return math.MaxInt64
+}
+
+func pow10(n int) int64 {
+	p := int64(1)
+	for range n {
+		p *= 10
+	}
+	return p
+}
+
+func interval(start, end int64) period.Interval {
+	return period.Interval{Start: time.UnixMicro(start).UTC(), End: time.UnixMicro(end).UTC()}
+}
+
+// refreshReported reads reported usage of all the customer's counters again.
+func (e *Enforcer) refreshReported(ctx context.Context, c *customer) error {
+	for _, s := range c.sets {
+		seen := map[*counter]int64{}
+		for i, ctr := range s.counters {
+			if ctr == nil {
+				continue
+			}
+			delta, ok := seen[ctr]
+			if !ok {
+				n, err := e.reported(ctx, ctr.key, ctr.end, s.scale)
+				if err != nil {
+					return err
+				}
+				delta = n - ctr.reported
+				ctr.reported = n
+				seen[ctr] = delta
+			}
+			s.states[i].Consumed = addSat(s.states[i].Consumed, delta)
+			s.states[i].Granted = addSat(s.states[i].Granted, delta)
+		}
+	}
+	return nil
+}
+
+// rollStale moves every limit of the set whose window has passed; the leases of the old windows are closed with the next tick.
+func (e *Enforcer) rollStale(ctx context.Context, s *limitSet, cust account.Customer, now int64) error {
+	before := *s
+	before.counters = append([]*counter(nil), s.counters...)
+	before.states = append([]quota.State(nil), s.states...)
+	for i := range s.limits {
+		st := &s.states[i]
+		if s.counters[i] == nil || now >= st.WindowStart && now < st.WindowEnd {
+			continue
+		}
+		if err := e.roll(ctx, s, nil, i, cust, now); err != nil {
+			return err
+		}
+	}
+	e.retire(&before, s)
+	return nil
+}
+
+// retire queues the leases of counters that next no longer holds.
+func (e *Enforcer) retire(old, next *limitSet) {
+	e.rolledMu.Lock()
+	defer e.rolledMu.Unlock()
+	for _, l := range e.leasesOf(old) {
+		if ctr, _ := find(next, l.CounterKey); ctr == nil {
+			e.rolled = append(e.rolled, l)
+		}
+	}
+}
+
+// leasesOf are the set's leases as they would be closed now: charged with what was spent.
+func (e *Enforcer) leasesOf(s *limitSet) []store.Lease {
+	var out []store.Lease
+	done := map[*counter]bool{}
+	for i, ctr := range s.counters {
+		if ctr == nil || done[ctr] || ctr.charged == 0 {
+			continue
+		}
+		done[ctr] = true
+		out = append(out, store.Lease{
+			CounterKey: ctr.key, Node: e.cfg.Node, Epoch: e.epoch, Boot: e.cfg.Boot, WindowEnd: ctr.end,
+			Charged: max(0, s.states[i].Consumed-ctr.base()), Closed: true,
+		})
+	}
+	return out
+}
