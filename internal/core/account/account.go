@@ -3,13 +3,13 @@ package account
 
 import (
 	"errors"
-	"io"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 )
 
+// The sentinels that stores and use cases wrap; transports map them to statuses.
 var (
 	ErrNotFound  = errors.New("not found")
 	ErrExists    = errors.New("already exists")
@@ -18,28 +18,39 @@ var (
 	ErrState     = errors.New("wrong state")
 )
 
-// NewID is prefix + "_" + 26 Crockford base32 digits of 48 bits of milliseconds and 80 random bits: time-sortable.
-func NewID(prefix string, now time.Time, random io.Reader) (string, error) { panic("skeleton") }
-
-// ValidKey accepts the user's names of things: 1 to 64 of a-z A-Z 0-9 . _ - , first one a letter or digit, not shaped like an id (cus_...).
-func ValidKey(s string) error { panic("skeleton") }
-
+// Customer is who is metered and billed.
 type Customer struct {
 	ID        string // cus_…
-	Key       string // the user's name for it, unique
+	Key       string // the user's name for it, unique, see ValidKey
 	Name      string
-	Zone      period.Zone
+	Zone      period.Zone // its calendar quotas and billing periods
 	Currency  money.Currency
 	CreatedAt time.Time
 }
 
+// KeyStatus is what a key is worth at an instant.
 type KeyStatus uint8
 
+// The statuses of a key. Only an active one opens anything.
 const (
 	KeyActive KeyStatus = iota + 1
 	KeyRevoked
 	KeyExpired
 )
+
+// String is the status as the API and the console spell it.
+func (s KeyStatus) String() string {
+	switch s {
+	case KeyActive:
+		return "active"
+	case KeyRevoked:
+		return "revoked"
+	case KeyExpired:
+		return "expired"
+	default:
+		return "unknown"
+	}
+}
 
 // APIKey never holds the secret, only its peppered digest.
 type APIKey struct {
@@ -47,22 +58,25 @@ type APIKey struct {
 	CustomerID string
 	Name       string
 	Digest     [32]byte // HMAC-SHA-256 of the secret under secrets/pepper
-	Hint       string   // last 4 characters of the random part
+	Hint       string   // SecretHint of the secret
 	CreatedAt  time.Time
-	ExpiresAt  time.Time // zero: never
+	ExpiresAt  time.Time // the first instant at which it is no longer good; zero: never
 	RevokedAt  time.Time // zero: not revoked
 }
 
-func (k APIKey) Status(now time.Time) KeyStatus { panic("skeleton") }
+// Status is the key's at now. A revoked key is so for ever, whatever now says: a clock that steps back revives nothing.
+func (k APIKey) Status(now time.Time) KeyStatus {
+	switch {
+	case !k.RevokedAt.IsZero():
+		return KeyRevoked
+	case !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt):
+		return KeyExpired
+	default:
+		return KeyActive
+	}
+}
 
-type Mode string // "live" or "test": the deployment's
-
-// NewSecret is "tally_{mode}_" + base62 of 32 random bytes (43 digits) + 6 base62 digits of CRC32 of all that precedes.
-func NewSecret(mode Mode, random io.Reader) (string, error) { panic("skeleton") }
-
-// CheckSecret verifies shape and checksum only. ErrBadSecret.
-func CheckSecret(s string) error { panic("skeleton") }
-
+// Subscription puts a customer on a plan for [Start, End).
 type Subscription struct {
 	ID             string // sub_…
 	CustomerID     string
@@ -70,9 +84,24 @@ type Subscription struct {
 	CatalogVersion int64 // prices are pinned to it
 	Start          time.Time
 	End            time.Time // zero: open
-	BillingDay     int
+	BillingDay     int       // 1..31, the local day on which billing periods begin
 	CreatedAt      time.Time
 }
 
-func (s Subscription) Active(now time.Time) bool          { panic("skeleton") }
-func (s Subscription) Anchor(z period.Zone) period.Anchor { panic("skeleton") }
+// Active says whether now lies in [Start, End).
+func (s Subscription) Active(now time.Time) bool {
+	return !now.Before(s.Start) && (s.End.IsZero() || now.Before(s.End))
+}
+
+// Anchor places the billing periods in the customer's zone.
+func (s Subscription) Anchor(z period.Zone) period.Anchor {
+	return period.Anchor{Start: s.Start, Day: s.BillingDay, Zone: z}
+}
+
+// Principal is who a key speaks for.
+type Principal struct {
+	Key             APIKey
+	Customer        Customer
+	Subscription    Subscription // the active one; zero without HasSubscription
+	HasSubscription bool
+}

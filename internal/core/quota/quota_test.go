@@ -155,6 +155,10 @@ func TestDecide(t *testing.T) {
 			limits: []quota.Limit{bucket(1, most)}, states: []quota.State{{}},
 		},
 		{
+			name: "no sign bit in a bucket", cost: 1 << 62, now: 0, want: deny(0, 0b1, 0),
+			limits: []quota.Limit{{Kind: quota.TokenBucket, Rate: 1, Per: 2, Burst: 1 << 62}}, states: []quota.State{{}},
+		},
+		{
 			name: "no wrap-around in the clearing time", cost: 1, now: most - 1, want: deny(0, 0b1, 0),
 			limits: []quota.Limit{bucket(1, 1)}, states: []quota.State{{Debt: second, Last: most - 1}},
 		},
