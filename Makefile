@@ -1,0 +1,54 @@
+# Every target works from a fresh clone. Reads no TALLY_* variable itself; tests read those of CONTRIBUTING.md.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+TOOL := go tool -modfile=tools/go.mod
+# Arguments for the demo and the soak: make demo ARGS="--dir /tmp/demo"
+ARGS :=
+ROUNDS := 50
+
+.PHONY: build demo test check bench gen deps lint fmt soak vuln clean toolchain
+
+build: toolchain ## bin/tally
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/tally ./cmd/tally
+
+demo: build ## server, gateway and a demo upstream
+	./bin/tally demo $(ARGS)
+
+test: toolchain deps build ## unit tests, then the browser test
+	go test ./...
+	@if [ -x test/browser/run.sh ]; then test/browser/run.sh; fi
+
+check: toolchain deps build ## all that must be green before a merge
+	@scripts/check.sh
+
+bench: toolchain build ## micro benchmarks, then the gateway against a bare reverse proxy
+	go test -run '^$$' -bench . -benchmem ./internal/core/quota/...
+	@if [ -x bench/run.sh ]; then bench/run.sh; fi
+
+gen: toolchain ## rebuild generated code; fails while it differs from what is committed
+	@scripts/gen.sh
+
+deps: ## Debian packages that the tests need
+	@scripts/deps.sh
+
+lint: toolchain
+	$(TOOL) golangci-lint run ./...
+
+fmt: toolchain
+	$(TOOL) golangci-lint fmt ./...
+
+soak: toolchain build ## many kill -9 rounds: make soak ROUNDS=500
+	@if [ -x test/faults/run.sh ]; then test/faults/run.sh $(ROUNDS); fi
+
+vuln: toolchain ## needs the network
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+clean:
+	rm -rf bin
+
+toolchain:
+	@scripts/toolchain.sh

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# All checks, cheap ones first, each with its time. Stops at the first that fails. Called by "make check".
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tool() { go tool -modfile=tools/go.mod "$@"; }
+rounds=3 # of kill -9; "make soak" runs more
+
+times=()
+phase() { # name, command...
+	local name=$1 start=$SECONDS
+	shift
+	printf '\n== %s\n' "$name"
+	if ! "$@"; then
+		printf '== %s FAILED after %d s\n' "$name" $((SECONDS - start)) >&2
+		exit 1
+	fi
+	times+=("$(printf '%5d s  %s' $((SECONDS - start)) "$name")")
+}
+
+formatted() {
+	local diff
+	diff=$(tool golangci-lint fmt --diff ./...) || true
+	[[ -z $diff ]] && return
+	printf '%s\nrun make fmt\n' "$diff"
+	return 1
+}
+
+phase 'tidy' go mod tidy -diff
+phase 'generated files' scripts/gencheck.sh
+phase 'format' formatted
+phase 'lint' tool golangci-lint run ./...
+phase 'vet' go vet ./...
+phase 'race tests' env CGO_ENABLED=1 go test -race -shuffle=on ./...
+[[ -x test/faults/run.sh ]] && phase 'faults' test/faults/run.sh "$rounds"
+[[ -x test/browser/run.sh ]] && phase 'browser' test/browser/run.sh
+
+printf '\n== all green in %d s\n' "$SECONDS"
+printf '%s\n' "${times[@]}"
