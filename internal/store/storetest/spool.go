@@ -1,0 +1,490 @@
+package storetest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+const (
+	maxPayload = 4096
+	allBytes   = 1 << 30 // a Read that is bounded by the end only
+)
+
+// Spool checks a driver's promises. open opens the spool in a directory, again after it was closed. It should make small
+// segments and a tight bound, so that a few hundred records of 4 KiB meet both.
+func Spool(t *testing.T, open func(t *testing.T, dir string) store.Spool) {
+	for name, test := range map[string]func(*testing.T, func(*testing.T, string) store.Spool){
+		"ReadsBackInOrder":      spoolReadsBackInOrder,
+		"ReadIsBounded":         spoolReadIsBounded,
+		"ReadMayAppend":         spoolReadMayAppend,
+		"RefusesBadRecords":     spoolRefusesBadRecords,
+		"ReserveSurvivesFull":   spoolReserveSurvivesFull,
+		"ReserveIsUsedOnce":     spoolReserveIsUsedOnce,
+		"TruncateGivesRoom":     spoolTruncateGivesRoom,
+		"ReopenKeepsRecords":    spoolReopenKeepsRecords,
+		"ClosedRefuses":         spoolClosedRefuses,
+		"SafeForConcurrentUse":  spoolSafeForConcurrentUse,
+		"MatchesModel":          spoolMatchesModel,
+		"ReservedAppendsAlways": spoolReservedAppendsAlways,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open)
+		})
+	}
+}
+
+type spooled struct {
+	Offset  int64
+	Payload string
+}
+
+// payload is n bytes that tell i.
+func payload(i, n int) []byte {
+	return binary.BigEndian.AppendUint32(bytes.Repeat([]byte{byte(i)}, n), uint32(i))[4:][:n]
+}
+
+func fill(p []byte) func([]byte) []byte {
+	return func(dst []byte) []byte { return append(dst, p...) }
+}
+
+func mustAppend(t *testing.T, s store.Spool, reserve int, p []byte) spooled {
+	t.Helper()
+	offset, err := s.Append(reserve, fill(p))
+	if err != nil {
+		t.Fatalf("append %d bytes, reserve %d: %v", len(p), reserve, err)
+	}
+	return spooled{offset, string(p)}
+}
+
+func readSpool(t *testing.T, s store.Spool, from int64) []spooled {
+	t.Helper()
+	var got []spooled
+	next, err := s.Read(from, allBytes, func(offset int64, p []byte) error {
+		got = append(got, spooled{offset, string(p)})
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("read from %d: %v", from, err)
+	}
+	if end := s.End(); next != end {
+		t.Fatalf("read from %d ends at %d, want the end %d", from, next, end)
+	}
+	return got
+}
+
+func wantSpooled(t *testing.T, got, want []spooled) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d records, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("record %d: offset %d, %d bytes; want offset %d, %d bytes", i, got[i].Offset, len(got[i].Payload), want[i].Offset, len(want[i].Payload))
+		}
+	}
+}
+
+func spoolReadsBackInOrder(t *testing.T, open func(*testing.T, string) store.Spool) {
+	s := open(t, t.TempDir())
+	if got := readSpool(t, s, s.Start()); len(got) != 0 {
+		t.Fatalf("a new spool holds %d records", len(got))
+	}
+	var want []spooled
+	for i := range 200 {
+		want = append(want, mustAppend(t, s, 0, payload(i, 1+i*7%500)))
+		if i > 0 && want[i].Offset <= want[i-1].Offset {
+			t.Fatalf("offset %d follows %d", want[i].Offset, want[i-1].Offset)
+		}
+	}
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantSpooled(t, readSpool(t, s, s.Start()), want)
+	wantSpooled(t, readSpool(t, s, want[120].Offset), want[120:])
+	wantSpooled(t, readSpool(t, s, s.End()), nil)
+}
+
+func spoolReadIsBounded(t *testing.T, open func(*testing.T, string) store.Spool) {
+	s := open(t, t.TempDir())
+	var want, got []spooled
+	for i := range 60 {
+		want = append(want, mustAppend(t, s, 0, payload(i, 700)))
+	}
+	for next, limit := s.Start(), 0; next < s.End(); limit += 500 {
+		size, err := 0, error(nil)
+		next, err = s.Read(next, limit, func(offset int64, p []byte) error {
+			got, size = append(got, spooled{offset, string(p)}), size+len(p)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if size == 0 || size > max(limit, 700) {
+			t.Fatalf("a read of at most %d bytes gave %d", limit, size)
+		}
+	}
+	wantSpooled(t, got, want)
+
+	stop := errors.New("stop")
+	next, err := s.Read(s.Start(), allBytes, func(offset int64, _ []byte) error {
+		if offset == want[7].Offset {
+			return stop
+		}
+		return nil
+	})
+	if !errors.Is(err, stop) || next != want[7].Offset {
+		t.Fatalf("read = %d, %v; want the refused record's offset %d and its error", next, err, want[7].Offset)
+	}
+}
+
+func spoolReadMayAppend(t *testing.T, open func(*testing.T, string) store.Spool) {
+	s := open(t, t.TempDir())
+	mustAppend(t, s, 0, payload(0, 10))
+	seen := 0
+	if _, err := s.Read(s.Start(), allBytes, func(offset int64, _ []byte) error {
+		if seen++; seen < 100 {
+			mustAppend(t, s, 0, payload(seen, 1000))
+		}
+		return s.Truncate(offset)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if seen != 100 {
+		t.Fatalf("read saw %d records, want 100", seen)
+	}
+}
+
+func spoolRefusesBadRecords(t *testing.T, open func(*testing.T, string) store.Spool) {
+	s := open(t, t.TempDir())
+	for name, attempt := range map[string]func() (int64, error){
+		"empty":            func() (int64, error) { return s.Append(0, fill(nil)) },
+		"too large":        func() (int64, error) { return s.Append(0, fill(make([]byte, maxPayload+1))) },
+		"negative reserve": func() (int64, error) { return s.Append(-1, fill([]byte("x"))) },
+		"reserve too large": func() (int64, error) {
+			return s.Append(maxPayload+1, fill([]byte("x")))
+		},
+		"nothing reserved": func() (int64, error) { return s.AppendReserved(10, fill([]byte("x"))) },
+	} {
+		if _, err := attempt(); err == nil || errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrBroken) {
+			t.Errorf("%s: error %v, want a plain refusal", name, err)
+		}
+	}
+	want := []spooled{mustAppend(t, s, 0, make([]byte, maxPayload))}
+	own := payload(1, maxPayload)
+	offset, err := s.Append(0, func([]byte) []byte { return own })
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSpooled(t, readSpool(t, s, s.Start()), append(want, spooled{offset, string(own)}))
+	if _, err := s.Read(s.End()+1, allBytes, func(int64, []byte) error { return nil }); err == nil {
+		t.Error("read behind the end succeeds")
+	}
+}
+
+// fillUp appends records with reserves until the spool is full.
+func fillUp(t *testing.T, s store.Spool, size, reserve int) (records []spooled) {
+	t.Helper()
+	for i := range 1 << 20 {
+		p := payload(i, size)
+		offset, err := s.Append(reserve, fill(p))
+		if errors.Is(err, store.ErrFull) {
+			return records
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		records = append(records, spooled{offset, string(p)})
+	}
+	t.Fatal("the spool never gets full")
+	return nil
+}
+
+func spoolReserveSurvivesFull(t *testing.T, open func(*testing.T, string) store.Spool) {
+	for _, c := range []struct{ size, reserve, actual int }{
+		{1, maxPayload, maxPayload},
+		{maxPayload, maxPayload, maxPayload},
+		{100, 2500, 2500},
+		{3000, 1, 1},
+		{200, 200, 50},
+	} {
+		s := open(t, t.TempDir())
+		want := fillUp(t, s, c.size, c.reserve)
+		if len(want) == 0 {
+			t.Fatalf("%+v: nothing fits", c)
+		}
+		for i := range want[:len(want):len(want)] {
+			p := payload(i, c.actual)
+			offset, err := s.AppendReserved(c.reserve, fill(p))
+			if err != nil {
+				t.Fatalf("%+v: reserved append %d of %d: %v", c, i, len(want), err)
+			}
+			want = append(want, spooled{offset, string(p)})
+		}
+		wantSpooled(t, readSpool(t, s, s.Start()), want)
+	}
+}
+
+func spoolReserveIsUsedOnce(t *testing.T, open func(*testing.T, string) store.Spool) {
+	s := open(t, t.TempDir())
+	mustAppend(t, s, 100, payload(0, 10))
+	if _, err := s.AppendReserved(100, fill(payload(1, 101))); err == nil {
+		t.Fatal("a record larger than its reserve is written")
+	}
+	if _, err := s.AppendReserved(100, fill(payload(1, 1))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.AppendReserved(100, fill(payload(1, 1))); err == nil {
+		t.Fatal("a reserve is used twice")
+	}
+}
+
+func spoolTruncateGivesRoom(t *testing.T, open func(*testing.T, string) store.Spool) {
+	s := open(t, t.TempDir())
+	records := fillUp(t, s, 1000, 0)
+	middle := records[len(records)/2].Offset
+	if err := s.Truncate(middle); err != nil {
+		t.Fatal(err)
+	}
+	start := s.Start()
+	if start <= 0 || start > middle {
+		t.Fatalf("start %d after truncating before %d", start, middle)
+	}
+	i := slices.IndexFunc(records, func(r spooled) bool { return r.Offset >= start })
+	wantSpooled(t, readSpool(t, s, start), records[i:])
+	if _, err := s.Read(records[i-1].Offset, allBytes, func(int64, []byte) error { return nil }); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("read of a truncated record: %v, want ErrNotFound", err)
+	}
+	end := s.End()
+	last := mustAppend(t, s, 0, payload(1, 4000)) // goes to a new segment
+	if err := s.Truncate(s.End()); err != nil {
+		t.Fatal(err)
+	}
+	wantSpooled(t, readSpool(t, s, end), []spooled{last})
+}
+
+func spoolReopenKeepsRecords(t *testing.T, open func(*testing.T, string) store.Spool) {
+	dir := t.TempDir()
+	var want []spooled
+	for round := range 5 {
+		s := open(t, dir)
+		wantSpooled(t, readSpool(t, s, s.Start()), want)
+		for i := range 20 {
+			want = append(want, mustAppend(t, s, 300, payload(round*100+i, 500)))
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func spoolClosedRefuses(t *testing.T, open func(*testing.T, string) store.Spool) {
+	s := open(t, t.TempDir())
+	mustAppend(t, s, 10, payload(0, 10))
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, appended := s.Append(0, fill([]byte("x")))
+	_, reserved := s.AppendReserved(10, fill([]byte("x")))
+	_, read := s.Read(s.Start(), allBytes, func(int64, []byte) error { return nil })
+	for name, err := range map[string]error{
+		"append": appended, "append reserved": reserved, "read": read,
+		"sync": s.Sync(t.Context()), "truncate": s.Truncate(s.End()),
+	} {
+		if !errors.Is(err, store.ErrClosed) {
+			t.Errorf("%s: %v, want ErrClosed", name, err)
+		}
+	}
+}
+
+// spoolSafeForConcurrentUse appends from several goroutines while others sync, read and truncate. A record must be read
+// after its Append returned, in the order of the fill calls, and once.
+func spoolSafeForConcurrentUse(t *testing.T, open func(*testing.T, string) store.Spool) {
+	const writers, pairs, unread = 4, 300, 10
+	s := open(t, t.TempDir())
+	var wg sync.WaitGroup
+	room := make(chan struct{}, unread+writers*pairs) // keeps the writers from filling the spool
+	for range unread {
+		room <- struct{}{}
+	}
+	order := uint32(0) // guarded by the spool's own lock: that is what is tested
+	next := func(dst []byte) []byte {
+		order++
+		return append(binary.BigEndian.AppendUint32(dst, order), make([]byte, order%200)...)
+	}
+	write := func(i int) error {
+		<-room
+		_, err := s.Append(500, next)
+		if err == nil && i%20 == 0 {
+			err = s.Sync(t.Context())
+		}
+		if err == nil {
+			_, err = s.AppendReserved(500, next)
+		}
+		return err
+	}
+	for range writers {
+		wg.Go(func() {
+			for i := range pairs {
+				if err := write(i); err != nil {
+					t.Errorf("write: %v", err)
+					return
+				}
+			}
+		})
+	}
+	seen := uint32(0)
+	for at := s.Start(); seen < 2*writers*pairs && !t.Failed(); {
+		var err error
+		at, err = s.Read(at, 5000, func(_ int64, p []byte) error {
+			if seen++; binary.BigEndian.Uint32(p) != seen {
+				return errors.New("out of order")
+			}
+			if seen%2 == 0 {
+				room <- struct{}{}
+			}
+			return nil
+		})
+		if err == nil {
+			err = s.Truncate(at)
+		}
+		if err != nil {
+			t.Errorf("record %d: %v", seen, err)
+		}
+	}
+	close(room)
+	wg.Wait()
+}
+
+func spoolMatchesModel(t *testing.T, open func(*testing.T, string) store.Spool) {
+	root := t.TempDir()
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp(root, "model")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		s := open(t, dir)
+		defer func() { _ = s.Close() }()
+		var model []spooled
+		var reserves []int
+		n := 0
+		sizes := rapid.IntRange(1, maxPayload)
+		record := func(offset int64, p []byte) { model = append(model, spooled{offset, string(p)}) }
+		rt.Repeat(map[string]func(*rapid.T){
+			"append": func(rt *rapid.T) {
+				reserve, p := rapid.IntRange(0, maxPayload).Draw(rt, "reserve"), payload(n, sizes.Draw(rt, "size"))
+				n++
+				offset, err := s.Append(reserve, fill(p))
+				if errors.Is(err, store.ErrFull) {
+					return
+				}
+				if err != nil {
+					rt.Fatal(err)
+				}
+				record(offset, p)
+				if reserve > 0 {
+					reserves = append(reserves, reserve)
+				}
+			},
+			"append reserved": func(rt *rapid.T) {
+				if len(reserves) == 0 {
+					rt.Skip("nothing reserved")
+				}
+				i := rapid.IntRange(0, len(reserves)-1).Draw(rt, "which")
+				p := payload(n, rapid.IntRange(1, reserves[i]).Draw(rt, "size"))
+				n++
+				offset, err := s.AppendReserved(reserves[i], fill(p))
+				if err != nil {
+					rt.Fatalf("reserved append: %v", err)
+				}
+				record(offset, p)
+				reserves = slices.Delete(reserves, i, i+1)
+			},
+			"truncate": func(rt *rapid.T) {
+				before := rapid.Int64Range(s.Start(), s.End()).Draw(rt, "before")
+				if err := s.Truncate(before); err != nil {
+					rt.Fatal(err)
+				}
+				if i := slices.IndexFunc(model, func(r spooled) bool { return r.Offset >= before }); i >= 0 && s.Start() > model[i].Offset {
+					rt.Fatalf("truncate before %d drops the record at %d", before, model[i].Offset)
+				}
+				model = slices.DeleteFunc(model, func(r spooled) bool { return r.Offset < s.Start() })
+			},
+			"reopen": func(rt *rapid.T) {
+				if err := s.Close(); err != nil {
+					rt.Fatal(err)
+				}
+				s, reserves = open(t, dir), nil
+			},
+			"": func(rt *rapid.T) {
+				var got []spooled
+				if _, err := s.Read(s.Start(), allBytes, func(offset int64, p []byte) error {
+					got = append(got, spooled{offset, string(p)})
+					return nil
+				}); err != nil {
+					rt.Fatal(err)
+				}
+				if !slices.Equal(got, model) {
+					rt.Fatalf("records differ from the model: %s", cmp.Diff(offsets(model), offsets(got)))
+				}
+			},
+		})
+	})
+}
+
+func offsets(records []spooled) (at []int64) {
+	for _, r := range records {
+		at = append(at, r.Offset)
+	}
+	return at
+}
+
+// spoolReservedAppendsAlways fills the spool with random sizes, then uses every reserve in full, in random order.
+func spoolReservedAppendsAlways(t *testing.T, open func(*testing.T, string) store.Spool) {
+	root := t.TempDir()
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp(root, "full")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		s := open(t, dir)
+		defer func() { _ = s.Close() }()
+		size := rapid.IntRange(1, rapid.SampledFrom([]int{50, 500, maxPayload}).Draw(rt, "largest"))
+		var reserves []int
+		for range 500 {
+			reserve := size.Draw(rt, "reserve")
+			_, err := s.Append(reserve, fill(payload(len(reserves), size.Draw(rt, "size"))))
+			if errors.Is(err, store.ErrFull) {
+				break
+			}
+			if err != nil {
+				rt.Fatal(err)
+			}
+			reserves = append(reserves, reserve)
+			if len(reserves)%3 == 0 { // some are used on the way, and leave a rest
+				i := rapid.IntRange(0, len(reserves)-1).Draw(rt, "early")
+				if _, err := s.AppendReserved(reserves[i], fill(payload(i, rapid.IntRange(1, reserves[i]).Draw(rt, "actual")))); err != nil {
+					rt.Fatalf("early reserved append: %v", err)
+				}
+				reserves = slices.Delete(reserves, i, i+1)
+			}
+		}
+		for _, reserve := range rapid.Permutation(reserves).Draw(rt, "order") {
+			if _, err := s.AppendReserved(reserve, fill(payload(reserve, reserve))); err != nil {
+				rt.Fatalf("reserved append of %d: %v", reserve, err)
+			}
+		}
+	})
+}
