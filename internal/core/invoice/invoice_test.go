@@ -46,7 +46,7 @@ func pro() invoice.Input {
 			{Key: "tokens", Meter: "tokens", Model: price.Graduated, Every: "month", Charge: price.InArrears, Tiers: []price.Tier{
 				{UnitAmount: money.MustDecimal("0.0000025")},
 			}},
-			{Key: "support", Model: price.Flat, Amount: money.MustDecimal("3.335"), Every: "month", Charge: price.InArrears},
+			{Key: "support", Model: price.Flat, Amount: money.MustDecimal("3.345"), Every: "month", Charge: price.InArrears},
 			{Key: "nothing", Model: price.Flat, Every: "month", Charge: price.InAdvance},
 		},
 		Closing:  period.Interval{Start: september, End: october},

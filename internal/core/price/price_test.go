@@ -129,6 +129,7 @@ func TestCeiling(t *testing.T) {
 		{"negative cap", free, "-1", 0, 0, false},
 		{"the flat amount of the last band is too dear", fixed, "3", 0, 10, false},
 		{"or is not", fixed, "4", 0, math.MaxInt64, true},
+		{"paid up to the bound, free above it", graduated(band{"10", "1", ""}, band{"", "0", ""}), "10", 0, math.MaxInt64, true},
 		{"beyond the counter", graduated(band{"", "0.000001", ""}), "99999999999999", 9, math.MaxInt64, false},
 	}
 	for _, tt := range tests {
