@@ -1,0 +1,206 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/url"
+
+	"time"
+)
+
+type customersCmd struct {
+	Create customersCreateCmd `cmd:"" help:"Create a customer."`
+	List   customersListCmd   `cmd:"" help:"List customers."`
+	Get    customersGetCmd    `cmd:"" help:"Show a customer."`
+}
+
+type customersCreateCmd struct {
+	Key      string `arg:"" help:"Your name for the customer; accepted wherever an id is."`
+	Name     string `help:"Display name."`
+	Zone     string `help:"IANA time zone of its days and months." default:"UTC"`
+	Currency string `help:"ISO 4217 code." default:"USD"`
+}
+
+func customerFields() func(io.Writer, doc) error {
+	return fields("id", "key", "name", "zone", "currency", "created_at")
+}
+
+func (c *customersCreateCmd) Run(e *env) error {
+	return send(e, "/v1/customers", put("key", c.Key, "name", c.Name, "zone", c.Zone, "currency", c.Currency), customerFields())
+}
+
+type customersListCmd struct{ pages }
+
+func (c *customersListCmd) Run(e *env) error {
+	return c.ask(e, "/v1/customers", nil, table("KEY|NAME|ZONE|CURRENCY|ID", "key", "name", "zone", "currency", "id"))
+}
+
+type customersGetCmd struct {
+	Customer string `arg:""`
+}
+
+func (c *customersGetCmd) Run(e *env) error {
+	return ask(e, "/v1/customers/"+url.PathEscape(c.Customer), nil, customerFields())
+}
+
+type keysCmd struct {
+	Create keysCreateCmd `cmd:"" help:"Create an API key; its secret is shown once."`
+	List   keysListCmd   `cmd:"" help:"List API keys."`
+	Get    keysGetCmd    `cmd:"" help:"Show an API key."`
+	Revoke keysRevokeCmd `cmd:"" help:"Revoke an API key; it stops working within a second."`
+}
+
+type keysCreateCmd struct {
+	Customer  string        `arg:""`
+	Name      string        `help:"What the key is for."`
+	ExpiresIn time.Duration `help:"The key works so long, for example 720h; default: without end."`
+	ExpiresAt string        `help:"The key works until this RFC 3339 instant." placeholder:"T"`
+}
+
+func keyFields() func(io.Writer, doc) error {
+	return fields("id", "customer", "name", "hint", "status", "created_at", "expires_at", "revoked_at", "secret")
+}
+
+func (c *keysCreateCmd) Run(e *env) error {
+	body := put("customer", c.Customer, "name", c.Name, "expires_at", c.ExpiresAt)
+	if c.ExpiresIn > 0 {
+		now, err := businessNow(e)
+		if err != nil {
+			return err
+		}
+		body["expires_at"] = now.Add(c.ExpiresIn).Format(time.RFC3339)
+	}
+	return send(e, "/v1/keys", body, keyFields())
+}
+
+// businessNow is the server's clock: expiry follows it.
+func businessNow(e *env) (time.Time, error) {
+	c, err := newClient(e)
+	if err != nil {
+		return time.Time{}, err
+	}
+	b, err := c.get(e.ctx, "/v1/clock", nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var clock struct {
+		Now time.Time `json:"now"`
+	}
+	if err := decode(b, &clock); err != nil {
+		return time.Time{}, err
+	}
+	return clock.Now, nil
+}
+
+type keysListCmd struct {
+	Customer string `help:"Only this customer's." placeholder:"CUSTOMER"`
+	pages
+}
+
+func (c *keysListCmd) Run(e *env) error {
+	return c.ask(e, "/v1/keys", only("customer", c.Customer), table("ID|CUSTOMER|NAME|HINT|STATUS|CREATED", "id", "customer", "name", "hint", "status", "created_at"))
+}
+
+type keysGetCmd struct {
+	ID string `arg:""`
+}
+
+func (c *keysGetCmd) Run(e *env) error {
+	return ask(e, "/v1/keys/"+url.PathEscape(c.ID), nil, keyFields())
+}
+
+type keysRevokeCmd struct {
+	ID string `arg:""`
+}
+
+func (c *keysRevokeCmd) Run(e *env) error {
+	return send(e, "/v1/keys/"+url.PathEscape(c.ID)+"/revoke", put(), keyFields())
+}
+
+type subscriptionsCmd struct {
+	Create subscriptionsCreateCmd `cmd:"" help:"Subscribe a customer to a plan."`
+	List   subscriptionsListCmd   `cmd:"" help:"List subscriptions."`
+	Get    subscriptionsGetCmd    `cmd:"" help:"Show a subscription."`
+}
+
+type subscriptionsCreateCmd struct {
+	Customer   string `arg:""`
+	Plan       string `arg:""`
+	Start      string `help:"RFC 3339; default: now." placeholder:"T"`
+	BillingDay int    `help:"Day of the month on which periods begin, 1 to 31; default: the start's."`
+}
+
+func subscriptionFields() func(io.Writer, doc) error {
+	return fields("id", "customer", "plan", "catalog_version", "status", "start", "end", "billing_day", "current_period.start", "current_period.end")
+}
+
+func (c *subscriptionsCreateCmd) Run(e *env) error {
+	return send(e, "/v1/subscriptions", put("customer", c.Customer, "plan", c.Plan, "start", c.Start, "billing_day", c.BillingDay), subscriptionFields())
+}
+
+type subscriptionsListCmd struct {
+	Customer string `help:"Only this customer's." placeholder:"CUSTOMER"`
+	pages
+}
+
+func (c *subscriptionsListCmd) Run(e *env) error {
+	return c.ask(e, "/v1/subscriptions", only("customer", c.Customer), table("ID|CUSTOMER|PLAN|STATUS|START|BILLING DAY", "id", "customer", "plan", "status", "start", "billing_day"))
+}
+
+type subscriptionsGetCmd struct {
+	ID string `arg:""`
+}
+
+func (c *subscriptionsGetCmd) Run(e *env) error {
+	return ask(e, "/v1/subscriptions/"+url.PathEscape(c.ID), nil, subscriptionFields())
+}
+
+type invoicesCmd struct {
+	List    invoicesListCmd    `cmd:"" help:"List invoices."`
+	Show    invoicesShowCmd    `cmd:"" help:"Show an invoice with its lines."`
+	Preview invoicesPreviewCmd `cmd:"" help:"The next invoice as if the period closed now."`
+}
+
+type invoicesListCmd struct {
+	Customer string `help:"Only this customer's." placeholder:"CUSTOMER"`
+	pages
+}
+
+func (c *invoicesListCmd) Run(e *env) error {
+	return c.ask(e, "/v1/invoices", only("customer", c.Customer), table("NUMBER|CUSTOMER|STATUS|PERIOD|END|TOTAL||ID",
+		"number", "customer", "status", "period.start", "period.end", "total.amount", "total.currency", "id"))
+}
+
+type invoicesShowCmd struct {
+	ID string `arg:""`
+}
+
+func (c *invoicesShowCmd) Run(e *env) error {
+	return ask(e, "/v1/invoices/"+url.PathEscape(c.ID), nil, invoiceText)
+}
+
+type invoicesPreviewCmd struct {
+	Customer string `arg:""`
+}
+
+func (c *invoicesPreviewCmd) Run(e *env) error {
+	return ask(e, "/v1/customers/"+url.PathEscape(c.Customer)+"/preview", nil, invoiceText)
+}
+
+func invoiceText(w io.Writer, d doc) error {
+	if err := fields("id", "number", "customer", "plan", "status", "period.start", "period.end", "finalized_at")(w, d); err != nil {
+		return err
+	}
+	for _, l := range d.list("lines") {
+		if _, err := fmt.Fprintf(w, "%s  %s\t%s\t%s\t%s\n", l.s("number"), l.s("price"), l.s("quantity"), l.s("exact"), l.s("rounded.amount")); err != nil {
+			return err
+		}
+		for _, t := range l.list("tiers") {
+			if _, err := fmt.Fprintf(w, "   tier %s\t%s × %s\t%s\t\n", t.s("tier"), t.s("quantity"), t.s("unit_amount"), t.s("amount")); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := fmt.Fprintf(w, "total\t\t\t%s %s\n", d.s("total.amount"), d.s("total.currency"))
+	return err
+}

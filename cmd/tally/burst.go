@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// burst bounds: how many requests and connections one command may use.
+const (
+	burstMax            = 10_000_000
+	burstConcurrencyMax = 1024
+)
+
+type burstCmd struct {
+	Key         string `arg:"" help:"API key."`
+	N           int    `arg:"" help:"How many requests."`
+	Path        string `help:"Path to request." default:"/hello"`
+	Concurrency int    `help:"Connections at once." default:"1"`
+}
+
+type denial struct {
+	Status     int             `json:"status"`
+	DecisionID string          `json:"decision_id"`
+	Problem    json.RawMessage `json:"problem,omitempty"`
+}
+
+type burstResult struct {
+	Sent       int            `json:"sent"`
+	ByStatus   map[string]int `json:"by_status"`
+	LastDenial *denial        `json:"last_denial"`
+}
+
+// Run sends the requests and prints its summary in any case, also when the gateway dies on the way.
+func (c *burstCmd) Run(e *env) error {
+	if c.N < 0 || c.N > burstMax {
+		return fmt.Errorf("N must be 0 to %d", burstMax)
+	}
+	if c.Concurrency < 1 || c.Concurrency > burstConcurrencyMax {
+		return fmt.Errorf("--concurrency must be 1 to %d", burstConcurrencyMax)
+	}
+	base := os.Getenv("TALLY_GATEWAY_URL")
+	if base == "" || e.dir != "" {
+		ep, err := findServer(e)
+		if err != nil {
+			return err
+		}
+		base = ep.Gateway
+	}
+	if base == "" {
+		return errors.New("no gateway address: set TALLY_GATEWAY_URL or name the server's folder with --dir")
+	}
+	r := c.send(e.ctx, strings.TrimSuffix(base, "/")+c.Path)
+	if e.json {
+		return printJSON(e.stdout, r)
+	}
+	if _, err := fmt.Fprintf(e.stdout, "sent %d\n", r.Sent); err != nil {
+		return err
+	}
+	for status, n := range r.ByStatus {
+		if _, err := fmt.Fprintf(e.stdout, "%7d × %s\n", n, status); err != nil {
+			return err
+		}
+	}
+	if r.LastDenial != nil {
+		_, err := fmt.Fprintf(e.stdout, "last denial: %d %s\n%s", r.LastDenial.Status, r.LastDenial.DecisionID, r.LastDenial.Problem)
+		return err
+	}
+	return nil
+}
+
+func (c *burstCmd) send(ctx context.Context, url string) burstResult {
+	transport := &http.Transport{MaxIdleConnsPerHost: c.Concurrency, MaxConnsPerHost: c.Concurrency, DisableCompression: true}
+	defer transport.CloseIdleConnections()
+	hc := &http.Client{Transport: transport, Timeout: time.Minute}
+	out := burstResult{ByStatus: map[string]int{}}
+	var mu sync.Mutex // guards out and left
+	left := c.N
+	var wg sync.WaitGroup
+	for range c.Concurrency {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				if left == 0 || ctx.Err() != nil {
+					mu.Unlock()
+					return
+				}
+				left--
+				mu.Unlock()
+				status, d := one(ctx, hc, url, c.Key)
+				mu.Lock()
+				out.Sent++
+				out.ByStatus[status]++
+				if d != nil {
+					out.LastDenial = d
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+// one sends a request; a failed connection counts as "error".
+func one(ctx context.Context, hc *http.Client, url, key string) (string, *denial) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "error", nil
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	resp, err := hc.Do(req)
+	if err != nil {
+		return "error", nil
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read as far as it goes
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil && resp.StatusCode < 400 {
+		return "error", nil
+	}
+	_, _ = io.Copy(io.Discard, resp.Body) // so that the connection is kept
+	if resp.StatusCode < 400 {
+		return strconv.Itoa(resp.StatusCode), nil
+	}
+	d := &denial{Status: resp.StatusCode, DecisionID: resp.Header.Get("Decision-Id")}
+	if json.Valid(b) {
+		d.Problem = b
+	}
+	return strconv.Itoa(resp.StatusCode), d
+}

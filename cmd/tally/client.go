@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// answerMax bounds what a command reads of an answer.
+const answerMax = 64 << 20
+
+// client speaks /v1 for the commands.
+type client struct {
+	endpoint
+	http *http.Client
+}
+
+// newClient finds the server: an explicit --dir beats TALLY_URL, which beats ./tally-data.
+func newClient(e *env) (*client, error) {
+	ep, err := findServer(e)
+	if err != nil {
+		return nil, err
+	}
+	return &client{endpoint: ep, http: &http.Client{Timeout: 10 * time.Minute}}, nil
+}
+
+func findServer(e *env) (endpoint, error) {
+	if u := os.Getenv("TALLY_URL"); u != "" && e.dir == "" {
+		return endpoint{API: strings.TrimSuffix(u, "/"), Gateway: os.Getenv("TALLY_GATEWAY_URL"), Token: os.Getenv("TALLY_TOKEN")}, nil
+	}
+	path := filepath.Join(e.dataDir(), "client.json")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return endpoint{}, fmt.Errorf("no server found: %s does not exist; start one with `tally demo` or `tally serve`, name its folder with --dir, or set TALLY_URL and TALLY_TOKEN", path)
+	}
+	if err != nil {
+		return endpoint{}, fmt.Errorf("read %s: %w", path, err)
+	}
+	var ep endpoint
+	if err := json.Unmarshal(b, &ep); err != nil {
+		return endpoint{}, fmt.Errorf("%s is damaged; restart the server to write it anew: %w", path, err)
+	}
+	if g := os.Getenv("TALLY_GATEWAY_URL"); g != "" {
+		ep.Gateway = g
+	}
+	return ep, nil
+}
+
+// problem is an RFC 9457 answer of the API.
+type problem struct {
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Code   string `json:"code"`
+	Fix    string `json:"fix"`
+	Errors []struct {
+		Pointer, Rule, Fix                                string
+		File, Path, Message, Expected, Suggestion, Detail string
+		Line, Column                                      int
+	} `json:"errors"`
+}
+
+func (p *problem) Error() string {
+	var b strings.Builder
+	b.WriteString(firstOf(p.Detail, p.Title))
+	for _, f := range p.Errors {
+		switch {
+		case f.Line > 0:
+			fmt.Fprintf(&b, "\n  %s:%d:%d: %s: %s", f.File, f.Line, f.Column, f.Path, f.Message)
+		default:
+			fmt.Fprintf(&b, "\n  %s: %s", f.Pointer, f.Rule)
+		}
+		if f.Expected != "" {
+			fmt.Fprintf(&b, "; expected %s", f.Expected)
+		}
+		if f.Suggestion != "" {
+			fmt.Fprintf(&b, "; did you mean %s?", f.Suggestion)
+		}
+		if f.Fix != "" {
+			fmt.Fprintf(&b, "; %s", f.Fix)
+		}
+	}
+	if p.Fix != "" {
+		fmt.Fprintf(&b, "\n  %s", p.Fix)
+	}
+	if p.Code != "" {
+		fmt.Fprintf(&b, " (%s)", p.Code)
+	}
+	return b.String()
+}
+
+func firstOf(ss ...string) string {
+	for _, s := range ss {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// do sends a request and returns the JSON answer; a problem comes back as *problem.
+func (c *client) do(ctx context.Context, method, path string, query url.Values, contentType string, body []byte) (json.RawMessage, error) {
+	u := c.API + path
+	if len(query) > 0 {
+		u += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.Token)
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", contentType)
+		req.Header.Set("Idempotency-Key", rand.Text())
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("the server at %s does not answer; is it running? (%w)", c.API, err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read to the end or the command fails
+	b, err := io.ReadAll(io.LimitReader(resp.Body, answerMax))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if resp.StatusCode >= 300 {
+		p := &problem{Status: resp.StatusCode, Title: resp.Status}
+		_ = json.Unmarshal(b, p) // an answer that is no problem document still has its status
+		return nil, p
+	}
+	return b, nil
+}
+
+func (c *client) get(ctx context.Context, path string, query url.Values) (json.RawMessage, error) {
+	return c.do(ctx, http.MethodGet, path, query, "", nil)
+}
+
+func (c *client) post(ctx context.Context, path string, body any) (json.RawMessage, error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	return c.do(ctx, http.MethodPost, path, nil, "application/json", b)
+}
+
+// all reads every page of a list into one document.
+func (c *client) all(ctx context.Context, path string, query url.Values, limit int) (json.RawMessage, error) {
+	if query == nil {
+		query = url.Values{}
+	}
+	out := list{Items: []json.RawMessage{}}
+	for {
+		query.Set("limit", fmt.Sprint(min(1000, limit-len(out.Items))))
+		b, err := c.get(ctx, path, query)
+		if err != nil {
+			return nil, err
+		}
+		var page list
+		if err := json.Unmarshal(b, &page); err != nil {
+			return nil, fmt.Errorf("read the list: %w", err)
+		}
+		out.Items = append(out.Items, page.Items...)
+		if page.Next == nil || len(out.Items) >= limit {
+			out.Next = page.Next
+			return json.Marshal(out)
+		}
+		query.Set("cursor", *page.Next)
+	}
+}
+
+type list struct {
+	Items []json.RawMessage `json:"items"`
+	Next  *string           `json:"next"`
+}

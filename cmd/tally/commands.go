@@ -1,0 +1,464 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/receipt"
+	"github.com/tallystick/tallystick/internal/web/httpapi"
+)
+
+// clientCommands talk to a running server.
+type clientCommands struct {
+	Plan          planCmd          `cmd:"" help:"Show what applying a catalog file would change."`
+	Apply         applyCmd         `cmd:"" help:"Apply a catalog file as a new version."`
+	Catalog       catalogCmd       `cmd:"" help:"Applied catalog versions."`
+	Customers     customersCmd     `cmd:"" help:"Customers: create, list, get."`
+	Keys          keysCmd          `cmd:"" help:"API keys: create, list, get, revoke."`
+	Subscriptions subscriptionsCmd `cmd:"" help:"Subscriptions: create, list, get."`
+	Burst         burstCmd         `cmd:"" help:"Send requests through the gateway and count the answers."`
+	Explain       explainCmd       `cmd:"" help:"Say why a request was allowed or denied."`
+	Usage         usageCmd         `cmd:"" help:"A customer's metered usage."`
+	Limits        limitsCmd        `cmd:"" help:"Every limit of a customer with its present state."`
+	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview."`
+	Trace         traceCmd         `cmd:"" help:"Lead an invoice line back to its windows, events and decisions."`
+	Event         eventCmd         `cmd:"" help:"Show an event and the invoice line that it stands on."`
+	Books         booksCmd         `cmd:"" help:"Check that admitted + reported = metered = rated + unpriced."`
+	Clock         clockCmd         `cmd:"" help:"Read the business clock; in test mode, advance it."`
+	Portal        portalCmd        `cmd:"" help:"Make a signed link to a customer's portal."`
+	Audit         auditCmd         `cmd:"" help:"What operators did."`
+	Status        statusCmd        `cmd:"" help:"Counters of the running server."`
+}
+
+// ask gets a document and prints it.
+func ask(e *env, path string, q url.Values, text func(io.Writer, doc) error) error {
+	c, err := newClient(e)
+	if err != nil {
+		return err
+	}
+	b, err := c.get(e.ctx, path, q)
+	if err != nil {
+		return err
+	}
+	return e.print(b, text)
+}
+
+// send posts a document and prints the answer.
+func send(e *env, path string, body any, text func(io.Writer, doc) error) error {
+	c, err := newClient(e)
+	if err != nil {
+		return err
+	}
+	b, err := c.post(e.ctx, path, body)
+	if err != nil {
+		return err
+	}
+	return e.print(b, text)
+}
+
+// pages is how long a list may get.
+type pages struct {
+	Limit int `help:"At most so many, newest first." default:"1000"`
+}
+
+func (p pages) ask(e *env, path string, q url.Values, text func(io.Writer, doc) error) error {
+	if p.Limit < 1 {
+		return errors.New("--limit must be at least 1")
+	}
+	c, err := newClient(e)
+	if err != nil {
+		return err
+	}
+	b, err := c.all(e.ctx, path, q, p.Limit)
+	if err != nil {
+		return err
+	}
+	return e.print(b, text)
+}
+
+func only(key, value string) url.Values {
+	q := url.Values{}
+	if value != "" {
+		q.Set(key, value)
+	}
+	return q
+}
+
+// put is a request body without its empty fields.
+func put(pairs ...any) map[string]any {
+	m := map[string]any{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		key, ok := pairs[i].(string)
+		if v := pairs[i+1]; ok && v != "" && v != 0 {
+			m[key] = v
+		}
+	}
+	return m
+}
+
+type planCmd struct {
+	File string `arg:"" help:"Catalog file (YAML), - for stdin."`
+}
+
+func (c *planCmd) Run(e *env) error {
+	return e.sendCatalog(c.File, "/v1/catalog/plan", func(w io.Writer, d doc) error {
+		if len(d.list("changes")) == 0 {
+			_, err := fmt.Fprintf(w, "No changes against version %s.\n", d.s("current_version"))
+			return err
+		}
+		return printChanges(w, d)
+	})
+}
+
+type applyCmd struct {
+	File string `arg:"" help:"Catalog file (YAML), - for stdin."`
+}
+
+func (c *applyCmd) Run(e *env) error {
+	return e.sendCatalog(c.File, "/v1/catalog/versions", func(w io.Writer, d doc) error {
+		if err := printChanges(w, d); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(w, "Catalog version %s is in force.\n", d.s("version"))
+		return err
+	})
+}
+
+func printChanges(w io.Writer, d doc) error {
+	for _, ch := range d.list("changes") {
+		if _, err := fmt.Fprintf(w, "%s %s\t%s\t→ %s\n", ch.s("op"), ch.s("path"), ch.s("from"), ch.s("to")); err != nil {
+			return err
+		}
+	}
+	for _, warn := range d.strings("warnings") {
+		if _, err := fmt.Fprintln(w, "note:", warn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d doc) strings(key string) (out []string) {
+	items, _ := d[key].([]any) // absent: none
+	for _, it := range items {
+		out = append(out, fmt.Sprint(it))
+	}
+	return out
+}
+
+func (e *env) sendCatalog(file, path string, text func(io.Writer, doc) error) error {
+	var source []byte
+	var err error
+	if file == "-" {
+		source, err = io.ReadAll(io.LimitReader(os.Stdin, 2<<20))
+	} else {
+		source, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return fmt.Errorf("read catalog: %w", err)
+	}
+	c, err := newClient(e)
+	if err != nil {
+		return err
+	}
+	b, err := c.do(e.ctx, http.MethodPost, path, url.Values{"file": {filepath.Base(file)}}, "application/yaml", source)
+	if err != nil {
+		return err
+	}
+	return e.print(b, text)
+}
+
+type catalogCmd struct {
+	Get struct {
+		Version string `arg:"" optional:"" default:"latest"`
+	} `cmd:"" help:"Print a version's YAML."`
+	List struct{ pages } `cmd:"" help:"List versions."`
+}
+
+func (c *catalogCmd) Run(e *env, k interface{ Command() string }) error {
+	if k.Command() == "catalog list" {
+		return c.List.ask(e, "/v1/catalog/versions", nil, table("VERSION|APPLIED AT|BY", "version", "applied_at", "applied_by"))
+	}
+	return ask(e, "/v1/catalog/versions/"+url.PathEscape(c.Get.Version), nil, func(w io.Writer, d doc) error {
+		_, err := io.WriteString(w, d.s("source"))
+		return err
+	})
+}
+
+type explainCmd struct {
+	DecisionID string `arg:"" help:"The Decision-Id header of an answer."`
+	KeyFile    string `help:"Open it with this key file (secrets/decision.key), without a server." type:"path"`
+}
+
+// Run asks the server; without one, the key file of the data folder is enough.
+func (c *explainCmd) Run(e *env) error {
+	if c.KeyFile != "" {
+		return c.local(e, c.KeyFile)
+	}
+	cl, err := newClient(e)
+	if err == nil {
+		var b json.RawMessage
+		b, err = cl.post(e.ctx, "/v1/decisions/explain", put("decision_id", c.DecisionID))
+		if err == nil {
+			return e.print(b, explainText)
+		}
+	}
+	var p *problem
+	if errors.As(err, &p) {
+		return err
+	}
+	keyFile := filepath.Join(e.dataDir(), "secrets", "decision.key")
+	if _, serr := os.Stat(keyFile); serr != nil {
+		return err
+	}
+	return c.local(e, keyFile)
+}
+
+func (c *explainCmd) local(e *env, keyFile string) error {
+	b, err := os.ReadFile(keyFile)
+	if err != nil {
+		return fmt.Errorf("read key file: %w", err)
+	}
+	ring, err := receipt.ParseKeyring(b)
+	if err != nil {
+		return fmt.Errorf("%s: %w", keyFile, err)
+	}
+	r, err := ring.Open(c.DecisionID)
+	if err != nil {
+		return fmt.Errorf("this decision id was not made with the keys in %s: %w", keyFile, err)
+	}
+	out, err := json.Marshal(httpapi.Explanation(c.DecisionID, r))
+	if err != nil {
+		return err
+	}
+	return e.print(out, explainText)
+}
+
+func explainText(w io.Writer, d doc) error {
+	if err := fields("outcome", "code", "time", "customer", "key_id", "plan", "route", "meter", "cost", "limit", "consumed", "quota",
+		"resets_at", "catalog_version", "would_pass_on")(w, d); err != nil {
+		return err
+	}
+	for _, l := range d.list("limits") {
+		if _, err := fmt.Fprintf(w, "limit %s\t%s → %s of %s\tresets %s\n", l.s("limit"), l.s("before"), l.s("after"), l.s("quota"), l.s("resets_at")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type usageCmd struct {
+	Customer string `arg:""`
+	Meter    string `help:"Which meter." required:""`
+	From     string `help:"RFC 3339; default: the current billing period." placeholder:"T"`
+	To       string `help:"RFC 3339, not included." placeholder:"T"`
+	Window   string `help:"Length of the windows." enum:"hour,day,week,month,billing_period" default:"day"`
+}
+
+func (c *usageCmd) Run(e *env) error {
+	q := url.Values{"customer": {c.Customer}, "meter": {c.Meter}, "window": {c.Window}}
+	if c.From != "" {
+		q.Set("from", c.From)
+	}
+	if c.To != "" {
+		q.Set("to", c.To)
+	}
+	return ask(e, "/v1/usage", q, func(w io.Writer, d doc) error {
+		if err := fields("customer", "meter", "from", "to", "zone", "value")(w, d); err != nil {
+			return err
+		}
+		for _, x := range d.list("windows") {
+			if _, err := fmt.Fprintf(w, "%s\t%s\n", x.s("start"), x.s("value")); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+type limitsCmd struct {
+	Customer string `arg:""`
+}
+
+func (c *limitsCmd) Run(e *env) error {
+	return ask(e, "/v1/customers/"+url.PathEscape(c.Customer)+"/limits", nil,
+		table("LIMIT|METER|WINDOW|CONSUMED|QUOTA|REMAINING|RESETS AT|BOUND", "limit", "meter", "window", "consumed", "quota", "remaining", "resets_at", "bound"))
+}
+
+type traceCmd struct {
+	Line  string `arg:"" help:"INVOICE_ID/LINE; LINE is a number from 1 or an iln_ id."`
+	Limit int    `help:"At most so many events." default:"1000"`
+}
+
+func (c *traceCmd) Run(e *env) error {
+	id, line := filepath.Split(c.Line)
+	if id == "" || line == "" {
+		return errors.New("name the line as INVOICE_ID/LINE, for example inv_…/1")
+	}
+	cl, err := newClient(e)
+	if err != nil {
+		return err
+	}
+	path := "/v1/invoices/" + url.PathEscape(filepath.Clean(id)) + "/lines/" + url.PathEscape(line) + "/trace"
+	b, err := cl.trace(e.ctx, path, c.Limit)
+	if err != nil {
+		return err
+	}
+	return e.print(b, func(w io.Writer, d doc) error {
+		if err := fields("invoice_id", "customer", "line.id", "line.price", "line.quantity", "line.exact")(w, d); err != nil {
+			return err
+		}
+		for _, x := range d.list("windows") {
+			if _, err := fmt.Fprintf(w, "window %s\t%s events\t%s\n", x.s("start"), x.s("count"), x.s("value")); err != nil {
+				return err
+			}
+		}
+		for _, x := range d.list("events") {
+			if _, err := fmt.Fprintf(w, "event %s\t%s\t%s\t%s\n", x.s("id"), x.s("time"), x.s("value"), x.s("decision_id")); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// trace reads all pages of a line's events into the first page's document.
+func (c *client) trace(ctx context.Context, path string, limit int) (json.RawMessage, error) {
+	var out map[string]json.RawMessage
+	events := []json.RawMessage{}
+	q := url.Values{}
+	for {
+		q.Set("limit", fmt.Sprint(max(1, min(1000, limit-len(events)))))
+		b, err := c.get(ctx, path, q)
+		if err != nil {
+			return nil, err
+		}
+		var page struct {
+			Events []json.RawMessage `json:"events"`
+			Next   *string           `json:"next"`
+		}
+		if err := json.Unmarshal(b, &page); err != nil {
+			return nil, fmt.Errorf("read the trace: %w", err)
+		}
+		if out == nil {
+			if err := json.Unmarshal(b, &out); err != nil {
+				return nil, fmt.Errorf("read the trace: %w", err)
+			}
+		}
+		events = append(events, page.Events...)
+		next, err := json.Marshal(page.Next)
+		if err != nil {
+			return nil, err
+		}
+		if page.Next == nil || len(events) >= limit {
+			if out["events"], err = json.Marshal(events); err != nil {
+				return nil, err
+			}
+			out["next"] = next
+			return json.Marshal(out)
+		}
+		q.Set("cursor", *page.Next)
+	}
+}
+
+type eventCmd struct {
+	ID     string `arg:""`
+	Source string `help:"The event's source." default:"gateway/1"`
+}
+
+func (c *eventCmd) Run(e *env) error {
+	return ask(e, "/v1/events/"+url.PathEscape(c.ID), only("source", c.Source), func(w io.Writer, d doc) error {
+		if err := fields("id", "source", "type", "time", "customer", "meter", "value", "origin", "key_id", "decision_id")(w, d); err != nil {
+			return err
+		}
+		for _, x := range d.list("lines") {
+			if _, err := fmt.Fprintf(w, "line\t%s/%s\t%s\n", x.s("invoice_id"), x.s("number"), x.s("invoice_status")); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+type booksCmd struct {
+	Customer string `help:"Only this customer." placeholder:"CUSTOMER"`
+}
+
+func (c *booksCmd) Run(e *env) error {
+	return ask(e, "/v1/books", only("customer", c.Customer), func(w io.Writer, d doc) error {
+		if _, err := fmt.Fprintln(w, "CUSTOMER\tMETER\tPERIOD\tADMITTED\tREPORTED\tMETERED\tRATED\tUNPRICED\tDIFFERENCE"); err != nil {
+			return err
+		}
+		for _, r := range d.list("rows") {
+			if _, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.s("customer"), r.s("meter"), r.s("period.start"),
+				r.s("admitted"), r.s("reported"), r.s("metered"), r.s("rated"), r.s("unpriced"), r.s("difference")); err != nil {
+				return err
+			}
+		}
+		_, err := fmt.Fprintf(w, "all\t\t\t%s\t%s\t%s\t%s\t%s\t%s\n", d.s("admitted"), d.s("reported"), d.s("metered"), d.s("rated"), d.s("unpriced"), d.s("difference"))
+		return err
+	})
+}
+
+type clockCmd struct {
+	Show    clockShowCmd    `cmd:"" default:"1" help:"Read the clock."`
+	Advance clockAdvanceCmd `cmd:"" help:"Move a test clock forward and do the work that becomes due."`
+}
+
+type clockShowCmd struct{}
+
+func (clockShowCmd) Run(e *env) error {
+	return ask(e, "/v1/clock", nil, fields("now", "real", "offset_s", "test", "period_end"))
+}
+
+type clockAdvanceCmd struct {
+	By string `help:"How far, for example 24h." xor:"target" required:""`
+	To string `help:"period-end, or an RFC 3339 instant." xor:"target" required:""`
+}
+
+func (c *clockAdvanceCmd) Run(e *env) error {
+	if c.By != "" {
+		if _, err := time.ParseDuration(c.By); err != nil {
+			return fmt.Errorf("--by: %q is not a duration such as 24h or 90m", c.By)
+		}
+	}
+	return send(e, "/v1/clock/advance", put("by", c.By, "to", c.To), fields("now", "offset_s", "period_end", "invoices_finalized"))
+}
+
+type portalCmd struct {
+	Customer string        `arg:""`
+	TTL      time.Duration `help:"How long the link works." default:"24h"`
+}
+
+func (c *portalCmd) Run(e *env) error {
+	return send(e, "/v1/customers/"+url.PathEscape(c.Customer)+"/portal-link", put("ttl_s", int(c.TTL/time.Second)), fields("url", "expires_at"))
+}
+
+type auditCmd struct{ pages }
+
+func (c *auditCmd) Run(e *env) error {
+	return c.ask(e, "/v1/audit", nil, table("TIME|ACTOR|ACTION|TARGET", "time", "actor", "action", "target"))
+}
+
+type statusCmd struct{}
+
+func (statusCmd) Run(e *env) error {
+	return ask(e, "/v1/status", nil, func(w io.Writer, d doc) error {
+		for k, v := range d {
+			if _, nested := v.([]any); !nested {
+				if _, err := fmt.Fprintf(w, "%s\t%v\n", k, v); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/core/receipt"
+)
+
+// folderVersion is the layout of the data folder; a newer one is refused.
+const folderVersion = 1
+
+// folder is the data folder: VERSION LOCK client.json secrets/ records.db journal/ spool/ clock.json.
+type folder struct {
+	dir  string
+	lock *os.File
+}
+
+// openFolder makes or opens a data folder for one process alone.
+func openFolder(dir string) (*folder, error) {
+	if err := os.MkdirAll(filepath.Join(dir, "secrets"), 0o700); err != nil {
+		return nil, fmt.Errorf("make data folder: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	f := &folder{dir: dir, lock: lock}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = lock.Close() // nothing was written
+		return nil, fmt.Errorf("data folder %s is in use by another tally process; stop it or choose another --dir", dir)
+	}
+	if err := f.checkVersion(); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return f, nil
+}
+
+func (f *folder) checkVersion() error {
+	path := f.path("VERSION")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return writeDurable(path, []byte(strconv.Itoa(folderVersion)+"\n"), 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	v, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return fmt.Errorf("%s does not hold a version number", path)
+	}
+	if v > folderVersion {
+		return fmt.Errorf("data folder %s has version %d, this binary knows %d: use a newer tally", f.dir, v, folderVersion)
+	}
+	return nil
+}
+
+func (f *folder) path(elem ...string) string {
+	return filepath.Join(append([]string{f.dir}, elem...)...)
+}
+
+// close gives the lock up; the kernel does it too when the process ends.
+func (f *folder) close() error { return f.lock.Close() }
+
+// secret reads secrets/name, making it of n random bytes (base64) on first use.
+func (f *folder) secret(name string, n int) ([]byte, error) {
+	path := f.path("secrets", name)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		raw := make([]byte, n)
+		if _, err := rand.Read(raw); err != nil {
+			return nil, err
+		}
+		return raw, writeDurable(path, []byte(base64.StdEncoding.EncodeToString(raw)+"\n"), 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read secret: %w", err)
+	}
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(b)))
+	if err != nil || len(raw) != n {
+		return nil, fmt.Errorf("secret %s is damaged: restore it from a backup", path)
+	}
+	return raw, nil
+}
+
+// keyring reads secrets/decision.key, made on first use.
+func (f *folder) keyring() (*receipt.Keyring, error) {
+	path := f.path("secrets", "decision.key")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		raw := make([]byte, 32)
+		if _, err := rand.Read(raw); err != nil {
+			return nil, err
+		}
+		b = receipt.NewKeyringFile(raw)
+		err = writeDurable(path, b, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("decision key: %w", err)
+	}
+	ring, err := receipt.ParseKeyring(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return ring, nil
+}
+
+// clockState is clock.json.
+func (f *folder) clockState() (clock.State, error) {
+	var st clock.State
+	b, err := os.ReadFile(f.path("clock.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return st, nil
+	}
+	if err != nil {
+		return st, err
+	}
+	if err := json.Unmarshal(b, &st); err != nil {
+		return st, fmt.Errorf("clock.json is damaged: restore it from a backup: %w", err)
+	}
+	return st, nil
+}
+
+func (f *folder) saveClock(st clock.State) error {
+	b, err := json.Marshal(st)
+	if err != nil {
+		return err
+	}
+	return writeDurable(f.path("clock.json"), append(b, '\n'), 0o600)
+}
+
+// endpoint is client.json: how commands on this machine find the server.
+type endpoint struct {
+	API     string `json:"api"`
+	Gateway string `json:"gateway"`
+	Token   string `json:"token"`
+}
+
+func (f *folder) saveEndpoint(e endpoint) error {
+	b, err := json.MarshalIndent(e, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeDurable(f.path("client.json"), append(b, '\n'), 0o600)
+}
+
+// writeDurable replaces a file so that after a crash either the old or the new content is there.
+func writeDurable(path string, data []byte, mode os.FileMode) error {
+	tmp, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// bootID names this boot of the machine, so that a restart knows whether the page cache survived. Empty: not known.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func realNow() time.Time { return time.Now() }

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/store/sqlite"
+	"github.com/tallystick/tallystick/internal/web/console"
+	"github.com/tallystick/tallystick/internal/web/gateway"
+	"github.com/tallystick/tallystick/internal/web/httpapi"
+	"github.com/tallystick/tallystick/internal/web/portal"
+	"github.com/tallystick/tallystick/internal/web/session"
+)
+
+// servers builds the two HTTP servers over the services.
+func (s *server) servers() (api, gw *http.Server, err error) {
+	trusted, err := s.trusted()
+	if err != nil {
+		return nil, nil, err
+	}
+	proxy, err := gateway.New(gateway.Config{
+		Limiter: s.enforce, Catalog: s.govern.Current, Log: s.log, Access: s.accessLog(), Now: realNow,
+		Observe: s.metrics.observe, Trusted: trusted, MaxBody: s.MaxBody,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	rest, err := httpapi.New(httpapi.Config{
+		Govern: s.govern, Enforce: s.enforce, Ingest: s.ingest, Bill: s.bill, Clock: s.clock, Replays: s.replays,
+		Signer: s.signer, PortalLink: s.portalLink, Version: version, Ready: s.serving.Load, Metrics: s.metrics.handler(), Log: s.log,
+		Real: realNow,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	pages, err := console.New(console.Config{
+		Govern: s.govern, Enforce: s.enforce, Bill: s.bill, Clock: s.clock, Signer: s.signer, PortalLink: s.portalLink,
+		Version: version, Demo: s.demo, Log: s.log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	theirs, err := portal.New(portal.Config{
+		Govern: s.govern, Enforce: s.enforce, Bill: s.bill, Clock: s.clock, Signer: s.signer, Demo: s.demo, Log: s.log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	mux := http.NewServeMux()
+	for _, p := range []string{"/v1/", "/errors", "/errors/", "/openapi.json", "/openapi.yaml", "/healthz", "/readyz", "/metrics"} {
+		mux.Handle(p, rest)
+	}
+	mux.Handle("/portal", theirs)
+	mux.Handle("/portal/", theirs)
+	mux.Handle("/", pages)
+	return httpServer(mux, s.log), httpServer(proxy, s.log), nil
+}
+
+// accessLog writes one JSON line a request, or nothing.
+func (s *server) accessLog() *slog.Logger {
+	switch {
+	case s.access != nil:
+		return slog.New(slog.NewJSONHandler(s.access, nil))
+	case s.AccessLog == "-":
+		return slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	}
+	return nil
+}
+
+// portalLink is a signed link to a customer's portal.
+func (s *server) portalLink(customerRef string, ttl time.Duration) (string, time.Time, error) {
+	cust, ok := s.govern.Customer(customerRef)
+	if !ok {
+		return "", time.Time{}, fmt.Errorf("there is no customer %q", customerRef)
+	}
+	base := s.PublicURL
+	if base == "" {
+		base = s.endpoint.API
+	}
+	token, expires := s.signer.Sign(session.PortalLink, cust.ID, ttl)
+	return strings.TrimSuffix(base, "/") + "/portal/open?token=" + token, expires, nil
+}
+
+// isDemo says whether a folder was made by the demo.
+func isDemo(ctx context.Context, f *folder) (demo bool, err error) {
+	if _, err := os.Stat(f.path("records.db")); os.IsNotExist(err) {
+		return false, nil
+	}
+	records, err := sqlite.Open(ctx, f.path("records.db"))
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = joinErr(err, records.Close()) }()
+	began, err := records.Setting(ctx, demoBegan)
+	return began != "", err
+}

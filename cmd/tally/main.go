@@ -1,0 +1,100 @@
+// Command tally is Tallystick: gateway, meter and biller in one binary, and the command line to them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/tallystick/tallystick/internal/core/period"
+)
+
+// version is set by the linker.
+var version = "dev" //nolint:gochecknoglobals // the linker sets it
+
+// commands is the whole command line.
+type commands struct {
+	Output string `help:"How to print: text or json." enum:"text,json" default:"text" short:"o"`
+	Dir    string `help:"Data folder; commands find server and token in its client.json (default ./tally-data)." placeholder:"DIR"`
+
+	Demo         demoCmd     `cmd:"" help:"Server, gateway and a demo API with 30 days of history."`
+	Serve        serveCmd    `cmd:"" help:"Server and gateway."`
+	Init         initCmd     `cmd:"" help:"Make a data folder and a first catalog file."`
+	Version      versionCmd  `cmd:"" help:"Print the version."`
+	DemoUpstream upstreamCmd `cmd:"" hidden:"" name:"demo-upstream"`
+
+	clientCommands
+}
+
+// env is what every command gets.
+type env struct {
+	ctx    context.Context //nolint:containedctx // the process's own, ended by a signal
+	stdout io.Writer
+	stderr io.Writer
+	json   bool
+	dir    string // "" when not given
+}
+
+// dataDir is the folder for commands that need one.
+func (e *env) dataDir() string {
+	if e.dir == "" {
+		return "tally-data"
+	}
+	return e.dir
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(e *env) error {
+	if e.json {
+		return printJSON(e.stdout, map[string]string{"version": version, "tzdata": period.TZVersion})
+	}
+	_, err := fmt.Fprintf(e.stdout, "tally %s (zone data %s)\n", version, period.TZVersion)
+	return err
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is main with its borders named, so that tests can call it.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var c commands
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("tally"), kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }),
+		kong.Description("Enforces API quotas at the gateway, meters what it admitted, and bills exactly what it metered."),
+		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
+	if err != nil {
+		fmt.Fprintln(stderr, "tally:", err)
+		return 1
+	}
+	k, err := parser.Parse(args)
+	if exited >= 0 { // help was printed
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "tally:", err)
+		return 2
+	}
+	err = k.Run(&env{ctx: ctx, stdout: stdout, stderr: stderr, json: c.Output == "json", dir: c.Dir})
+	if err == nil {
+		return 0
+	}
+	var quiet *exitError
+	if errors.As(err, &quiet) {
+		return quiet.code
+	}
+	fmt.Fprintln(stderr, "tally:", err)
+	return 1
+}
+
+// exitError ends the program with a code after the command has said why.
+type exitError struct{ code int }
+
+func (e *exitError) Error() string { return fmt.Sprintf("exit %d", e.code) }

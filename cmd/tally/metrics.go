@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tallystick/tallystick/internal/app/bill"
+	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/store/file"
+)
+
+// metrics are what /metrics shows. Counters of the services are read when scraped, so that the hot path only counts once.
+type metrics struct {
+	registry *prometheus.Registry
+	latency  *prometheus.HistogramVec
+	failures *prometheus.CounterVec
+	book     *prometheus.GaugeVec
+	position prometheus.Gauge
+	byClass  [6]prometheus.Observer
+	lastDiff atomic.Pointer[string]
+}
+
+func newMetrics(s *server) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "tally_gateway_request_seconds", Help: "Time from a request's arrival at the gateway to the end of its answer.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"class"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tally_loop_failures_total", Help: "Failed runs of a background loop; each is tried again.",
+		}, []string{"loop"}),
+		book: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tally_books", Help: "The books at the last comparison, in units of all meters together; difference must be 0.",
+		}, []string{"side"}),
+		position: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tally_books_position", Help: "Journal position of the last comparison of the books.",
+		}),
+	}
+	m.registry.MustRegister(m.latency, m.failures, m.book, m.position, &enforceCollector{s.enforce}, &journalCollector{s.journal})
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
+	}, func() float64 { return s.clock.Ahead().Seconds() }))
+	for i := range m.byClass {
+		m.byClass[i] = m.latency.WithLabelValues(strconv.Itoa(i) + "xx")
+	}
+	return m
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+func (m *metrics) observe(status int, took time.Duration) {
+	class := status / 100
+	if class < 1 || class > 5 {
+		class = 0
+	}
+	m.byClass[class].Observe(took.Seconds())
+}
+
+func (m *metrics) failed(loop string) { m.failures.WithLabelValues(loop).Inc() }
+
+// books publishes a comparison. A gauge is a float: exact numbers are at /v1/books.
+func (m *metrics) books(b bill.Books) {
+	for side, d := range map[string]interface{ String() string }{
+		"admitted": b.Admitted, "reported": b.Reported, "metered": b.Metered, "rated": b.Rated,
+		"unpriced": b.Unpriced, "late": b.Late, "difference": b.Difference,
+	} {
+		if f, err := strconv.ParseFloat(d.String(), 64); err == nil {
+			m.book.WithLabelValues(side).Set(f)
+		}
+	}
+	m.position.Set(float64(b.Position))
+}
+
+// enforceCollector reads the enforcer's totals at each scrape.
+type enforceCollector struct{ e *enforce.Enforcer }
+
+func (c *enforceCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *enforceCollector) Collect(ch chan<- prometheus.Metric) {
+	st := c.e.Stats()
+	decisions := prometheus.NewDesc("tally_decisions_total", "Decisions since start by outcome.", []string{"outcome"}, nil)
+	for outcome, n := range map[string]int64{
+		"allowed": st.Admitted, "rate_exceeded": st.DeniedRate, "quota_exceeded": st.DeniedQuota, "spend_cap_reached": st.DeniedSpend,
+		"key": st.DeniedKey, "no_subscription": st.DeniedSubscription, "unavailable": st.Unavailable,
+	} {
+		ch <- prometheus.MustNewConstMetric(decisions, prometheus.CounterValue, float64(n), outcome)
+	}
+	for _, x := range []struct {
+		name, help string
+		kind       prometheus.ValueType
+		n          int64
+	}{
+		{"tally_settled_total", "Admitted requests that were charged.", prometheus.CounterValue, st.Settled},
+		{"tally_released_total", "Admitted requests that failed and were given back.", prometheus.CounterValue, st.Released},
+		{"tally_incomplete_total", "Charged requests whose answer was cut off.", prometheus.CounterValue, st.Incomplete},
+		{"tally_recovered_total", "Requests that a crash left open and this start settled.", prometheus.CounterValue, st.Recovered},
+		{"tally_lease_written_off_total", "Units of leases whose use a power cut made unknown.", prometheus.CounterValue, st.WrittenOff},
+		{"tally_lease_draws_total", "Leases drawn from the authority.", prometheus.CounterValue, st.Draws},
+		{"tally_gateway_conflicts_total", "Gateway events refused by the journal as conflicts; must be 0.", prometheus.CounterValue, st.Conflicts},
+		{"tally_marks_lost_total", "Notes of cut-off answers dropped because the spool was full.", prometheus.CounterValue, st.MarksLost},
+		{"tally_open_requests", "Requests reserved and not yet settled or released.", prometheus.GaugeValue, st.Open},
+		{"tally_spool_bytes", "Bytes kept in the gateway's spool.", prometheus.GaugeValue, st.SpoolBytes},
+		{"tally_spool_lag_bytes", "Bytes in the spool that are not in the journal yet.", prometheus.GaugeValue, st.SpoolLag},
+	} {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), x.kind, float64(x.n))
+	}
+}
+
+// journalCollector reads the journal's size at each scrape.
+type journalCollector struct{ j *file.Journal }
+
+func (c *journalCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *journalCollector) Collect(ch chan<- prometheus.Metric) {
+	st := c.j.Stats()
+	_ = st
+}
+
+func joinErr(a, b error) error {
+	return errors.Join(a, b)
+}
+
+var _ = strings.TrimSpace

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tallystick/tallystick/internal/core/account"
+)
+
+// listen is where and how the two ports are served; both commands that serve share it.
+type listen struct {
+	API            string        `help:"Address of API and console." default:"127.0.0.1:8080" env:"TALLY_API"`
+	Gateway        string        `help:"Address of the gateway." default:"127.0.0.1:8081" env:"TALLY_GATEWAY"`
+	TLSCert        string        `help:"Certificate file (PEM) for both ports." type:"path" env:"TALLY_TLS_CERT"`
+	TLSKey         string        `help:"Key file (PEM) for both ports." type:"path" env:"TALLY_TLS_KEY"`
+	TrustedProxies []string      `help:"Networks (CIDR) whose X-Forwarded-* is passed on." env:"TALLY_TRUSTED_PROXIES" placeholder:"CIDR"`
+	AccessLog      string        `help:"File for one line a request, - for stdout; off by default." env:"TALLY_ACCESS_LOG" placeholder:"FILE"`
+	MaxBody        int64         `help:"Largest request body through the gateway, in bytes." default:"33554432" env:"TALLY_MAX_BODY"`
+	SpoolSync      string        `help:"interval: sync reservations every few ms; strict: before forwarding." enum:"interval,strict" default:"interval" env:"TALLY_SPOOL_SYNC"`
+	DrainTimeout   time.Duration `help:"How long to wait for running requests at shutdown." default:"20s" env:"TALLY_DRAIN_TIMEOUT"`
+	PublicURL      string        `help:"Where customers reach the portal, if not at the API address." env:"TALLY_PUBLIC_URL" placeholder:"URL"`
+}
+
+type serveCmd struct {
+	Catalog string        `help:"Catalog file (YAML), applied at start if it differs from the newest version." type:"path" env:"TALLY_CATALOG"`
+	Mode    string        `help:"live, or test: keys of another prefix and a clock that can be advanced." enum:"live,test" default:"live" env:"TALLY_MODE"`
+	Grace   time.Duration `help:"How long after its end a period stays open for late usage." default:"1h" env:"TALLY_GRACE"`
+	listen
+}
+
+func (c *serveCmd) Run(e *env) error {
+	s := &server{listen: c.listen, dir: e.dataDir(), mode: account.Mode(c.Mode), grace: c.Grace, log: logger(e.stderr)}
+	return s.run(e.ctx, func(ctx context.Context) error {
+		if c.Catalog != "" {
+			if err := s.applyFile(ctx, c.Catalog); err != nil {
+				return err
+			}
+		}
+		s.log.Info("ready", slog.String("api", s.endpoint.API), slog.String("gateway", s.endpoint.Gateway), slog.String("dir", s.dir),
+			slog.Int64("catalog_version", s.govern.Current().Version))
+		fmt.Fprintf(e.stderr, "Console  %s\nToken    %s   (also in %s/client.json)\n", s.endpoint.API, s.endpoint.Token, s.dir)
+		return nil
+	})
+}
+
+func logger(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// applyFile makes a catalog file the newest version if it differs.
+func (s *server) applyFile(ctx context.Context, path string) error {
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read catalog: %w", err)
+	}
+	_, _, err = s.govern.ApplyCatalog(ctx, "start", path, source)
+	return err
+}
+
+// run serves until ctx ends, then drains. ready runs when both ports answer; an error from it stops the server.
+func (s *server) run(ctx context.Context, ready func(context.Context) error) (err error) {
+	f, err := openFolder(s.dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	s.folder = f
+	apiL, gwL, err := s.listeners(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = apiL.Close(); _ = gwL.Close() }() // the servers close them first
+	if err := s.open(ctx); err != nil {
+		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
+	}
+	api, gw, err := s.servers()
+	if err != nil {
+		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
+	}
+	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLoops()
+	g, gctx := errgroup.WithContext(loops)
+	g.Go(func() error { return serveOn(api, apiL, s.TLSCert, s.TLSKey) })
+	g.Go(func() error { return serveOn(gw, gwL, s.TLSCert, s.TLSKey) })
+	g.Go(func() error {
+		if err := ready(gctx); err != nil {
+			return err
+		}
+		s.serving.Store(true)
+		return nil
+	})
+	s.loops(gctx, g)
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-gctx.Done():
+		}
+		err := s.drain(api, gw)
+		stopLoops()
+		return err
+	})
+	err = g.Wait()
+	return errors.Join(err, s.close(context.WithoutCancel(ctx)))
+}
+
+// drain lets running requests end: not ready first, then no new connections, then a bounded wait.
+func (s *server) drain(api, gw *http.Server) error {
+	s.serving.Store(false)
+	ctx, cancel := context.WithTimeout(context.Background(), s.DrainTimeout)
+	defer cancel()
+	err := gw.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("requests were still running at shutdown and are cut off")
+		err = gw.Close()
+	}
+	if aerr := api.Shutdown(ctx); aerr != nil {
+		err = errors.Join(err, api.Close())
+	}
+	return err
+}
+
+func serveOn(srv *http.Server, l net.Listener, cert, key string) error {
+	var err error
+	if cert != "" {
+		err = srv.ServeTLS(l, cert, key)
+	} else {
+		err = srv.Serve(l)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// listeners opens both ports and notes the real addresses.
+func (s *server) listeners(ctx context.Context) (api, gw net.Listener, err error) {
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		return nil, nil, errors.New("--tls-cert and --tls-key belong together")
+	}
+	scheme := "http"
+	if s.TLSCert != "" {
+		scheme = "https"
+		if _, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey); err != nil {
+			return nil, nil, fmt.Errorf("certificate files: %w", err)
+		}
+	}
+	var lc net.ListenConfig
+	if api, err = lc.Listen(ctx, "tcp", s.API); err != nil {
+		return nil, nil, fmt.Errorf("API address: %w (choose another with --api)", err)
+	}
+	if gw, err = lc.Listen(ctx, "tcp", s.Gateway); err != nil {
+		_ = api.Close() // nothing was served on it
+		return nil, nil, fmt.Errorf("gateway address: %w (choose another with --gateway)", err)
+	}
+	s.endpoint.API = scheme + "://" + api.Addr().String()
+	s.endpoint.Gateway = scheme + "://" + gw.Addr().String()
+	return api, gw, nil
+}
+
+func (s *server) trusted() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, p := range s.TrustedProxies {
+		prefix, err := netip.ParsePrefix(p)
+		if err != nil {
+			return nil, fmt.Errorf("--trusted-proxies: %q is not a network such as 10.0.0.0/8", p)
+		}
+		out = append(out, prefix)
+	}
+	return out, nil
+}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tallystick/tallystick/internal/app/bill"
+	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file"
+	"github.com/tallystick/tallystick/internal/store/spool"
+	"github.com/tallystick/tallystick/internal/store/sqlite"
+	"github.com/tallystick/tallystick/internal/web/session"
+)
+
+// gatewayNode is the number of the one gateway of a single process.
+const gatewayNode = 1
+
+// Intervals of the loops, in real time.
+const (
+	shipEvery    = 20 * time.Millisecond
+	syncEvery    = 5 * time.Millisecond
+	billEvery    = time.Second
+	booksEvery   = 5 * time.Second
+	clockEvery   = 5 * time.Second
+	pruneEvery   = 10 * time.Minute
+	settledMax   = 10 * time.Second // how long a close waits for running requests before it is tried again
+	retryBackoff = 500 * time.Millisecond
+)
+
+// server is one process with all roles: it owns the stores, the services and their loops.
+type server struct {
+	listen
+	dir      string
+	mode     account.Mode
+	grace    time.Duration
+	log      *slog.Logger
+	demo     bool // history is being seeded: billing waits until it is there
+	endpoint endpoint
+
+	folder  *folder
+	records store.Records
+	journal *file.Journal
+	spool   store.Spool
+	clock   *clock.Clock
+	govern  *govern.Service
+	enforce *enforce.Enforcer
+	ingest  *ingest.Service
+	bill    *bill.Service
+	replays *govern.Replays
+	metrics *metrics
+	access  *os.File
+	signer  *session.Signer
+
+	serving atomic.Bool // ready for traffic
+	billing atomic.Bool // periods may be closed
+}
+
+// open brings the stores and services up, in the order in which they need each other.
+func (s *server) open(ctx context.Context) error {
+	pepper, err := s.folder.secret("pepper", 32)
+	if err != nil {
+		return err
+	}
+	if err := s.openStores(ctx); err != nil {
+		return err
+	}
+	if s.clock, err = clock.New(clock.Config{
+		Real: realNow, Test: s.mode == "test", Load: s.folder.clockState, Save: s.folder.saveClock,
+	}); err != nil {
+		return err
+	}
+	if s.govern, err = govern.New(ctx, govern.Config{
+		Records: s.records, Journal: s.journal, Now: s.clock.Now, Random: rand.Reader, Pepper: pepper, Mode: s.mode,
+	}); err != nil {
+		return fmt.Errorf("load the records: %w", err)
+	}
+	ring, err := s.folder.keyring()
+	if err != nil {
+		return err
+	}
+	if s.enforce, err = enforce.Open(ctx, enforce.Config{
+		Directory: s.govern, Spool: s.spool, Leases: s.records, Journal: s.journal, Keyring: ring, Node: gatewayNode,
+		Boot: bootID(), Now: s.clock.Now, Strict: s.SpoolSync == "strict", Log: s.log,
+	}); err != nil {
+		return fmt.Errorf("take up the gateway's work: %w", err)
+	}
+	if s.ingest, err = ingest.New(ingest.Config{
+		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Counted: s.enforce.Counted, Flush: s.enforce.Flush,
+	}); err != nil {
+		return err
+	}
+	if s.bill, err = bill.New(bill.Config{
+		Directory: s.govern, Journal: s.journal, Invoices: s.records, Now: s.clock.Now, Grace: s.grace, Settled: s.settled, Log: s.log,
+	}); err != nil {
+		return err
+	}
+	s.clock.OnAdvance(s.beforeAdvance, s.afterAdvance)
+	s.billing.Store(!s.demo)
+	return s.openSecrets()
+}
+
+func (s *server) openStores(ctx context.Context) (err error) {
+	if s.records, err = sqlite.Open(ctx, s.folder.path("records.db")); err != nil {
+		return fmt.Errorf("records: %w", err)
+	}
+	if s.journal, err = file.Open(file.Config{Dir: s.folder.path("journal")}); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if s.spool, err = spool.Open(spool.Config{Dir: s.folder.path("spool")}); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
+}
+
+// openSecrets readies what operators and customers sign in with, and says where the server is.
+func (s *server) openSecrets() error {
+	token, err := s.folder.secret("operator.token", 32)
+	if err != nil {
+		return err
+	}
+	s.endpoint.Token = "tally_op_" + base64.RawURLEncoding.EncodeToString(token)
+	key, err := s.folder.secret("session.key", 32)
+	if err != nil {
+		return err
+	}
+	s.signer = session.New(key, s.endpoint.Token, realNow)
+	replayKey, err := s.folder.secret("replay.key", 32)
+	if err != nil {
+		return err
+	}
+	if s.replays, err = govern.NewReplays(s.records, replayKey, rand.Reader, realNow); err != nil {
+		return err
+	}
+	if s.AccessLog != "" && s.AccessLog != "-" {
+		if s.access, err = os.OpenFile(s.AccessLog, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
+			return fmt.Errorf("access log: %w", err)
+		}
+	}
+	s.metrics = newMetrics(s)
+	return s.folder.saveEndpoint(s.endpoint)
+}
+
+// settled bounds the wait for running requests when a period closes.
+func (s *server) settled(ctx context.Context, before time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, settledMax)
+	defer cancel()
+	return s.enforce.Settled(ctx, before)
+}
+
+// beforeAdvance ships what was decided before the clock moves.
+func (s *server) beforeAdvance(ctx context.Context) error { return s.enforce.Flush(ctx) }
+
+// afterAdvance does all work that became due.
+func (s *server) afterAdvance(ctx context.Context) error {
+	if err := s.enforce.Flush(ctx); err != nil {
+		return err
+	}
+	if err := s.billAll(ctx); err != nil {
+		return err
+	}
+	return s.compareBooks(ctx)
+}
+
+func (s *server) billAll(ctx context.Context) error {
+	if !s.billing.Load() {
+		return nil
+	}
+	for {
+		more, err := s.bill.Tick(ctx)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+func (s *server) compareBooks(ctx context.Context) error {
+	b, err := s.bill.Books(ctx, "")
+	if err != nil {
+		return err
+	}
+	s.metrics.books(b)
+	return nil
+}
+
+// loops starts the roles' tickers.
+func (s *server) loops(ctx context.Context, g *errgroup.Group) {
+	s.every(ctx, g, "ship", shipEvery, func(ctx context.Context) error {
+		for {
+			more, err := s.enforce.Tick(ctx)
+			if err != nil || !more {
+				return err
+			}
+		}
+	})
+	s.every(ctx, g, "sync", syncEvery, s.enforce.SyncTick)
+	s.every(ctx, g, "bill", billEvery, s.billAll)
+	s.every(ctx, g, "books", booksEvery, s.compareBooks)
+	s.every(ctx, g, "clock", clockEvery, func(context.Context) error { return s.clock.Persist() })
+	s.every(ctx, g, "prune", pruneEvery, s.replays.Prune)
+}
+
+// every runs work at an interval. A failure is logged and tried again; a failed sync ends the process, since what was
+// acknowledged after it could be lost.
+func (s *server) every(ctx context.Context, g *errgroup.Group, name string, interval time.Duration, work func(context.Context) error) {
+	g.Go(func() error {
+		t := time.NewTicker(interval)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-t.C:
+			}
+			err := work(ctx)
+			if err == nil || ctx.Err() != nil {
+				continue
+			}
+			if errors.Is(err, store.ErrBroken) {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			s.log.Error("work failed, it will be tried again", slog.String("loop", name), slog.Any("error", err))
+			s.metrics.failed(name)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(retryBackoff):
+			}
+		}
+	})
+}
+
+// close ends the services and stores, last opened first. It closes what open got to.
+func (s *server) close(ctx context.Context) error {
+	var errs []error
+	if s.enforce != nil {
+		errs = append(errs, s.enforce.Close(ctx))
+	}
+	if s.clock != nil {
+		errs = append(errs, s.clock.Persist())
+	}
+	if s.spool != nil {
+		errs = append(errs, s.spool.Close())
+	}
+	if s.journal != nil {
+		errs = append(errs, s.journal.Close())
+	}
+	if s.records != nil {
+		errs = append(errs, s.records.Close())
+	}
+	if s.access != nil {
+		errs = append(errs, s.access.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// httpServer has the time-outs and bounds of both ports.
+func httpServer(h http.Handler, log *slog.Logger) *http.Server {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler: h, Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}

@@ -1,0 +1,348 @@
+// Package gateway is the reverse proxy: it asks the limiter before it forwards, settles before it answers, and shows each
+// caller where it stands.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/core/catalog"
+)
+
+// Limiter decides on requests; enforce.Enforcer fits.
+type Limiter interface {
+	Admit(ctx context.Context, secret string, route *catalog.Route, method string) *enforce.Admission
+	NoRoute() (decisionID string)
+}
+
+// Config of a Gateway.
+type Config struct {
+	Limiter Limiter                  // required
+	Catalog func() *catalog.Compiled // the newest version; required
+	Log     *slog.Logger             // required
+	Access  *slog.Logger             // one line a request, without secrets; nil: none
+	Now     func() time.Time         // real time, for latencies; required
+	// Observe is told each answer's status and how long it took; may be nil.
+	Observe func(status int, took time.Duration)
+	// Trusted are the proxies whose X-Forwarded-* is passed on; from others it is replaced. Default none.
+	Trusted []netip.Prefix
+	// MaxBody bounds a request body in bytes; beyond it 413. Default 32 MiB.
+	MaxBody int64
+	// Transport makes the transport to upstreams that must answer within a time; default NewTransport.
+	Transport func(headerTimeout time.Duration) http.RoundTripper
+}
+
+const maxBodyDefault = 32 << 20
+
+// Gateway is an http.Handler.
+type Gateway struct {
+	cfg     Config
+	table   atomic.Pointer[table]
+	buildMu sync.Mutex // one table is built at a time; guards transports
+	byWait  map[time.Duration]http.RoundTripper
+	buffers bufferPool
+}
+
+// table is one catalog version's routes.
+type table struct {
+	version   int64
+	mux       *http.ServeMux
+	keyHeader string
+}
+
+// New checks the configuration and starts nothing.
+func New(cfg Config) (*Gateway, error) {
+	if cfg.Limiter == nil || cfg.Catalog == nil || cfg.Log == nil || cfg.Now == nil {
+		return nil, errors.New("gateway: incomplete configuration")
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = maxBodyDefault
+	}
+	if cfg.Transport == nil {
+		cfg.Transport = NewTransport
+	}
+	return &Gateway{cfg: cfg, byWait: map[time.Duration]http.RoundTripper{}}, nil
+}
+
+// NewTransport keeps many connections to few upstreams.
+func NewTransport(headerTimeout time.Duration) http.RoundTripper {
+	return &http.Transport{
+		Proxy:                  nil, // an upstream is named in the catalog; the environment must not redirect it
+		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           1024,
+		MaxIdleConnsPerHost:    256,
+		IdleConnTimeout:        90 * time.Second,
+		TLSHandshakeTimeout:    10 * time.Second,
+		ResponseHeaderTimeout:  headerTimeout,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: 256 << 10,
+		DisableCompression:     true, // pass bodies through as they are
+	}
+}
+
+// route forwards one catalog route.
+type route struct {
+	catalog.Route
+	target *url.URL
+	proxy  *httputil.ReverseProxy
+}
+
+// ServeHTTP only marks the route in the table's mux; requests go through serve.
+func (*route) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(http.StatusInternalServerError)
+}
+
+// routes returns the table of the newest catalog version. Running requests keep the one they began with.
+func (g *Gateway) routes() *table {
+	cat := g.cfg.Catalog()
+	if t := g.table.Load(); t != nil && t.version == cat.Version {
+		return t
+	}
+	g.buildMu.Lock()
+	defer g.buildMu.Unlock()
+	if t := g.table.Load(); t != nil && t.version == cat.Version {
+		return t
+	}
+	t := &table{version: cat.Version, mux: http.NewServeMux(), keyHeader: cat.KeyHeader}
+	for i := range cat.Routes {
+		g.add(t, cat.Routes[i])
+	}
+	g.table.Store(t)
+	return t
+}
+
+// add registers a route. The catalog was validated when it was applied, so a bad one is a fault of the program: it is
+// logged and left out, and its requests get 404 unmetered.
+func (g *Gateway) add(t *table, cr catalog.Route) {
+	defer func() {
+		if fault := recover(); fault != nil { // ServeMux panics on patterns it does not like
+			g.cfg.Log.Error("route left out", slog.String("match", cr.Match), slog.Any("fault", fault))
+		}
+	}()
+	target, err := url.Parse(cr.Upstream)
+	if err != nil {
+		g.cfg.Log.Error("route left out", slog.String("match", cr.Match), slog.Any("error", err))
+		return
+	}
+	transport := g.byWait[cr.Timeout]
+	if transport == nil {
+		transport = g.cfg.Transport(cr.Timeout)
+		g.byWait[cr.Timeout] = transport
+	}
+	r := &route{Route: cr, target: target}
+	r.proxy = &httputil.ReverseProxy{
+		Rewrite:        g.rewrite,
+		Transport:      transport,
+		BufferPool:     &g.buffers,
+		ModifyResponse: g.answered,
+		ErrorHandler:   g.failed,
+		ErrorLog:       slog.NewLogLogger(g.cfg.Log.Handler(), slog.LevelDebug),
+	}
+	t.mux.Handle(cr.Match, r)
+}
+
+type exchangeKey struct{}
+
+// exchange is one request on its way.
+type exchange struct {
+	*enforce.Admission
+	route     *route
+	keyHeader string
+	status    int
+	sent      int64
+	tracker   body
+}
+
+// ServeHTTP admits, forwards and settles one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := g.cfg.Now()
+	x := &exchange{}
+	g.serve(w, r, x)
+	took := g.cfg.Now().Sub(start)
+	if g.cfg.Observe != nil {
+		g.cfg.Observe(x.status, took)
+	}
+	if g.cfg.Access != nil {
+		g.log(r, x, took)
+	}
+}
+
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
+	t := g.routes()
+	h, _ := t.mux.Handler(r)
+	rt, ok := h.(*route)
+	if !ok {
+		x.status = http.StatusNotFound
+		writeProblem(w, problem{Code: "route_unknown", Status: x.status, DecisionID: g.cfg.Limiter.NoRoute(),
+			Detail: "No route of this gateway matches the request.", Fix: "Check the method and the path."})
+		return
+	}
+	if r.ContentLength > g.cfg.MaxBody {
+		x.status = http.StatusRequestEntityTooLarge
+		writeProblem(w, tooLarge(g.cfg.Limiter.NoRoute(), g.cfg.MaxBody))
+		return
+	}
+	x.route, x.keyHeader = rt, t.keyHeader
+	x.Admission = g.cfg.Limiter.Admit(r.Context(), secretOf(r, t.keyHeader), &rt.Route, r.Method)
+	if !x.Allowed() {
+		x.status = deny(w, x.Admission)
+		return
+	}
+	if err := x.BeforeForward(r.Context()); err != nil {
+		g.release(r.Context(), x)
+		x.status = unavailable(w, x.DecisionID)
+		return
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = http.MaxBytesReader(w, r.Body, g.cfg.MaxBody)
+	}
+	defer g.release(r.Context(), x) // does nothing once settled; covers a panic on the way
+	rt.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, ok := ctx.Value(exchangeKey{}).(*exchange)
+	if !ok {
+		panic("gateway: a proxied request without its exchange")
+	}
+	return x
+}
+
+// secretOf reads the key: "Authorization: Bearer KEY", or the header that the catalog names.
+func secretOf(r *http.Request, keyHeader string) string {
+	if keyHeader != "" {
+		return r.Header.Get(keyHeader)
+	}
+	const scheme = "bearer "
+	if v := r.Header.Get("Authorization"); len(v) > len(scheme) && strings.EqualFold(v[:len(scheme)], scheme) {
+		return strings.TrimSpace(v[len(scheme):])
+	}
+	return ""
+}
+
+// rewrite makes the request to the upstream: never with the caller's key, nor with Tally-* of the caller's making.
+func (g *Gateway) rewrite(pr *httputil.ProxyRequest) {
+	x := exchangeOf(pr.In.Context())
+	pr.SetURL(x.route.target)
+	if g.trusted(pr.In.RemoteAddr) {
+		pr.Out.Header["X-Forwarded-For"] = pr.In.Header["X-Forwarded-For"]
+	}
+	pr.SetXForwarded()
+	out := pr.Out.Header
+	for name := range out {
+		if strings.HasPrefix(name, "Tally-") {
+			delete(out, name)
+		}
+	}
+	if x.keyHeader != "" {
+		out.Del(x.keyHeader)
+	} else {
+		delete(out, "Authorization")
+	}
+	out["Tally-Customer"] = []string{x.Principal.Customer.Key}
+	out["Tally-Key-Id"] = []string{x.Principal.Key.ID}
+}
+
+func (g *Gateway) trusted(remote string) bool {
+	if len(g.cfg.Trusted) == 0 {
+		return false
+	}
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return false
+	}
+	for _, p := range g.cfg.Trusted {
+		if p.Contains(ap.Addr().Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// answered runs when the upstream's headers are there and before the client sees any of them.
+func (g *Gateway) answered(resp *http.Response) error {
+	x := exchangeOf(resp.Request.Context())
+	x.status = resp.StatusCode
+	var err error
+	if resp.StatusCode >= http.StatusInternalServerError {
+		err = x.Release()
+	} else {
+		err = x.Settle(resp.StatusCode)
+	}
+	if err != nil {
+		return err
+	}
+	setHeaders(resp.Header, x.Admission)
+	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Body != nil && resp.ContentLength != 0 && resp.Request.Method != http.MethodHead {
+		x.tracker = body{ReadCloser: resp.Body, x: x, left: resp.ContentLength}
+		resp.Body = &x.tracker
+	}
+	return nil
+}
+
+// failed answers for an upstream that did not.
+func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
+	x := exchangeOf(r.Context())
+	g.release(r.Context(), x)
+	var timeout interface{ Timeout() bool }
+	var large *http.MaxBytesError
+	p := problem{DecisionID: x.DecisionID}
+	switch {
+	case errors.As(err, &large):
+		p = tooLarge(x.DecisionID, g.cfg.MaxBody)
+	case r.Context().Err() != nil:
+		x.status = statusClientGone
+		return // nobody is listening
+	case x.status != 0 && x.status < http.StatusInternalServerError: // the settlement failed
+		x.status = unavailable(w, x.DecisionID)
+		return
+	case errors.As(err, &timeout) && timeout.Timeout():
+		p.Code, p.Status = "upstream_timeout", http.StatusGatewayTimeout
+		p.Detail, p.Fix = "The API did not answer in time. The request was not counted.", "Try again later."
+	default:
+		p.Code, p.Status = "upstream_unreachable", http.StatusBadGateway
+		p.Detail, p.Fix = "The API could not be reached. The request was not counted.", "Try again later."
+	}
+	p.Retryable = p.Status != http.StatusRequestEntityTooLarge
+	x.status = p.Status
+	g.cfg.Log.WarnContext(r.Context(), "upstream failed", slog.String("route", x.route.Match), slog.String("code", p.Code), slog.Any("error", err))
+	setHeaders(w.Header(), x.Admission)
+	writeProblem(w, p)
+}
+
+// statusClientGone is logged for a client that left before the answer; it is never sent.
+const statusClientGone = 499
+
+func (g *Gateway) release(ctx context.Context, x *exchange) {
+	if err := x.Release(); err != nil {
+		g.cfg.Log.ErrorContext(ctx, "a failed request stays charged", slog.Any("error", err))
+	}
+}
+
+func (g *Gateway) log(r *http.Request, x *exchange, took time.Duration) {
+	remote, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		remote = r.RemoteAddr
+	}
+	var customer, key, id string
+	if x.Admission != nil {
+		customer, key = x.Principal.Customer.Key, x.Principal.Key.ID
+		id, _, _ = strings.Cut(x.DecisionID, ".")
+	}
+	g.cfg.Access.LogAttrs(r.Context(), slog.LevelInfo, "request",
+		slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()), slog.String("proto", r.Proto), slog.Int("status", x.status),
+		slog.Int64("bytes", x.sent), slog.Duration("took", took), slog.String("remote", remote),
+		slog.String("customer", customer), slog.String("key", key), slog.String("decision", id))
+}
