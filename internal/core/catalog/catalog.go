@@ -8,9 +8,21 @@ import (
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
-	"github.com/tallystick/tallystick/internal/core/quota"
 )
 
+// The bounds of a catalog; Validate reports what passes them. MaxLimits stays below the 64 that quota.Decide takes.
+const (
+	MaxMeters     = 200
+	MaxDimensions = 16 // of one meter
+	MaxPlans      = 200
+	MaxPrices     = 50 // of one plan
+	MaxTiers      = 50 // of one price
+	MaxLimits     = 20 // of one plan
+	MaxRoutes     = 500
+	MaxScale      = 9
+)
+
+// Catalog is one declared version. It is shared between goroutines once applied and must then not be changed.
 type Catalog struct {
 	Meters    []Meter
 	Plans     []Plan
@@ -18,15 +30,17 @@ type Catalog struct {
 	KeyHeader string // gateway.key_header; empty: Authorization: Bearer
 }
 
+// Meter says which events count, and how they fold into a quantity.
 type Meter struct {
-	Key, Event  string
+	Key, Event  string // Event is a CloudEvents type
 	Aggregation meter.Aggregation
 	Value       string // "data.tokens", sum only
 	Unit        string
-	Scale       int // decimals kept by counters, 0..9; Count has 0
+	Scale       int // decimals kept by counters, 0..MaxScale; Count has 0
 	Dimensions  []string
 }
 
+// Plan is what a customer subscribes to.
 type Plan struct {
 	Key, Name string
 	Currency  money.Currency
@@ -36,11 +50,11 @@ type Plan struct {
 
 // Limit is as declared; exactly one of Bucket, Quota, SpendCap is set. All are enforced hard here.
 type Limit struct {
-	Key, Meter string
+	Key, Meter string // Meter is empty for a spend cap
 	Bucket     *Bucket
-	Quota      *money.Decimal
-	SpendCap   *money.Decimal
-	Window     period.Window
+	Quota      *money.Decimal // in the meter's unit
+	SpendCap   *money.Decimal // in the plan's currency, before tax and credits
+	Window     period.Window  // zero for a token bucket
 }
 
 // Bucket refills Rate units each Per and holds Burst.
@@ -49,6 +63,7 @@ type Bucket struct {
 	Per         time.Duration // second, minute, hour or day
 }
 
+// Route forwards the requests that match it.
 type Route struct {
 	Match    string // net/http ServeMux pattern
 	Upstream string // absolute http(s) URL
@@ -57,31 +72,41 @@ type Route struct {
 	Timeout  time.Duration // until the upstream's response headers; default 30 s
 }
 
-// Problem is one fault of a catalog. Path is dotted with indexes: "plans[1].prices[0].tiers[2].up_to".
-type Problem struct {
-	Path, Message, Expected, Suggestion string
+// Meter finds a meter by key.
+func (c *Catalog) Meter(key string) (Meter, bool) {
+	for _, m := range c.Meters {
+		if m.Key == key {
+			return m, true
+		}
+	}
+	return Meter{}, false
 }
 
-// Validate finds every fault, in document order; none means that Compile cannot fail.
-func Validate(c *Catalog) []Problem { panic("skeleton") }
-
-func (c *Catalog) Meter(key string) (Meter, bool) { panic("skeleton") }
-func (c *Catalog) Plan(key string) (Plan, bool)   { panic("skeleton") }
-
-// CompileLimits turns a plan's limits into quota.Limits in the meters' scales, in declared order, those that apply to meterKey
-// (a spend cap applies to each meter that a price of the plan charges).
-func (c *Catalog) CompileLimits(plan Plan, meterKey string) ([]quota.Limit, error) { panic("skeleton") }
-
-// Change is one line of a diff: Op is "+", "-" or "~".
-type Change struct {
-	Op   string `json:"op"`
-	Path string `json:"path"` // "plans.free.limits.daily.quota"
-	From string `json:"from,omitempty"`
-	To   string `json:"to,omitempty"`
+// Plan finds a plan by key.
+func (c *Catalog) Plan(key string) (Plan, bool) {
+	for _, p := range c.Plans {
+		if p.Key == key {
+			return p, true
+		}
+	}
+	return Plan{}, false
 }
 
-// Diff compares by key, in declared order of next, removals last. from may be nil.
-func Diff(from, next *Catalog) []Change { panic("skeleton") }
+// PricesOf are the prices that charge a meter, in declared order: its usage costs the sum of their charges.
+func (p Plan) PricesOf(meterKey string) []price.Price {
+	var out []price.Price
+	for _, pr := range p.Prices {
+		if meterKey != "" && pr.Meter == meterKey {
+			out = append(out, pr)
+		}
+	}
+	return out
+}
 
-// Suggest is the nearest of candidates to a misspelt word (edit distance ≤ 2 or a third of its length), else "".
-func Suggest(word string, candidates []string) string { panic("skeleton") }
+// PriceOf is the first price of the plan that charges a meter; PricesOf has them all.
+func (c *Catalog) PriceOf(plan Plan, meterKey string) (price.Price, bool) {
+	if prices := plan.PricesOf(meterKey); len(prices) > 0 {
+		return prices[0], true
+	}
+	return price.Price{}, false
+}

@@ -1,0 +1,257 @@
+package declare
+
+import (
+	"strings"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/core/price"
+)
+
+// formVersion is what "tallystick:" must say.
+const formVersion = 1
+
+const (
+	timeoutDefault = 30 * time.Second
+	wantKey        = "a key of your own, such as api_calls"
+)
+
+func (r *reader) catalog(root node) *catalog.Catalog {
+	c := &catalog.Catalog{}
+	root.at = place{line: 1, column: 1}
+	if root.value != nil {
+		root.at.line, root.at.column = position(root.value, nil)
+	}
+	r.places[""] = root.at
+	r.fields(root, []field{
+		{"tallystick", "1, the version of this form", r.version},
+		{"meters", "", func(n node) {
+			r.list(n, "meters", func(n node) { c.Meters = append(c.Meters, r.meter(n)) })
+			if r.broken[n.path] {
+				c.Meters = append(c.Meters, catalog.Meter{}) // without a key: keeps Validate from calling references to meters unknown
+			}
+		}},
+		{"plans", "", func(n node) {
+			r.list(n, "plans", func(n node) { c.Plans = append(c.Plans, r.plan(n)) })
+		}},
+		{"gateway", "", func(n node) { r.gateway(n, c) }},
+	})
+	return c
+}
+
+func (r *reader) version(n node) {
+	if v, ok := r.integer(n, "1"); ok && v != formVersion {
+		literal, _ := scalar(n.value)
+		r.wrong(n, "is a version of the form that this program does not know"+got(literal), "1", "1")
+	}
+}
+
+func (r *reader) meter(n node) catalog.Meter {
+	var m catalog.Meter
+	r.fields(n, []field{
+		{"key", wantKey, func(n node) { m.Key, _ = r.text(n) }},
+		{"event", "the type of the events it counts", func(n node) { m.Event, _ = r.text(n) }},
+		{"aggregation", "count or sum", func(n node) {
+			m.Aggregation, _ = choose(r, n, option[meter.Aggregation]{"count", meter.Count}, option[meter.Aggregation]{"sum", meter.Sum})
+		}},
+		{"value", "", func(n node) { m.Value, _ = r.text(n) }},
+		{"unit", "", func(n node) { m.Unit, _ = r.text(n) }},
+		{"scale", "", func(n node) { m.Scale, _ = r.integer(n, "the decimals to keep, 0 to 9") }},
+		{"dimensions", "", func(n node) {
+			r.list(n, "names", func(n node) {
+				name, _ := r.text(n)
+				m.Dimensions = append(m.Dimensions, name)
+			})
+		}},
+	})
+	return m
+}
+
+func (r *reader) plan(n node) catalog.Plan {
+	var p catalog.Plan
+	r.fields(n, []field{
+		{"key", wantKey, func(n node) { p.Key, _ = r.text(n) }},
+		{"name", "", func(n node) { p.Name, _ = r.text(n) }},
+		{"currency", "an ISO 4217 code, such as USD", func(n node) { p.Currency = r.currency(n) }},
+		{"prices", "", func(n node) {
+			r.list(n, "prices", func(n node) { p.Prices = append(p.Prices, r.price(n)) })
+		}},
+		{"limits", "", func(n node) {
+			r.list(n, "limits", func(n node) { p.Limits = append(p.Limits, r.limit(n)) })
+		}},
+	})
+	return p
+}
+
+func (r *reader) currency(n node) money.Currency {
+	code, ok := r.text(n)
+	if !ok {
+		return money.Currency{}
+	}
+	c, err := money.ParseCurrency(code)
+	if err != nil {
+		suggestion := ""
+		if upper, err := money.ParseCurrency(strings.ToUpper(clip(code))); err == nil {
+			suggestion = upper.Code()
+		}
+		r.wrong(n, "is not a currency"+got(code), "an ISO 4217 code, such as USD", suggestion)
+	}
+	return c
+}
+
+func (r *reader) price(n node) price.Price {
+	var p price.Price
+	present := r.fields(n, []field{
+		{"key", wantKey, func(n node) { p.Key, _ = r.text(n) }},
+		{"model", "flat or graduated", func(n node) {
+			p.Model, _ = choose(r, n, option[price.Model]{"flat", price.Flat}, option[price.Model]{"graduated", price.Graduated})
+		}},
+		{"meter", "", func(n node) { p.Meter, _ = r.text(n) }},
+		{"amount", "", func(n node) { p.Amount, _ = r.decimal(n) }},
+		{"every", "month", func(n node) { p.Every, _ = choose(r, n, option[string]{"month", "month"}) }},
+		{"charge", "", func(n node) {
+			p.Charge, _ = choose(r, n, option[price.Charge]{"in_advance", price.InAdvance}, option[price.Charge]{"in_arrears", price.InArrears})
+		}},
+		{"tiers", "", func(n node) {
+			r.list(n, "tiers", func(n node) { p.Tiers = append(p.Tiers, r.tier(n)) })
+		}},
+	})
+	if p.Model == price.Flat && present != nil && !present["amount"] {
+		r.missing(n, "amount", `what it costs each month, such as "20.00"`)
+	}
+	// An amount of 0 is like none in the value, so this is said here.
+	if p.Model == price.Graduated && present["amount"] && p.Amount.IsZero() {
+		r.extra(n, "amount", "does not go with model graduated", "tiers, or model: flat")
+	}
+	if !present["charge"] {
+		p.Charge = price.InArrears
+		if p.Model == price.Flat {
+			p.Charge = price.InAdvance
+		}
+	}
+	return p
+}
+
+// missing reports a field that only other fields make necessary, extra one that they forbid.
+func (r *reader) missing(n node, name, want string) {
+	path := join(n.path, name)
+	if !r.broken[path] {
+		r.fault(n.at, path, join(n.shown, name), "is missing", want, "")
+	}
+}
+
+func (r *reader) extra(n node, name, message, want string) {
+	path := join(n.path, name)
+	if !r.broken[path] {
+		r.fault(r.places[path], path, join(n.shown, name), message, want, "")
+	}
+}
+
+func (r *reader) tier(n node) price.Tier {
+	var t price.Tier
+	r.fields(n, []field{
+		{"up_to", "", func(n node) { t.UpTo = r.optional(n) }},
+		{"unit_amount", `what one unit costs, such as "0.0004"`, func(n node) { t.UnitAmount, _ = r.decimal(n) }},
+		{"flat_amount", "", func(n node) { t.FlatAmount, _ = r.decimal(n) }},
+	})
+	return t
+}
+
+func (r *reader) optional(n node) *money.Decimal {
+	if d, ok := r.decimal(n); ok {
+		return &d
+	}
+	return nil
+}
+
+func (r *reader) limit(n node) catalog.Limit {
+	var l catalog.Limit
+	r.fields(n, []field{
+		{"key", wantKey, func(n node) { l.Key, _ = r.text(n) }},
+		{"meter", "", func(n node) { l.Meter, _ = r.text(n) }},
+		{"token_bucket", "", func(n node) { l.Bucket = r.bucket(n) }},
+		{"quota", "", func(n node) { l.Quota = r.optional(n) }},
+		{"spend_cap", "", func(n node) { l.SpendCap = r.optional(n) }},
+		{"window", "", func(n node) {
+			l.Window, _ = choose(r, n, windows()...)
+		}},
+		{"enforcement", "", func(n node) { _, _ = choose(r, n, option[bool]{"hard", true}) }},
+	})
+	return l
+}
+
+func windows() []option[period.Window] {
+	var out []option[period.Window]
+	for w := period.Hour; w <= period.BillingPeriod; w++ {
+		out = append(out, option[period.Window]{w.String(), w})
+	}
+	return out
+}
+
+func (r *reader) bucket(n node) *catalog.Bucket {
+	var b catalog.Bucket
+	r.fields(n, []field{
+		{"rate", catalog.RateForm, func(n node) {
+			text, ok := r.text(n)
+			if !ok {
+				return
+			}
+			var err error
+			if b.Rate, b.Per, err = catalog.ParseRate(text); err != nil {
+				r.wrong(n, "is not a rate"+got(text), catalog.RateForm, "")
+			}
+		}},
+		{"burst", `how much may come at once, such as "200"`, func(n node) { b.Burst, _ = r.decimal(n) }},
+	})
+	return &b
+}
+
+func (r *reader) gateway(n node, c *catalog.Catalog) {
+	r.fields(n, []field{
+		{"key_header", "", func(n node) {
+			if c.KeyHeader, _ = r.text(n); c.KeyHeader == "" && !r.broken[n.path] {
+				r.wrong(n, "is empty", "the name of a header; leave it out for Authorization: Bearer", "")
+			}
+		}},
+		{"routes", "", func(n node) {
+			r.list(n, "routes", func(n node) { c.Routes = append(c.Routes, r.route(n)) })
+		}},
+	})
+}
+
+func (r *reader) route(n node) catalog.Route {
+	route := catalog.Route{Timeout: timeoutDefault}
+	present := r.fields(n, []field{
+		{"match", `a pattern, such as "GET /hello"`, func(n node) { route.Match, _ = r.text(n) }},
+		{"upstream", `an absolute http or https URL, such as "http://127.0.0.1:9000"`, func(n node) { route.Upstream, _ = r.text(n) }},
+		{"meter", "", func(n node) {
+			if route.Meter, _ = r.text(n); route.Meter == "" && !r.broken[n.path] {
+				r.wrong(n, "is empty", "a meter; leave it out for a free route", "")
+			}
+		}},
+		{"cost", "", func(n node) { route.Cost, _ = r.decimal(n) }},
+		{"timeout", "", func(n node) { route.Timeout = r.duration(n) }},
+	})
+	if present["meter"] && !present["cost"] {
+		route.Cost = money.FromInt(1)
+	}
+	if present != nil && !present["meter"] && present["cost"] && route.Cost.IsZero() {
+		r.extra(n, "cost", "has no meter to count on", "a meter on this route, or no cost")
+	}
+	return route
+}
+
+func (r *reader) duration(n node) time.Duration {
+	text, ok := r.text(n)
+	if !ok {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		r.wrong(n, "is not a duration"+got(text), `a number with ms, s or m, such as "30s"`, "")
+	}
+	return d
+}

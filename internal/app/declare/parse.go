@@ -1,0 +1,221 @@
+package declare
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// What the parser is given is bounded, because it recurses once for each level and for each key of a block mapping, keeps the
+// path of keys with every value, and shifts all tokens for each value that is left empty. The form itself has 7 levels.
+const (
+	maxDepth   = 12
+	maxKeys    = 64 // of one block mapping
+	maxKeySize = 64 // bytes
+	maxEmpty   = 100
+)
+
+// parse is the root of the document, nil when it is empty.
+func parse(text string) (root ast.Node, fault *Fault) {
+	// The parser assumes in many places that a token follows; fuzzing finds documents where none does. A crash is one more
+	// way to say that a document is not valid YAML.
+	defer func() {
+		if p := recover(); p != nil {
+			root, fault = nil, &Fault{Line: 1, Column: 1, Message: "the document is not valid YAML: its structure cannot be made out"}
+		}
+	}()
+	tokens := lexer.Tokenize(text)
+	if invalid := tokens.InvalidToken(); invalid != nil {
+		return nil, syntaxFault(invalid.Error, invalid)
+	}
+	if f := guard(tokens); f != nil {
+		return nil, f
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		var at interface {
+			error
+			GetToken() *token.Token
+			GetMessage() string
+		}
+		if errors.As(err, &at) {
+			return nil, syntaxFault(at.GetMessage(), at.GetToken())
+		}
+		return nil, syntaxFault(err.Error(), nil)
+	}
+	for _, doc := range file.Docs {
+		if doc.Body != nil {
+			return doc.Body, nil // guard let one document through
+		}
+	}
+	return nil, nil
+}
+
+func syntaxFault(message string, at *token.Token) *Fault {
+	first, _, _ := strings.Cut(message, "\n")
+	f := &Fault{Line: 1, Column: 1, Message: "the document is not valid YAML: " + first}
+	if at != nil && at.Position != nil {
+		f.Line, f.Column = at.Position.Line, at.Position.Column
+	}
+	return f
+}
+
+// guard checks the bounds above and that there is one document.
+func guard(tokens token.Tokens) *Fault {
+	g := guardian{}
+	for _, t := range tokens {
+		if t.Type != token.CommentType {
+			g.tokens = append(g.tokens, t)
+		}
+	}
+	for i := range g.tokens {
+		if f := g.see(i); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+type guardian struct {
+	tokens []*token.Token
+	blocks []block
+	flows  []flow
+	deeper int // colons beyond the first in the open flows' entries: each nests
+	empty  int
+	begun  bool // something of a document was seen
+	ended  bool
+}
+
+// block is an open block collection by its column.
+type block struct{ column, keys int }
+
+// flow is an open bracket: its current entry's tokens and colons.
+type flow struct {
+	mapping        bool
+	tokens, colons int
+}
+
+func (g *guardian) see(i int) *Fault {
+	t := g.tokens[i]
+	if f := g.document(t); f != nil {
+		return f
+	}
+	switch t.Type {
+	case token.MappingStartType, token.SequenceStartType:
+		g.entryToken()
+		g.flows = append(g.flows, flow{mapping: t.Type == token.MappingStartType})
+	case token.MappingEndType, token.SequenceEndType:
+		g.entryEnd()
+		g.flows = g.flows[:max(0, len(g.flows)-1)]
+	case token.CollectEntryType:
+		g.entryEnd()
+	case token.SequenceEntryType:
+		g.open(t.Position.Column, false)
+		if next := g.after(i); next == nil || next.Position.Line > t.Position.Line && next.Position.Column <= t.Position.Column {
+			g.empty++
+		}
+	case token.MappingValueType:
+		if f := g.colon(i); f != nil {
+			return f
+		}
+	default:
+		g.entryToken()
+	}
+	switch {
+	case len(g.blocks)+len(g.flows)+g.deeper > maxDepth:
+		return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: "the document nests too deep", Expected: fmt.Sprintf("at most %d levels", maxDepth)}
+	case len(g.blocks) > 0 && g.blocks[len(g.blocks)-1].keys > maxKeys:
+		return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: "the mapping has too many keys", Expected: fmt.Sprintf("at most %d", maxKeys)}
+	case g.empty > maxEmpty:
+		return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: "too many values are left empty", Expected: fmt.Sprintf("at most %d in a document", maxEmpty)}
+	}
+	return nil
+}
+
+// document follows the marks between documents.
+func (g *guardian) document(t *token.Token) *Fault {
+	if g.ended || t.Type == token.DocumentHeaderType && g.begun {
+		return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: "a second document begins here", Expected: "one document"}
+	}
+	g.begun = true
+	g.ended = t.Type == token.DocumentEndType
+	return nil
+}
+
+// open enters the block collection at a column, leaving those further right.
+func (g *guardian) open(column int, key bool) {
+	if len(g.flows) > 0 {
+		return
+	}
+	for len(g.blocks) > 0 && g.blocks[len(g.blocks)-1].column > column {
+		g.blocks = g.blocks[:len(g.blocks)-1]
+	}
+	if len(g.blocks) == 0 || g.blocks[len(g.blocks)-1].column < column {
+		g.blocks = append(g.blocks, block{column: column})
+	}
+	if key {
+		g.blocks[len(g.blocks)-1].keys++
+	}
+}
+
+func (g *guardian) colon(i int) *Fault {
+	t, next := g.tokens[i], g.after(i)
+	column := t.Position.Column
+	if i > 0 {
+		key := g.tokens[i-1]
+		if len(key.Value) > maxKeySize {
+			return &Fault{Line: key.Position.Line, Column: key.Position.Column, Message: "the key is too long", Expected: fmt.Sprintf("at most %d bytes", maxKeySize)}
+		}
+		if key.Position.Line == t.Position.Line {
+			column = key.Position.Column
+		}
+	}
+	if len(g.flows) == 0 {
+		g.open(column, true)
+		if next == nil || next.Position.Line > t.Position.Line &&
+			(next.Position.Column < column || next.Position.Column == column && next.Type != token.SequenceEntryType) {
+			g.empty++
+		}
+		return nil
+	}
+	top := &g.flows[len(g.flows)-1]
+	top.colons++
+	if top.colons > 1 {
+		g.deeper++
+	}
+	if next == nil || next.Type == token.CollectEntryType || next.Type == token.MappingEndType || next.Type == token.SequenceEndType {
+		g.empty++
+	}
+	return nil
+}
+
+func (g *guardian) after(i int) *token.Token {
+	if i+1 < len(g.tokens) {
+		return g.tokens[i+1]
+	}
+	return nil
+}
+
+func (g *guardian) entryToken() {
+	if len(g.flows) > 0 {
+		g.flows[len(g.flows)-1].tokens++
+	}
+}
+
+// entryEnd closes one entry of the innermost bracket; a key alone is an empty value.
+func (g *guardian) entryEnd() {
+	if len(g.flows) == 0 {
+		return
+	}
+	top := &g.flows[len(g.flows)-1]
+	if top.mapping && top.colons == 0 && top.tokens > 0 {
+		g.empty++
+	}
+	g.deeper -= max(0, top.colons-1)
+	top.tokens, top.colons = 0, 0
+}

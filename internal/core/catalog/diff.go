@@ -1,0 +1,199 @@
+package catalog
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/price"
+)
+
+// Change is one line of a diff: Op is "+", "-" or "~". A whole entry that came or went has all its fields in To or From.
+type Change struct {
+	Op   string `json:"op"`
+	Path string `json:"path"` // "plans.free.limits.daily.quota"
+	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
+}
+
+// Diff compares by key, in declared order of next, removals last. from may be nil. Order alone is no change.
+func Diff(from, next *Catalog) []Change {
+	before, after := from.entries(), next.entries()
+	known := make(map[string]entry, len(before))
+	for _, e := range before {
+		known[e.path] = e
+	}
+	var out []Change
+	for _, e := range after {
+		old, ok := known[e.path]
+		if !ok {
+			out = append(out, Change{Op: "+", Path: e.path, To: e.String()})
+			continue
+		}
+		delete(known, e.path)
+		out = append(out, old.changes(e)...)
+	}
+	for _, e := range before {
+		if _, gone := known[e.path]; gone {
+			out = append(out, Change{Op: "-", Path: e.path, From: e.String()})
+		}
+	}
+	return out
+}
+
+// entry is one keyed part of a catalog, flat; a field without value is absent.
+type entry struct {
+	path   string
+	fields []field
+}
+
+type field struct{ name, value string }
+
+func (e *entry) set(name, value string) {
+	if value != "" {
+		e.fields = append(e.fields, field{name, value})
+	}
+}
+
+func (e entry) String() string {
+	parts := make([]string, len(e.fields))
+	for i, f := range e.fields {
+		parts[i] = f.name + ": " + f.value
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (e entry) changes(next entry) []Change {
+	old := make(map[string]string, len(e.fields))
+	for _, f := range e.fields {
+		old[f.name] = f.value
+	}
+	var out []Change
+	for _, f := range next.fields {
+		value, ok := old[f.name]
+		delete(old, f.name)
+		switch {
+		case !ok:
+			out = append(out, Change{Op: "+", Path: e.path + "." + f.name, To: f.value})
+		case value != f.value:
+			out = append(out, Change{Op: "~", Path: e.path + "." + f.name, From: value, To: f.value})
+		}
+	}
+	for _, f := range e.fields {
+		if value, ok := old[f.name]; ok {
+			out = append(out, Change{Op: "-", Path: e.path + "." + f.name, From: value})
+		}
+	}
+	return out
+}
+
+func (c *Catalog) entries() []entry {
+	if c == nil {
+		return nil
+	}
+	var out []entry
+	for _, m := range c.Meters {
+		out = append(out, m.entry())
+	}
+	for _, p := range c.Plans {
+		path := "plans." + p.Key
+		e := entry{path: path}
+		e.set("name", p.Name)
+		e.set("currency", p.Currency.Code())
+		out = append(out, e)
+		for _, pr := range p.Prices {
+			out = append(out, priceEntries(path+".prices."+pr.Key, pr)...)
+		}
+		for _, l := range p.Limits {
+			out = append(out, l.entry(path+".limits."+l.Key))
+		}
+	}
+	if c.KeyHeader != "" {
+		out = append(out, entry{"gateway", []field{{"key_header", c.KeyHeader}}})
+	}
+	for _, r := range c.Routes {
+		out = append(out, r.entry())
+	}
+	return out
+}
+
+func (m Meter) entry() entry {
+	e := entry{path: "meters." + m.Key}
+	e.set("event", m.Event)
+	switch m.Aggregation {
+	case meter.Count:
+		e.set("aggregation", "count")
+	case meter.Sum:
+		e.set("aggregation", "sum")
+		e.set("scale", strconv.Itoa(m.Scale))
+	}
+	e.set("value", m.Value)
+	e.set("unit", m.Unit)
+	e.set("dimensions", strings.Join(m.Dimensions, " "))
+	return e
+}
+
+func priceEntries(path string, p price.Price) []entry {
+	e := entry{path: path}
+	switch p.Model {
+	case price.Flat:
+		e.set("model", "flat")
+		e.set("amount", p.Amount.String())
+	case price.Graduated:
+		e.set("model", "graduated")
+		e.set("meter", p.Meter)
+	}
+	e.set("every", p.Every)
+	switch p.Charge {
+	case price.InAdvance:
+		e.set("charge", "in_advance")
+	case price.InArrears:
+		e.set("charge", "in_arrears")
+	}
+	out := []entry{e}
+	for i, t := range p.Tiers {
+		e := entry{path: fmt.Sprintf("%s.tiers[%d]", path, i)}
+		e.set("up_to", optional(t.UpTo))
+		e.set("unit_amount", t.UnitAmount.String())
+		if !t.FlatAmount.IsZero() {
+			e.set("flat_amount", t.FlatAmount.String())
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+func (l Limit) entry(path string) entry {
+	e := entry{path: path}
+	e.set("meter", l.Meter)
+	if l.Bucket != nil {
+		e.set("token_bucket.rate", l.Bucket.rateText())
+		e.set("token_bucket.burst", l.Bucket.Burst.String())
+	}
+	e.set("quota", optional(l.Quota))
+	e.set("spend_cap", optional(l.SpendCap))
+	if l.Window != 0 {
+		e.set("window", l.Window.String())
+	}
+	return e
+}
+
+func (r Route) entry() entry {
+	e := entry{path: fmt.Sprintf("gateway.routes[%q]", r.Match)}
+	e.set("upstream", r.Upstream)
+	e.set("meter", r.Meter)
+	if r.Meter != "" {
+		e.set("cost", r.Cost.String())
+	}
+	e.set("timeout", r.Timeout.String())
+	return e
+}
+
+func optional(d *money.Decimal) string {
+	if d == nil {
+		return ""
+	}
+	return d.String()
+}

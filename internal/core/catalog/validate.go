@@ -1,0 +1,242 @@
+package catalog
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
+)
+
+// Problem is one fault of a catalog. Path is dotted with indexes: "plans[1].prices[0].tiers[2].up_to", "gateway.routes[0].match".
+// Message says what is wrong and ends with the value, Expected what would be right; Suggestion is a text to write instead.
+type Problem struct {
+	Path, Message, Expected, Suggestion string
+}
+
+const (
+	maxText        = 128                   // characters of a name, an event type or a unit
+	maxValueDepth  = 8                     // names in a sum meter's value path
+	maxDecimals    = 18                    // of an amount of money
+	maxUnits       = 1_000_000_000_000_000 // of a quota or cost, in the meter's scale
+	maxSuggestions = 100                   // a catalog of mistakes must not cost more than a good one
+	maxListed      = 12                    // names in one Expected
+	maxGot         = 60                    // characters of a value quoted in one Message
+)
+
+// amountMax bounds prices, caps and rates: what is above is a slip of the keyboard.
+func amountMax() money.Decimal { return money.FromInt(1_000_000_000_000) }
+
+// Validate finds every fault, in document order; none means that Compile cannot fail. Route patterns are only checked to be there:
+// what net/http makes of them is not a pure question.
+func Validate(c *Catalog) []Problem {
+	v := validator{catalog: c, suggestions: maxSuggestions, meters: make(map[string]Meter, len(c.Meters))}
+	v.validateMeters()
+	v.count("plans", len(c.Plans), MaxPlans)
+	plans := map[string]string{}
+	for i := range c.Plans {
+		path := fmt.Sprintf("plans[%d]", i)
+		v.key(path, c.Plans[i].Key, plans)
+		v.plan(path, &c.Plans[i])
+	}
+	v.gateway()
+	return v.problems
+}
+
+type validator struct {
+	catalog     *Catalog
+	problems    []Problem
+	suggestions int // left
+	meters      map[string]Meter
+	meterKeys   []string // in declared order
+	nameless    bool     // a meter lacks its key, so any reference may mean that one
+}
+
+func (v *validator) add(path, message, expected, suggestion string) {
+	v.problems = append(v.problems, Problem{path, message, expected, suggestion})
+}
+
+func (v *validator) suggest(word string, candidates []string) string {
+	if v.suggestions == 0 {
+		return ""
+	}
+	v.suggestions--
+	return Suggest(word, candidates)
+}
+
+func (v *validator) count(path string, n, most int) {
+	if n > most {
+		v.add(path, fmt.Sprintf("has %d entries", n), fmt.Sprintf("at most %d", most), "")
+	}
+}
+
+// key checks the form of a key and that no sibling has it; used maps the siblings' keys to their paths.
+func (v *validator) key(path, key string, used map[string]string) {
+	if err := account.ValidKey(key); err != nil {
+		reason := strings.TrimPrefix(err.Error(), account.ErrInvalid.Error()+": ")
+		v.add(path+".key", reason, "1 to 64 of a-z A-Z 0-9 . _ - with a letter or digit first", "")
+		return
+	}
+	if first, taken := used[key]; taken {
+		v.add(path+".key", fmt.Sprintf("is the key of %s already%s", first, got(key)), "a key of its own", "")
+		return
+	}
+	used[key] = path
+}
+
+func (v *validator) validateMeters() {
+	v.count("meters", len(v.catalog.Meters), MaxMeters)
+	used := map[string]string{}
+	for i, m := range v.catalog.Meters {
+		path := fmt.Sprintf("meters[%d]", i)
+		v.key(path, m.Key, used)
+		v.meter(path, m)
+		v.nameless = v.nameless || m.Key == ""
+		if _, taken := v.meters[m.Key]; !taken {
+			v.meters[m.Key] = m
+			v.meterKeys = append(v.meterKeys, m.Key)
+		}
+	}
+}
+
+func (v *validator) meter(path string, m Meter) {
+	if m.Event == "" || strings.ContainsFunc(m.Event, unicode.IsSpace) || !plainText(m.Event) {
+		v.add(path+".event", "is not an event type"+got(m.Event), fmt.Sprintf("1 to %d characters without spaces", maxText), "")
+	}
+	switch m.Aggregation {
+	case meter.Count:
+		if m.Value != "" {
+			v.add(path+".value", "does not go with aggregation count: each event counts 1"+got(m.Value), "no value, or aggregation: sum", "")
+		}
+		if m.Scale != 0 {
+			v.add(path+".scale", fmt.Sprintf("does not go with aggregation count (got \"%d\")", m.Scale), "0, or no scale", "0")
+		}
+	case meter.Sum:
+		if !dataPath(m.Value) {
+			v.add(path+".value", "is not a path into the event's data"+got(m.Value), `"data." and the name of a number in it, such as "data.tokens"`, "")
+		}
+	default:
+		v.add(path+".aggregation", "is unknown", "count or sum", "")
+	}
+	if m.Scale < 0 || m.Scale > MaxScale {
+		v.add(path+".scale", fmt.Sprintf("is out of range (got \"%d\")", m.Scale), fmt.Sprintf("the decimals to keep, 0 to %d", MaxScale), "")
+	}
+	v.text(path+".unit", m.Unit)
+	v.count(path+".dimensions", len(m.Dimensions), MaxDimensions)
+	for i, name := range m.Dimensions {
+		at := fmt.Sprintf("%s.dimensions[%d]", path, i)
+		if account.ValidKey(name) != nil {
+			v.add(at, "is not a name"+got(name), "1 to 64 of a-z A-Z 0-9 . _ - with a letter or digit first", "")
+		} else if slices.Contains(m.Dimensions[:i], name) {
+			v.add(at, "is listed twice"+got(name), "each dimension once", "")
+		}
+	}
+}
+
+// text checks an optional text that people read.
+func (v *validator) text(path, s string) {
+	if !plainText(s) {
+		v.add(path, "is too long or has characters that do not print"+got(s), fmt.Sprintf("at most %d printable characters", maxText), "")
+	}
+}
+
+// meterRef checks a reference to a meter; ok is false when there is none to check against.
+func (v *validator) meterRef(path, key string) (m Meter, ok bool) {
+	if m, ok = v.meters[key]; ok && key != "" {
+		return m, true
+	}
+	if v.nameless && key != "" {
+		return Meter{}, false
+	}
+	if key == "" {
+		v.add(path, "is missing", v.oneOfMeters(), "")
+	} else {
+		v.add(path, "is no meter of this catalog"+got(key), v.oneOfMeters(), v.suggest(key, v.meterKeys))
+	}
+	return Meter{}, false
+}
+
+func (v *validator) oneOfMeters() string {
+	switch n := len(v.meterKeys); {
+	case n == 0:
+		return "a meter; none is declared"
+	case n > maxListed:
+		return "one of " + strings.Join(v.meterKeys[:maxListed], ", ") + ", …"
+	default:
+		return "one of " + strings.Join(v.meterKeys, ", ")
+	}
+}
+
+// amount checks a price or a cap.
+func (v *validator) amount(path string, d money.Decimal) {
+	switch {
+	case d.Sign() < 0:
+		v.add(path, "is negative"+got(d.String()), "0 or more", "")
+	case d.Cmp(amountMax()) > 0:
+		v.add(path, "is absurdly large"+got(d.String()), "at most "+amountMax().String(), "")
+	case d.Scale() > maxDecimals:
+		v.add(path, "has too many decimals"+got(d.String()), fmt.Sprintf("at most %d decimals", maxDecimals), "")
+	}
+}
+
+// units checks a quantity of a meter and tells whether it is sound.
+func (v *validator) units(path string, d money.Decimal, m Meter) bool {
+	if m.Scale < 0 || m.Scale > MaxScale {
+		return false // said at the meter
+	}
+	n, err := d.Scaled(m.Scale)
+	switch {
+	case d.Sign() < 0:
+		v.add(path, "is negative"+got(d.String()), "0 or more", "")
+	case d.Scale() > m.Scale:
+		v.add(path, fmt.Sprintf("has more decimals than meter %s keeps%s", m.Key, got(d.String())), decimals(m.Scale), "")
+	case err != nil || n > maxUnits:
+		v.add(path, "is absurdly large"+got(d.String()), "at most "+money.FromScaled(maxUnits, m.Scale).String(), "")
+	default:
+		return true
+	}
+	return false
+}
+
+func decimals(scale int) string {
+	switch scale {
+	case 0:
+		return "a whole number"
+	case 1:
+		return "at most 1 decimal"
+	default:
+		return fmt.Sprintf("at most %d decimals", scale)
+	}
+}
+
+// dataPath tells whether s is "data." and dotted names.
+func dataPath(s string) bool {
+	rest, ok := strings.CutPrefix(s, "data.")
+	if !ok || len(s) > maxText || !plainText(s) {
+		return false
+	}
+	names := strings.Split(rest, ".")
+	return len(names) <= maxValueDepth && !slices.ContainsFunc(names, func(name string) bool {
+		return name == "" || strings.TrimSpace(name) != name
+	})
+}
+
+func plainText(s string) bool {
+	return len(s) <= maxText*utf8.UTFMax && utf8.RuneCountInString(s) <= maxText && utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// got quotes a value at the end of a message; an empty one says nothing.
+func got(s string) string {
+	if s == "" {
+		return ""
+	}
+	if utf8.RuneCountInString(s) > maxGot {
+		s = string([]rune(s)[:maxGot]) + "…"
+	}
+	return fmt.Sprintf(" (got %q)", s)
+}
