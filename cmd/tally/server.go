@@ -99,6 +99,7 @@ func (s *server) open(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
 	}
+	s.clock.Raise(s.enforce.LastSeen())
 	if s.ingest, err = ingest.New(ingest.Config{
 		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Counted: s.enforce.Counted, Flush: s.enforce.Flush,
 	}); err != nil {

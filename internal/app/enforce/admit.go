@@ -42,6 +42,7 @@ type Admission struct {
 	e          *Enforcer
 	c          *customer
 	total      *periodTotal
+	open       *atomic.Int64
 	res        reservation
 	generation uint32
 	state      atomic.Uint32
@@ -85,7 +86,8 @@ func (e *Enforcer) Admit(ctx context.Context, secret string, route *catalog.Rout
 			"This key's customer has no active subscription.", "Ask the API's owner to start a subscription for this customer.")
 		return a
 	}
-	if err := e.reserve(ctx, a, cat, route, method, &rec); err != nil {
+	// A lease that was drawn for a client who has left serves the next one: what is durable must be known here.
+	if err := e.reserve(context.WithoutCancel(ctx), a, cat, route, method, &rec); err != nil {
 		e.unavailable(ctx, a, &rec, err)
 	}
 	return a
@@ -166,11 +168,13 @@ func (e *Enforcer) grant(a *Admission, c *customer, s *limitSet, route *catalog.
 			return fmt.Errorf("spool the reservation: %w", err)
 		}
 		a.state.Store(stateOpen)
+		a.open, s.lastAt = s.open, rec.Time
+		a.open.Add(rec.Cost)
 	} else {
 		e.inflight.leave(a.generation)
 	}
 	a.Outcome = receipt.Allowed
-	a.DecisionID = string(e.sealer.Seal(make([]byte, 0, 256), rec.ID, encoded))
+	a.DecisionID = string(e.sealer.Seal(make([]byte, 0, receipt.SealRoom), rec.ID, encoded))
 	e.stats.admitted.Add(1)
 	e.recent.add(a, rec, "")
 	return nil
@@ -194,7 +198,7 @@ func (e *Enforcer) nextID() receipt.ShortID {
 func (e *Enforcer) seal(rec *receipt.Receipt) string {
 	rec.ID = e.nextID()
 	var buf [512]byte
-	return string(e.sealer.Seal(make([]byte, 0, 256), rec.ID, rec.Encode(buf[:0])))
+	return string(e.sealer.Seal(make([]byte, 0, receipt.SealRoom), rec.ID, rec.Encode(buf[:0])))
 }
 
 func (e *Enforcer) refuse(a *Admission, rec *receipt.Receipt, o receipt.Outcome, code, detail, fix string) {
@@ -229,7 +233,9 @@ func (e *Enforcer) denyKey(a *Admission, fault account.KeyFault) {
 func (e *Enforcer) deny(ctx context.Context, a *Admission, c *customer, s *limitSet, d *quota.Decision, rec *receipt.Receipt, now int64) {
 	l := &s.limits[d.Deciding]
 	rec.WouldPassOn = e.wouldPassOn(ctx, c, s, rec.Cost, d.Deciding, now)
-	rec.Limits[d.Deciding].ResetAt = max(rec.Limits[d.Deciding].ResetAt, d.ClearsAt)
+	if d.ClearsAt > 0 {
+		rec.Limits[d.Deciding].ResetAt = d.ClearsAt
+	}
 	for v := d.Violated; v != 0; v &= v - 1 {
 		a.Violated = append(a.Violated, s.limits[bits.TrailingZeros64(v)].Key)
 	}
@@ -342,6 +348,12 @@ func seconds(micros int64) int64 {
 	return (micros-1)/1e6 + 1
 }
 
+// leave ends the open time of a reservation.
+func (a *Admission) leave() {
+	a.open.Add(-a.res.cost)
+	a.e.inflight.leave(a.generation)
+}
+
 // Settle charges the reservation for an upstream answer with this status.
 func (a *Admission) Settle(status int) error { return a.settle(status, 0) }
 
@@ -349,7 +361,7 @@ func (a *Admission) settle(status int, flags store.Flags) error {
 	if !a.state.CompareAndSwap(stateOpen, stateSettled) {
 		return nil
 	}
-	defer a.e.inflight.leave(a.generation)
+	defer a.leave()
 	st := settlement{requestKey: a.res.requestKey, totalEpoch: a.e.epoch, status: status, flags: uint16(flags)}
 	_, err := a.e.cfg.Spool.AppendReserved(settleRoom, func(b []byte) []byte {
 		a.total.value = addSat(a.total.value, a.res.cost)
@@ -368,7 +380,7 @@ func (a *Admission) Release() error {
 	if !a.state.CompareAndSwap(stateOpen, stateReleased) {
 		return nil
 	}
-	defer a.e.inflight.leave(a.generation)
+	defer a.leave()
 	_, err := a.e.cfg.Spool.AppendReserved(settleRoom, func(b []byte) []byte { return appendRelease(b, a.res.requestKey) })
 	if err != nil {
 		return fmt.Errorf("spool the release: %w", err) // the quota stays charged: never admit twice
@@ -386,14 +398,7 @@ func (e *Enforcer) giveBack(a *Admission) {
 	if s == nil {
 		return
 	}
-	now := e.cfg.Now().UnixMicro()
-	for i := range s.limits {
-		st := &s.states[i]
-		if s.limits[i].Kind != quota.TokenBucket && (a.res.time < st.WindowStart || a.res.time >= st.WindowEnd) {
-			continue
-		}
-		quota.Return(s.limits[i:i+1], s.states[i:i+1], a.res.cost, now)
-	}
+	quota.Return(s.limits, s.states, a.res.cost, a.res.time)
 }
 
 // MarkIncomplete flags a settled request whose answer was cut off after its headers. The charge stands; when the spool has

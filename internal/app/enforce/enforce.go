@@ -121,7 +121,7 @@ func (e *Enforcer) customer(id string) *customer {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if c = e.customers[id]; c == nil {
-		c = &customer{id: id, sets: map[string]*limitSet{}, totals: map[totalID]*periodTotal{}}
+		c = &customer{id: id, sets: map[string]*limitSet{}, totals: map[totalID]*periodTotal{}, open: map[string]*atomic.Int64{}}
 		e.customers[id] = c
 	}
 	return c
@@ -137,6 +137,9 @@ func (e *Enforcer) Counted(customerIDs []string) {
 		}
 	}
 }
+
+// LastSeen is the latest decision instant found in the spool when this epoch began: the business clock must not start below.
+func (e *Enforcer) LastSeen() time.Time { return time.UnixMicro(e.ship.lastSeen).UTC() }
 
 // Epoch is this process's epoch of its node.
 func (e *Enforcer) Epoch() uint32 { return e.epoch }

@@ -37,7 +37,7 @@ func (e *Enforcer) draw(ctx context.Context, s *limitSet, cost int64) error {
 		st := s.states[i]
 		left := st.Ceiling - st.Consumed
 		want := max(cost-(st.Granted-st.Consumed), min(left/leaseShare, mulSat(cost, leaseCosts)))
-		ceiling := max(0, st.Ceiling-ctr.reported)
+		ceiling := max(0, st.Ceiling-addSat(ctr.reported, ctr.unleased))
 		if n := indexOf(ctrs, ctr); n >= 0 { // two limits on one counter: the lower ceiling holds
 			draws[n].Want, draws[n].Ceiling = max(draws[n].Want, want), min(draws[n].Ceiling, ceiling)
 			continue

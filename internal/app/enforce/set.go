@@ -25,6 +25,17 @@ type customer struct {
 	mu     sync.Mutex
 	sets   map[string]*limitSet // by meter
 	totals map[totalID]*periodTotal
+	open   map[string]*atomic.Int64 // by meter: cost reserved and not yet settled or released
+}
+
+// openOf is the open cost of a meter.
+func (c *customer) openOf(meterKey string) *atomic.Int64 {
+	n := c.open[meterKey]
+	if n == nil {
+		n = new(atomic.Int64)
+		c.open[meterKey] = n
+	}
+	return n
 }
 
 type totalID struct {
@@ -68,6 +79,8 @@ type limitSet struct {
 	counters    []*counter // of each limit; nil for a token bucket
 	caps        []*spendCap
 	anchor      period.Anchor
+	open        *atomic.Int64
+	lastAt      int64 // decision instant of the last reservation
 	passOn      passCache
 }
 
@@ -77,10 +90,12 @@ type counter struct {
 	end      int64
 	reported int64 // usage reported from outside in the window
 	others   int64 // leases of other epochs and nodes
+	unleased int64 // usage admitted in the window while no limit of the plan used this counter
 	charged  int64 // our durable lease
 }
 
-func (c *counter) base() int64 { return addSat(c.reported, c.others) }
+// base is what was consumed in the window apart from our lease.
+func (c *counter) base() int64 { return addSat(addSat(c.reported, c.others), c.unleased) }
 
 // addSat adds without wrapping; quantities are never negative here.
 func addSat(a, b int64) int64 {
@@ -120,7 +135,10 @@ func (e *Enforcer) set(ctx context.Context, c *customer, cat *catalog.Compiled, 
 		period: billing, periodStart: billing.Start.UnixMicro(), periodEnd: billing.End.UnixMicro(), anchor: anchor,
 		limits: limits, states: make([]quota.State, len(limits)), counters: make([]*counter, len(limits)), caps: make([]*spendCap, len(limits)),
 	}
-	s.total = c.total(meterKey, s.periodStart)
+	s.total, s.open = c.total(meterKey, s.periodStart), c.openOf(meterKey)
+	if old != nil {
+		s.lastAt = old.lastAt
+	}
 	if err := e.fill(ctx, s, old, plans, p, now); err != nil {
 		return nil, err
 	}
@@ -205,15 +223,15 @@ func (e *Enforcer) roll(ctx context.Context, s, old *limitSet, i int, cust accou
 	}
 	key := store.CounterKey{CustomerID: cust.ID, Meter: s.meter, Window: l.Window, Start: in.Start.UnixMicro()}
 	ctr, consumed := find(s, key)
+	var err error
 	if ctr == nil && old != nil {
 		ctr, consumed = find(old, key)
 	}
 	if ctr == nil {
 		ctr = &counter{key: key, end: in.End.UnixMicro()}
-		if err := e.load(ctx, ctr, s.scale); err != nil {
+		if consumed, err = e.begin(ctx, s, ctr); err != nil {
 			return err
 		}
-		consumed = ctr.base()
 	}
 	s.counters[i] = ctr
 	s.states[i] = quota.State{
@@ -235,7 +253,32 @@ func find(s *limitSet, key store.CounterKey) (*counter, int64) {
 	return nil, 0
 }
 
-// load reads what the counter already holds: leases of other epochs and reported usage.
+// begin takes up a counter: leases of other epochs, reported usage, and what was admitted in the window while no limit used
+// the counter (a limit that is new, or back again). It returns what is consumed.
+func (e *Enforcer) begin(ctx context.Context, s *limitSet, c *counter) (int64, error) {
+	var open int64
+	if s.lastAt >= c.key.Start { // this process admitted requests in the window: the journal must know them, the leases their end
+		if err := e.closeRolled(ctx); err != nil {
+			return 0, err
+		}
+		if err := e.Flush(ctx); err != nil {
+			return 0, err
+		}
+		open = s.open.Load()
+	}
+	if err := e.load(ctx, c, s.scale); err != nil {
+		return 0, err
+	}
+	all, err := e.usageOf(ctx, c.key.CustomerID, c.key.Meter, c.key.Start, c.end, s.scale)
+	if err != nil {
+		return 0, err
+	}
+	leased := addSat(c.others, c.charged)
+	c.unleased = max(0, addSat(all-c.reported, open)-leased)
+	return addSat(c.base(), c.charged), nil
+}
+
+// load reads the counter's leases and reported usage.
 func (e *Enforcer) load(ctx context.Context, c *counter, scale int) error {
 	leases, err := e.cfg.Leases.LeasesOf(ctx, c.key)
 	if err != nil {

@@ -35,6 +35,8 @@ type shipper struct {
 	open    map[requestKey]openRequest
 	pending *store.Batch // decoded, not yet accepted by the journal
 	totals  map[totalKey]int64
+	// lastSeen is the latest decision instant read.
+	lastSeen int64
 }
 
 type totalKey struct {
@@ -115,6 +117,7 @@ func (e *Enforcer) decodeRecord(b *store.Batch, offset int64, payload []byte) er
 			return err
 		}
 		s.open[r.requestKey] = openRequest{reservation: r, offset: offset}
+		s.lastSeen = max(s.lastSeen, r.time)
 	case kindSettle:
 		st, err := decodeSettlement(payload)
 		if err != nil {
