@@ -12,6 +12,7 @@ import (
 )
 
 var (
+	ErrInvalid  = errors.New("invalid request to the store") // the caller's fault: a bad cursor, an instant off the grid, a batch over a bound
 	ErrNotFound = errors.New("not found")
 	ErrExists   = errors.New("already exists")
 	ErrConflict = errors.New("conflict")      // compare-and-swap lost, wrong state
@@ -106,6 +107,7 @@ type Window struct {
 }
 
 // View is the journal at one cut. It is valid only inside Journal.View's function; keep that short, appends wait.
+// Do not call the Journal itself inside it: that may wait for an append which waits for the view.
 type View interface {
 	Position() uint64
 	// Usage folds the buckets inside [Start, End); Start and End must lie on the 15-minute grid, on a Cut, or be zero (open).
@@ -118,20 +120,22 @@ type View interface {
 	// Reported sums what ingest accepted, tallied apart from rollups, by the same interval rule as Usage.
 	Admitted(k SeriesKey, periodStart int64) (money.Decimal, error)
 	Reported(k SeriesKey, in period.Interval) (money.Decimal, error)
-	// Series lists every series ever seen, sorted. AdmittedPeriods lists the period starts with an admitted total.
+	// Series lists every series ever seen, sorted; First and Last are zero where enforcement sent a total but no event came.
+	// AdmittedPeriods lists the period starts with an admitted total, ascending.
 	Series() []Series
 	AdmittedPeriods(k SeriesKey) []int64
 }
 
 // Scan asks for events of a series in event-time order by bucket, then position.
 type Scan struct {
-	SeriesKey   // empty CustomerID: all events by position
+	SeriesKey   // an empty CustomerID or Meter: any, and events come by position
 	In          period.Interval
 	Cursor      string // opaque, from the previous page
-	Limit       int    // ≤ 1000
+	Limit       int    // ≤ 1000; 0: 100
 	NewestFirst bool
 }
 
+// Page may hold fewer records than the limit, even none, and yet have a Next: a filter found little in a bounded search.
 type Page struct {
 	Records []Record
 	Next    string // empty: no more
@@ -139,7 +143,9 @@ type Page struct {
 
 // Journal keeps usage events: append-only, deduplicated for ever by (source, id), rolled up by 15 minutes.
 type Journal interface {
-	// Append returns after fsync; one Result per entry, in order. Dedup, append and rollup are one atomic step. ErrFull: nothing of the batch was written.
+	// Append returns after fsync; one Result per entry, in order. Dedup, append and rollup are one atomic step. ErrFull: nothing
+	// of the batch was written. A mark without its event is ErrNotFound, a rollup out of range money.ErrOverflow, a batch that
+	// no retry can mend ErrInvalid; of these nothing was written either. ErrBroken: the outcome is unknown, the process must stop.
 	Append(ctx context.Context, b Batch) ([]Result, error)
 	// Cut splits a customer's bucket at an instant, persistently and for events already there. Idempotent.
 	Cut(ctx context.Context, customerID string, at time.Time) error
@@ -147,7 +153,8 @@ type Journal interface {
 	Scan(ctx context.Context, s Scan) (Page, error)
 	// Event finds by identity. ErrNotFound.
 	Event(ctx context.Context, source, id string) (Record, error)
-	// LastTime is the highest event time stored; zero when empty. The business clock never starts below it... of gateway events.
+	// LastTime is the highest time of an admitted event; zero without any. The business clock never starts below it. Reported
+	// events do not count: they may lie ahead of the clock.
 	LastTime() time.Time
 	Close() error
 }
