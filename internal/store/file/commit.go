@@ -1,0 +1,288 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// failed is the sticky error after a failed sync: what is on disk is unknown then, and a second sync may lie.
+func (j *Journal) failed() error {
+	if err := j.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (j *Journal) breakDown(what string, cause error) error {
+	err := fmt.Errorf("%s: %w: %w", what, cause, store.ErrBroken)
+	j.broken.CompareAndSwap(nil, &err)
+	return err
+}
+
+// commit stages the calls of a group, writes and syncs them as one frame, applies them to the index and leaves each its
+// outcome. Only the leader runs it.
+func (j *Journal) commit(calls []*call) {
+	if err := j.failed(); err != nil {
+		for _, c := range calls {
+			c.err = err
+		}
+		return
+	}
+	j.group.reset()
+	j.frame = beginFrame(j.frame)
+	var err error
+	var splits []split
+	if calls[0].cut {
+		splits, err = j.stageCut(calls[0])
+	} else {
+		for _, c := range calls {
+			c.err = j.stage(c)
+		}
+	}
+	if err != nil {
+		calls[0].err = err
+		return
+	}
+	if len(j.frame) == frameHeader { // nothing new
+		return
+	}
+	if err := j.write(); err != nil {
+		for _, c := range calls {
+			if c.err == nil && (c.pending || j.failed() != nil) {
+				c.err = err
+				j.count(err)
+			}
+		}
+		return
+	}
+	j.mu.Lock()
+	if calls[0].cut {
+		j.index.cut(calls[0].of, calls[0].at, splits, j.group.position)
+	} else {
+		j.index.apply(j.group)
+	}
+	j.mu.Unlock()
+	if cap(j.frame) > keepFrame {
+		j.frame = nil
+	}
+}
+
+// keepFrame is how much room the leader keeps for the next frame.
+const keepFrame = 8 << 20
+
+func (j *Journal) count(err error) {
+	if errors.Is(err, store.ErrFull) {
+		j.stats.full.Add(1)
+	}
+}
+
+// stage adds a call to the group, or leaves the group as it was.
+func (j *Journal) stage(c *call) error {
+	g := j.group
+	before, length := g.begin(), len(j.frame)
+	err := j.stageBatch(c)
+	if err != nil {
+		g.rollback(before)
+		j.frame = j.frame[:length]
+		j.count(err)
+	}
+	return err
+}
+
+func (j *Journal) stageBatch(c *call) error {
+	g := j.group
+	head := len(j.frame)
+	j.put(c, c.head) // taken back when nothing follows and no total changed
+	wrote := false
+	for i := range c.entries {
+		e := &c.entries[i]
+		res := &c.results[i]
+		res.Digest = e.digest
+		if _, held, pending := g.lookup(e.identity); held != nil {
+			res.Outcome, res.Position, res.Stored = store.Duplicate, held.position, held.digest
+			if held.digest != e.digest {
+				res.Outcome = store.Conflict
+			}
+			c.pending = c.pending || pending
+			continue
+		}
+		if g.index.events.count+len(g.events) >= g.max {
+			return fmt.Errorf("the index holds its limit of %d events; raise MaxEvents: %w", g.max, store.ErrFull)
+		}
+		entry := &c.batch.Entries[i]
+		at := j.put(c, e.record)
+		if err := g.event(e.identity, e.digest, g.position, entry.Origin, e.at, entry.Resolutions); err != nil {
+			return fmt.Errorf("entry %d: %w", i, err)
+		}
+		g.events[len(g.events)-1].at = location(at)
+		res.Outcome, res.Position, res.Stored = store.Accepted, g.position, e.digest
+		if len(entry.Resolutions) == 0 {
+			res.Outcome = store.Unmatched
+		}
+		wrote = true
+	}
+	marked, err := j.stageMarks(c)
+	if err != nil {
+		return err
+	}
+	totalled, err := j.stageTotals(&c.batch)
+	if err != nil {
+		return err
+	}
+	if wrote || marked || totalled {
+		c.pending = true
+		return nil
+	}
+	j.frame = j.frame[:head]
+	g.position--
+	return nil
+}
+
+// put copies a call's record into the frame under the next position and returns its offset in the frame.
+func (j *Journal) put(c *call, s span) int {
+	at := len(j.frame)
+	j.frame = append(j.frame, c.buf[s.from:s.to]...)
+	j.group.position++
+	seal(j.frame[at:], j.group.position)
+	return at
+}
+
+func (j *Journal) stageMarks(c *call) (changed bool, err error) {
+	for i := range c.batch.Marks {
+		m := &c.batch.Marks[i]
+		ordinal, held, pending := j.group.lookup(meter.IdentityOf(m.Source, m.ID))
+		if held == nil {
+			return false, fmt.Errorf("mark %d: event %q of %q: %w", i, m.ID, m.Source, store.ErrNotFound)
+		}
+		c.pending = c.pending || pending
+		if j.group.mark(ordinal, m.Flags) {
+			j.put(c, c.marks[i])
+			changed = true
+		}
+	}
+	return changed, nil
+}
+
+func (j *Journal) stageTotals(b *store.Batch) (changed bool, err error) {
+	for i := range b.Totals {
+		t := &b.Totals[i]
+		k := totalKey{store.SeriesKey{CustomerID: t.CustomerID, Meter: t.Meter}, t.PeriodStart, nodeEpoch{b.Node, b.Epoch}}
+		if j.group.total(k, t.Total) {
+			changed = true
+		}
+	}
+	if changed && j.index.counts.totals+len(j.group.totals) > MaxTotals {
+		return false, fmt.Errorf("the index holds its limit of %d admitted totals: %w", MaxTotals, store.ErrFull)
+	}
+	return changed, nil
+}
+
+// stageCut prepares a cut. Nothing is put into the frame when buckets are already apart there.
+func (j *Journal) stageCut(c *call) ([]split, error) {
+	x := j.index
+	if x.customers[c.of].boundary(c.at) {
+		return nil, nil
+	}
+	if x.counts.cuts >= MaxCuts {
+		j.stats.full.Add(1)
+		return nil, fmt.Errorf("the index holds its limit of %d cuts: %w", MaxCuts, store.ErrFull)
+	}
+	splits, err := x.splits(c.of, c.at, j.readPart(c.of))
+	if err != nil {
+		return nil, err
+	}
+	j.put(c, c.head)
+	c.pending = true
+	return splits, nil
+}
+
+// readPart fetches events of a customer for a split.
+func (j *Journal) readPart(customerID string) func(ordinal uint32, meterKey string) (part, error) {
+	var buf []byte
+	return func(ordinal uint32, meterKey string) (p part, err error) {
+		p, buf, err = j.partOf(*j.index.events.get(ordinal), store.SeriesKey{CustomerID: customerID, Meter: meterKey}, buf)
+		return p, err
+	}
+}
+
+// write appends the frame to the last segment and syncs it. The log ends where it did when it fails with ErrFull.
+func (j *Journal) write() error {
+	endFrame(j.frame)
+	if j.rotating || j.size > segmentHeader && j.size+int64(len(j.frame)) > j.cfg.SegmentBytes {
+		j.rotating = true
+		if err := j.rotate(); err != nil {
+			return err
+		}
+		j.rotating = false
+	}
+	all := *j.segments.Load()
+	s := all[len(all)-1]
+	if _, err := s.file.WriteAt(j.frame, j.size); err != nil {
+		if cut := s.file.Truncate(j.size); cut != nil {
+			return j.breakDown("take back a failed write to "+s.name, fmt.Errorf("%w, after %w", cut, err))
+		}
+		return j.writeFault("write "+s.name, err)
+	}
+	if err := s.file.Sync(); err != nil {
+		return j.breakDown("sync "+s.name, err)
+	}
+	for i := range j.group.events {
+		e := &j.group.events[i]
+		e.at = locate(s.number, j.size+int64(e.at))
+	}
+	j.size += int64(len(j.frame))
+	j.stats.bytes.Add(int64(len(j.frame)))
+	j.stats.groups.Add(1)
+	return nil
+}
+
+func (j *Journal) writeFault(what string, err error) error {
+	if isFull(err) {
+		return fmt.Errorf("%s: %w: %w", what, err, store.ErrFull)
+	}
+	return j.breakDown(what, err)
+}
+
+// rotate begins the next segment. A leftover of an earlier attempt is written over.
+func (j *Journal) rotate() error {
+	return j.begin(uint32(len(*j.segments.Load()))+1, j.index.position+1)
+}
+
+// begin makes a segment and its name durable before anything is written to it.
+func (j *Journal) begin(number uint32, first uint64) error {
+	name := segmentName(j.cfg.Dir, number)
+	f, err := j.fs.Open(name, true)
+	if err != nil {
+		if isFull(err) {
+			return fmt.Errorf("begin a segment: %w: %w", err, store.ErrFull)
+		}
+		return fmt.Errorf("begin a segment: %w", err) // nothing is lost, the next attempt may work
+	}
+	if err := j.beginIn(f, name, encodeSegmentHeader(number, first)); err != nil {
+		_ = f.Close() // the first error counts
+		return err
+	}
+	j.addSegment(&segment{name: name, number: number, first: first, file: f})
+	j.size = segmentHeader
+	j.stats.bytes.Add(segmentHeader)
+	return nil
+}
+
+func (j *Journal) beginIn(f File, name string, header []byte) error {
+	if err := f.Truncate(0); err != nil {
+		return j.writeFault("truncate "+name, err)
+	}
+	if _, err := f.WriteAt(header, 0); err != nil {
+		return j.writeFault("write "+name, err)
+	}
+	if err := f.Sync(); err != nil {
+		return j.breakDown("sync "+name, err)
+	}
+	if err := j.fs.SyncDir(j.cfg.Dir); err != nil {
+		return j.breakDown("sync folder "+j.cfg.Dir, err)
+	}
+	return nil
+}

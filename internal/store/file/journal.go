@@ -1,0 +1,257 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// Bounds. A group closes when it reaches one of its own; a single larger batch is a group alone.
+const (
+	MaxGroupEntries = 8192
+	MaxGroupBytes   = 16 << 20
+	MaxBatchEntries = 16384    // entries, totals and marks each
+	MaxBatchBytes   = 32 << 20 // encoded
+	MaxWaiters      = 4096     // calls waiting for a commit
+	MaxWaitingBytes = 256 << 20
+	MaxText         = 4 << 10 // source, id, type, subject, trace, names, receipt
+	MaxData         = 1 << 20
+	MaxResolutions  = 64 // of an event, and dimensions of each
+	MaxTotals       = 4 << 20
+	MaxCuts         = 1 << 20
+
+	DefaultSegmentBytes = 64 << 20
+	DefaultMaxEvents    = 20_000_000
+)
+
+const (
+	segmentBytesMin = 4 << 10
+	segmentBytesMax = 4 << 30
+	maxEventsMax    = 1<<32 - 1
+)
+
+// Config of a journal.
+type Config struct {
+	Dir          string // the folder of the segments, made if absent; the caller keeps other processes out
+	SegmentBytes int64  // a new segment is begun beyond it; default DefaultSegmentBytes
+	MaxEvents    int    // bound of the index in memory; default DefaultMaxEvents
+	FS           FS     // default OS
+}
+
+// Journal implements store.Journal.
+type Journal struct {
+	cfg  Config
+	fs   FS
+	pool sync.Pool // *call
+
+	// mu guards index against the leader's apply. The leader alone writes to it.
+	mu    sync.RWMutex
+	index *index
+
+	segments atomic.Pointer[[]*segment] // ascending by number, from 1; only grows
+
+	queue queue
+
+	// Owned by the leader.
+	group     *group
+	calling   []*call
+	frame     []byte
+	size      int64 // end of the last segment
+	lastFrame int64 // start of its last frame, when opening
+	rotating  bool  // a new segment was due and could not be made yet
+
+	broken atomic.Pointer[error]
+	stats  struct{ full, groups, torn, bytes atomic.Int64 }
+
+	closing sync.Mutex // guards closed, and inflight's growth
+	closed  bool
+	calls   sync.WaitGroup
+}
+
+var _ store.Journal = (*Journal)(nil)
+
+// Stats are figures for metrics and for the log line at start.
+type Stats struct {
+	Events, Segments, Series, Buckets, Cuts, Totals, Marks int
+	Position                                               uint64
+	Bytes                                                  int64 // of all segments
+	TornBytes                                              int64 // cut off the end when opening: a write that was never acknowledged
+	Groups                                                 int64 // commits since opening
+	Full                                                   int64 // calls refused with ErrFull since opening
+	Waiting                                                int   // calls waiting for a commit
+	Broken                                                 bool  // a sync failed; only reads work
+}
+
+// Open reads the whole log, rebuilds the index and makes what it read durable. ErrNewer, ErrCorrupt.
+func Open(cfg Config) (*Journal, error) {
+	if cfg.FS == nil {
+		cfg.FS = OS{}
+	}
+	if cfg.SegmentBytes == 0 {
+		cfg.SegmentBytes = DefaultSegmentBytes
+	}
+	if cfg.MaxEvents == 0 {
+		cfg.MaxEvents = DefaultMaxEvents
+	}
+	if cfg.Dir == "" || cfg.SegmentBytes < segmentBytesMin || cfg.SegmentBytes > segmentBytesMax ||
+		cfg.MaxEvents < 0 || cfg.MaxEvents > maxEventsMax {
+		return nil, fmt.Errorf("open journal: folder %q, segments of %d bytes (%d to %d), %d events (at most %d): %w", cfg.Dir,
+			cfg.SegmentBytes, segmentBytesMin, int64(segmentBytesMax), cfg.MaxEvents, int64(maxEventsMax), store.ErrInvalid)
+	}
+	j := &Journal{cfg: cfg, fs: cfg.FS, index: newIndex()}
+	j.segments.Store(&[]*segment{})
+	j.pool.New = func() any { return &call{wake: make(chan struct{}, 1)} }
+	j.group = newGroup(j.index, cfg.MaxEvents)
+	if err := j.recover(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open journal: %w", err), j.closeFiles())
+	}
+	return j, nil
+}
+
+// enter admits a call; leave must follow.
+func (j *Journal) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	j.closing.Lock()
+	defer j.closing.Unlock()
+	if j.closed {
+		return store.ErrClosed
+	}
+	j.calls.Add(1)
+	return nil
+}
+
+func (j *Journal) leave() { j.calls.Done() }
+
+// Close waits for the calls under way, then closes the files.
+func (j *Journal) Close() error {
+	j.closing.Lock()
+	was := j.closed
+	j.closed = true
+	j.closing.Unlock()
+	if was {
+		return nil
+	}
+	j.calls.Wait()
+	return j.closeFiles()
+}
+
+func (j *Journal) closeFiles() error {
+	var err error
+	for _, s := range *j.segments.Load() {
+		err = errors.Join(err, s.file.Close())
+	}
+	return err
+}
+
+// Append implements store.Journal. An event whose content is not the stored one's is a conflict, and its resolution,
+// receipt and flags are dropped, as a duplicate's are. A mark whose event is not there is ErrNotFound, an invalid or
+// oversized batch ErrInvalid, an overflow of a rollup money.ErrOverflow: nothing of such a batch is written.
+// When ctx ends before the batch's turn nothing was written either; after it the call returns with the outcome.
+func (j *Journal) Append(ctx context.Context, b store.Batch) ([]store.Result, error) {
+	if err := j.enter(ctx); err != nil {
+		return nil, fmt.Errorf("append: %w", err)
+	}
+	defer j.leave()
+	if len(b.Entries)+len(b.Totals)+len(b.Marks) == 0 {
+		return []store.Result{}, nil
+	}
+	c, _ := j.pool.Get().(*call)
+	defer j.recycle(c)
+	if err := c.prepare(&b); err != nil {
+		return nil, fmt.Errorf("append: %w", err)
+	}
+	if err := j.submit(ctx, c); err != nil {
+		return nil, fmt.Errorf("append: %w", err)
+	}
+	return c.results, nil
+}
+
+// Cut implements store.Journal.
+func (j *Journal) Cut(ctx context.Context, customerID string, at time.Time) error {
+	if err := j.enter(ctx); err != nil {
+		return fmt.Errorf("cut: %w", err)
+	}
+	defer j.leave()
+	c, _ := j.pool.Get().(*call)
+	defer j.recycle(c)
+	if err := c.prepareCut(customerID, at); err != nil {
+		return fmt.Errorf("cut: %w", err)
+	}
+	if err := j.submit(ctx, c); err != nil {
+		return fmt.Errorf("cut: %w", err)
+	}
+	return nil
+}
+
+// LastTime implements store.Journal: the highest time of an admitted event, zero without any. Reported events do not
+// count, they may lie ahead of the clock.
+func (j *Journal) LastTime() time.Time {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if !j.index.hasTime {
+		return time.Time{}
+	}
+	return time.UnixMicro(j.index.lastTime).UTC()
+}
+
+// Stats reads the figures.
+func (j *Journal) Stats() Stats {
+	j.mu.RLock()
+	x := j.index
+	s := Stats{
+		Events: x.events.count, Series: x.counts.series, Buckets: x.counts.buckets, Cuts: x.counts.cuts, Totals: x.counts.totals,
+		Marks: len(x.marks), Position: x.position,
+	}
+	j.mu.RUnlock()
+	s.Segments = len(*j.segments.Load())
+	s.Bytes, s.TornBytes = j.stats.bytes.Load(), j.stats.torn.Load()
+	s.Groups, s.Full = j.stats.groups.Load(), j.stats.full.Load()
+	s.Waiting = j.queue.len()
+	s.Broken = j.broken.Load() != nil
+	return s
+}
+
+// read fetches and checks one event of the log. buf is room to use again.
+func (j *Journal) read(e entry, p *parsed, buf []byte) ([]byte, error) {
+	s := (*j.segments.Load())[e.at.segment()-1]
+	buf, err := s.readBody(e.at.offset(), buf)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.parse(bodyOf(buf)); err != nil || p.kind != KindEvent || p.position != e.position {
+		return nil, corrupt(s.name, e.at.offset(), fmt.Sprintf("expected event %d, found another record", e.position))
+	}
+	return buf, nil
+}
+
+// partOf reads how a stored event counts in a series.
+func (j *Journal) partOf(e entry, k store.SeriesKey, buf []byte) (part, []byte, error) {
+	var p parsed
+	buf, err := j.read(e, &p, buf)
+	if err != nil {
+		return part{}, nil, err
+	}
+	for _, b := range p.resolutions {
+		r, err := decodeResolution(b, &interner{}, false)
+		if err == nil && r.CustomerID == k.CustomerID && r.Meter == k.Meter {
+			return part{time: unzigzag(p.num[headTime]), origin: meter.Origin(p.num[headOrigin]), value: r.Value}, buf, nil
+		}
+	}
+	s := (*j.segments.Load())[e.at.segment()-1]
+	return part{}, nil, corrupt(s.name, e.at.offset(), fmt.Sprintf("event %d does not count for meter %s", e.position, k.Meter))
+}
+
+// addSegment makes a segment known to readers.
+func (j *Journal) addSegment(s *segment) {
+	all := append(slices.Clone(*j.segments.Load()), s)
+	j.segments.Store(&all)
+}
