@@ -187,7 +187,7 @@ func TestTornTailIsCut(t *testing.T) {
 			if r := s.Recovery(); torn != (r.Bytes > 0) || torn && (r.Offset != offsets[2] || r.File != filepath.Join(dir, name)) {
 				t.Fatalf("%s at %d: recovery %+v", damage, cut, r)
 			}
-			if offset, err := s.Append(0, func(dst []byte) []byte { return append(dst, 1) }); err != nil || offset != offsets[2] {
+			if offset, err := s.Append(0, sized(1)); err != nil || offset != offsets[2] {
 				t.Fatalf("%s at %d: append at %d, %v; want %d", damage, cut, offset, err, offsets[2])
 			}
 			if err := s.Close(); err != nil {
@@ -255,7 +255,7 @@ func TestReadNamesDamage(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, tiny(dir))
 	for range 3 {
-		if _, err := s.Append(0, func(dst []byte) []byte { return append(dst, make([]byte, 100)...) }); err != nil {
+		if _, err := s.Append(0, sized(100)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -292,7 +292,7 @@ func TestReserveOutlivesTheProcess(t *testing.T) {
 	s := mustOpen(t, cfg)
 	open := 0
 	for ; ; open++ {
-		if _, err := s.Append(1500, func(dst []byte) []byte { return append(dst, 1) }); errors.Is(err, store.ErrFull) {
+		if _, err := s.Append(1500, sized(1)); errors.Is(err, store.ErrFull) {
 			break
 		} else if err != nil {
 			t.Fatal(err)
@@ -303,7 +303,7 @@ func TestReserveOutlivesTheProcess(t *testing.T) {
 	}
 	s = mustOpen(t, cfg)
 	for i := range open {
-		if _, err := s.Append(0, func(dst []byte) []byte { return append(dst, make([]byte, 1500)...) }); err != nil {
+		if _, err := s.Append(0, sized(1500)); err != nil {
 			t.Fatalf("settle %d of %d: %v", i, open, err)
 		}
 	}
@@ -315,7 +315,7 @@ func TestFailedSyncIsForEver(t *testing.T) {
 		"sync": func(t *testing.T, s *Spool) error { return s.Sync(t.Context()) },
 		"next segment": func(t *testing.T, s *Spool) (err error) {
 			for err == nil {
-				_, err = s.Append(0, func(dst []byte) []byte { return append(dst, make([]byte, 3000)...) })
+				_, err = s.Append(0, sized(3000))
 			}
 			return err
 		},
@@ -323,7 +323,7 @@ func TestFailedSyncIsForEver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := mustOpen(t, tiny(t.TempDir()))
-			if _, err := s.Append(10, func(dst []byte) []byte { return append(dst, 1) }); err != nil {
+			if _, err := s.Append(10, sized(1)); err != nil {
 				t.Fatal(err)
 			}
 			cause := errors.New("no disk")
@@ -332,8 +332,8 @@ func TestFailedSyncIsForEver(t *testing.T) {
 				t.Fatalf("got %v, want ErrBroken and its cause", err)
 			}
 			s.datasync = datasync
-			_, appended := s.Append(0, func(dst []byte) []byte { return append(dst, 1) })
-			_, reserved := s.AppendReserved(10, func(dst []byte) []byte { return append(dst, 1) })
+			_, appended := s.Append(0, sized(1))
+			_, reserved := s.AppendReserved(10, sized(1))
 			for _, err := range []error{appended, reserved, s.Sync(t.Context()), s.Truncate(0)} {
 				if !errors.Is(err, store.ErrBroken) {
 					t.Errorf("got %v, want ErrBroken for ever", err)
@@ -350,7 +350,7 @@ func TestFullDisk(t *testing.T) {
 		for round := range 3 {
 			open := 0
 			for ; ; open++ {
-				_, err := s.Append(reserve, func(dst []byte) []byte { return append(dst, make([]byte, 90)...) })
+				_, err := s.Append(reserve, sized(90))
 				if errors.Is(err, store.ErrFull) {
 					if !strings.Contains(err.Error(), "no space left on device") {
 						t.Fatalf("full by the bound, not by the disk: %v", err)
@@ -365,7 +365,7 @@ func TestFullDisk(t *testing.T) {
 				t.Fatalf("round %d: nothing fits after truncating", round)
 			}
 			for i := range open {
-				if _, err := s.AppendReserved(reserve, func(dst []byte) []byte { return append(dst, make([]byte, reserve)...) }); err != nil {
+				if _, err := s.AppendReserved(reserve, sized(reserve)); err != nil {
 					t.Fatalf("reserved append %d of %d on a full disk: %v", i, open, err)
 				}
 			}
@@ -446,7 +446,7 @@ func FuzzRecovery(f *testing.F) {
 		}
 		before := countRecords(t, s)
 		for i := range 3 {
-			if _, err := s.Append(0, func(dst []byte) []byte { return append(dst, make([]byte, 1+i*2000)...) }); err != nil {
+			if _, err := s.Append(0, sized(1+i*2000)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -24,18 +23,14 @@ const (
 // segments and a tight bound, so that a few hundred records of 4 KiB meet both.
 func Spool(t *testing.T, open func(t *testing.T, dir string) store.Spool) {
 	for name, test := range map[string]func(*testing.T, func(*testing.T, string) store.Spool){
-		"ReadsBackInOrder":      spoolReadsBackInOrder,
-		"ReadIsBounded":         spoolReadIsBounded,
-		"ReadMayAppend":         spoolReadMayAppend,
-		"RefusesBadRecords":     spoolRefusesBadRecords,
-		"ReserveSurvivesFull":   spoolReserveSurvivesFull,
-		"ReserveIsUsedOnce":     spoolReserveIsUsedOnce,
-		"TruncateGivesRoom":     spoolTruncateGivesRoom,
-		"ReopenKeepsRecords":    spoolReopenKeepsRecords,
-		"ClosedRefuses":         spoolClosedRefuses,
-		"SafeForConcurrentUse":  spoolSafeForConcurrentUse,
-		"MatchesModel":          spoolMatchesModel,
-		"ReservedAppendsAlways": spoolReservedAppendsAlways,
+		"ReadsBackInOrder":    spoolReadsBackInOrder,
+		"ReadIsBounded":       spoolReadIsBounded,
+		"RefusesBadRecords":   spoolRefusesBadRecords,
+		"ReserveSurvivesFull": spoolReserveSurvivesFull,
+		"TruncateGivesRoom":   spoolTruncateGivesRoom,
+		"ReopenKeepsRecords":  spoolReopenKeepsRecords,
+		"ClosedRefuses":       spoolClosedRefuses,
+		"MatchesModel":        spoolMatchesModel,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -148,23 +143,6 @@ func spoolReadIsBounded(t *testing.T, open func(*testing.T, string) store.Spool)
 	}
 }
 
-func spoolReadMayAppend(t *testing.T, open func(*testing.T, string) store.Spool) {
-	s := open(t, t.TempDir())
-	mustAppend(t, s, 0, payload(0, 10))
-	seen := 0
-	if _, err := s.Read(s.Start(), allBytes, func(offset int64, _ []byte) error {
-		if seen++; seen < 100 {
-			mustAppend(t, s, 0, payload(seen, 1000))
-		}
-		return s.Truncate(offset)
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if seen != 100 {
-		t.Fatalf("read saw %d records, want 100", seen)
-	}
-}
-
 func spoolRefusesBadRecords(t *testing.T, open func(*testing.T, string) store.Spool) {
 	s := open(t, t.TempDir())
 	for name, attempt := range map[string]func() (int64, error){
@@ -187,6 +165,12 @@ func spoolRefusesBadRecords(t *testing.T, open func(*testing.T, string) store.Sp
 		t.Fatal(err)
 	}
 	wantSpooled(t, readSpool(t, s, s.Start()), append(want, spooled{offset, string(own)}))
+	mustAppend(t, s, 100, payload(0, 10))
+	for i, size := range []int{101, 100, 100} { // larger than its reserve, right, used twice
+		if _, err := s.AppendReserved(100, fill(payload(1, size))); (err == nil) != (i == 1) {
+			t.Fatalf("reserved append %d: %v", i, err)
+		}
+	}
 	if _, err := s.Read(s.End()+1, allBytes, func(int64, []byte) error { return nil }); err == nil {
 		t.Error("read behind the end succeeds")
 	}
@@ -232,20 +216,6 @@ func spoolReserveSurvivesFull(t *testing.T, open func(*testing.T, string) store.
 			want = append(want, spooled{offset, string(p)})
 		}
 		wantSpooled(t, readSpool(t, s, s.Start()), want)
-	}
-}
-
-func spoolReserveIsUsedOnce(t *testing.T, open func(*testing.T, string) store.Spool) {
-	s := open(t, t.TempDir())
-	mustAppend(t, s, 100, payload(0, 10))
-	if _, err := s.AppendReserved(100, fill(payload(1, 101))); err == nil {
-		t.Fatal("a record larger than its reserve is written")
-	}
-	if _, err := s.AppendReserved(100, fill(payload(1, 1))); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.AppendReserved(100, fill(payload(1, 1))); err == nil {
-		t.Fatal("a reserve is used twice")
 	}
 }
 
@@ -307,65 +277,6 @@ func spoolClosedRefuses(t *testing.T, open func(*testing.T, string) store.Spool)
 			t.Errorf("%s: %v, want ErrClosed", name, err)
 		}
 	}
-}
-
-// spoolSafeForConcurrentUse appends from several goroutines while others sync, read and truncate. A record must be read
-// after its Append returned, in the order of the fill calls, and once.
-func spoolSafeForConcurrentUse(t *testing.T, open func(*testing.T, string) store.Spool) {
-	const writers, pairs, unread = 4, 300, 10
-	s := open(t, t.TempDir())
-	var wg sync.WaitGroup
-	room := make(chan struct{}, unread+writers*pairs) // keeps the writers from filling the spool
-	for range unread {
-		room <- struct{}{}
-	}
-	order := uint32(0) // guarded by the spool's own lock: that is what is tested
-	next := func(dst []byte) []byte {
-		order++
-		return append(binary.BigEndian.AppendUint32(dst, order), make([]byte, order%200)...)
-	}
-	write := func(i int) error {
-		<-room
-		_, err := s.Append(500, next)
-		if err == nil && i%20 == 0 {
-			err = s.Sync(t.Context())
-		}
-		if err == nil {
-			_, err = s.AppendReserved(500, next)
-		}
-		return err
-	}
-	for range writers {
-		wg.Go(func() {
-			for i := range pairs {
-				if err := write(i); err != nil {
-					t.Errorf("write: %v", err)
-					return
-				}
-			}
-		})
-	}
-	seen := uint32(0)
-	for at := s.Start(); seen < 2*writers*pairs && !t.Failed(); {
-		var err error
-		at, err = s.Read(at, 5000, func(_ int64, p []byte) error {
-			if seen++; binary.BigEndian.Uint32(p) != seen {
-				return errors.New("out of order")
-			}
-			if seen%2 == 0 {
-				room <- struct{}{}
-			}
-			return nil
-		})
-		if err == nil {
-			err = s.Truncate(at)
-		}
-		if err != nil {
-			t.Errorf("record %d: %v", seen, err)
-		}
-	}
-	close(room)
-	wg.Wait()
 }
 
 func spoolMatchesModel(t *testing.T, open func(*testing.T, string) store.Spool) {
@@ -449,42 +360,4 @@ func offsets(records []spooled) (at []int64) {
 		at = append(at, r.Offset)
 	}
 	return at
-}
-
-// spoolReservedAppendsAlways fills the spool with random sizes, then uses every reserve in full, in random order.
-func spoolReservedAppendsAlways(t *testing.T, open func(*testing.T, string) store.Spool) {
-	root := t.TempDir()
-	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(root, "full")
-		if err != nil {
-			rt.Fatal(err)
-		}
-		s := open(t, dir)
-		defer func() { _ = s.Close() }()
-		size := rapid.IntRange(1, rapid.SampledFrom([]int{50, 500, maxPayload}).Draw(rt, "largest"))
-		var reserves []int
-		for range 500 {
-			reserve := size.Draw(rt, "reserve")
-			_, err := s.Append(reserve, fill(payload(len(reserves), size.Draw(rt, "size"))))
-			if errors.Is(err, store.ErrFull) {
-				break
-			}
-			if err != nil {
-				rt.Fatal(err)
-			}
-			reserves = append(reserves, reserve)
-			if len(reserves)%3 == 0 { // some are used on the way, and leave a rest
-				i := rapid.IntRange(0, len(reserves)-1).Draw(rt, "early")
-				if _, err := s.AppendReserved(reserves[i], fill(payload(i, rapid.IntRange(1, reserves[i]).Draw(rt, "actual")))); err != nil {
-					rt.Fatalf("early reserved append: %v", err)
-				}
-				reserves = slices.Delete(reserves, i, i+1)
-			}
-		}
-		for _, reserve := range rapid.Permutation(reserves).Draw(rt, "order") {
-			if _, err := s.AppendReserved(reserve, fill(payload(reserve, reserve))); err != nil {
-				rt.Fatalf("reserved append of %d: %v", reserve, err)
-			}
-		}
-	})
 }

@@ -1,0 +1,238 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+const (
+	closeColumns   = "SELECT subscription_id, period_start, period_end, position, closed_at, invoice_id, done FROM closes"
+	closeKey       = " WHERE subscription_id = ? AND period_start = ? AND period_end = ?"
+	invoiceColumns = `SELECT number, id, customer_id, subscription_id, plan, status, currency, period_start, period_end,
+		total_minor, catalog_version, tz_version, position, finalized_at FROM invoices`
+	lineColumns = `SELECT invoice_id, number, id, kind, price, meter, period_start, period_end, quantity, tiers, exact,
+		rounded_minor FROM invoice_lines`
+)
+
+func scanClose(row scanner) (c store.Close, err error) {
+	err = row.Scan(&c.SubscriptionID, timeOf(&c.Period.Start), timeOf(&c.Period.End), &c.Position, timeOf(&c.ClosedAt), &c.InvoiceID, &c.Done)
+	return c, err
+}
+
+func readClose(ctx context.Context, q queryer, c store.Close) (store.Close, error) {
+	return scanClose(q.QueryRowContext(ctx, closeColumns+closeKey, c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro()))
+}
+
+// BeginClose implements store.Invoices. An unknown subscription is store.ErrNotFound.
+func (r *Records) BeginClose(ctx context.Context, c store.Close) (stored store.Close, err error) {
+	if c.Position > math.MaxInt64 {
+		return store.Close{}, fmt.Errorf("records: begin close: position %d is out of range", c.Position)
+	}
+	err = r.write(ctx, "begin close of "+c.SubscriptionID, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO closes (subscription_id, period_start, period_end, position, closed_at)
+			VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+			c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro(), int64(c.Position), c.ClosedAt.UnixMicro())
+		if err != nil {
+			return err
+		}
+		stored, err = readClose(ctx, tx, c)
+		return err
+	})
+	if err != nil {
+		return store.Close{}, err
+	}
+	return stored, nil
+}
+
+// FinishClose implements store.Invoices. A close that was not begun is store.ErrNotFound.
+func (r *Records) FinishClose(ctx context.Context, c store.Close, inv *invoice.Invoice, at time.Time) (*invoice.Invoice, error) {
+	var final *invoice.Invoice
+	err := r.write(ctx, "finish close of "+c.SubscriptionID, func(tx *sql.Tx) error {
+		stored, err := readClose(ctx, tx, c)
+		if err != nil {
+			return err
+		}
+		if stored.Done {
+			return conflict("the period is closed already")
+		}
+		id := ""
+		if inv != nil {
+			if final, err = finalize(ctx, tx, *inv, at); err != nil {
+				return err
+			}
+			id = final.ID
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE closes SET done = 1, invoice_id = ?"+closeKey,
+			id, c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return final, nil
+}
+
+// finalize takes the next number for a draft and stores it.
+func finalize(ctx context.Context, tx *sql.Tx, draft invoice.Invoice, at time.Time) (*invoice.Invoice, error) {
+	var number int64
+	if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(number), 0) + 1 FROM invoices").Scan(&number); err != nil {
+		return nil, err
+	}
+	inv, err := invoice.Finalize(draft, number, at)
+	if err != nil {
+		return nil, err
+	}
+	if inv.Total.Currency() != inv.Currency || inv.Position > math.MaxInt64 {
+		return nil, fmt.Errorf("invoice %s: total in another currency, or position out of range", inv.ID)
+	}
+	for i := range inv.Lines {
+		if err := insertLine(ctx, tx, &inv, &inv.Lines[i]); err != nil {
+			return nil, fmt.Errorf("line %d: %w", inv.Lines[i].Number, err)
+		}
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO invoices (number, id, customer_id, subscription_id, plan, status, currency, period_start,
+		period_end, total_minor, catalog_version, tz_version, position, finalized_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		inv.Number, inv.ID, inv.CustomerID, inv.SubscriptionID, inv.Plan, string(inv.Status), inv.Currency.Code(),
+		inv.Period.Start.UnixMicro(), inv.Period.End.UnixMicro(), inv.Total.Minor(), inv.CatalogVersion, inv.TZVersion,
+		int64(inv.Position), inv.FinalizedAt.UnixMicro())
+	if err != nil {
+		return nil, err
+	}
+	return &inv, nil
+}
+
+func insertLine(ctx context.Context, tx *sql.Tx, inv *invoice.Invoice, l *invoice.Line) error {
+	if l.Rounded.Currency() != inv.Currency {
+		return errors.New("amount in another currency")
+	}
+	var tiers any
+	if len(l.Tiers) > 0 {
+		text, err := json.Marshal(l.Tiers)
+		if err != nil {
+			return err
+		}
+		tiers = string(text)
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO invoice_lines (invoice_id, number, id, kind, price, meter, period_start, period_end,
+		quantity, tiers, exact, rounded_minor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		inv.ID, l.Number, l.ID, string(l.Kind), l.Price, l.Meter, l.Period.Start.UnixMicro(), l.Period.End.UnixMicro(),
+		l.Quantity.String(), tiers, l.Exact.String(), l.Rounded.Minor())
+	return err
+}
+
+// Closes implements store.Invoices. The empty period at a subscription's start comes before its first full one.
+func (r *Records) Closes(ctx context.Context, subscriptionID string) ([]store.Close, error) {
+	all, err := list(ctx, r.reader, scanClose, closeColumns+" WHERE subscription_id = ? ORDER BY period_start, period_end", subscriptionID)
+	return all, r.wrap("closes of "+subscriptionID, err)
+}
+
+func scanInvoice(row scanner) (inv invoice.Invoice, err error) {
+	var total int64
+	err = row.Scan(&inv.Number, &inv.ID, &inv.CustomerID, &inv.SubscriptionID, &inv.Plan, &inv.Status, currencyOf(&inv.Currency),
+		timeOf(&inv.Period.Start), timeOf(&inv.Period.End), &total, &inv.CatalogVersion, &inv.TZVersion, &inv.Position, timeOf(&inv.FinalizedAt))
+	inv.Total = money.NewAmount(total, inv.Currency)
+	inv.Lines = []invoice.Line{}
+	return inv, err
+}
+
+// storedLine is a line before its invoice's currency is known.
+type storedLine struct {
+	invoice.Line
+	invoiceID string
+	rounded   int64
+}
+
+func scanLine(row scanner) (l storedLine, err error) {
+	var tiers sql.NullString
+	err = row.Scan(&l.invoiceID, &l.Number, &l.ID, &l.Kind, &l.Price, &l.Meter, timeOf(&l.Period.Start), timeOf(&l.Period.End),
+		decimalOf(&l.Quantity), &tiers, decimalOf(&l.Exact), &l.rounded)
+	if err != nil || !tiers.Valid {
+		return l, err
+	}
+	if err := json.Unmarshal([]byte(tiers.String), &l.Tiers); err != nil {
+		return l, fmt.Errorf("%w: tiers of line %s: %w", store.ErrCorrupt, l.ID, err)
+	}
+	return l, nil
+}
+
+// readLines fills in the lines of finalized invoices. They never change, so they need no common snapshot.
+func (r *Records) readLines(ctx context.Context, invs []invoice.Invoice) error {
+	ids, at := make([]string, len(invs)), make(map[string]*invoice.Invoice, len(invs))
+	for i := range invs {
+		ids[i], at[invs[i].ID] = invs[i].ID, &invs[i]
+	}
+	param, err := json.Marshal(ids)
+	if err != nil {
+		return err
+	}
+	lines, err := list(ctx, r.reader, scanLine, lineColumns+" WHERE invoice_id IN (SELECT value FROM json_each(?)) ORDER BY invoice_id, number", string(param))
+	if err != nil {
+		return err
+	}
+	for _, l := range lines {
+		inv := at[l.invoiceID]
+		l.Rounded = money.NewAmount(l.rounded, inv.Currency)
+		inv.Lines = append(inv.Lines, l.Line)
+	}
+	return nil
+}
+
+// Invoice implements store.Invoices.
+func (r *Records) Invoice(ctx context.Context, id string) (invoice.Invoice, error) {
+	invs, err := list(ctx, r.reader, scanInvoice, invoiceColumns+" WHERE id = ?", id)
+	if err == nil && len(invs) == 0 {
+		err = sql.ErrNoRows
+	}
+	if err == nil {
+		err = r.readLines(ctx, invs)
+	}
+	if err != nil {
+		return invoice.Invoice{}, r.wrap("invoice "+id, err)
+	}
+	return invs[0], nil
+}
+
+// InvoiceByLine implements store.Invoices. The line is Lines[index].
+func (r *Records) InvoiceByLine(ctx context.Context, lineID string) (inv invoice.Invoice, index int, err error) {
+	var id string
+	if err := r.reader.QueryRowContext(ctx, "SELECT invoice_id FROM invoice_lines WHERE id = ?", lineID).Scan(&id); err != nil {
+		return inv, 0, r.wrap("invoice line "+lineID, err)
+	}
+	if inv, err = r.Invoice(ctx, id); err != nil {
+		return inv, 0, err
+	}
+	for i := range inv.Lines {
+		if inv.Lines[i].ID == lineID {
+			return inv, i, nil
+		}
+	}
+	return invoice.Invoice{}, 0, fmt.Errorf("records: invoice line %s: %w", lineID, store.ErrNotFound)
+}
+
+// ListInvoices implements store.Invoices. The cursor is an invoice id; an unknown one is store.ErrNotFound.
+func (r *Records) ListInvoices(ctx context.Context, q store.Query) ([]invoice.Invoice, error) {
+	before := int64(math.MaxInt64)
+	if q.Cursor != "" {
+		if err := r.reader.QueryRowContext(ctx, "SELECT number FROM invoices WHERE id = ?", q.Cursor).Scan(&before); err != nil {
+			return nil, r.wrap("list invoices: cursor "+q.Cursor, err)
+		}
+	}
+	invs, err := page(ctx, r, "list invoices", q.Limit, scanInvoice,
+		invoiceColumns+" WHERE number < ?1 AND (?2 = '' OR customer_id = ?2) ORDER BY number DESC", before, q.CustomerID)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.readLines(ctx, invs); err != nil {
+		return nil, r.wrap("list invoices", err)
+	}
+	return invs, nil
+}

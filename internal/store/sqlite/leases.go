@@ -1,0 +1,155 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+const (
+	leaseCounter = " WHERE customer_id = ? AND meter = ? AND window = ? AND window_start = ?"
+	leaseColumns = `SELECT customer_id, meter, window, window_start, node, epoch, boot, window_end, charged, written_off, closed
+		FROM leases`
+)
+
+// leaseStatements are prepared once: draws are on the way of requests.
+type leaseStatements struct{ newest, sums, draw, finish *sql.Stmt }
+
+func (s *leaseStatements) all() []**sql.Stmt {
+	return []**sql.Stmt{&s.newest, &s.sums, &s.draw, &s.finish}
+}
+
+func (s *leaseStatements) prepare(ctx context.Context, db *sql.DB) (err error) {
+	for i, query := range []string{
+		"SELECT coalesce(max(epoch), 0) FROM epochs WHERE node = ?",
+		"SELECT coalesce(sum(charged), 0), coalesce(sum(charged) FILTER (WHERE node = ? AND epoch = ?), 0) FROM leases" + leaseCounter,
+		`INSERT INTO leases (customer_id, meter, window, window_start, node, epoch, boot, window_end, charged) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET charged = charged + excluded.charged, boot = excluded.boot, closed = 0`,
+		"UPDATE leases SET charged = min(charged, ?1), written_off = min(charged, ?1, ?2), closed = 1" + leaseCounter + " AND node = ? AND epoch = ?",
+	} {
+		if *s.all()[i], err = db.PrepareContext(ctx, query); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *leaseStatements) close() (err error) {
+	for _, stmt := range s.all() {
+		if *stmt != nil {
+			err = errors.Join(err, (*stmt).Close())
+		}
+	}
+	return err
+}
+
+func counterArgs(k store.CounterKey) []any {
+	return []any{k.CustomerID, k.Meter, int64(k.Window), k.Start}
+}
+
+// BeginEpoch implements store.Leases. A node's first epoch is 1.
+func (r *Records) BeginEpoch(ctx context.Context, node uint16, boot string, at time.Time) (epoch uint32, err error) {
+	err = r.write(ctx, fmt.Sprintf("begin epoch of node %d", node), func(tx *sql.Tx) error {
+		var newest int64
+		if err := tx.StmtContext(ctx, r.leases.newest).QueryRowContext(ctx, int64(node)).Scan(&newest); err != nil {
+			return err
+		}
+		if newest >= math.MaxUint32 {
+			return conflict("the epochs of the node are used up")
+		}
+		epoch = uint32(newest) + 1
+		_, err := tx.ExecContext(ctx, "INSERT INTO epochs (node, epoch, boot, begun_at) VALUES (?, ?, ?, ?)", int64(node), int64(epoch), boot, at.UnixMicro())
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return epoch, nil
+}
+
+// DrawLeases implements store.Leases. Only the newest epoch of a node may draw: another is store.ErrConflict, so that a process
+// that was declared dead gets nothing more. A draw on a lease that the same epoch closed opens it again.
+func (r *Records) DrawLeases(ctx context.Context, node uint16, epoch uint32, boot string, draws []store.Draw) ([]store.Grant, error) {
+	grants := make([]store.Grant, len(draws))
+	err := r.write(ctx, "draw leases", func(tx *sql.Tx) error {
+		var newest int64
+		if err := tx.StmtContext(ctx, r.leases.newest).QueryRowContext(ctx, int64(node)).Scan(&newest); err != nil {
+			return err
+		}
+		if newest != int64(epoch) {
+			return conflict("epoch %d of node %d is not its newest, %d", epoch, node, newest)
+		}
+		sums, draw := tx.StmtContext(ctx, r.leases.sums), tx.StmtContext(ctx, r.leases.draw)
+		for i, d := range draws {
+			var total, own int64
+			if err := sums.QueryRowContext(ctx, append([]any{int64(node), int64(epoch)}, counterArgs(d.CounterKey)...)...).Scan(&total, &own); err != nil {
+				return err
+			}
+			grants[i] = store.Grant{Granted: grant(d, total), Others: total - own}
+			if grants[i].Granted == 0 {
+				continue
+			}
+			if _, err := draw.ExecContext(ctx, append(counterArgs(d.CounterKey), int64(node), int64(epoch), boot, d.WindowEnd, grants[i].Granted)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return grants, nil
+}
+
+// grant is what a draw gets when all leases of its counter are charged with total. total is never negative.
+func grant(d store.Draw, total int64) int64 {
+	if d.Ceiling <= total {
+		return 0
+	}
+	return max(0, min(d.Want, d.Ceiling-total))
+}
+
+// CloseLeases implements store.Leases. Leases that are not there are passed over.
+func (r *Records) CloseLeases(ctx context.Context, ls []store.Lease) error {
+	return r.write(ctx, "close leases", func(tx *sql.Tx) error {
+		stmt := tx.StmtContext(ctx, r.leases.finish)
+		for _, l := range ls {
+			args := append([]any{l.Charged, l.WrittenOff}, counterArgs(l.CounterKey)...)
+			if _, err := stmt.ExecContext(ctx, append(args, int64(l.Node), int64(l.Epoch))...); err != nil {
+				return fmt.Errorf("customer %s, meter %s: %w", l.CustomerID, l.Meter, err)
+			}
+		}
+		return nil
+	})
+}
+
+func scanLease(row scanner) (l store.Lease, err error) {
+	err = row.Scan(&l.CustomerID, &l.Meter, &l.Window, &l.Start, &l.Node, &l.Epoch, &l.Boot, &l.WindowEnd, &l.Charged, &l.WrittenOff, &l.Closed)
+	return l, err
+}
+
+// OpenLeases implements store.Leases.
+func (r *Records) OpenLeases(ctx context.Context, node uint16, before uint32) ([]store.Lease, error) {
+	all, err := list(ctx, r.reader, scanLease, leaseColumns+` WHERE closed = 0 AND node = ? AND epoch < ?
+		ORDER BY epoch, customer_id, meter, window, window_start`, int64(node), int64(before))
+	return all, r.wrap("open leases", err)
+}
+
+// LeasesOf implements store.Leases.
+func (r *Records) LeasesOf(ctx context.Context, k store.CounterKey) ([]store.Lease, error) {
+	all, err := list(ctx, r.reader, scanLease, leaseColumns+leaseCounter+" ORDER BY node, epoch", counterArgs(k)...)
+	return all, r.wrap("leases of customer "+k.CustomerID, err)
+}
+
+// PruneLeases implements store.Leases.
+func (r *Records) PruneLeases(ctx context.Context, windowEndBefore int64) error {
+	return r.write(ctx, "prune leases", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "DELETE FROM leases WHERE closed = 1 AND window_end < ?", windowEndBefore)
+		return err
+	})
+}

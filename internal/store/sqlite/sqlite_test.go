@@ -1,0 +1,293 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/storetest"
+)
+
+func mustOpen(t testing.TB, path string) *Records {
+	t.Helper()
+	r, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ok(t, r.Close()) })
+	return r
+}
+
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	storetest.Records(t, func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) })
+}
+
+var instant = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+
+// populate stores one of each thing that never changes, and a lease.
+func populate(t testing.TB, r *Records) {
+	t.Helper()
+	ctx := t.Context()
+	audits := 0
+	audit := func() store.Audit {
+		audits++
+		return store.Audit{ID: fmt.Sprintf("aud_%d", audits), Time: instant}
+	}
+	usd := money.MustCurrency("USD")
+	ok(t, r.PutCatalog(ctx, store.CatalogVersion{Source: []byte("a: 1"), AppliedAt: instant}, 0))
+	ok(t, r.PutCustomer(ctx, account.Customer{ID: "cus_1", Key: "acme", Zone: period.MustZone("UTC"), Currency: usd, CreatedAt: instant}, audit()))
+	ok(t, r.PutSubscription(ctx, account.Subscription{ID: "sub_1", CustomerID: "cus_1", Plan: "pro", Start: instant, BillingDay: 1, CreatedAt: instant}, audit()))
+	c := store.Close{SubscriptionID: "sub_1", Period: period.Interval{Start: instant, End: instant.AddDate(0, 1, 0)}, ClosedAt: instant}
+	_, err := r.BeginClose(ctx, c)
+	ok(t, err)
+	_, err = r.FinishClose(ctx, c, &invoice.Invoice{
+		ID: "inv_1", CustomerID: "cus_1", SubscriptionID: "sub_1", Plan: "pro", Status: invoice.Draft, Currency: usd, Period: c.Period,
+		Total: money.NewAmount(2000, usd),
+		Lines: []invoice.Line{{
+			ID: "iln_1", Number: 1, Kind: invoice.FlatLine, Price: "platform", Period: c.Period,
+			Quantity: money.FromInt(1), Exact: money.FromInt(20), Rounded: money.NewAmount(2000, usd),
+		}},
+	}, instant)
+	ok(t, err)
+	epoch, err := r.BeginEpoch(ctx, 1, "boot", instant)
+	ok(t, err)
+	_, err = r.DrawLeases(ctx, 1, epoch, "boot", []store.Draw{{CounterKey: store.CounterKey{CustomerID: "cus_1", Meter: "calls", Window: period.Day}, Want: 5, Ceiling: 9}})
+	ok(t, err)
+}
+
+func TestReopenKeepsAll(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "odd name?#%41 ü", "records.db")
+	ok(t, os.Mkdir(filepath.Dir(path), 0o700))
+	r := mustOpen(t, path)
+	populate(t, r)
+	ok(t, r.Close())
+	files, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(files) != 1 || files[0].Name() != "records.db" {
+		t.Fatalf("a closed store leaves %v, %v", files, err)
+	}
+	if info, err := files[0].Info(); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("mode %v, %v", info.Mode(), err)
+	}
+
+	r = mustOpen(t, path)
+	ctx := t.Context()
+	inv, err := r.Invoice(ctx, "inv_1")
+	if err != nil || inv.Number != 1 || len(inv.Lines) != 1 || inv.Total.String() != "20.00" {
+		t.Fatalf("invoice %+v, %v", inv, err)
+	}
+	if epoch, err := r.BeginEpoch(ctx, 1, "boot", instant); err != nil || epoch != 2 {
+		t.Fatalf("epoch %d, %v", epoch, err)
+	}
+	if open, err := r.OpenLeases(ctx, 1, 2); err != nil || len(open) != 1 || open[0].Charged != 5 {
+		t.Fatalf("open leases %+v, %v", open, err)
+	}
+}
+
+// The pragmas that the promises rest on, on every connection.
+func TestPragmas(t *testing.T) {
+	t.Parallel()
+	r := mustOpen(t, filepath.Join(t.TempDir(), "records.db"))
+	for _, c := range []struct {
+		db    *sql.DB
+		query string
+		want  string
+	}{
+		{r.writer, "PRAGMA journal_mode", "wal"},
+		{r.writer, "PRAGMA synchronous", "2"},
+		{r.writer, "PRAGMA foreign_keys", "1"},
+		{r.writer, "PRAGMA busy_timeout", "10000"},
+		{r.reader, "PRAGMA query_only", "1"},
+		{r.reader, "PRAGMA busy_timeout", "10000"},
+		{r.reader, "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND strict = 0 AND name NOT LIKE 'sqlite_%' AND name NOT LIKE 'goose_%'", "0"},
+	} {
+		var got string
+		if err := c.db.QueryRowContext(t.Context(), c.query).Scan(&got); err != nil || got != c.want {
+			t.Errorf("%s: %q, %v; want %q", c.query, got, err, c.want)
+		}
+	}
+}
+
+// Whoever opens the file with SQLite meets the triggers.
+func TestWhatIsImmutableRefusesSQL(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "records.db")
+	populate(t, mustOpen(t, path))
+	db, err := sql.Open("sqlite", path)
+	ok(t, err)
+	t.Cleanup(func() { ok(t, db.Close()) })
+	for _, statement := range []string{
+		"UPDATE invoices SET total_minor = 1",
+		"DELETE FROM invoices",
+		"INSERT OR REPLACE INTO invoices SELECT * FROM invoices",
+		"INSERT OR REPLACE INTO invoices (number, id, customer_id, subscription_id, plan, status, currency, period_start, period_end, total_minor, catalog_version, tz_version, position, finalized_at) SELECT 2, id, customer_id, subscription_id, plan, status, currency, period_start, period_end, 1, catalog_version, tz_version, position, finalized_at FROM invoices",
+		"INSERT INTO invoices (number, id, customer_id, subscription_id, plan, status, currency, period_start, period_end, total_minor, catalog_version, tz_version, position, finalized_at) SELECT 3, 'inv_3', customer_id, subscription_id, plan, status, currency, period_start, period_end, 1, catalog_version, tz_version, position, finalized_at FROM invoices",
+		"UPDATE invoice_lines SET exact = '1'",
+		"DELETE FROM invoice_lines",
+		"INSERT OR REPLACE INTO invoice_lines SELECT * FROM invoice_lines",
+		"INSERT OR REPLACE INTO invoice_lines (invoice_id, number, id, kind, price, meter, period_start, period_end, quantity, exact, rounded_minor) SELECT 'inv_2', number, id, kind, price, meter, period_start, period_end, quantity, exact, 1 FROM invoice_lines",
+		"INSERT INTO invoice_lines (invoice_id, number, id, kind, price, meter, period_start, period_end, quantity, exact, rounded_minor) VALUES ('inv_1', 2, 'iln_2', 'flat', 'p', '', 0, 1, '1', '1', 100)",
+		"UPDATE catalogs SET source = x'00'",
+		"DELETE FROM catalogs",
+		"INSERT OR REPLACE INTO catalogs SELECT * FROM catalogs",
+		"INSERT INTO catalogs SELECT 3, source, digest, applied_at, applied_by FROM catalogs",
+		"UPDATE closes SET done = 0",
+		"UPDATE audits SET actor = 'nobody'",
+		"DELETE FROM audits",
+	} {
+		if _, err := db.ExecContext(t.Context(), statement); err == nil || !strings.Contains(err.Error(), "immutable") && !strings.Contains(err.Error(), "without a gap") {
+			t.Errorf("%s: %v", statement, err)
+		}
+	}
+}
+
+func TestNewerSchemaIsRefused(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "records.db")
+	r := mustOpen(t, path)
+	_, err := r.writer.ExecContext(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)")
+	ok(t, err)
+	ok(t, r.Close())
+	before, err := os.ReadFile(path)
+	ok(t, err)
+	_, err = Open(t.Context(), path)
+	if !errors.Is(err, store.ErrNewer) || !strings.Contains(err.Error(), "schema version 99, this program knows up to 1") || !strings.Contains(err.Error(), path) {
+		t.Fatalf("open: %v", err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+		t.Fatalf("the refused file was changed: %v", err)
+	}
+}
+
+func TestForeignAndDamagedFiles(t *testing.T) {
+	t.Parallel()
+	populated := filepath.Join(t.TempDir(), "records.db")
+	r := mustOpen(t, populated)
+	populate(t, r)
+	ok(t, r.Close())
+	sound, err := os.ReadFile(populated)
+	ok(t, err)
+	foreign := filepath.Join(t.TempDir(), "foreign.db")
+	db, err := sql.Open("sqlite", foreign)
+	ok(t, err)
+	_, err = db.ExecContext(t.Context(), "CREATE TABLE invoices (id)")
+	ok(t, err)
+	ok(t, db.Close())
+	theirs, err := os.ReadFile(foreign)
+	ok(t, err)
+	for name, c := range map[string]struct {
+		content []byte
+		want    string
+	}{
+		"text":            {[]byte(strings.Repeat("this is no database\n", 100)), "not a database"},
+		"another program": {theirs, "another program"},
+		"cut short":       {sound[:len(sound)/2], ""},
+		"zeroed pages":    {append(bytes.Clone(sound[:4096]), make([]byte, len(sound)-4096)...), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "records.db")
+			ok(t, os.WriteFile(path, c.content, 0o600))
+			_, err := Open(t.Context(), path)
+			if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
+				t.Fatalf("open: %v", err)
+			}
+			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, c.content) {
+				t.Fatalf("the file was changed: %v", err)
+			}
+		})
+	}
+	if _, err := Open(t.Context(), filepath.Join(t.TempDir(), "no", "folder.db")); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("open without a folder: %v", err)
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	storetest.OnSmallDisk(t, 1<<20, func(t *testing.T, dir string) {
+		r := mustOpen(t, filepath.Join(dir, "records.db"))
+		populate(t, r)
+		stored := 0
+		for ; ; stored++ {
+			err := r.PutSetting(t.Context(), fmt.Sprint("s", stored), strings.Repeat("x", 10_000))
+			if errors.Is(err, store.ErrFull) {
+				break
+			}
+			ok(t, err)
+			if stored > 1000 {
+				t.Fatal("the disk never gets full")
+			}
+		}
+		if _, err := r.BeginEpoch(t.Context(), 2, "boot", instant); err != nil && !errors.Is(err, store.ErrFull) {
+			t.Fatalf("a small write on a full disk: %v", err)
+		}
+		for i := range stored + 1 {
+			got, err := r.Setting(t.Context(), fmt.Sprint("s", i))
+			if err != nil || (got != "") != (i < stored) {
+				t.Fatalf("setting %d of %d: %d bytes, %v", i, stored, len(got), err)
+			}
+		}
+	})
+}
+
+func TestNoRoomToCreate(t *testing.T) {
+	storetest.OnSmallDisk(t, 16<<10, func(t *testing.T, dir string) {
+		if _, err := Open(t.Context(), filepath.Join(dir, "records.db")); !errors.Is(err, store.ErrFull) {
+			t.Fatalf("open on a full disk: %v", err)
+		}
+	})
+}
+
+// A caller that went away takes its write back, and the store stays usable.
+func TestCanceledWrite(t *testing.T) {
+	t.Parallel()
+	r := mustOpen(t, filepath.Join(t.TempDir(), "records.db"))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.PutSetting(ctx, "a", "b"); !errors.Is(err, context.Canceled) {
+		t.Fatalf("put: %v", err)
+	}
+	got, err := r.Setting(t.Context(), "a")
+	if err != nil || got != "" {
+		t.Fatalf("setting %q, %v", got, err)
+	}
+	ok(t, r.PutSetting(t.Context(), "a", "b"))
+}
+
+func BenchmarkDrawLeases(b *testing.B) {
+	for _, n := range []int{1, 20} {
+		b.Run(fmt.Sprint(n, " draws"), func(b *testing.B) {
+			r := mustOpen(b, filepath.Join(b.TempDir(), "records.db"))
+			epoch, err := r.BeginEpoch(b.Context(), 1, "boot", instant)
+			ok(b, err)
+			draws := make([]store.Draw, n)
+			for i := range draws {
+				draws[i] = store.Draw{CounterKey: store.CounterKey{CustomerID: fmt.Sprint("cus_", i), Meter: "calls", Window: period.Day}, Want: 1, Ceiling: 1 << 60}
+			}
+			for b.Loop() {
+				if _, err := r.DrawLeases(b.Context(), 1, epoch, "boot", draws); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
