@@ -76,7 +76,7 @@ func (s *Service) Invoice(ctx context.Context, id string) (invoice.Invoice, erro
 }
 
 // Invoices lists finalized invoices, newest number first. The query's CustomerID may be a customer's key. A limit of 0
-// is 100. account.ErrNotFound for an unknown customer.
+// is 100. account.ErrNotFound for an unknown customer, account.ErrInvalid for a bad cursor.
 func (s *Service) Invoices(ctx context.Context, q store.Query) ([]invoice.Invoice, error) {
 	if q.CustomerID != "" {
 		c, err := s.customer(q.CustomerID)
@@ -87,6 +87,9 @@ func (s *Service) Invoices(ctx context.Context, q store.Query) ([]invoice.Invoic
 	}
 	q.Limit = pageLimit(q.Limit)
 	list, err := s.cfg.Invoices.ListInvoices(ctx, q)
+	if q.Cursor != "" && errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("cursor %q is not the id of an invoice: %w", q.Cursor, account.ErrInvalid)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list invoices: %w", err)
 	}

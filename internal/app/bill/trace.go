@@ -29,7 +29,7 @@ type Trace struct {
 
 // Trace takes a 1-based line number or an iln_ id of a finalized invoice; with the id, invoiceID may be empty. limit 0 is
 // 100, at most 1000. A page may hold fewer events than limit where late ones were left out; only Next says whether it is
-// the last. account.ErrNotFound.
+// the last. account.ErrNotFound; account.ErrInvalid for a bad line or cursor.
 func (s *Service) Trace(ctx context.Context, invoiceID, line, cursor string, limit int) (Trace, error) {
 	out, err := s.findLine(ctx, invoiceID, line)
 	if err != nil || out.Line.Kind != invoice.UsageLine {
@@ -47,6 +47,9 @@ func (s *Service) Trace(ctx context.Context, invoiceID, line, cursor string, lim
 		return Trace{}, fmt.Errorf("trace line %s: windows: %w", out.Line.ID, err)
 	}
 	page, err := s.cfg.Journal.Scan(ctx, store.Scan{SeriesKey: key, In: out.Line.Period, Cursor: cursor, Limit: pageLimit(limit)})
+	if cursor != "" && errors.Is(err, store.ErrInvalid) {
+		return Trace{}, fmt.Errorf("trace line %s: %w: %w", out.Line.ID, account.ErrInvalid, err)
+	}
 	if err != nil {
 		return Trace{}, fmt.Errorf("trace line %s: events: %w", out.Line.ID, err)
 	}
