@@ -134,6 +134,9 @@ func TestFloor(t *testing.T) {
 	t.Parallel()
 	m, d := newMachine(start), &disk{state: clock.State{Floor: start.Add(time.Hour)}}
 	c := open(t, m, d)
+	if err := c.Persist(); err != nil || !d.state.Floor.Equal(start.Add(time.Hour)) {
+		t.Errorf("an unread clock saved %v (%v)", d.state.Floor, err)
+	}
 	wantNow(t, c, start.Add(time.Hour))
 	if a := c.Ahead(); a != time.Hour {
 		t.Errorf("ahead by %v", a)
