@@ -64,6 +64,7 @@ type Enforcer struct {
 	mu        sync.RWMutex // guards customers
 	customers map[string]*customer
 
+	closeMu  sync.Mutex // held while leases are being closed
 	rolledMu sync.Mutex // guards rolled
 	rolled   []store.Lease
 

@@ -84,8 +84,11 @@ func indexOf(ctrs []*counter, c *counter) int {
 	return -1
 }
 
-// closeRolled closes the leases of windows that have passed.
+// closeRolled closes the leases of counters that are no longer held. One call at a time, so that after it a counter can be
+// taken up again.
 func (e *Enforcer) closeRolled(ctx context.Context) error {
+	e.closeMu.Lock()
+	defer e.closeMu.Unlock()
 	e.rolledMu.Lock()
 	ls := e.rolled
 	e.rolled = nil

@@ -3,6 +3,7 @@ package enforce
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -27,10 +28,19 @@ func (e *Enforcer) recover(ctx context.Context) error {
 		left = append(left, o)
 	}
 	slices.SortFunc(left, func(a, b openRequest) int { return cmp.Compare(a.offset, b.offset) })
+	settled := 0
 	for i := range left {
 		r := &left[i].reservation
+		known, err := e.shipped(ctx, r.requestKey)
+		if err != nil {
+			return err
+		}
+		if known {
+			continue
+		}
+		settled++
 		total := e.customer(r.customerID).total(r.meter, r.periodStart)
-		_, err := e.cfg.Spool.Append(0, func(b []byte) []byte {
+		_, err = e.cfg.Spool.Append(0, func(b []byte) []byte {
 			total.value = addSat(total.value, r.cost)
 			st := settlement{requestKey: r.requestKey, totalEpoch: e.epoch, total: total.value, flags: uint16(store.Recovered)}
 			return st.append(b)
@@ -39,9 +49,9 @@ func (e *Enforcer) recover(ctx context.Context) error {
 			return fmt.Errorf("settle a request that a crash left open: %w", err)
 		}
 	}
-	if len(left) > 0 {
-		e.stats.recovered.Add(int64(len(left)))
-		e.cfg.Log.WarnContext(ctx, "requests that an earlier run left open were settled", slog.Int("requests", len(left)))
+	if settled > 0 {
+		e.stats.recovered.Add(int64(settled))
+		e.cfg.Log.WarnContext(ctx, "requests that an earlier run left open were settled", slog.Int("requests", settled))
 		if err := e.cfg.Spool.Sync(ctx); err != nil {
 			return fmt.Errorf("sync the spool: %w", err)
 		}
@@ -53,6 +63,22 @@ func (e *Enforcer) recover(ctx context.Context) error {
 		return err
 	}
 	return e.cfg.Leases.PruneLeases(ctx, e.cfg.Now().Add(-leasesKept).UnixMicro())
+}
+
+// shipped says whether an open reservation is in the journal already: a power cut took the settlement from the spool after
+// the journal had it. Then it only looks open, and is put to rest.
+func (e *Enforcer) shipped(ctx context.Context, k requestKey) (bool, error) {
+	_, err := e.cfg.Journal.Event(ctx, e.source, e.shortID(k).String())
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for an open request in the journal: %w", err)
+	}
+	if _, err := e.cfg.Spool.Append(0, func(b []byte) []byte { return appendRelease(b, k) }); err != nil {
+		return false, fmt.Errorf("put a shipped request to rest: %w", err)
+	}
+	return true, nil
 }
 
 // closeEarlier closes the leases of this node's earlier epochs. On the same boot the spool was complete, so the journal now
