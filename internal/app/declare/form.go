@@ -1,8 +1,11 @@
 package declare
 
 import (
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml/ast"
 
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
@@ -44,8 +47,7 @@ func (r *reader) catalog(root node) *catalog.Catalog {
 
 func (r *reader) version(n node) {
 	if v, ok := r.integer(n, "1"); ok && v != formVersion {
-		literal, _ := scalar(n.value)
-		r.wrong(n, "is a version of the form that this program does not know"+got(literal), "1", "1")
+		r.wrong(n, "is a version of the form that this program does not know"+got(literal(n)), "1", "1")
 	}
 }
 
@@ -195,13 +197,9 @@ func (r *reader) bucket(n node) *catalog.Bucket {
 	var b catalog.Bucket
 	r.fields(n, []field{
 		{"rate", catalog.RateForm, func(n node) {
-			text, ok := r.text(n)
-			if !ok {
-				return
-			}
-			var err error
-			if b.Rate, b.Per, err = catalog.ParseRate(text); err != nil {
-				r.wrong(n, "is not a rate"+got(text), catalog.RateForm, "")
+			var ok bool
+			if b.Rate, b.Per, ok = catalog.ParseRate(literal(n)); !ok {
+				r.unclear(n, "a rate", catalog.RateForm, "/s", func(s string) bool { _, _, ok := catalog.ParseRate(s); return ok })
 			}
 		}},
 		{"burst", `how much may come at once, such as "200"`, func(n node) { b.Burst, _ = r.decimal(n) }},
@@ -210,6 +208,9 @@ func (r *reader) bucket(n node) *catalog.Bucket {
 }
 
 func (r *reader) gateway(n node, c *catalog.Catalog) {
+	if _, empty := n.value.(*ast.NullNode); empty {
+		return
+	}
 	r.fields(n, []field{
 		{"key_header", "", func(n node) {
 			if c.KeyHeader, _ = r.text(n); c.KeyHeader == "" && !r.broken[n.path] {
@@ -235,8 +236,11 @@ func (r *reader) route(n node) catalog.Route {
 		{"cost", "", func(n node) { route.Cost, _ = r.decimal(n) }},
 		{"timeout", "", func(n node) { route.Timeout = r.duration(n) }},
 	})
-	if present["meter"] && !present["cost"] {
+	switch {
+	case route.Meter != "" && !present["cost"]:
 		route.Cost = money.FromInt(1)
+	case r.broken[join(n.path, "meter")]:
+		route.Cost = money.Decimal{} // it may well have a meter
 	}
 	if present != nil && !present["meter"] && present["cost"] && route.Cost.IsZero() {
 		r.extra(n, "cost", "has no meter to count on", "a meter on this route, or no cost")
@@ -245,13 +249,29 @@ func (r *reader) route(n node) catalog.Route {
 }
 
 func (r *reader) duration(n node) time.Duration {
-	text, ok := r.text(n)
-	if !ok {
-		return 0
-	}
-	d, err := time.ParseDuration(text)
+	d, err := time.ParseDuration(literal(n))
 	if err != nil {
-		r.wrong(n, "is not a duration"+got(text), `a number with ms, s or m, such as "30s"`, "")
+		r.unclear(n, "a duration", `a number with ms, s or m, such as "30s"`, "s", func(s string) bool { _, err := time.ParseDuration(s); return err == nil })
 	}
 	return d
+}
+
+// unclear reports a number that needs a unit; with the usual unit it may be right.
+func (r *reader) unclear(n node, what, want, unit string, right func(string) bool) {
+	text, isScalar := scalar(n.value)
+	if !isScalar {
+		r.wrong(n, "is "+kind(n.value), want, "")
+		return
+	}
+	suggestion := ""
+	if guess := text + unit; len(guess) <= maxShown && right(guess) {
+		suggestion = strconv.Quote(guess)
+	}
+	r.wrong(n, "is not "+what+got(text), want, suggestion)
+}
+
+// literal is the text of a scalar, else "".
+func literal(n node) string {
+	text, _ := scalar(n.value)
+	return text
 }

@@ -1,6 +1,7 @@
 package declare
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -173,7 +174,11 @@ func (r *reader) list(n node, of string, read func(node)) {
 		if key := keyOf(value); key != "" {
 			shown = n.shown + "." + key
 		}
-		read(r.enter(value, n.path+index, shown, sequence.Start))
+		start := sequence.Start
+		if i < len(sequence.Entries) && sequence.Entries[i].Start != nil {
+			start = sequence.Entries[i].Start
+		}
+		read(r.enter(value, n.path+index, shown, start))
 	}
 }
 
@@ -231,6 +236,10 @@ func (r *reader) decimal(n node) (d money.Decimal, ok bool) {
 	d, err := money.ParseDecimal(literal)
 	if err == nil {
 		return d, true
+	}
+	if errors.Is(err, money.ErrOverflow) {
+		r.wrong(n, "has too many digits"+got(literal), want, "")
+		return d, false
 	}
 	suggestion := strings.NewReplacer("_", "", " ", "", "$", "", "€", "").Replace(literal)
 	if _, err := money.ParseDecimal(suggestion); err != nil {

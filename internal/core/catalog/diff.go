@@ -49,6 +49,7 @@ type entry struct {
 	fields []field
 }
 
+// field has no name where the entry is one value.
 type field struct{ name, value string }
 
 func (e *entry) set(name, value string) {
@@ -60,9 +61,20 @@ func (e *entry) set(name, value string) {
 func (e entry) String() string {
 	parts := make([]string, len(e.fields))
 	for i, f := range e.fields {
-		parts[i] = f.name + ": " + f.value
+		parts[i] = f.value
+		if f.name != "" {
+			parts[i] = f.name + ": " + f.value
+		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// at is the path of a field.
+func (e entry) at(f field) string {
+	if f.name == "" {
+		return e.path
+	}
+	return e.path + "." + f.name
 }
 
 func (e entry) changes(next entry) []Change {
@@ -76,14 +88,14 @@ func (e entry) changes(next entry) []Change {
 		delete(old, f.name)
 		switch {
 		case !ok:
-			out = append(out, Change{Op: "+", Path: e.path + "." + f.name, To: f.value})
+			out = append(out, Change{Op: "+", Path: e.at(f), To: f.value})
 		case value != f.value:
-			out = append(out, Change{Op: "~", Path: e.path + "." + f.name, From: value, To: f.value})
+			out = append(out, Change{Op: "~", Path: e.at(f), From: value, To: f.value})
 		}
 	}
 	for _, f := range e.fields {
 		if value, ok := old[f.name]; ok {
-			out = append(out, Change{Op: "-", Path: e.path + "." + f.name, From: value})
+			out = append(out, Change{Op: "-", Path: e.at(f), From: value})
 		}
 	}
 	return out
@@ -111,7 +123,7 @@ func (c *Catalog) entries() []entry {
 		}
 	}
 	if c.KeyHeader != "" {
-		out = append(out, entry{"gateway", []field{{"key_header", c.KeyHeader}}})
+		out = append(out, entry{"gateway.key_header", []field{{"", c.KeyHeader}}})
 	}
 	for _, r := range c.Routes {
 		out = append(out, r.entry())

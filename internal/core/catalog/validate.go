@@ -52,7 +52,7 @@ type validator struct {
 	problems    []Problem
 	suggestions int // left
 	meters      map[string]Meter
-	meterKeys   []string // in declared order
+	meterKeys   []string // the sound ones, in declared order
 	nameless    bool     // a meter lacks its key, so any reference may mean that one
 }
 
@@ -98,7 +98,9 @@ func (v *validator) validateMeters() {
 		v.nameless = v.nameless || m.Key == ""
 		if _, taken := v.meters[m.Key]; !taken {
 			v.meters[m.Key] = m
-			v.meterKeys = append(v.meterKeys, m.Key)
+			if account.ValidKey(m.Key) == nil {
+				v.meterKeys = append(v.meterKeys, m.Key)
+			}
 		}
 	}
 }

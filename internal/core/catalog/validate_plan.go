@@ -101,7 +101,7 @@ func (v *validator) tiers(path string, tiers []price.Tier, m Meter, known bool) 
 	}
 }
 
-// limit checks one limit; windows maps what the plan's earlier limits count in windows to their paths.
+// limit checks one limit; windows maps what the plan's earlier limits count in windows to their keys.
 func (v *validator) limit(path string, p *Plan, l *Limit, windows map[string]string) {
 	kinds := 0
 	for _, set := range []bool{l.Bucket != nil, l.Quota != nil, l.SpendCap != nil} {
@@ -141,9 +141,9 @@ func (v *validator) limit(path string, p *Plan, l *Limit, windows map[string]str
 	// A counter belongs to meter and window, so a second quota on both would only be a mistake about the first.
 	counter := l.Meter + " " + l.Window.String()
 	if first, taken := windows[counter]; taken {
-		v.add(path, fmt.Sprintf("limits the same meter and window as %s", first), "one quota for each meter and window", "")
+		v.add(path, fmt.Sprintf("limits the same meter and window as limit %q", first), "one quota for each meter and window", "")
 	}
-	windows[counter] = path
+	windows[counter] = l.Key
 }
 
 func (v *validator) spendCap(path string, p *Plan, l *Limit, windows map[string]string) {
@@ -165,9 +165,9 @@ func (v *validator) spendCap(path string, p *Plan, l *Limit, windows map[string]
 		v.add(path+".spend_cap", "caps nothing: the plan has no graduated price", "a graduated price in this plan", "")
 	}
 	if first, taken := windows["spend_cap"]; taken {
-		v.add(path, fmt.Sprintf("is a second spend cap after %s", first), "one spend cap in a plan", "")
+		v.add(path, fmt.Sprintf("is a second spend cap after limit %q", first), "one spend cap in a plan", "")
 	}
-	windows["spend_cap"] = path
+	windows["spend_cap"] = l.Key
 }
 
 func (v *validator) bucket(path string, b Bucket, m Meter) {
@@ -177,7 +177,7 @@ func (v *validator) bucket(path string, b Bucket, m Meter) {
 		sound = false
 	}
 	switch {
-	case b.Per != time.Second && b.Per != time.Minute && b.Per != time.Hour && b.Per != 24*time.Hour:
+	case b.unit() == "":
 		v.add(path+".rate", "has an unknown unit of time", RateForm, "")
 	case b.Rate.Sign() <= 0:
 		v.add(path+".rate", "is not above 0"+got(b.rateText()), "more than 0", "")
@@ -211,7 +211,11 @@ func (v *validator) route(path string, r Route) {
 		v.add(path+".match", "is too long"+got(r.Match), fmt.Sprintf("at most %d bytes", maxPattern), "")
 	}
 	if reason := upstreamFault(r.Upstream); reason != "" {
-		v.add(path+".upstream", reason+got(r.Upstream), `an absolute http or https URL, such as "http://127.0.0.1:9000"`, "")
+		suggestion := ""
+		if guess := "http://" + r.Upstream; !strings.Contains(r.Upstream, "://") && upstreamFault(guess) == "" {
+			suggestion = strconv.Quote(guess)
+		}
+		v.add(path+".upstream", reason, `an absolute http or https URL, such as "http://127.0.0.1:9000"`, suggestion)
 	}
 	if r.Meter == "" {
 		if !r.Cost.IsZero() {
@@ -236,25 +240,27 @@ func (v *validator) cost(path string, cost money.Decimal, m Meter) {
 	}
 }
 
-// upstreamFault is what is wrong with an upstream, or "".
+// upstreamFault is what is wrong with an upstream, or "". It never repeats a password.
 func upstreamFault(s string) string {
 	if s == "" {
 		return "is empty"
 	}
 	u, err := url.Parse(s)
 	switch {
-	case err != nil || len(s) > maxUpstream:
-		return "is not a URL"
-	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "":
-		return "is not an absolute http or https URL"
-	case u.User != nil:
+	case len(s) > maxUpstream:
+		return "is too long"
+	case err == nil && u.User != nil || err != nil && strings.Contains(s, "@"):
 		return "must not hold credentials"
+	case err != nil:
+		return "is not a URL" + got(s)
+	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "":
+		return "is not an absolute http or https URL" + got(s)
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return "must not have a query or fragment"
+		return "must not have a query or fragment" + got(s)
 	}
-	if port := u.Port(); port != "" {
+	if port := u.Port(); port != "" || strings.HasSuffix(u.Host, ":") {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > maxPort {
-			return "has no such port"
+			return "has no such port" + got(s)
 		}
 	}
 	return ""
@@ -262,10 +268,8 @@ func upstreamFault(s string) string {
 
 // headerName tells whether s is a field name (RFC 9110, token) that a caller's key can come in.
 func headerName(s string) bool {
-	const symbols = "!#$%&'*+-.^_`|~"
-	if len(s) > maxHeader || strings.ContainsFunc(s, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune(symbols, r))
-	}) {
+	const token = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~"
+	if len(s) > maxHeader || strings.Trim(s, token) != "" {
 		return false
 	}
 	switch lower := strings.ToLower(s); lower {

@@ -1,0 +1,65 @@
+package declare
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestBounds feeds long documents that are made to be slow. Without screen and guard several take minutes at this size
+// already; with them each takes less than two seconds at MaxSource.
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	const (
+		size    = MaxSource / 8
+		tooLong = 20 * time.Second // generous: other tests run beside this one
+	)
+	fill := func(head, unit string) string { return head + strings.Repeat(unit, (size-len(head))/len(unit)) }
+	keys := func(format string) string {
+		var b strings.Builder
+		for i := 0; b.Len() < size-40; i++ {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
+	}
+	for name, source := range map[string]string{
+		"open brackets":     fill("", "["),
+		"open braces":       fill("", "{a: "),
+		"dashes":            fill("", "- "),
+		"empty entries":     fill("", "-\n"),
+		"empty values":      fill("a:\n", "b:\n"),
+		"flow keys alone":   fill("{", "a,"),
+		"keys":              keys("k%d: 1\n"),
+		"flow lines":        fill("[\n", "a: 1\n"),
+		"colons":            fill("[", "a: "),
+		"flow colons":       fill("{", "a::"),
+		"block text":        fill("a: |\n  a\n", "\n"),
+		"folded text":       fill("a: >\n  a\n", " \n"),
+		"long key":          "{" + fill("", "k") + ": 1}",
+		"one line":          fill("a: ", "x "),
+		"many lines":        fill("a: x\n", " x\n"),
+		"comments":          fill("", "# c\n"),
+		"quotes":            fill("a: ", "'x' "),
+		"anchors":           fill("a: ", "&a "),
+		"aliases":           fill("a: [", "*a, "),
+		"wide list":         fill("tallystick: 1\nplans: [", "a,"),
+		"wrong entries":     fill("tallystick: 1\nplans:\n", "- {key: a}\n"),
+		"wrong references":  fill("tallystick: 1\nmeters: [{key: abcdefghij, event: e, aggregation: count}]\nplans:\n- key: p\n  currency: USD\n  limits:\n", "  - {key: a, meter: abcdefghik, quota: 1, window: day}\n"),
+		"unknown fields":    "tallystick: 1\nmeters: [{" + keys("k%d: 1,"),
+		"conflicting":       fill("tallystick: 1\ngateway:\n  routes:\n", "  - {match: /a, upstream: http://h}\n"),
+		"too large":         strings.Repeat("#", MaxSource+1),
+		"unknown top field": fill("tallystick: 1\n", "x: 1\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			c, faults := Decode("big.yaml", []byte(source))
+			if c != nil || len(faults) == 0 || len(faults) > MaxFaults {
+				t.Errorf("catalog %v with %d faults", c != nil, len(faults))
+			}
+			if took := time.Since(start); took > tooLong {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}

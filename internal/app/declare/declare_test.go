@@ -1,0 +1,118 @@
+package declare
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/core/price"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// TestFaults reads each testdata/*.yaml; beside it stand the faults, one a line, or nothing where there are none.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no test data: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, faults := Decode(filepath.Base(file), source)
+			if (c == nil) != (len(faults) > 0) {
+				t.Errorf("catalog %v with %d faults", c, len(faults))
+			}
+			golden := strings.TrimSuffix(file, ".yaml") + ".faults"
+			got := printed(faults)
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("faults (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func printed(faults []Fault) string {
+	var b strings.Builder
+	for _, f := range faults {
+		b.WriteString(f.Error() + "\n")
+	}
+	return b.String()
+}
+
+func readDesign(t testing.TB) []byte {
+	t.Helper()
+	source, err := os.ReadFile("testdata/design.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return source
+}
+
+func TestDesign(t *testing.T) {
+	t.Parallel()
+	got, faults := Decode("design.yaml", readDesign(t))
+	if len(faults) > 0 {
+		t.Fatal(printed(faults))
+	}
+	usd := money.MustCurrency("USD")
+	dec := func(s string) *money.Decimal { d := money.MustDecimal(s); return &d }
+	want := &catalog.Catalog{
+		Meters: []catalog.Meter{
+			{Key: "api_calls", Event: "request", Aggregation: meter.Count, Dimensions: []string{"route", "status"}},
+			{Key: "tokens", Event: "completion", Aggregation: meter.Sum, Value: "data.tokens", Unit: "tokens"},
+		},
+		Plans: []catalog.Plan{
+			{Key: "free", Currency: usd, Limits: []catalog.Limit{
+				{Key: "burst", Meter: "api_calls", Bucket: &catalog.Bucket{Rate: *dec("200"), Burst: *dec("200"), Per: time.Second}},
+				{Key: "daily", Meter: "api_calls", Quota: dec("100"), Window: period.Day},
+			}},
+			{
+				Key: "pro", Currency: usd,
+				Prices: []price.Price{
+					{Key: "platform", Model: price.Flat, Amount: *dec("20"), Every: "month", Charge: price.InAdvance},
+					{Key: "calls", Meter: "api_calls", Model: price.Graduated, Every: "month", Charge: price.InArrears, Tiers: []price.Tier{
+						{UpTo: dec("10000")}, {UnitAmount: *dec("0.0004")},
+					}},
+				},
+				Limits: []catalog.Limit{{Key: "spend", SpendCap: dec("500"), Window: period.BillingPeriod}},
+			},
+		},
+		Routes: []catalog.Route{{
+			Match: "GET /hello", Upstream: "http://127.0.0.1:9000", Meter: "api_calls", Cost: *dec("1"), Timeout: 30 * time.Second,
+		}},
+	}
+	same := cmp.Options{
+		cmp.Comparer(func(a, b money.Decimal) bool { return a.Cmp(b) == 0 }),
+		cmp.Comparer(func(a, b money.Currency) bool { return a == b }),
+	}
+	if diff := cmp.Diff(want, got, same); diff != "" {
+		t.Errorf("catalog (-want +got):\n%s", diff)
+	}
+	if _, err := catalog.Compile(1, got); err != nil {
+		t.Error(err)
+	}
+}
