@@ -25,7 +25,7 @@ func (w *world) rewriteJournal(edit func(*file.Record) bool) {
 
 func TestBooksShowAnAlteredAdmittedTotal(t *testing.T) {
 	t.Parallel()
-	w, _ := altered(t)
+	w := altered(t)
 	w.rewriteJournal(func(r *file.Record) bool {
 		for i, total := range r.Totals {
 			if total.PeriodStart == date(2026, 1, 1).UnixMicro() {
@@ -60,7 +60,7 @@ func TestBooksShowAnAlteredRollup(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w, _ := altered(t)
+			w := altered(t)
 			w.rewriteJournal(func(r *file.Record) bool {
 				if r.Event.ID != name {
 					return false
