@@ -45,7 +45,7 @@ func appendForEver(dir string) error {
 		if _, err := s.Append(0, func(dst []byte) []byte { return append(dst, p...) }); err != nil {
 			return err
 		}
-		if _, err := fmt.Println(n); err != nil {
+		if _, err := fmt.Fprintln(os.Stdout, n); err != nil {
 			return err
 		}
 		if n%100 == 0 {

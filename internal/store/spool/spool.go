@@ -23,9 +23,12 @@ const (
 	// MaxPayload bounds one record, and one reserve.
 	MaxPayload = 4096
 
+	// DefaultSegmentBytes is the usual size of a segment file.
 	DefaultSegmentBytes = 4 << 20
-	MinSegmentBytes     = 8 << 10 // a segment must hold any record
-	MaxSegmentBytes     = 64 << 20
+	// MinSegmentBytes holds any record.
+	MinSegmentBytes = 8 << 10
+	// MaxSegmentBytes bounds what Open reads into memory at once.
+	MaxSegmentBytes = 64 << 20
 
 	// DefaultMaxBytes bounds the segments kept on disk.
 	DefaultMaxBytes = 256 << 20

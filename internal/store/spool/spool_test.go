@@ -3,7 +3,6 @@ package spool
 import (
 	"encoding/binary"
 	"errors"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -30,19 +29,10 @@ func mustOpen(t testing.TB, cfg Config) *Spool {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	for name, cfg := range map[string]Config{
-		"tiny": {SegmentBytes: MinSegmentBytes, MaxBytes: 8 * MinSegmentBytes},
-		"odd":  {SegmentBytes: MinSegmentBytes + 777, MaxBytes: 8 * (MinSegmentBytes + 777)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			storetest.Spool(t, func(t *testing.T, dir string) store.Spool {
-				cfg := cfg
-				cfg.Dir = dir
-				return mustOpen(t, cfg)
-			})
-		})
-	}
+	const odd = MinSegmentBytes + 777
+	storetest.Spool(t, func(t *testing.T, dir string) store.Spool {
+		return mustOpen(t, Config{Dir: dir, SegmentBytes: odd, MaxBytes: 8 * odd})
+	})
 }
 
 // sized fills in n zeros.
@@ -135,13 +125,8 @@ func TestConcurrentUse(t *testing.T) {
 // TestReservedAppendsNeverFail fills the spool with random sizes, then uses every reserve in full, in random order.
 func TestReservedAppendsNeverFail(t *testing.T) {
 	t.Parallel()
-	root := t.TempDir()
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(root, "full")
-		if err != nil {
-			rt.Fatal(err)
-		}
-		s := mustOpen(t, Config{Dir: dir, SegmentBytes: MinSegmentBytes, MaxBytes: 4 * MinSegmentBytes})
+		s := mustOpen(t, Config{Dir: t.TempDir(), SegmentBytes: MinSegmentBytes, MaxBytes: 4 * MinSegmentBytes})
 		defer func() { _ = s.Close() }()
 		size := rapid.IntRange(1, rapid.SampledFrom([]int{50, 500, MaxPayload}).Draw(rt, "largest"))
 		var reserves []int

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -15,38 +14,12 @@ const (
 	leaseCounter = " WHERE customer_id = ? AND meter = ? AND window = ? AND window_start = ?"
 	leaseColumns = `SELECT customer_id, meter, window, window_start, node, epoch, boot, window_end, charged, written_off, closed
 		FROM leases`
+	newestEpoch = "SELECT coalesce(max(epoch), 0) FROM epochs WHERE node = ?"
+	leaseSums   = "SELECT coalesce(sum(charged), 0), coalesce(sum(charged) FILTER (WHERE node = ? AND epoch = ?), 0) FROM leases" + leaseCounter
+	leaseDraw   = `INSERT INTO leases (customer_id, meter, window, window_start, node, epoch, boot, window_end, charged) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET charged = charged + excluded.charged, boot = excluded.boot, closed = 0`
+	leaseClose = "UPDATE leases SET charged = min(charged, ?1), written_off = min(charged, ?1, ?2), closed = 1" + leaseCounter + " AND node = ? AND epoch = ?"
 )
-
-// leaseStatements are prepared once: draws are on the way of requests.
-type leaseStatements struct{ newest, sums, draw, finish *sql.Stmt }
-
-func (s *leaseStatements) all() []**sql.Stmt {
-	return []**sql.Stmt{&s.newest, &s.sums, &s.draw, &s.finish}
-}
-
-func (s *leaseStatements) prepare(ctx context.Context, db *sql.DB) (err error) {
-	for i, query := range []string{
-		"SELECT coalesce(max(epoch), 0) FROM epochs WHERE node = ?",
-		"SELECT coalesce(sum(charged), 0), coalesce(sum(charged) FILTER (WHERE node = ? AND epoch = ?), 0) FROM leases" + leaseCounter,
-		`INSERT INTO leases (customer_id, meter, window, window_start, node, epoch, boot, window_end, charged) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET charged = charged + excluded.charged, boot = excluded.boot, closed = 0`,
-		"UPDATE leases SET charged = min(charged, ?1), written_off = min(charged, ?1, ?2), closed = 1" + leaseCounter + " AND node = ? AND epoch = ?",
-	} {
-		if *s.all()[i], err = db.PrepareContext(ctx, query); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *leaseStatements) close() (err error) {
-	for _, stmt := range s.all() {
-		if *stmt != nil {
-			err = errors.Join(err, (*stmt).Close())
-		}
-	}
-	return err
-}
 
 func counterArgs(k store.CounterKey) []any {
 	return []any{k.CustomerID, k.Meter, int64(k.Window), k.Start}
@@ -56,7 +29,7 @@ func counterArgs(k store.CounterKey) []any {
 func (r *Records) BeginEpoch(ctx context.Context, node uint16, boot string, at time.Time) (epoch uint32, err error) {
 	err = r.write(ctx, fmt.Sprintf("begin epoch of node %d", node), func(tx *sql.Tx) error {
 		var newest int64
-		if err := tx.StmtContext(ctx, r.leases.newest).QueryRowContext(ctx, int64(node)).Scan(&newest); err != nil {
+		if err := tx.QueryRowContext(ctx, newestEpoch, int64(node)).Scan(&newest); err != nil {
 			return err
 		}
 		if newest >= math.MaxUint32 {
@@ -78,13 +51,22 @@ func (r *Records) DrawLeases(ctx context.Context, node uint16, epoch uint32, boo
 	grants := make([]store.Grant, len(draws))
 	err := r.write(ctx, "draw leases", func(tx *sql.Tx) error {
 		var newest int64
-		if err := tx.StmtContext(ctx, r.leases.newest).QueryRowContext(ctx, int64(node)).Scan(&newest); err != nil {
+		if err := tx.QueryRowContext(ctx, newestEpoch, int64(node)).Scan(&newest); err != nil {
 			return err
 		}
 		if newest != int64(epoch) {
 			return conflict("epoch %d of node %d is not its newest, %d", epoch, node, newest)
 		}
-		sums, draw := tx.StmtContext(ctx, r.leases.sums), tx.StmtContext(ctx, r.leases.draw)
+		sums, err := tx.PrepareContext(ctx, leaseSums)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = sums.Close() }() // ends with the transaction anyway
+		draw, err := tx.PrepareContext(ctx, leaseDraw)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = draw.Close() }()
 		for i, d := range draws {
 			var total, own int64
 			if err := sums.QueryRowContext(ctx, append([]any{int64(node), int64(epoch)}, counterArgs(d.CounterKey)...)...).Scan(&total, &own); err != nil {
@@ -117,7 +99,11 @@ func grant(d store.Draw, total int64) int64 {
 // CloseLeases implements store.Leases. Leases that are not there are passed over.
 func (r *Records) CloseLeases(ctx context.Context, ls []store.Lease) error {
 	return r.write(ctx, "close leases", func(tx *sql.Tx) error {
-		stmt := tx.StmtContext(ctx, r.leases.finish)
+		stmt, err := tx.PrepareContext(ctx, leaseClose)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = stmt.Close() }() // ends with the transaction anyway
 		for _, l := range ls {
 			args := append([]any{l.Charged, l.WrittenOff}, counterArgs(l.CounterKey)...)
 			if _, err := stmt.ExecContext(ctx, append(args, int64(l.Node), int64(l.Epoch))...); err != nil {

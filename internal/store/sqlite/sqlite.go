@@ -28,18 +28,17 @@ import (
 
 const (
 	readers       = 4
-	applicationID = 0x54414c59
+	applicationID = 0x54414c59 // "TALY": tells our files from other databases
 )
 
 //go:embed migrations/*.sql
-var migrations embed.FS //nolint:gochecknoglobals // go:embed needs a package variable; it is read-only
+var migrations embed.FS
 
 // Records implements store.Records. It is safe for concurrent use.
 type Records struct {
 	path    string
 	writer  *sql.DB // one connection
 	reader  *sql.DB
-	leases  leaseStatements
 	closed  atomic.Bool
 	broken  atomic.Bool // a sync failed: what later syncs say cannot be trusted
 	zonesMu sync.Mutex
@@ -68,19 +67,23 @@ func (r *Records) open(ctx context.Context) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := r.checkOwner(ctx); err != nil {
+	owned, err := r.owned(ctx)
+	if err != nil {
 		return err
 	}
 	if r.writer, err = r.pool(1, "journal_mode(wal)", "synchronous(full)", "foreign_keys(1)", "recursive_triggers(1)", "journal_size_limit(67108864)"); err != nil {
 		return err
 	}
+	if !owned {
+		if _, err := r.writer.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID)); err != nil {
+			return err
+		}
+	}
 	if err := migrate(ctx, r.writer); err != nil {
 		return err
 	}
-	if r.reader, err = r.pool(readers, "query_only(1)"); err != nil {
-		return err
-	}
-	return r.leases.prepare(ctx, r.writer)
+	r.reader, err = r.pool(readers, "query_only(1)")
+	return err
 }
 
 // pool opens connections to the file, each with these pragmas.
@@ -100,21 +103,22 @@ func (r *Records) pool(size int, pragmas ...string) (*sql.DB, error) {
 	return db, nil
 }
 
-// checkOwner refuses a database of another program before anything is written into it.
-func (r *Records) checkOwner(ctx context.Context) (err error) {
+// owned says whether the file bears our mark. An empty one may get it; a database of another program is refused before
+// anything is written into it.
+func (r *Records) owned(ctx context.Context) (owned bool, err error) {
 	db, err := r.pool(1, "query_only(1)")
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	var id, tables int64
 	if err := db.QueryRowContext(ctx, "SELECT application_id, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id").Scan(&id, &tables); err != nil {
-		return err
+		return false, err
 	}
 	if id != applicationID && (id != 0 || tables > 0) {
-		return fmt.Errorf("%w: it is a database of another program", store.ErrCorrupt)
+		return false, fmt.Errorf("%w: it is a database of another program", store.ErrCorrupt)
 	}
-	return nil
+	return id == applicationID, nil
 }
 
 func migrate(ctx context.Context, db *sql.DB) error {
@@ -148,8 +152,7 @@ func (r *Records) Close() error {
 }
 
 // closeAll closes the writer last: it then folds the write-ahead log into the file.
-func (r *Records) closeAll() error {
-	err := r.leases.close()
+func (r *Records) closeAll() (err error) {
 	for _, db := range []*sql.DB{r.reader, r.writer} {
 		if db != nil {
 			err = errors.Join(err, db.Close())

@@ -250,7 +250,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestNoRoomToCreate(t *testing.T) {
-	storetest.OnSmallDisk(t, 16<<10, func(t *testing.T, dir string) {
+	storetest.OnSmallDisk(t, 4<<10, func(t *testing.T, dir string) {
 		if _, err := Open(t.Context(), filepath.Join(dir, "records.db")); !errors.Is(err, store.ErrFull) {
 			t.Fatalf("open on a full disk: %v", err)
 		}

@@ -1,3 +1,5 @@
+// Package storetest holds the conformance suites of the storage contracts. Every driver runs its suite; what a driver must keep
+// is written here first.
 package storetest
 
 import (

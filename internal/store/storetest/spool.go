@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"os"
 	"slices"
 	"testing"
 
@@ -207,7 +206,7 @@ func spoolReserveSurvivesFull(t *testing.T, open func(*testing.T, string) store.
 		if len(want) == 0 {
 			t.Fatalf("%+v: nothing fits", c)
 		}
-		for i := range want[:len(want):len(want)] {
+		for i := range slices.Clip(want) {
 			p := payload(i, c.actual)
 			offset, err := s.AppendReserved(c.reserve, fill(p))
 			if err != nil {
@@ -279,80 +278,90 @@ func spoolClosedRefuses(t *testing.T, open func(*testing.T, string) store.Spool)
 	}
 }
 
+// spoolModel is the naive truth beside a spool: the records kept, and the reserves not used yet.
+type spoolModel struct {
+	store.Spool
+	records  []spooled
+	reserves []int
+	made     int
+}
+
 func spoolMatchesModel(t *testing.T, open func(*testing.T, string) store.Spool) {
-	root := t.TempDir()
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(root, "model")
-		if err != nil {
-			rt.Fatal(err)
-		}
-		s := open(t, dir)
-		defer func() { _ = s.Close() }()
-		var model []spooled
-		var reserves []int
-		n := 0
-		sizes := rapid.IntRange(1, maxPayload)
-		record := func(offset int64, p []byte) { model = append(model, spooled{offset, string(p)}) }
+		dir := t.TempDir()
+		m := &spoolModel{Spool: open(t, dir)}
+		defer func() { _ = m.Close() }()
 		rt.Repeat(map[string]func(*rapid.T){
-			"append": func(rt *rapid.T) {
-				reserve, p := rapid.IntRange(0, maxPayload).Draw(rt, "reserve"), payload(n, sizes.Draw(rt, "size"))
-				n++
-				offset, err := s.Append(reserve, fill(p))
-				if errors.Is(err, store.ErrFull) {
-					return
-				}
-				if err != nil {
-					rt.Fatal(err)
-				}
-				record(offset, p)
-				if reserve > 0 {
-					reserves = append(reserves, reserve)
-				}
-			},
-			"append reserved": func(rt *rapid.T) {
-				if len(reserves) == 0 {
-					rt.Skip("nothing reserved")
-				}
-				i := rapid.IntRange(0, len(reserves)-1).Draw(rt, "which")
-				p := payload(n, rapid.IntRange(1, reserves[i]).Draw(rt, "size"))
-				n++
-				offset, err := s.AppendReserved(reserves[i], fill(p))
-				if err != nil {
-					rt.Fatalf("reserved append: %v", err)
-				}
-				record(offset, p)
-				reserves = slices.Delete(reserves, i, i+1)
-			},
-			"truncate": func(rt *rapid.T) {
-				before := rapid.Int64Range(s.Start(), s.End()).Draw(rt, "before")
-				if err := s.Truncate(before); err != nil {
-					rt.Fatal(err)
-				}
-				if i := slices.IndexFunc(model, func(r spooled) bool { return r.Offset >= before }); i >= 0 && s.Start() > model[i].Offset {
-					rt.Fatalf("truncate before %d drops the record at %d", before, model[i].Offset)
-				}
-				model = slices.DeleteFunc(model, func(r spooled) bool { return r.Offset < s.Start() })
-			},
+			"append":          m.append,
+			"append reserved": m.appendReserved,
+			"truncate":        m.truncate,
 			"reopen": func(rt *rapid.T) {
-				if err := s.Close(); err != nil {
+				if err := m.Close(); err != nil {
 					rt.Fatal(err)
 				}
-				s, reserves = open(t, dir), nil
+				m.Spool, m.reserves = open(t, dir), nil
 			},
-			"": func(rt *rapid.T) {
-				var got []spooled
-				if _, err := s.Read(s.Start(), allBytes, func(offset int64, p []byte) error {
-					got = append(got, spooled{offset, string(p)})
-					return nil
-				}); err != nil {
-					rt.Fatal(err)
-				}
-				if !slices.Equal(got, model) {
-					rt.Fatalf("records differ from the model: %s", cmp.Diff(offsets(model), offsets(got)))
-				}
-			},
+			"": m.check,
 		})
 	})
+}
+
+func (m *spoolModel) next(rt *rapid.T, largest int) []byte {
+	m.made++
+	return payload(m.made, rapid.IntRange(1, largest).Draw(rt, "size"))
+}
+
+func (m *spoolModel) append(rt *rapid.T) {
+	reserve, p := rapid.IntRange(0, maxPayload).Draw(rt, "reserve"), m.next(rt, maxPayload)
+	offset, err := m.Append(reserve, fill(p))
+	if errors.Is(err, store.ErrFull) {
+		return
+	}
+	if err != nil {
+		rt.Fatal(err)
+	}
+	m.records = append(m.records, spooled{offset, string(p)})
+	if reserve > 0 {
+		m.reserves = append(m.reserves, reserve)
+	}
+}
+
+func (m *spoolModel) appendReserved(rt *rapid.T) {
+	if len(m.reserves) == 0 {
+		rt.Skip("nothing reserved")
+	}
+	i := rapid.IntRange(0, len(m.reserves)-1).Draw(rt, "which")
+	p := m.next(rt, m.reserves[i])
+	offset, err := m.AppendReserved(m.reserves[i], fill(p))
+	if err != nil {
+		rt.Fatalf("reserved append: %v", err)
+	}
+	m.records = append(m.records, spooled{offset, string(p)})
+	m.reserves = slices.Delete(m.reserves, i, i+1)
+}
+
+func (m *spoolModel) truncate(rt *rapid.T) {
+	before := rapid.Int64Range(m.Start(), m.End()).Draw(rt, "before")
+	if err := m.Truncate(before); err != nil {
+		rt.Fatal(err)
+	}
+	if i := slices.IndexFunc(m.records, func(r spooled) bool { return r.Offset >= before }); i >= 0 && m.Start() > m.records[i].Offset {
+		rt.Fatalf("truncate before %d drops the record at %d", before, m.records[i].Offset)
+	}
+	m.records = slices.DeleteFunc(m.records, func(r spooled) bool { return r.Offset < m.Start() })
+}
+
+func (m *spoolModel) check(rt *rapid.T) {
+	var got []spooled
+	if _, err := m.Read(m.Start(), allBytes, func(offset int64, p []byte) error {
+		got = append(got, spooled{offset, string(p)})
+		return nil
+	}); err != nil {
+		rt.Fatal(err)
+	}
+	if !slices.Equal(got, m.records) {
+		rt.Fatalf("records differ from the model: %s", cmp.Diff(offsets(m.records), offsets(got)))
+	}
 }
 
 func offsets(records []spooled) (at []int64) {

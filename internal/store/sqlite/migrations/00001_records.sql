@@ -1,8 +1,6 @@
 -- Times are microseconds since 1970 in UTC; NULL is "none". Decimals are plain text, posted money is minor units.
 
 -- +goose Up
-PRAGMA application_id = 0x54414c59; -- "TALY": tells our files from other databases
-
 CREATE TABLE catalogs (
     version    INTEGER PRIMARY KEY CHECK (version > 0),
     source     BLOB    NOT NULL,
