@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"io"
+	"net/http/httputil"
 	"sync"
 )
 
@@ -34,7 +35,9 @@ func (b *body) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// bufferPool lends the proxy its copy buffers.
+// NewBufferPool lends a proxy its copy buffers.
+func NewBufferPool() httputil.BufferPool { return &bufferPool{} }
+
 type bufferPool struct{ pool sync.Pool }
 
 const bufferBytes = 32 << 10

@@ -51,7 +51,7 @@ type Gateway struct {
 	table   atomic.Pointer[table]
 	buildMu sync.Mutex // one table is built at a time; guards transports
 	byWait  map[time.Duration]http.RoundTripper
-	buffers bufferPool
+	buffers httputil.BufferPool
 }
 
 // table is one catalog version's routes.
@@ -72,7 +72,7 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = NewTransport
 	}
-	return &Gateway{cfg: cfg, byWait: map[time.Duration]http.RoundTripper{}}, nil
+	return &Gateway{cfg: cfg, byWait: map[time.Duration]http.RoundTripper{}, buffers: NewBufferPool()}, nil
 }
 
 // NewTransport keeps many connections to few upstreams.
@@ -145,7 +145,7 @@ func (g *Gateway) add(t *table, cr catalog.Route) {
 	r.proxy = &httputil.ReverseProxy{
 		Rewrite:        g.rewrite,
 		Transport:      transport,
-		BufferPool:     &g.buffers,
+		BufferPool:     g.buffers,
 		ModifyResponse: g.answered,
 		ErrorHandler:   g.failed,
 		ErrorLog:       slog.NewLogLogger(g.cfg.Log.Handler(), slog.LevelDebug),

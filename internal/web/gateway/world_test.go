@@ -1,0 +1,184 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net/http/httptest"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/core/receipt"
+	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file"
+	"github.com/tallystick/tallystick/internal/store/spool"
+	"github.com/tallystick/tallystick/internal/store/sqlite"
+)
+
+const (
+	custID   = "cus_00000000000000000000000001"
+	keyID    = "key_00000000000000000000000001"
+	apiCalls = "api_calls"
+)
+
+// world is a gateway over a real enforcer and real stores.
+type world struct {
+	t       *testing.T
+	mu      sync.Mutex // guards cat
+	cat     *catalog.Compiled
+	now     time.Time
+	e       *enforce.Enforcer
+	journal *file.Journal
+	spool   *spool.Spool
+	gw      *httptest.Server
+	cfg     Config
+}
+
+func quotaOf(n string) catalog.Limit {
+	q := money.MustDecimal(n)
+	return catalog.Limit{Key: "daily", Meter: apiCalls, Quota: &q, Window: period.Day}
+}
+
+func (w *world) declare(version int64, quota string, routes ...catalog.Route) {
+	w.t.Helper()
+	for i := range routes {
+		if routes[i].Timeout == 0 {
+			routes[i].Timeout = 5 * time.Second
+		}
+		routes[i].Meter, routes[i].Cost = apiCalls, money.FromInt(1)
+	}
+	c, err := catalog.Compile(version, &catalog.Catalog{
+		Meters: []catalog.Meter{{Key: apiCalls, Event: "request", Aggregation: meter.Count}},
+		Plans:  []catalog.Plan{{Key: "free", Currency: money.MustCurrency("USD"), Limits: []catalog.Limit{quotaOf(quota)}}},
+		Routes: routes,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cat = c
+}
+
+func (w *world) Principal(secret string, _ time.Time) (account.Principal, account.KeyFault) {
+	switch secret {
+	case "":
+		return account.Principal{}, account.FaultMissing
+	case "good":
+		return account.Principal{
+			Key: account.APIKey{ID: keyID, CustomerID: custID}, Customer: w.customer(), Subscription: w.subscription(), HasSubscription: true,
+		}, ""
+	case "idle":
+		return account.Principal{Key: account.APIKey{ID: keyID, CustomerID: custID}, Customer: w.customer()}, ""
+	}
+	return account.Principal{}, account.FaultUnknown
+}
+
+func (w *world) customer() account.Customer {
+	return account.Customer{ID: custID, Key: "acme", Zone: period.MustZone("UTC")}
+}
+
+func (w *world) subscription() account.Subscription {
+	return account.Subscription{ID: "sub_1", CustomerID: custID, Plan: "free", CatalogVersion: 1, Start: w.now.Add(-24 * time.Hour).Truncate(24 * time.Hour), BillingDay: 1}
+}
+
+func (w *world) Current() *catalog.Compiled {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cat
+}
+
+func (w *world) Version(context.Context, int64) (*catalog.Compiled, error) { return w.Current(), nil }
+func (w *world) Customer(string) (account.Customer, bool)                  { return w.customer(), true }
+func (w *world) ActiveSubscription(string, time.Time) (account.Subscription, bool) {
+	return w.subscription(), true
+}
+
+// newWorld starts a gateway; routes are set by the test through declare.
+func newWorld(t *testing.T, change ...func(*Config)) *world {
+	t.Helper()
+	w := &world{t: t, now: time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)}
+	w.declare(1, "1000000")
+	dir := t.TempDir()
+	ctx := t.Context()
+	records, err := sqlite.Open(ctx, filepath.Join(dir, "records.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.journal, err = file.Open(file.Config{Dir: filepath.Join(dir, "journal")}); err != nil {
+		t.Fatal(err)
+	}
+	if w.spool, err = spool.Open(spool.Config{Dir: filepath.Join(dir, "spool")}); err != nil {
+		t.Fatal(err)
+	}
+	ring, err := receipt.ParseKeyring(receipt.NewKeyringFile(make([]byte, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.e, err = enforce.Open(ctx, enforce.Config{
+		Directory: w, Spool: w.spool, Leases: records, Journal: w.journal, Keyring: ring, Node: 1, Boot: "b",
+		Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.cfg = Config{Limiter: w.e, Catalog: w.Current, Log: slog.New(slog.DiscardHandler), Now: time.Now, MaxBody: 1 << 20}
+	for _, c := range change {
+		c(&w.cfg)
+	}
+	g, err := New(w.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.gw = httptest.NewUnstartedServer(g)
+	p := protocols()
+	w.gw.Config.Protocols = &p
+	w.gw.Config.MaxHeaderBytes = 64 << 10
+	w.gw.Start()
+	t.Cleanup(func() {
+		w.gw.Close()
+		for _, err := range []error{w.spool.Close(), w.journal.Close(), records.Close()} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return w
+}
+
+// events are what the journal holds after all that is settled was shipped.
+func (w *world) events() []store.Record {
+	w.t.Helper()
+	if err := w.e.Flush(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+	p, err := w.journal.Scan(context.Background(), store.Scan{SeriesKey: store.SeriesKey{CustomerID: custID, Meter: apiCalls}, Limit: 1000})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p.Records
+}
+
+// ended waits until no request is open and wants these totals.
+func (w *world) ended(settled, released, incomplete int64) {
+	w.t.Helper()
+	if err := w.e.Settled(w.t.Context(), w.now); err != nil {
+		w.t.Fatal(err)
+	}
+	s := w.e.Stats()
+	if s.Settled != settled || s.Released != released || s.Incomplete != incomplete || s.Open != 0 {
+		w.t.Errorf("settled %d released %d incomplete %d open %d; want %d, %d, %d, 0", s.Settled, s.Released, s.Incomplete, s.Open, settled, released, incomplete)
+	}
+	if n := int64(len(w.events())); n != settled {
+		w.t.Errorf("%d events, want %d", n, settled)
+	}
+}
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
