@@ -259,6 +259,9 @@ func TestIncompleteAnswers(t *testing.T) {
 		}
 		req.Header.Set("Authorization", "Bearer good")
 		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil && path == "/cut" {
+			continue // the connection may end before the first byte is out
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
