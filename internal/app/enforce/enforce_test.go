@@ -289,7 +289,7 @@ func TestReportedUsageCounts(t *testing.T) {
 
 func TestSpendCap(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, catalog.Limit{Key: "spend", SpendCap: ptr(dec("2.10")), Window: period.BillingPeriod}, quotaLimit("monthly", "1000", period.BillingPeriod))
+	w := newWorld(t, catalog.Limit{Key: "spend", SpendCap: new(dec("2.10")), Window: period.BillingPeriod}, quotaLimit("monthly", "1000", period.BillingPeriod))
 	if n := w.calls(40); n != 18 { // 10 free, then 8 at 0.25 = 2.00
 		t.Fatalf("%d allowed, want 18", n)
 	}

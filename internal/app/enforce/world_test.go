@@ -54,10 +54,8 @@ var start = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
 func dec(s string) money.Decimal { return money.MustDecimal(s) }
 
-func ptr[T any](v T) *T { return &v }
-
 func quotaLimit(key, n string, w period.Window) catalog.Limit {
-	return catalog.Limit{Key: key, Meter: apiCall, Quota: ptr(dec(n)), Window: w}
+	return catalog.Limit{Key: key, Meter: apiCall, Quota: new(dec(n)), Window: w}
 }
 
 func bucketLimit(key, rate, burst string) catalog.Limit {
@@ -69,7 +67,7 @@ func declare(t testing.TB, version int64, limits ...catalog.Limit) *catalog.Comp
 	t.Helper()
 	usd := money.MustCurrency("USD")
 	calls := price.Price{Key: "calls", Meter: apiCall, Model: price.Graduated, Every: "month", Charge: price.InArrears, Tiers: []price.Tier{
-		{UpTo: ptr(dec("10")), UnitAmount: dec("0")}, {UnitAmount: dec("0.25")},
+		{UpTo: new(dec("10")), UnitAmount: dec("0")}, {UnitAmount: dec("0.25")},
 	}}
 	c := &catalog.Catalog{
 		Meters: []catalog.Meter{{Key: apiCall, Event: "request", Aggregation: meter.Count, Dimensions: []string{"status"}}},

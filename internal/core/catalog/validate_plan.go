@@ -29,11 +29,16 @@ func (v *validator) plan(path string, p *Plan) {
 		v.add(path+".currency", "is missing", "an ISO 4217 code, such as USD", "")
 	}
 	v.count(path+".prices", len(p.Prices), MaxPrices)
-	used := map[string]string{}
+	used, charged := map[string]string{}, map[string]string{}
 	for i, pr := range p.Prices {
 		at := fmt.Sprintf("%s.prices[%d]", path, i)
 		v.key(at, pr.Key, used)
 		v.price(at, pr)
+		if first, ok := charged[pr.Meter]; ok && pr.Meter != "" {
+			v.add(at+".meter", fmt.Sprintf("is charged by price %q already", first), "one price for each meter of a plan", "")
+		} else {
+			charged[pr.Meter] = pr.Key
+		}
 	}
 	v.count(path+".limits", len(p.Limits), MaxLimits)
 	used, windows := map[string]string{}, map[string]string{}

@@ -185,8 +185,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 	rt, ok := h.(*route)
 	if !ok {
 		x.status = http.StatusNotFound
-		writeProblem(w, problem{Code: "route_unknown", Status: x.status, DecisionID: g.cfg.Limiter.NoRoute(),
-			Detail: "No route of this gateway matches the request.", Fix: "Check the method and the path."})
+		writeProblem(w, problem{
+			Code: "route_unknown", Status: x.status, DecisionID: g.cfg.Limiter.NoRoute(),
+			Detail: "No route of this gateway matches the request.", Fix: "Check the method and the path.",
+		})
 		return
 	}
 	if r.ContentLength > g.cfg.MaxBody {

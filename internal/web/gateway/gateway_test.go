@@ -188,8 +188,14 @@ func TestUpstreamOutcomes(t *testing.T) {
 		status int
 		code   string
 	}{
-		{"/down", 502, "upstream_unreachable"}, {"/slow", 504, "upstream_timeout"}, {"/500", 500, ""}, {"/400", 400, ""}, {"/200", 200, ""},
-		{"/500", 500, ""}, {"/200", 200, ""}, {"/200", 429, "quota_exceeded"},
+		{"/down", 502, "upstream_unreachable"},
+		{"/slow", 504, "upstream_timeout"},
+		{"/500", 500, ""},
+		{"/400", 400, ""},
+		{"/200", 200, ""},
+		{"/500", 500, ""},
+		{"/200", 200, ""},
+		{"/200", 429, "quota_exceeded"},
 	} {
 		resp, body := w.do("GET", c.path, "good", nil)
 		if resp.StatusCode != c.status || !strings.Contains(body, c.code) || resp.Header.Get("Decision-Id") == "" {

@@ -66,7 +66,7 @@ func deny(w http.ResponseWriter, a *enforce.Admission) int {
 	case receipt.DeniedKey:
 		p.Status = http.StatusUnauthorized
 		w.Header().Set("WWW-Authenticate", `Bearer realm="tallystick"`)
-	default:
+	case receipt.Unavailable, receipt.Allowed, receipt.DeniedRoute: // the last two do not come here
 		p.Status, p.Retryable = http.StatusServiceUnavailable, true
 	}
 	p.RetryAfter = int64(a.RetryAfter / time.Second)

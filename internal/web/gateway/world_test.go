@@ -97,7 +97,9 @@ func (w *world) Current() *catalog.Compiled {
 }
 
 func (w *world) Version(context.Context, int64) (*catalog.Compiled, error) { return w.Current(), nil }
-func (w *world) Customer(string) (account.Customer, bool)                  { return w.customer(), true }
+
+func (w *world) Customer(string) (account.Customer, bool) { return w.customer(), true }
+
 func (w *world) ActiveSubscription(string, time.Time) (account.Subscription, bool) {
 	return w.subscription(), true
 }
