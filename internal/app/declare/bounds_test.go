@@ -63,3 +63,41 @@ func TestBounds(t *testing.T) {
 		})
 	}
 }
+
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ source, message string }{
+		"brackets":      {"a: " + strings.Repeat("[", maxDepth), "nests too deep"},
+		"blocks":        {strings.Repeat("- ", maxDepth+1), "nests too deep"},
+		"flow colons":   {"[a: b: c]", "second colon"},
+		"keys":          {strings.Repeat("a: 1\n", maxKeys+1), "too many keys"},
+		"empty values":  {"a:\n" + strings.Repeat("- b:\n", maxEmpty+1), "left empty"},
+		"empty entries": {strings.Repeat("-\n", maxEmpty+1), "left empty"},
+		"empty in flow": {"a: {" + strings.Repeat("b: ,", maxEmpty+1), "left empty"},
+		"lone keys":     {"a: {" + strings.Repeat("b,", maxEmpty+1), "left empty"},
+		"long key":      {strings.Repeat("k", maxKeySize+1) + ": 1", "key is too long"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, faults := Decode("f.yaml", []byte(tt.source))
+			if len(faults) != 1 || !strings.Contains(faults[0].Message, tt.message) {
+				t.Errorf("got %v, want %q", faults, tt.message)
+			}
+		})
+	}
+	sound := map[string]string{
+		"lists":  "a: [" + strings.Repeat("b,", maxEmpty+1) + "]",
+		"keys":   strings.Repeat("- {a: 1}\n", maxKeys+1),
+		"blocks": strings.Repeat("- a: 1\n  b: 2\n", maxKeys+1),
+		"deep":   "a: " + strings.Repeat("[", maxDepth-1) + strings.Repeat("]", maxDepth-1),
+	}
+	for name, source := range sound {
+		t.Run("sound "+name, func(t *testing.T) {
+			t.Parallel()
+			if _, fault := parse(source); fault != nil {
+				t.Error(fault)
+			}
+		})
+	}
+}

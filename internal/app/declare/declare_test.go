@@ -1,6 +1,7 @@
 package declare
 
 import (
+	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
@@ -114,5 +115,26 @@ func TestDesign(t *testing.T) {
 	}
 	if _, err := catalog.Compile(1, got); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLineEnds: git would not keep these line ends in a file.
+func TestLineEnds(t *testing.T) {
+	t.Parallel()
+	_, faults := Decode("f.yaml", []byte("tallystick: 1\r\nmeters:\r\n  - {key: a,\r\n     evnt: b, aggregation: count}\r\n"))
+	if len(faults) != 1 || faults[0].Line != 4 || faults[0].Column != 6 || faults[0].Suggestion != "event" {
+		t.Errorf("got %v", faults)
+	}
+	_, faults = Decode("f.yaml", []byte("tallystick: 1\rmeters:"))
+	if len(faults) != 1 || faults[0].Line != 1 || faults[0].Column != 14 {
+		t.Errorf("got %v", faults)
+	}
+}
+
+func TestFaultJSON(t *testing.T) {
+	t.Parallel()
+	got, err := json.Marshal(Fault{File: "a", Line: 1, Column: 2, Message: "m"})
+	if want := `{"file":"a","line":1,"column":2,"message":"m"}`; err != nil || string(got) != want {
+		t.Errorf("got %s %v, want %s", got, err, want)
 	}
 }

@@ -88,7 +88,6 @@ type guardian struct {
 	tokens []*token.Token
 	blocks []block
 	flows  []flow
-	deeper int // colons beyond the first in the open flows' entries: each nests
 	empty  int
 	begun  bool // something of a document was seen
 	ended  bool
@@ -138,7 +137,7 @@ func (g *guardian) see(i int) *Fault {
 		g.entryToken()
 	}
 	switch {
-	case len(g.blocks)+len(g.flows)+g.deeper > maxDepth:
+	case len(g.blocks)+len(g.flows) > maxDepth:
 		return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: "the document nests too deep", Expected: fmt.Sprintf("at most %d levels", maxDepth)}
 	case len(g.blocks) > 0 && g.blocks[len(g.blocks)-1].keys > maxKeys:
 		return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: "the mapping has too many keys", Expected: fmt.Sprintf("at most %d", maxKeys)}
@@ -196,8 +195,8 @@ func (g *guardian) colon(i int) *Fault {
 	}
 	top := &g.flows[len(g.flows)-1]
 	top.colons++
-	if top.colons > 1 {
-		g.deeper++
+	if top.colons > 1 { // not YAML, but the parser would take each for one more level
+		return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: "a second colon in one entry", Expected: "a comma or closing bracket before it, or quotes around a text with a colon"}
 	}
 	if next == nil || next.Type == token.CollectEntryType || closes(next) {
 		g.empty++
@@ -227,6 +226,5 @@ func (g *guardian) entryEnd() {
 	if top.mapping && top.colons == 0 && top.tokens > 0 {
 		g.empty++
 	}
-	g.deeper -= max(0, top.colons-1)
 	top.tokens, top.colons = 0, 0
 }
