@@ -1,0 +1,85 @@
+package govern_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+func TestReplays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if _, err := govern.NewReplays(w.records, []byte("short"), w.random, func() time.Time { return w.now }); err == nil {
+		t.Error("a short key was accepted")
+	}
+	r, err := govern.NewReplays(w.records, bytes.Repeat([]byte("k"), 32), w.random, func() time.Time { return w.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := govern.Call{Key: "once", Actor: "op", Route: "POST /v1/keys", BodyDigest: sha256.Sum256([]byte("body"))}
+	answer := govern.Answer{Status: 201, Header: map[string]string{"Location": "/v1/keys/key_1"}, Body: []byte(`{"secret":"s3cret"}`)}
+	calls := 0
+	do := func(c govern.Call, a govern.Answer) (govern.Answer, bool, error) {
+		return r.Do(t.Context(), c, func() govern.Answer { calls++; return a })
+	}
+	if a, replayed, err := do(call, govern.Answer{Status: 503}); a.Status != 503 || replayed || err != nil {
+		t.Errorf("a failure: %+v, %v, %v", a, replayed, err)
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_, _, err := r.Do(t.Context(), call, func() govern.Answer { panic("bug") })
+		t.Errorf("a panic: %v", err)
+	}()
+	if a, replayed, err := do(call, answer); !cmp.Equal(a, answer) || replayed || err != nil {
+		t.Errorf("the first: %+v, %v, %v", a, replayed, err)
+	}
+	if a, replayed, err := do(call, govern.Answer{Status: 409}); !cmp.Equal(a, answer) || !replayed || err != nil {
+		t.Errorf("again: %+v, %v, %v", a, replayed, err)
+	}
+	if calls != 2 {
+		t.Errorf("called %d times, want 2", calls)
+	}
+	other := call
+	other.BodyDigest = sha256.Sum256([]byte("another"))
+	if _, _, err := do(other, answer); !errors.Is(err, govern.ErrReplayMismatch) {
+		t.Errorf("another body: %v", err)
+	}
+	other.Actor = "somebody else"
+	_, _, err = r.Do(t.Context(), other, func() govern.Answer {
+		if _, _, err := do(other, answer); !errors.Is(err, govern.ErrReplayRunning) {
+			t.Errorf("while the first runs: %v", err)
+		}
+		return answer
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if stored, err := w.records.BeginReplay(t.Context(), store.Replay{Key: call.Key, Actor: call.Actor, Route: call.Route}); err != nil || bytes.Contains(stored.Sealed, []byte("s3cret")) {
+		t.Errorf("at rest: %q, %v", stored.Sealed, err)
+	}
+	stolen, err := govern.NewReplays(w.records, bytes.Repeat([]byte("x"), 32), w.random, func() time.Time { return w.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := stolen.Do(t.Context(), call, func() govern.Answer { return answer }); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("under another key: %v", err)
+	}
+	w.now = w.now.Add(govern.ReplaysKept + time.Microsecond)
+	if err := r.Prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, replayed, err := do(call, answer); replayed || err != nil {
+		t.Errorf("after it was forgotten: %v, %v", replayed, err)
+	}
+}
