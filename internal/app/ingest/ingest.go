@@ -37,16 +37,20 @@ const (
 // gatewaySources begin the sources of our own gateways; nobody else may write them.
 const gatewaySources = "gateway/"
 
-// ErrFull: the journal has no room or no time now, nothing of the batch was stored. Transports know it by this name.
+// ErrFull is the journal without room or time for a batch now; transports know it by this name.
 var ErrFull = store.ErrFull
 
-// The types of the journal that events are asked for with and answered in.
-type (
-	Scan      = store.Scan
-	SeriesKey = store.SeriesKey
-	Page      = store.Page
-	Record    = store.Record
-)
+// Scan asks for a page of events; its CustomerID may be a customer's key here.
+type Scan = store.Scan
+
+// SeriesKey names a customer's meter.
+type SeriesKey = store.SeriesKey
+
+// Page is a page of events.
+type Page = store.Page
+
+// Record is a stored event.
+type Record = store.Record
 
 // Directory is what ingest needs to know of accounts and catalog; govern.Service fits.
 type Directory interface {
