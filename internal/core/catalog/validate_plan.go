@@ -34,7 +34,10 @@ func (v *validator) plan(path string, p *Plan) {
 		at := fmt.Sprintf("%s.prices[%d]", path, i)
 		v.key(at, pr.Key, used)
 		v.price(at, pr)
-		if first, ok := charged[pr.Meter]; ok && pr.Meter != "" {
+		if pr.Model != price.Graduated {
+			continue
+		}
+		if first, ok := charged[pr.Meter]; ok {
 			v.add(at+".meter", fmt.Sprintf("is charged by price %q already", first), "one price for each meter of a plan", "")
 		} else {
 			charged[pr.Meter] = pr.Key
