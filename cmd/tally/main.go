@@ -28,6 +28,7 @@ type commands struct {
 	Init         initCmd     `cmd:"" help:"Make a data folder and a first catalog file."`
 	Version      versionCmd  `cmd:"" help:"Print the version."`
 	DemoUpstream upstreamCmd `cmd:"" hidden:"" name:"demo-upstream"`
+	Openapi      openapiCmd  `cmd:"" hidden:"" name:"openapi" help:"Print the API's OpenAPI document."`
 
 	clientCommands
 }

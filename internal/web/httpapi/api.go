@@ -1,11 +1,18 @@
-// Package httpapi is the REST API: /v1, its OpenAPI document, the pages of the error codes, and the probes.
+// Package httpapi is the REST API: /v1, its OpenAPI document, the pages of the problem codes, and the probes.
+//
+// One layer around all handlers sets Request-Id, checks the operator's token, reads the body within its bound and answers
+// repeated calls. What huma binds and what is bound by hand go through it alike.
 package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
@@ -27,13 +34,134 @@ type Config struct {
 	// PortalLink makes a signed link to a customer's portal.
 	PortalLink func(ref string, ttl time.Duration) (string, time.Time, error)
 	Version    string
-	Ready      func() bool  // whether the process takes traffic
-	Metrics    http.Handler // answers /metrics
-	Log        *slog.Logger
+	Ready      func() bool      // whether the process takes traffic
+	Metrics    http.Handler     // answers /metrics
+	Log        *slog.Logger     // one line for each 500
 	Real       func() time.Time // the machine's clock
+}
+
+// operator is the actor of all calls with the operator's token; producer is where events that it reports come from.
+const (
+	operator = "operator"
+	producer = "api/operator"
+)
+
+// api holds what the handlers share.
+type api struct {
+	cfg    Config
+	routes *routes
+	huma   huma.API
+	spec   struct{ json, yaml []byte }
 }
 
 // New checks the configuration and starts nothing.
 func New(cfg Config) (http.Handler, error) {
-	return nil, errors.New("httpapi: not assembled")
+	switch {
+	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Clock == nil, cfg.Replays == nil,
+		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
+		return nil, errors.New("httpapi: incomplete configuration")
+	}
+	return assemble(cfg)
+}
+
+// Spec is the OpenAPI 3.1 document in YAML. It needs no running services and does not depend on the program's version.
+func Spec() ([]byte, error) {
+	a, err := assemble(Config{Metrics: http.NotFoundHandler()})
+	if err != nil {
+		return nil, err
+	}
+	return a.spec.yaml, nil
+}
+
+func assemble(cfg Config) (*api, error) {
+	a := &api{cfg: cfg, routes: &routes{mux: http.NewServeMux(), bounds: map[string]int64{}}}
+	a.huma = newHuma(a.routes)
+	a.customers()
+	a.keys()
+	a.subscriptions()
+	a.invoices()
+	a.events()
+	a.usage()
+	a.books()
+	a.clock()
+	a.catalogs()
+	a.decisions()
+	a.limits()
+	a.operations()
+	if err := a.writeSpec(); err != nil {
+		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
+	}
+	a.probes()
+	a.errorPages()
+	return a, nil
+}
+
+// routes is the mux and what is known of its patterns; humago registers through it. It is complete before the first request.
+type routes struct {
+	mux    *http.ServeMux
+	bounds map[string]int64 // of a request's body in bytes, by pattern
+}
+
+// bodyMax bounds a request's body where nothing else is said.
+const bodyMax = 1 << 20
+
+// HandleFunc registers a handler with the usual bound.
+func (t *routes) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
+	t.handle(pattern, bodyMax, h)
+}
+
+func (t *routes) handle(pattern string, bound int64, h http.HandlerFunc) {
+	t.bounds[pattern] = bound
+	t.mux.Handle(pattern, h)
+}
+
+// ServeHTTP is here for humago, which does not call it.
+func (t *routes) ServeHTTP(w http.ResponseWriter, r *http.Request) { t.mux.ServeHTTP(w, r) }
+
+// guard is who may call a route.
+type guard uint8
+
+const (
+	operators guard = iota
+	gatewayKeys
+	everyone
+)
+
+// guardOf is operators for all of /v1 but what customers ask with their own key, found or not.
+func guardOf(path string) guard {
+	switch {
+	case path == "/v1/limits/me":
+		return gatewayKeys
+	case strings.HasPrefix(path, "/v1/"):
+		return operators
+	}
+	return everyone
+}
+
+func (a *api) probes() {
+	a.routes.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") })
+	a.routes.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !a.cfg.Ready() {
+			plain(w, http.StatusServiceUnavailable, "not ready\n")
+			return
+		}
+		plain(w, http.StatusOK, "ok\n")
+	})
+	a.routes.HandleFunc("GET /metrics", a.cfg.Metrics.ServeHTTP)
+	a.routes.HandleFunc("GET /openapi.json", document("application/openapi+json", a.spec.json))
+	a.routes.HandleFunc("GET /openapi.yaml", document("application/openapi+yaml", a.spec.yaml))
+}
+
+func document(contentType string, b []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		_, _ = w.Write(b) // the client may be gone
+	}
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text)) // the client may be gone
 }

@@ -1,8 +1,9 @@
 package httpapi
 
 import (
+	"time"
+
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 )
@@ -13,7 +14,7 @@ type ExplanationBody struct {
 	Outcome        string           `json:"outcome" enum:"allowed,denied,unavailable"`
 	Code           string           `json:"code" doc:"Problem code; empty when allowed"`
 	DecisionID     string           `json:"decision_id"`
-	Time           string           `json:"time" format:"date-time"`
+	Time           time.Time        `json:"time"`
 	Customer       string           `json:"customer" doc:"The customer's key"`
 	CustomerID     string           `json:"customer_id"`
 	KeyID          string           `json:"key_id"`
@@ -24,7 +25,7 @@ type ExplanationBody struct {
 	Limit          string           `json:"limit,omitempty"`
 	Consumed       *money.Decimal   `json:"consumed,omitempty"`
 	Quota          *money.Decimal   `json:"quota,omitempty"`
-	ResetsAt       string           `json:"resets_at,omitempty" format:"date-time"`
+	ResetsAt       time.Time        `json:"resets_at,omitzero"`
 	CatalogVersion int64            `json:"catalog_version"`
 	WouldPassOn    []string         `json:"would_pass_on" doc:"Plans on which the request would have passed"`
 	Limits         []ExplainedLimit `json:"limits"`
@@ -39,14 +40,14 @@ type ExplainedLimit struct {
 	Before   money.Decimal `json:"before"`
 	After    money.Decimal `json:"after"`
 	Quota    money.Decimal `json:"quota"`
-	ResetsAt string        `json:"resets_at,omitempty" format:"date-time"`
+	ResetsAt time.Time     `json:"resets_at,omitzero"`
 	Violated bool          `json:"violated"`
 }
 
 // Explanation is the document form of a receipt. It needs no look-up.
 func Explanation(decisionID string, r receipt.Receipt) ExplanationBody {
 	out := ExplanationBody{
-		Outcome: r.Outcome.String(), Code: r.Code(), DecisionID: decisionID, Time: period.Format(r.At()),
+		Outcome: r.Outcome.String(), Code: r.Code(), DecisionID: decisionID, Time: r.At(),
 		Customer: firstOf(r.Customer, r.CustomerID), CustomerID: r.CustomerID, KeyID: r.KeyID, Plan: r.Plan, Route: r.Route,
 		Meter: r.Meter, Cost: scaled(r.Cost, r.Scale), CatalogVersion: r.CatalogVersion, WouldPassOn: []string{},
 		Limits: make([]ExplainedLimit, 0, len(r.Limits)), Truncated: r.Truncated,
@@ -55,7 +56,7 @@ func Explanation(decisionID string, r receipt.Receipt) ExplanationBody {
 	for i, l := range r.Limits {
 		e := ExplainedLimit{
 			Limit: l.Key, Kind: kindName(quota.Kind(l.Kind)), Meter: l.Meter, Before: scaled(l.Before, l.Scale),
-			After: scaled(l.After, l.Scale), Quota: scaled(l.Quota, l.Scale), ResetsAt: microText(l.ResetAt), Violated: l.Violated,
+			After: scaled(l.After, l.Scale), Quota: scaled(l.Quota, l.Scale), ResetsAt: microTime(l.ResetAt), Violated: l.Violated,
 		}
 		out.Limits = append(out.Limits, e)
 		if i == r.Deciding {

@@ -1,0 +1,85 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/books"
+	"github.com/tallystick/tallystick/internal/core/money"
+)
+
+// FiguresBody are the columns of the books.
+type FiguresBody struct {
+	Admitted   money.Decimal `json:"admitted" doc:"Running totals of enforcement"`
+	Reported   money.Decimal `json:"reported" doc:"Receipts of ingest"`
+	Metered    money.Decimal `json:"metered" doc:"Rollups"`
+	Rated      money.Decimal `json:"rated" doc:"Quantities on invoice and preview lines"`
+	Unpriced   money.Decimal `json:"unpriced" doc:"No price on the meter, no subscription, or late"`
+	Late       money.Decimal `json:"late" doc:"The part of unpriced that came after its period was closed"`
+	Difference money.Decimal `json:"difference" doc:"|admitted + reported - metered| + |metered - rated - unpriced|; in the totals the sum over the rows"`
+}
+
+type booksBody struct {
+	FiguresBody
+	Position   uint64         `json:"position" doc:"Journal position of all figures"`
+	At         time.Time      `json:"at"`
+	Open       int64          `json:"open" doc:"Requests on their way, not in any figure"`
+	Spooled    int64          `json:"spooled_bytes" doc:"In the gateway's spool and not yet in the journal"`
+	WrittenOff int64          `json:"written_off" doc:"Admitted before a crash and lost, never billed; since the start of the process"`
+	Rows       []booksRowBody `json:"rows" doc:"Newest period first"`
+}
+
+type booksRowBody struct {
+	Customer   string    `json:"customer" doc:"The customer's key"`
+	CustomerID string    `json:"customer_id"`
+	Meter      string    `json:"meter"`
+	Period     maybeSpan `json:"period" doc:"Null: usage outside of all subscriptions"`
+	FiguresBody
+}
+
+func (a *api) books() {
+	handle(a, operation{
+		method: http.MethodGet, path: "/v1/books", id: "get-books", tag: "books",
+		summary: "Check that admitted + reported = metered = rated + unpriced",
+	}, a.balance)
+}
+
+func (a *api) balance(ctx context.Context, in *struct {
+	Customer string `query:"customer" doc:"Only this customer's; id or key"`
+},
+) (booksBody, error) {
+	id, err := a.filter(in.Customer)
+	if err != nil {
+		return booksBody{}, err
+	}
+	if err := a.cfg.Enforce.Flush(ctx); err != nil {
+		return booksBody{}, err
+	}
+	stats := a.cfg.Enforce.Stats()
+	b, err := a.cfg.Bill.Books(ctx, id)
+	if err != nil {
+		return booksBody{}, err
+	}
+	out := booksBody{
+		FiguresBody: FiguresBody{b.Admitted, b.Reported, b.Metered, b.Rated, b.Unpriced, b.Late, b.Difference},
+		Position:    b.Position, At: instant(b.At), Open: stats.Open, Spooled: stats.SpoolLag, WrittenOff: stats.WrittenOff,
+		Rows: make([]booksRowBody, 0, len(b.Rows)),
+	}
+	for _, r := range b.Rows {
+		out.Rows = append(out.Rows, booksRowOf(r))
+	}
+	return out, nil
+}
+
+func booksRowOf(r books.Row) booksRowBody {
+	out := booksRowBody{
+		Customer: r.Customer, CustomerID: r.CustomerID, Meter: r.Meter,
+		FiguresBody: FiguresBody{r.Admitted, r.Reported, r.Metered, r.Rated, r.Unpriced, r.Late, r.Difference},
+	}
+	if !r.Period.Start.IsZero() {
+		span := spanOf(r.Period)
+		out.Period.span = &span
+	}
+	return out
+}

@@ -1,0 +1,118 @@
+package httpapi
+
+import "net/http"
+
+// code is a stable problem code; /errors/{code} is its page.
+type code string
+
+// The codes that the API answers with. Those of the gateway are in the table only.
+const (
+	codeInvalid         code = "invalid"
+	codeMalformed       code = "malformed"
+	codeMediaType       code = "media_type_unsupported"
+	codeBodyTooLarge    code = "body_too_large"
+	codeBodyTimeout     code = "body_timeout"
+	codeTokenMissing    code = "token_missing"
+	codeTokenUnknown    code = "token_unknown"
+	codeNoSubscription  code = "no_subscription"
+	codeNotFound        code = "not_found"
+	codeMethod          code = "method_not_allowed"
+	codeExists          code = "already_exists"
+	codeState           code = "wrong_state"
+	codeConflict        code = "conflict"
+	codeCatalogInvalid  code = "catalog_invalid"
+	codeCursorInvalid   code = "cursor_invalid"
+	codeDecisionUnknown code = "decision_unknown"
+	codeClockNotTest    code = "clock_not_test"
+	codeClockBackward   code = "clock_backward"
+	codeReplayMismatch  code = "idempotency_mismatch"
+	codeReplayRunning   code = "idempotency_in_progress"
+	codeStoreFull       code = "store_full"
+	codeUnavailable     code = "unavailable"
+	codeInternal        code = "internal"
+	codeKeyMissing      code = "key_missing"
+	codeKeyUnknown      code = "key_unknown"
+	codeKeyRevoked      code = "key_revoked"
+	codeKeyExpired      code = "key_expired"
+	codeRateExceeded    code = "rate_exceeded"
+	codeQuotaExceeded   code = "quota_exceeded"
+	codeSpendCap        code = "spend_cap_reached"
+	codeRouteUnknown    code = "route_unknown"
+	codeUpstreamAway    code = "upstream_unreachable"
+	codeUpstreamTimeout code = "upstream_timeout"
+	codeSpoolFull       code = "spool_full"
+	codeEventConflict   code = "event_conflict"
+	codeEventRejected   code = "event_rejected"
+	codeEventUnmatched  code = "event_unmatched"
+	whereAPI                 = "API"
+	whereGateway             = "gateway"
+	whereBoth                = "API and gateway"
+)
+
+// codeInfo is what a code's page says.
+type codeInfo struct {
+	Code      code   `json:"code"`
+	Status    int    `json:"status"`
+	Title     string `json:"title"`
+	Meaning   string `json:"meaning"`
+	Do        string `json:"what_to_do"`
+	Retryable bool   `json:"retryable"`
+	Where     string `json:"answered_by"`
+}
+
+// codeTable has every code that the gateway or the API answers with, in the order of their statuses.
+func codeTable() []codeInfo {
+	return []codeInfo{
+		{codeEventRejected, http.StatusOK, "The event was rejected", "The event breaks a rule, its outcome says which. Nothing was stored of it.", "Mend what pointer and rule name, then send it again.", false, whereAPI},
+		{codeEventUnmatched, http.StatusOK, "The event matches nothing", "The event is stored, but no meter reads its type or no customer is its subject. It counts for nothing yet.", "Check type and subject against the catalog and the customers.", false, whereAPI},
+		{codeEventConflict, http.StatusOK, "The event's id is taken", "An event with this source and id is stored already, with another type, subject or data. The stored one stands.", "Give every event an id of its own; correct usage with a new event.", false, whereAPI},
+		{codeMalformed, http.StatusBadRequest, "The request cannot be read", "The body is not a document of the announced type.", "Check the body's syntax and its Content-Type.", false, whereAPI},
+		{codeCursorInvalid, http.StatusBadRequest, "The cursor is not valid", "The cursor was not made by this list.", "Take the cursor from next in the answer of the page before, or begin without one.", false, whereAPI},
+		{codeTokenMissing, http.StatusUnauthorized, "The operator's token is missing", "The call carries no operator's token. Cookies do not count.", "Send it as \"Authorization: Bearer TOKEN\"; it is in client.json of the data folder.", false, whereAPI},
+		{codeTokenUnknown, http.StatusUnauthorized, "The token is not an operator's", "The token is not the operator's token of this deployment. A gateway key is not one either.", "Take the token from client.json of the data folder.", false, whereAPI},
+		{codeKeyMissing, http.StatusUnauthorized, "The API key is missing", "The request carries no API key.", "Send it as \"Authorization: Bearer KEY\".", false, whereBoth},
+		{codeKeyUnknown, http.StatusUnauthorized, "The API key is not known", "No such key exists in this deployment.", "Check the key for typing errors, or create a new one.", false, whereBoth},
+		{codeKeyRevoked, http.StatusUnauthorized, "The API key was revoked", "The key was revoked and works no more.", "Use another key, or create a new one.", false, whereBoth},
+		{codeKeyExpired, http.StatusUnauthorized, "The API key has expired", "The key's time is over.", "Create a new key.", false, whereBoth},
+		{codeSpendCap, http.StatusPaymentRequired, "The spend cap is reached", "The charges of this billing period have reached the cap. Waiting within the period does not help.", "Raise the spend cap, or wait for the next billing period.", false, whereGateway},
+		{codeNoSubscription, http.StatusForbidden, "There is no active subscription", "The key is good, but its customer has no active subscription.", "Start a subscription for this customer.", false, whereBoth},
+		{codeNotFound, http.StatusNotFound, "Not found", "Nothing here has this path, id or key.", "Check the id or key; lists show what there is.", false, whereAPI},
+		{codeRouteUnknown, http.StatusNotFound, "No route matches", "No route of the gateway's catalog matches the request. It was not counted.", "Check the method and the path.", false, whereGateway},
+		{codeMethod, http.StatusMethodNotAllowed, "The method is not allowed here", "The path exists, but not with this method.", "Use a method that the Allow header names.", false, whereAPI},
+		{codeBodyTimeout, http.StatusRequestTimeout, "The body came too slowly", "The body did not arrive in time.", "Send it again over a better line, or send less at once.", true, whereAPI},
+		{codeExists, http.StatusConflict, "It already exists", "Something with this key is there already.", "Choose another key, or use what is there.", false, whereAPI},
+		{codeState, http.StatusConflict, "The state does not allow it", "What the call asks for is not possible as things stand.", "The detail says what stands in the way.", false, whereAPI},
+		{codeConflict, http.StatusConflict, "Another change came first", "Something else changed at the same time.", "Look at how things stand now, then try again.", true, whereAPI},
+		{codeClockNotTest, http.StatusConflict, "The clock is a real one", "The business clock can be advanced in test mode only.", "Use a deployment in test mode, such as the demo.", false, whereAPI},
+		{codeReplayRunning, http.StatusConflict, "The first call is still running", "A call with this Idempotency-Key has begun and not ended.", "Wait a moment, then repeat it with the same key.", true, whereAPI},
+		{codeBodyTooLarge, http.StatusRequestEntityTooLarge, "The body is too large", "The request's body is larger than this route takes.", "Send less in one request.", false, whereBoth},
+		{codeMediaType, http.StatusUnsupportedMediaType, "The content type is not supported", "The route does not read bodies of this Content-Type.", "Send a Content-Type that the documentation of the route names.", false, whereAPI},
+		{codeInvalid, http.StatusUnprocessableEntity, "The request is not valid", "The request can be read, but a value in it breaks a rule.", "Mend each of the errors by its pointer.", false, whereAPI},
+		{codeCatalogInvalid, http.StatusUnprocessableEntity, "The catalog is not valid", "The catalog has faults; each is listed with line and column.", "Mend the faults, then plan again.", false, whereAPI},
+		{codeDecisionUnknown, http.StatusUnprocessableEntity, "The decision id is not known", "The text is not a decision id of this deployment, or its key is no longer kept.", "Copy the whole Decision-Id header of an answer.", false, whereAPI},
+		{codeClockBackward, http.StatusUnprocessableEntity, "The clock cannot go back", "The instant lies before the present business time.", "Ask for a later instant.", false, whereAPI},
+		{codeReplayMismatch, http.StatusUnprocessableEntity, "The Idempotency-Key was used before", "The key belongs to a call with another path, query or body.", "Use a new key for a new call.", false, whereAPI},
+		{codeRateExceeded, http.StatusTooManyRequests, "Too many requests at once", "A rate limit of the plan is reached.", "Slow down; wait as Retry-After says.", true, whereGateway},
+		{codeQuotaExceeded, http.StatusTooManyRequests, "The quota is used up", "A quota of the plan is used up for its window.", "Wait for the reset, or change to a plan with a higher quota.", true, whereGateway},
+		{codeInternal, http.StatusInternalServerError, "Something went wrong here", "The fault is ours. The server's log has it under the request id.", "Try again; if it lasts, tell the operator the request id.", true, whereAPI},
+		{codeUpstreamAway, http.StatusBadGateway, "The API cannot be reached", "The API behind the gateway could not be reached. The request was not counted.", "Try again later.", true, whereGateway},
+		{codeStoreFull, http.StatusServiceUnavailable, "There is no room to store it", "The store has no room or no time at the moment. Sending the same again is harmless.", "Wait as Retry-After says, then send it again; the operator must make room if it lasts.", true, whereAPI},
+		{codeSpoolFull, http.StatusServiceUnavailable, "The gateway has no room left", "The gateway has no room left to account for more requests, so it admits none.", "Wait as Retry-After says; the operator must make room if it lasts.", true, whereGateway},
+		{codeUnavailable, http.StatusServiceUnavailable, "Not available at the moment", "The request cannot be accounted for or answered at the moment.", "Wait as Retry-After says, then try again; tell the operator if it lasts.", true, whereBoth},
+		{codeUpstreamTimeout, http.StatusGatewayTimeout, "The API did not answer in time", "The API behind the gateway did not answer in time. The request was not counted.", "Try again later.", true, whereGateway},
+	}
+}
+
+// info is the code's entry; internal's for a code without one.
+func (c code) info() codeInfo {
+	var internal codeInfo
+	for _, i := range codeTable() {
+		if i.Code == c {
+			return i
+		}
+		if i.Code == codeInternal {
+			internal = i
+		}
+	}
+	return internal
+}

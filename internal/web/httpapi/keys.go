@@ -1,0 +1,97 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// KeyBody is a key as it is shown; it never holds the secret.
+type KeyBody struct {
+	ID         string    `json:"id"`
+	Customer   string    `json:"customer" doc:"The customer's key"`
+	CustomerID string    `json:"customer_id"`
+	Name       string    `json:"name"`
+	Hint       string    `json:"hint" doc:"The end of the secret"`
+	Status     string    `json:"status" enum:"active,revoked,expired"`
+	CreatedAt  time.Time `json:"created_at"`
+	ExpiresAt  time.Time `json:"expires_at,omitzero"`
+	RevokedAt  time.Time `json:"revoked_at,omitzero"`
+}
+
+type newKeyBody struct {
+	Customer  string    `json:"customer" doc:"Id or key"`
+	Name      string    `json:"name,omitempty"`
+	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"On the business clock; default: never"`
+}
+
+type createdKeyBody struct {
+	KeyBody
+	Secret string `json:"secret" doc:"Shown once" example:"tally_live_…"`
+}
+
+// KeyID names a key in the path.
+type KeyID struct {
+	ID string `path:"id"`
+}
+
+// OfCustomer narrows a list.
+type OfCustomer struct {
+	Paging
+	Customer string `query:"customer" doc:"Only this customer's; id or key"`
+}
+
+func (a *api) keyOf(k account.APIKey) KeyBody {
+	return KeyBody{
+		ID: k.ID, Customer: a.customerKey(k.CustomerID), CustomerID: k.CustomerID, Name: k.Name, Hint: k.Hint,
+		Status: k.Status(a.cfg.Clock.Now()).String(), CreatedAt: instant(k.CreatedAt), ExpiresAt: instant(k.ExpiresAt), RevokedAt: instant(k.RevokedAt),
+	}
+}
+
+func (a *api) keys() {
+	const tag = "keys"
+	handle(a, operation{
+		method: http.MethodPost, path: "/v1/keys", id: "create-key", tag: tag, summary: "Create an API key; its secret is shown once",
+		status: http.StatusCreated,
+	}, func(ctx context.Context, in *struct{ Body newKeyBody }) (createdKeyBody, error) {
+		b := in.Body
+		k, secret, err := a.cfg.Govern.CreateKey(ctx, operator, govern.NewKey{Customer: b.Customer, Name: b.Name, ExpiresAt: b.ExpiresAt})
+		return createdKeyBody{a.keyOf(k), secret}, err
+	})
+	handle(a, operation{method: http.MethodGet, path: "/v1/keys", id: "list-keys", tag: tag, summary: "List API keys, newest first"}, a.listKeys)
+	handle(a, operation{
+		method: http.MethodGet, path: "/v1/keys/{id}", id: "get-key", tag: tag, summary: "Show an API key",
+	}, func(ctx context.Context, in *KeyID) (KeyBody, error) {
+		k, err := a.cfg.Govern.Key(ctx, in.ID)
+		return a.keyOf(k), err
+	})
+	handle(a, operation{
+		method: http.MethodPost, path: "/v1/keys/{id}/revoke", id: "revoke-key", tag: tag,
+		summary: "Revoke an API key for ever; doing it again changes nothing",
+	}, func(ctx context.Context, in *struct {
+		KeyID
+		Body *struct{}
+	},
+	) (KeyBody, error) {
+		k, err := a.cfg.Govern.RevokeKey(ctx, operator, in.ID)
+		return a.keyOf(k), err
+	})
+}
+
+func (a *api) listKeys(ctx context.Context, in *OfCustomer) (listBody[KeyBody], error) {
+	const kind = "keys"
+	id, err := a.filter(in.Customer)
+	if err != nil {
+		return listBody[KeyBody]{}, err
+	}
+	from, err := placeOfID(kind, "key_", in.Cursor)
+	if err != nil {
+		return listBody[KeyBody]{}, err
+	}
+	rows, err := a.cfg.Govern.ListKeys(ctx, store.Query{Cursor: from, Limit: in.fetch(), CustomerID: id})
+	return listOf(in.Paging, kind, rows, func(k account.APIKey) string { return k.ID }, a.keyOf), err
+}
