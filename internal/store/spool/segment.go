@@ -82,7 +82,7 @@ func decodeHeader(h []byte) (first, size int64, err error) {
 	if v := binary.LittleEndian.Uint32(h[8:]); v > version {
 		return 0, 0, fmt.Errorf("%w: segment version %d, this program knows up to %d", store.ErrNewer, v, version)
 	}
-	if binary.LittleEndian.Uint32(h[28:]) != checksum(h[:28]) {
+	if binary.LittleEndian.Uint32(h[8:]) != version || binary.LittleEndian.Uint32(h[28:]) != checksum(h[:28]) {
 		return 0, 0, fmt.Errorf("%w: segment header", store.ErrCorrupt)
 	}
 	first, size = int64(binary.LittleEndian.Uint64(h[12:])), int64(binary.LittleEndian.Uint64(h[20:]))
