@@ -12,7 +12,7 @@ import (
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	const (
-		size    = MaxSource / 8
+		size    = MaxSource / 16
 		tooLong = 20 * time.Second // generous: other tests run beside this one
 	)
 	fill := func(head, unit string) string { return head + strings.Repeat(unit, (size-len(head))/len(unit)) }

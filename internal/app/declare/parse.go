@@ -84,6 +84,10 @@ func guard(tokens token.Tokens) *Fault {
 	return nil
 }
 
+func faultAt(t *token.Token, message, expected string) *Fault {
+	return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: message, Expected: expected}
+}
+
 type guardian struct {
 	tokens []*token.Token
 	blocks []block
@@ -138,11 +142,11 @@ func (g *guardian) see(i int) *Fault {
 	}
 	switch {
 	case len(g.blocks)+len(g.flows) > maxDepth:
-		return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: "the document nests too deep", Expected: fmt.Sprintf("at most %d levels", maxDepth)}
+		return faultAt(t, "the document nests too deep", fmt.Sprintf("at most %d levels", maxDepth))
 	case len(g.blocks) > 0 && g.blocks[len(g.blocks)-1].keys > maxKeys:
-		return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: "the mapping has too many keys", Expected: fmt.Sprintf("at most %d", maxKeys)}
+		return faultAt(t, "the mapping has too many keys", fmt.Sprintf("at most %d", maxKeys))
 	case g.empty > maxEmpty:
-		return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: "too many values are left empty", Expected: fmt.Sprintf("at most %d in a document", maxEmpty)}
+		return faultAt(t, "too many values are left empty", fmt.Sprintf("at most %d in a document", maxEmpty))
 	}
 	return nil
 }
@@ -150,7 +154,7 @@ func (g *guardian) see(i int) *Fault {
 // document follows the marks between documents.
 func (g *guardian) document(t *token.Token) *Fault {
 	if g.ended || t.Type == token.DocumentHeaderType && g.begun {
-		return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: "a second document begins here", Expected: "one document"}
+		return faultAt(t, "a second document begins here", "one document")
 	}
 	g.begun = true
 	g.ended = t.Type == token.DocumentEndType
@@ -179,7 +183,7 @@ func (g *guardian) colon(i int) *Fault {
 	if i > 0 {
 		key := g.tokens[i-1]
 		if len(key.Value) > maxKeySize {
-			return &Fault{Line: key.Position.Line, Column: key.Position.Column, Message: "the key is too long", Expected: fmt.Sprintf("at most %d bytes", maxKeySize)}
+			return faultAt(key, "the key is too long", fmt.Sprintf("at most %d bytes", maxKeySize))
 		}
 		if key.Position.Line == t.Position.Line {
 			column = key.Position.Column
@@ -196,7 +200,7 @@ func (g *guardian) colon(i int) *Fault {
 	top := &g.flows[len(g.flows)-1]
 	top.colons++
 	if top.colons > 1 { // not YAML, but the parser would take each for one more level
-		return &Fault{Line: t.Position.Line, Column: t.Position.Column, Message: "a second colon in one entry", Expected: "a comma or closing bracket before it, or quotes around a text with a colon"}
+		return faultAt(t, "a second colon in one entry", "a comma or closing bracket before it, or quotes around the text")
 	}
 	if next == nil || next.Type == token.CollectEntryType || closes(next) {
 		g.empty++

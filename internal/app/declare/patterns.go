@@ -34,12 +34,20 @@ func (r *reader) pattern(path, match, fault string, taken []string) {
 	if alone := register(http.NewServeMux(), match); alone != "" {
 		// "parsing "X": at offset 3: reason"
 		_, reason, _ := strings.Cut(alone, "\": ")
-		r.problem(catalog.Problem{Path: path, Message: fmt.Sprintf("is not a pattern: %s (got %q)", reason, clip(match)), Expected: `[METHOD ][HOST]/PATH as net/http has it, such as "GET /hello/{id}"`})
+		r.problem(catalog.Problem{
+			Path:     path,
+			Message:  fmt.Sprintf("is not a pattern: %s (got %q)", reason, clip(match)),
+			Expected: `[METHOD ][HOST]/PATH as net/http has it, such as "GET /hello/{id}"`,
+		})
 		return
 	}
 	for i, other := range taken {
 		if other == match {
-			r.problem(catalog.Problem{Path: path, Message: fmt.Sprintf("is the pattern of gateway.routes[%d] already (got %q)", i, clip(match)), Expected: "one route for each pattern"})
+			r.problem(catalog.Problem{
+				Path:     path,
+				Message:  fmt.Sprintf("is the pattern of gateway.routes[%d] already (got %q)", i, clip(match)),
+				Expected: "one route for each pattern",
+			})
 			return
 		}
 		mux := http.NewServeMux()

@@ -34,7 +34,7 @@ func (v *validator) plan(path string, p *Plan) {
 		at := fmt.Sprintf("%s.prices[%d]", path, i)
 		v.key(at, pr.Key, used)
 		v.price(at, pr)
-		if pr.Model != price.Graduated {
+		if pr.Model != price.Graduated || pr.Meter == "" {
 			continue
 		}
 		if first, ok := charged[pr.Meter]; ok {
