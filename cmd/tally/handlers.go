@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -95,7 +96,7 @@ func isDemo(ctx context.Context, f *folder) (demo bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = joinErr(err, records.Close()) }()
+	defer func() { err = errors.Join(err, records.Close()) }()
 	began, err := records.Setting(ctx, demoBegan)
 	return began != "", err
 }

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"errors"
 	"net/http"
 	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,7 +21,6 @@ type metrics struct {
 	book     *prometheus.GaugeVec
 	position prometheus.Gauge
 	byClass  [6]prometheus.Observer
-	lastDiff atomic.Pointer[string]
 }
 
 func newMetrics(s *server) *metrics {
@@ -123,11 +119,19 @@ func (c *journalCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.Des
 
 func (c *journalCollector) Collect(ch chan<- prometheus.Metric) {
 	st := c.j.Stats()
-	_ = st
+	for _, x := range []struct {
+		name, help string
+		kind       prometheus.ValueType
+		n          int64
+	}{
+		{"tally_journal_events", "Events in the journal; its index is bounded.", prometheus.GaugeValue, int64(st.Events)},
+		{"tally_journal_position", "Position of the last record.", prometheus.GaugeValue, int64(st.Position)},
+		{"tally_journal_bytes", "Bytes of the log.", prometheus.GaugeValue, st.Bytes},
+		{"tally_journal_segments", "Segment files of the log.", prometheus.GaugeValue, int64(st.Segments)},
+		{"tally_journal_groups_total", "Group commits, one sync each.", prometheus.CounterValue, int64(st.Groups)},
+		{"tally_journal_full_total", "Appends refused because the disk or a bound was full.", prometheus.CounterValue, int64(st.Full)},
+		{"tally_journal_torn_bytes", "Bytes cut off the log's end when it was opened.", prometheus.GaugeValue, st.TornBytes},
+	} {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), x.kind, float64(x.n))
+	}
 }
-
-func joinErr(a, b error) error {
-	return errors.Join(a, b)
-}
-
-var _ = strings.TrimSpace
