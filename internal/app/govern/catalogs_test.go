@@ -161,6 +161,12 @@ func TestPinnedPricesKeepTheirMeter(t *testing.T) {
 			t.Errorf("a pinned meter's scale: %v", err)
 		}
 	}
+	spare := "      - {key: spare, meter: spare, model: graduated, every: month, tiers: [{unit_amount: \"1\"}]}\n"
+	w.apply(replace(t, "  - key: euro", spare+"  - key: euro"))
+	sums := strings.Replace(replace(t, "  - key: euro", spare+"  - key: euro"), "event: spare, aggregation: count", "event: spare, aggregation: sum, value: data.n", 1)
+	if _, _, err := w.ApplyCatalog(t.Context(), "op", "plans.yaml", []byte(sums)); !errors.Is(err, account.ErrState) || !strings.Contains(err.Error(), `"spare"`) {
+		t.Errorf("a meter that the plan charges now: %v", err)
+	}
 }
 
 func TestWarnings(t *testing.T) {

@@ -3,6 +3,7 @@ package govern_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -219,20 +220,34 @@ func TestCustomers(t *testing.T) {
 	}
 }
 
-// TestReloadOfManyPages: the directory after a start is the directory before.
-func TestReloadOfManyPages(t *testing.T) {
+// crowd are records with many customers, newest first.
+type crowd struct {
+	govern.Records
+	customers []account.Customer
+}
+
+func (c crowd) ListCustomers(_ context.Context, q govern.Query) ([]account.Customer, error) {
+	from := 1 + slices.IndexFunc(c.customers, func(x account.Customer) bool { return x.ID == q.Cursor })
+	return c.customers[from:min(from+q.Limit, len(c.customers))], nil
+}
+
+func TestManyPagesAreLoaded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.customer("first")
-	for i := range 1001 {
-		c.ID, c.Key = account.FormatID("cus", [16]byte{1, 15: byte(i), 14: byte(i >> 8)}), "c"+c.ID[len(c.ID)-8:]
-		if err := w.records.PutCustomer(t.Context(), c, govern.Audit{ID: "aud_" + c.ID, Time: start}); err != nil {
+	cfg := w.config()
+	for _, n := range []int{1000, 1001, 2500} {
+		c := crowd{Records: w.records}
+		for i := range n {
+			c.customers = append(c.customers, account.Customer{ID: fmt.Sprintf("cus_%d", n-i), Key: fmt.Sprint(n - i)})
+		}
+		cfg.Records = c
+		s, err := govern.New(t.Context(), cfg)
+		if err != nil {
 			t.Fatal(err)
 		}
-		c.Key += "x"
-	}
-	if n := len(w.open().Customers()); n != 1002 {
-		t.Errorf("loaded %d customers, want 1002", n)
+		if got := len(s.Customers()); got != n {
+			t.Errorf("loaded %d customers, want %d", got, n)
+		}
 	}
 }
 
@@ -353,14 +368,21 @@ func TestFixedSecrets(t *testing.T) {
 		_, _, err := w.CreateKey(t.Context(), "op", govern.NewKey{Customer: "bolt", Fixed: fixed})
 		w.wantInvalid(err, "/fixed", "64 visible")
 	}
+	formed, err := account.NewSecret(account.Live, w.random)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.key(govern.NewKey{Customer: "bolt", Fixed: formed})
 	w.mode = account.Live
 	live := w.open()
-	if _, fault := live.Principal("demo_free", start); fault != govern.KeyUnknown {
-		t.Errorf("a demo's folder in live mode: %q", fault)
+	for _, secret := range []string{"demo_free", formed} {
+		if _, fault := live.Principal(secret, start); fault != govern.KeyUnknown {
+			t.Errorf("%s of a demo's folder in live mode: %q", secret, fault)
+		}
 	}
-	_, _, err := live.CreateKey(t.Context(), "op", govern.NewKey{Customer: "bolt", Fixed: "demo_pro"})
+	_, _, err = live.CreateKey(t.Context(), "op", govern.NewKey{Customer: "bolt", Fixed: "demo_pro"})
 	w.wantInvalid(err, "/fixed", "test mode")
-	for i := range 15 {
+	for i := range 14 {
 		name := "c" + string(rune('a'+i))
 		w.customer(name)
 		w.key(govern.NewKey{Customer: name, Fixed: "fixed_" + name})
