@@ -29,7 +29,11 @@ type machine struct {
 
 func newMachine(wall time.Time) *machine { return &machine{wall: wall, monotonic: time.Hour} }
 
-func (m *machine) run(d time.Duration)  { m.mu.Lock(); m.wall, m.monotonic = m.wall.Add(d), m.monotonic+d; m.mu.Unlock() }
+func (m *machine) run(d time.Duration) {
+	m.mu.Lock()
+	m.wall, m.monotonic = m.wall.Add(d), m.monotonic+d
+	m.mu.Unlock()
+}
 func (m *machine) step(d time.Duration) { m.mu.Lock(); m.wall = m.wall.Add(d); m.mu.Unlock() }
 
 // now makes a time with a monotonic reading of our choice; package time offers no way, so it is laid out as time.Time is.
@@ -82,7 +86,8 @@ func (d *disk) save(s clock.State) error {
 func open(t interface {
 	Helper()
 	Fatal(args ...any)
-}, m *machine, d *disk) *clock.Clock {
+}, m *machine, d *disk,
+) *clock.Clock {
 	t.Helper()
 	c, err := clock.New(clock.Config{Real: m.now, Test: true, Load: d.load, Save: d.save})
 	if err != nil {
