@@ -177,20 +177,25 @@ func (e *env) sendCatalog(file, path string, text func(io.Writer, doc) error) er
 }
 
 type catalogCmd struct {
-	Get struct {
-		Version string `arg:"" optional:"" default:"latest"`
-	} `cmd:"" help:"Print a version's YAML."`
-	List struct{ pages } `cmd:"" help:"List versions."`
+	Get  catalogGetCmd  `cmd:"" help:"Print a version's YAML."`
+	List catalogListCmd `cmd:"" help:"List versions."`
 }
 
-func (c *catalogCmd) Run(e *env, k interface{ Command() string }) error {
-	if k.Command() == "catalog list" {
-		return c.List.ask(e, "/v1/catalog/versions", nil, table("VERSION|APPLIED AT|BY", "version", "applied_at", "applied_by"))
-	}
-	return ask(e, "/v1/catalog/versions/"+url.PathEscape(c.Get.Version), nil, func(w io.Writer, d doc) error {
+type catalogGetCmd struct {
+	Version string `arg:"" optional:"" default:"latest"`
+}
+
+func (c *catalogGetCmd) Run(e *env) error {
+	return ask(e, "/v1/catalog/versions/"+url.PathEscape(c.Version), nil, func(w io.Writer, d doc) error {
 		_, err := io.WriteString(w, d.s("source"))
 		return err
 	})
+}
+
+type catalogListCmd struct{ pages }
+
+func (c *catalogListCmd) Run(e *env) error {
+	return c.ask(e, "/v1/catalog/versions", nil, table("VERSION|APPLIED AT|BY", "version", "applied_at", "applied_by"))
 }
 
 type explainCmd struct {
@@ -295,7 +300,7 @@ func (c *limitsCmd) Run(e *env) error {
 
 type traceCmd struct {
 	Line  string `arg:"" help:"INVOICE_ID/LINE; LINE is a number from 1 or an iln_ id."`
-	Limit int    `help:"At most so many events." default:"1000"`
+	Limit int    `help:"At most so many events." default:"100000"`
 }
 
 func (c *traceCmd) Run(e *env) error {
