@@ -1,30 +1,148 @@
-// Package console serves the operators' pages.
+// Package console serves the operators' pages: sign-in, the live home page, decisions, customers, invoices.
 package console
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/a-h/templ"
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/web/session"
+	"github.com/tallystick/tallystick/internal/web/statement"
+	"github.com/tallystick/tallystick/internal/web/ui"
 )
 
-// Config is what the console needs.
+// Config is what the console needs; all but Version and Demo are required.
 type Config struct {
-	Govern     *govern.Service
-	Enforce    *enforce.Enforcer
-	Bill       *bill.Service
-	Clock      *clock.Clock
-	Signer     *session.Signer
+	Govern  *govern.Service
+	Enforce *enforce.Enforcer
+	Bill    *bill.Service
+	Clock   *clock.Clock
+	Signer  *session.Signer
+	// PortalLink makes a signed link to a customer's portal.
 	PortalLink func(ref string, ttl time.Duration) (string, time.Time, error)
 	Version    string
-	Demo       bool
+	Demo       bool // say on every page that nothing here is real
 	Log        *slog.Logger
 }
 
-// New builds the console's handler.
-func New(_ Config) (http.Handler, error) { return http.NotFoundHandler(), nil }
+type console struct {
+	cfg Config
+	statement.Sources
+	assets *ui.Assets
+	totals totals
+}
+
+// answer is what a page handler makes; the zero status is 200.
+type answer struct {
+	status int
+	page   templ.Component
+	to     string // see other; then page is not used
+}
+
+// New checks the configuration and starts nothing. The handler answers "/" and what no other handler has.
+func New(cfg Config) (http.Handler, error) {
+	c := &console{cfg: cfg, Sources: statement.Sources{
+		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Log: cfg.Log,
+	}}
+	if err := c.Check(); err != nil {
+		return nil, fmt.Errorf("console: %w", err)
+	}
+	if cfg.Signer == nil || cfg.PortalLink == nil {
+		return nil, fmt.Errorf("console: signer and portal link are required: %w", account.ErrInvalid)
+	}
+	var err error
+	if c.assets, err = ui.LoadAssets(); err != nil {
+		return nil, fmt.Errorf("console: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+ui.AssetsPath, c.assets)
+	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, c.assets.URL("favicon.svg"), http.StatusSeeOther)
+	})
+	mux.Handle("GET /login", c.open(c.loginForm))
+	mux.Handle("POST /login", c.open(c.login))
+	mux.Handle("POST /logout", c.open(c.logout))
+	for pattern, page := range map[string]func(*http.Request) (answer, error){
+		"GET /{$}":                     c.home,
+		"GET /live":                    c.live,
+		"GET /decisions":               c.decisions,
+		"GET /decisions/{id}":          c.decision,
+		"GET /customers":               c.customers,
+		"GET /customers/{ref}":         c.customer,
+		"GET /customers/{ref}/live":    c.customerLive,
+		"POST /customers/{ref}/portal": c.portalLink,
+		"GET /invoices":                c.invoices,
+		"GET /invoices/{id}":           c.invoice,
+		"GET /invoices/{id}/lines/{n}": c.line,
+		"/":                            c.nothing,
+	} {
+		mux.Handle(pattern, c.signedIn(page))
+	}
+	return ui.Harden(http.NewCrossOriginProtection().Handler(mux)), nil
+}
+
+// nothing answers addresses that have no page.
+func (c *console) nothing(*http.Request) (answer, error) { return answer{}, account.ErrNotFound }
+
+// signedIn lets operators through and sends others to sign in, back to where they wanted to go.
+func (c *console) signedIn(page func(*http.Request) (answer, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !c.isOperator(r) {
+			if ui.Live(r) { // a part of a page cannot become the sign-in page
+				w.Header().Set("HX-Redirect", "/login")
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			http.Redirect(w, r, loginPath(r), http.StatusSeeOther)
+			return
+		}
+		a, err := page(r)
+		c.write(w, r, a, err)
+	})
+}
+
+// write sends what a handler made of a request, or the page of its error.
+func (c *console) write(w http.ResponseWriter, r *http.Request, a answer, err error) {
+	if err != nil {
+		p := ui.ProblemOf(err)
+		if p.Ours {
+			c.Log.ErrorContext(r.Context(), "console page", slog.String("path", r.URL.Path), slog.Any("error", err))
+		}
+		a = answer{status: p.Status, page: ui.Notice(c.frame(r, p.Title), p.Text, "/", "To the home page")}
+	}
+	if a.to != "" {
+		http.Redirect(w, r, a.to, http.StatusSeeOther)
+		return
+	}
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	if err := ui.Render(r.Context(), w, a.status, a.page); err != nil {
+		c.Log.DebugContext(r.Context(), "console page", slog.String("path", r.URL.Path), slog.Any("error", err))
+	}
+}
+
+// frame is the frame of a page; the navigation only for operators.
+func (c *console) frame(r *http.Request, title string) ui.Frame {
+	f := ui.Frame{Title: title, Area: "Console", Home: "/", Demo: c.cfg.Demo, Foot: "Tallystick " + c.cfg.Version, Assets: c.assets}
+	if !c.isOperator(r) {
+		return f
+	}
+	f.SignOut = "/logout"
+	for _, item := range []ui.NavItem{
+		{Href: "/", Text: "Home"}, {Href: "/decisions", Text: "Decisions"},
+		{Href: "/customers", Text: "Customers"}, {Href: "/invoices", Text: "Invoices"},
+	} {
+		item.Here = r.URL.Path == item.Href
+		f.Nav = append(f.Nav, item)
+	}
+	return f
+}

@@ -1,0 +1,206 @@
+// Package statement is what a customer sees of their own: where they stand, limits, bill, invoices, decisions. The
+// operators' page of a customer and the customer's portal show the same figures with the same words.
+package statement
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/bill"
+	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/web/ui"
+)
+
+// Bounds of the lists on a page.
+const (
+	decisionsShown = 20
+	invoicesShown  = 24
+	eventsShown    = 100
+	decisionsKept  = 1024 // what enforcement keeps of the latest decisions
+)
+
+// Sources are where the figures come from; all are required.
+type Sources struct {
+	Govern  *govern.Service
+	Enforce *enforce.Enforcer
+	Bill    *bill.Service
+	Clock   *clock.Clock
+	Log     *slog.Logger
+}
+
+// Check says what is missing.
+func (s Sources) Check() error {
+	if s.Govern == nil || s.Enforce == nil || s.Bill == nil || s.Clock == nil || s.Log == nil {
+		return fmt.Errorf("govern, enforce, bill, clock and log are required: %w", account.ErrInvalid)
+	}
+	return nil
+}
+
+// Flush brings what the gateway settled into the journal, so that pages show what was admitted a moment ago. While the
+// journal takes nothing, pages still answer, with what it has: behind says so.
+func (s Sources) Flush(ctx context.Context) (behind bool) {
+	if err := s.Enforce.Flush(ctx); err != nil {
+		s.Log.WarnContext(ctx, "a page shows older figures: the journal takes no usage", slog.Any("error", err))
+		return true
+	}
+	return false
+}
+
+// Root is the path under which the pages of a customer's things stand: "" for operators, "/portal" for customers.
+type Root string
+
+// Decision is the page of a decision.
+func (r Root) Decision(id string) string { return string(r) + "/decisions/" + url.PathEscape(id) }
+
+// Invoice is the page of an invoice.
+func (r Root) Invoice(id string) string { return string(r) + "/invoices/" + url.PathEscape(id) }
+
+// Line is the page of an invoice line by number.
+func (r Root) Line(id string, number int) string { return r.Invoice(id) + "/lines/" + strconv.Itoa(number) }
+
+// Customer is the page of a customer, for operators.
+func (r Root) Customer(ref string) string { return string(r) + "/customers/" + url.PathEscape(ref) }
+
+// Statement is a customer's present state. Standing is of one journal cut; limits and decisions are read right after.
+type Statement struct {
+	bill.Standing
+	Now       time.Time
+	Behind    bool // the journal lacks usage that was admitted
+	Plan      catalog.Plan
+	Unit      string        // of Used, in words
+	Used      money.Decimal // of Standing.Meter in the period
+	Allowance Allowance
+	Limits    []Limit
+	Status    Status
+	Decisions []enforce.Recent
+}
+
+// Zone is the customer's.
+func (s Statement) Zone() period.Zone { return s.Customer.Zone }
+
+// Read gathers a customer's statement; ref is an id or a key. denied leaves out the decisions that admitted.
+// account.ErrNotFound for an unknown customer.
+func (s Sources) Read(ctx context.Context, ref string, denied bool) (Statement, error) {
+	out := Statement{Behind: s.Flush(ctx), Now: s.Clock.Now()}
+	var err error
+	if out.Standing, err = s.Bill.Standing(ctx, ref); err != nil {
+		return Statement{}, err
+	}
+	out.Decisions = s.decisions(out.Customer.ID, denied)
+	if !out.HasPlan {
+		out.Status = Sentence(State{Begins: s.begins(out.Customer.ID, out.Now)})
+		return out, nil
+	}
+	version, err := s.Govern.Version(ctx, out.Subscription.CatalogVersion)
+	if err != nil {
+		return Statement{}, fmt.Errorf("catalog of subscription %s: %w", out.Subscription.ID, err)
+	}
+	out.Plan, _ = version.Plan(out.Subscription.Plan)
+	if out.Used, err = used(out.Standing); err != nil {
+		return Statement{}, err
+	}
+	out.Unit, out.Allowance = s.unit(out.Meter), AllowanceOf(out.Plan.PricesOf(out.Meter), out.Used)
+	states, err := s.Enforce.Limits(ctx, out.Customer.ID)
+	if err != nil {
+		return Statement{}, fmt.Errorf("limits of customer %s: %w", out.Customer.Key, err)
+	}
+	for _, l := range states {
+		out.Limits = append(out.Limits, limitOf(l, s.unit(l.Meter), out.Now))
+	}
+	state, err := out.state()
+	if err != nil {
+		return Statement{}, err
+	}
+	out.Status = Sentence(state)
+	return out, nil
+}
+
+// used is the meter's quantity in the period: what the bill charges for, or without a price the sum of the days.
+func used(s bill.Standing) (sum money.Decimal, err error) {
+	for _, l := range s.Preview.Lines {
+		if l.Kind == invoice.UsageLine && l.Meter == s.Meter {
+			return l.Quantity, nil
+		}
+	}
+	for _, d := range s.Daily {
+		if sum, err = sum.Add(d.Value); err != nil {
+			return sum, fmt.Errorf("sum of the days: %w", err)
+		}
+	}
+	return sum, nil
+}
+
+// state is what the sentence is made of.
+func (s Statement) state() (State, error) {
+	st := State{
+		HasPlan: true, Meter: s.Meter != "", Unit: s.Unit, Used: s.Used, Allowance: s.Allowance, Limits: s.Limits,
+		PeriodLeft: s.Period.End.Sub(s.Now),
+	}
+	if len(s.Preview.Lines) == 0 {
+		return st, nil
+	}
+	st.Bill = ui.Amount(s.Preview.Total)
+	var cost money.Decimal
+	var err error
+	for _, l := range s.Preview.Lines {
+		if l.Kind != invoice.UsageLine || l.Meter != s.Meter {
+			continue
+		}
+		if cost, err = cost.Add(l.Exact); err != nil {
+			return State{}, fmt.Errorf("cost of meter %s: %w", s.Meter, err)
+		}
+	}
+	st.Cost = ui.Money(cost, s.Preview.Currency)
+	if s.Allowance.Next != nil {
+		st.Next = ui.Money(*s.Allowance.Next, s.Preview.Currency)
+	}
+	return st, nil
+}
+
+// begins is how long until the next subscription; 0 for none.
+func (s Sources) begins(customerID string, now time.Time) time.Duration {
+	for _, sub := range s.Govern.SubscriptionsOf(customerID) {
+		if sub.Start.After(now) {
+			return sub.Start.Sub(now)
+		}
+	}
+	return 0
+}
+
+// unit names what a meter counts.
+func (s Sources) unit(meterKey string) string {
+	if m, ok := s.Govern.Current().Meter(meterKey); ok && m.Unit != "" {
+		return m.Unit
+	}
+	return ui.Words(meterKey)
+}
+
+func (s Sources) decisions(customerID string, denied bool) []enforce.Recent {
+	all := s.Enforce.Recent(customerID, decisionsKept)
+	var out []enforce.Recent
+	for _, d := range all {
+		if len(out) == decisionsShown {
+			break
+		}
+		if !denied || !Allowed(d) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// Invoices are a customer's latest, finalized ones.
+func (s Sources) Invoices(ctx context.Context, customerID string) ([]invoice.Invoice, error) {
+	return s.Bill.Invoices(ctx, govern.Query{CustomerID: customerID, Limit: invoicesShown})
+}
