@@ -59,11 +59,38 @@ const (
 // Allowed says whether the request may go on.
 func (a *Admission) Allowed() bool { return a.Outcome == receipt.Allowed }
 
+// scratch is what one decision needs in passing.
+type scratch struct {
+	receipt receipt.Receipt
+	limits  [quota.LimitsMax]receipt.Limit
+	encoded [receipt.MaxEncoded]byte
+	token   [receipt.SealRoom]byte
+}
+
+// take lends a scratch with an empty receipt.
+func (e *Enforcer) take() *scratch {
+	x, ok := e.scratches.Get().(*scratch)
+	if !ok {
+		x = &scratch{}
+	}
+	x.receipt = receipt.Receipt{Deciding: -1}
+	return x
+}
+
+// encode is the receipt's binary form; it lies in the scratch.
+func (x *scratch) encode() []byte { return x.receipt.Encode(x.encoded[:0]) }
+
+// seal makes the decision id of an encoded receipt.
+func (e *Enforcer) seal(x *scratch, encoded []byte) string {
+	return string(e.sealer.Seal(x.token[:0], x.receipt.ID, encoded))
+}
+
 // NoRoute makes the decision id of a request that no route matches (404, unmetered).
 func (e *Enforcer) NoRoute() string {
-	return e.seal(&receipt.Receipt{
-		Outcome: receipt.DeniedRoute, Time: e.cfg.Now().UnixMicro(), Deciding: -1,
-	})
+	x := e.take()
+	defer e.scratches.Put(x)
+	x.receipt.Outcome, x.receipt.Time, x.receipt.ID = receipt.DeniedRoute, e.cfg.Now().UnixMicro(), e.nextID()
+	return e.seal(x, x.encode())
 }
 
 // Admit authenticates, authorizes and reserves for a request with a method on a route of the current catalog.
@@ -72,30 +99,31 @@ func (e *Enforcer) Admit(ctx context.Context, secret string, route *catalog.Rout
 	cat := e.cfg.Directory.Current()
 	p, fault := e.cfg.Directory.Principal(secret, e.cfg.Now())
 	a.Principal = p
-	rec := receipt.Receipt{
-		CatalogVersion: cat.Version, Deciding: -1, Cost: 0,
-		CustomerID: p.Customer.ID, Customer: p.Customer.Key, KeyID: p.Key.ID, Plan: p.Subscription.Plan, Route: route.Match, Meter: route.Meter,
-	}
-	switch {
-	case fault != "":
-		e.denyKey(a, fault)
+	x := e.take()
+	defer e.scratches.Put(x)
+	if fault != "" {
+		e.denyKey(a, x, fault)
 		return a
-	case !p.HasSubscription:
+	}
+	rec := &x.receipt
+	rec.CatalogVersion, rec.CustomerID, rec.Customer, rec.KeyID = cat.Version, p.Customer.ID, p.Customer.Key, p.Key.ID
+	rec.Plan, rec.Route, rec.Meter = p.Subscription.Plan, route.Match, route.Meter
+	if !p.HasSubscription {
 		rec.Time = e.cfg.Now().UnixMicro()
-		e.refuse(a, &rec, receipt.DeniedSubscription, "no_subscription",
+		e.refuse(a, x, receipt.DeniedSubscription, "no_subscription",
 			"This key's customer has no active subscription.", "Ask the API's owner to start a subscription for this customer.")
 		return a
 	}
 	// A lease that was drawn for a client who has left serves the next one: what is durable must be known here.
-	if err := e.reserve(context.WithoutCancel(ctx), a, cat, route, method, &rec); err != nil {
-		e.unavailable(ctx, a, &rec, err)
+	if err := e.reserve(context.WithoutCancel(ctx), a, cat, route, method, x); err != nil {
+		e.unavailable(ctx, a, x, err)
 	}
 	return a
 }
 
 // reserve decides under the customer's lock and spools what it admits.
-func (e *Enforcer) reserve(ctx context.Context, a *Admission, cat *catalog.Compiled, route *catalog.Route, method string, rec *receipt.Receipt) error {
-	p := &a.Principal
+func (e *Enforcer) reserve(ctx context.Context, a *Admission, cat *catalog.Compiled, route *catalog.Route, method string, x *scratch) error {
+	p, rec := &a.Principal, &x.receipt
 	c := e.customer(p.Customer.ID)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,7 +131,7 @@ func (e *Enforcer) reserve(ctx context.Context, a *Admission, cat *catalog.Compi
 	rec.Time = now
 	if route.Meter == "" {
 		a.res = reservation{}
-		return e.grant(a, c, nil, route, method, rec)
+		return e.grant(a, c, nil, route, method, x)
 	}
 	if c.refresh.Swap(false) {
 		if err := e.refreshReported(ctx, c); err != nil {
@@ -129,14 +157,14 @@ func (e *Enforcer) reserve(ctx context.Context, a *Admission, cat *catalog.Compi
 		case quota.Short:
 			err = e.draw(ctx, s, cost)
 		case quota.Deny:
-			e.describe(rec, s, &d, cost, now)
+			e.describe(x, s, &d, cost, now)
 			e.showPolicies(a, s, now)
-			e.deny(ctx, a, c, s, &d, rec, now)
+			e.deny(ctx, a, c, s, &d, x, now)
 			return nil
 		case quota.Allow:
-			e.describe(rec, s, &d, cost, now)
+			e.describe(x, s, &d, cost, now)
 			e.showPolicies(a, s, now)
-			if err := e.grant(a, c, s, route, method, rec); err != nil {
+			if err := e.grant(a, c, s, route, method, x); err != nil {
 				quota.Return(s.limits, s.states, cost, now)
 				return err
 			}
@@ -150,11 +178,10 @@ func (e *Enforcer) reserve(ctx context.Context, a *Admission, cat *catalog.Compi
 }
 
 // grant spools the reservation and completes an allowed decision.
-func (e *Enforcer) grant(a *Admission, c *customer, s *limitSet, route *catalog.Route, method string, rec *receipt.Receipt) error {
-	rec.Outcome = receipt.Allowed
-	rec.ID = e.nextID()
-	var buf [512]byte
-	encoded := rec.Encode(buf[:0])
+func (e *Enforcer) grant(a *Admission, c *customer, s *limitSet, route *catalog.Route, method string, x *scratch) error {
+	rec := &x.receipt
+	rec.Outcome, rec.ID = receipt.Allowed, e.nextID()
+	encoded := x.encode()
 	if s != nil {
 		a.c, a.total = c, s.total
 		a.res = reservation{
@@ -174,7 +201,7 @@ func (e *Enforcer) grant(a *Admission, c *customer, s *limitSet, route *catalog.
 		e.inflight.leave(a.generation)
 	}
 	a.Outcome = receipt.Allowed
-	a.DecisionID = string(e.sealer.Seal(make([]byte, 0, receipt.SealRoom), rec.ID, encoded))
+	a.DecisionID = e.seal(x, encoded)
 	e.stats.admitted.Add(1)
 	e.recent.add(a, rec, "")
 	return nil
@@ -195,17 +222,12 @@ func (e *Enforcer) nextID() receipt.ShortID {
 	return receipt.ShortID{Node: e.cfg.Node, Epoch: e.epoch, Seq: e.seq.Add(1)}
 }
 
-func (e *Enforcer) seal(rec *receipt.Receipt) string {
-	rec.ID = e.nextID()
-	var buf [512]byte
-	return string(e.sealer.Seal(make([]byte, 0, receipt.SealRoom), rec.ID, rec.Encode(buf[:0])))
-}
-
-func (e *Enforcer) refuse(a *Admission, rec *receipt.Receipt, o receipt.Outcome, code, detail, fix string) {
+func (e *Enforcer) refuse(a *Admission, x *scratch, o receipt.Outcome, code, detail, fix string) {
 	e.inflight.leave(a.generation)
-	rec.Outcome = o
+	rec := &x.receipt
+	rec.Outcome, rec.ID = o, e.nextID()
 	a.Outcome, a.Code, a.Detail, a.Fix = o, code, detail, fix
-	a.DecisionID = e.seal(rec)
+	a.DecisionID = e.seal(x, x.encode())
 	e.stats.denied(o)
 	limit := ""
 	if rec.Deciding >= 0 && rec.Deciding < len(rec.Limits) {
@@ -215,8 +237,8 @@ func (e *Enforcer) refuse(a *Admission, rec *receipt.Receipt, o receipt.Outcome,
 }
 
 // denyKey says no more than the outcome: who asked is not known, or no longer welcome.
-func (e *Enforcer) denyKey(a *Admission, fault account.KeyFault) {
-	rec := receipt.Receipt{Time: e.cfg.Now().UnixMicro(), Deciding: -1, Detail: string(fault)}
+func (e *Enforcer) denyKey(a *Admission, x *scratch, fault account.KeyFault) {
+	x.receipt.Time, x.receipt.Detail = e.cfg.Now().UnixMicro(), string(fault)
 	detail, fix := "This key is not known here.", "Check the key for typing errors, or create a new one."
 	switch fault {
 	case account.FaultMissing:
@@ -227,11 +249,11 @@ func (e *Enforcer) denyKey(a *Admission, fault account.KeyFault) {
 		detail, fix = "This key has expired.", "Create a new key."
 	case account.FaultUnknown:
 	}
-	e.refuse(a, &rec, receipt.DeniedKey, string(fault), detail, fix)
+	e.refuse(a, x, receipt.DeniedKey, string(fault), detail, fix)
 }
 
-func (e *Enforcer) deny(ctx context.Context, a *Admission, c *customer, s *limitSet, d *quota.Decision, rec *receipt.Receipt, now int64) {
-	l := &s.limits[d.Deciding]
+func (e *Enforcer) deny(ctx context.Context, a *Admission, c *customer, s *limitSet, d *quota.Decision, x *scratch, now int64) {
+	l, rec := &s.limits[d.Deciding], &x.receipt
 	rec.WouldPassOn = e.wouldPassOn(ctx, c, s, rec.Cost, d.Deciding, now)
 	if d.ClearsAt > 0 {
 		rec.Limits[d.Deciding].ResetAt = d.ClearsAt
@@ -241,14 +263,14 @@ func (e *Enforcer) deny(ctx context.Context, a *Admission, c *customer, s *limit
 	}
 	switch l.Kind {
 	case quota.SpendCap:
-		e.refuse(a, rec, receipt.DeniedSpend, "spend_cap_reached",
+		e.refuse(a, x, receipt.DeniedSpend, "spend_cap_reached",
 			fmt.Sprintf("The spend cap %q is reached for this billing period.", l.Key), "Raise the spend cap, or wait for the next billing period.")
 		return
 	case quota.TokenBucket:
-		e.refuse(a, rec, receipt.DeniedRate, "rate_exceeded",
+		e.refuse(a, x, receipt.DeniedRate, "rate_exceeded",
 			fmt.Sprintf("Too many requests at once for the limit %q.", l.Key), "Slow down; wait as Retry-After says.")
 	case quota.Quota:
-		e.refuse(a, rec, receipt.DeniedQuota, "quota_exceeded",
+		e.refuse(a, x, receipt.DeniedQuota, "quota_exceeded",
 			fmt.Sprintf("The quota %q is used up for this %s.", l.Key, windowWord(l.Window)), "Wait for the reset, or change to a plan with a higher quota.")
 	}
 	if d.ClearsAt > 0 {
@@ -260,7 +282,8 @@ func roundUp(d time.Duration) time.Duration {
 	return (d + time.Second - 1).Truncate(time.Second)
 }
 
-func (e *Enforcer) unavailable(ctx context.Context, a *Admission, rec *receipt.Receipt, err error) {
+func (e *Enforcer) unavailable(ctx context.Context, a *Admission, x *scratch, err error) {
+	rec := &x.receipt
 	code, detail := "unavailable", "The gateway cannot account for this request at the moment."
 	if errors.Is(err, store.ErrFull) {
 		code, detail = "spool_full", "The gateway has no room left to account for more requests."
@@ -270,18 +293,18 @@ func (e *Enforcer) unavailable(ctx context.Context, a *Admission, rec *receipt.R
 	}
 	rec.Limits, rec.Deciding = nil, -1
 	a.Policies, a.Violated = nil, nil
-	e.refuse(a, rec, receipt.Unavailable, code, detail, "Try again; tell the API's owner if it lasts.")
+	e.refuse(a, x, receipt.Unavailable, code, detail, "Try again; tell the API's owner if it lasts.")
 	a.RetryAfter = time.Second
 }
 
 // describe writes the limits' before and after into the receipt. After a denial both are the same.
-func (e *Enforcer) describe(rec *receipt.Receipt, s *limitSet, d *quota.Decision, cost, now int64) {
-	spent := cost
+func (e *Enforcer) describe(x *scratch, s *limitSet, d *quota.Decision, cost, now int64) {
+	rec, spent := &x.receipt, cost
 	rec.Deciding = -1
 	if d.Verdict == quota.Deny {
 		spent, rec.Deciding = 0, d.Deciding
 	}
-	rec.Limits = make([]receipt.Limit, len(s.limits))
+	rec.Limits = x.limits[:len(s.limits)]
 	for i := range s.limits {
 		l, st, out := &s.limits[i], &s.states[i], &rec.Limits[i]
 		*out = receipt.Limit{Key: l.Key, Kind: uint8(l.Kind), Meter: l.Meter, Scale: s.scale, Violated: d.Violated&(1<<i) != 0}

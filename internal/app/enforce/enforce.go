@@ -55,11 +55,12 @@ type Enforcer struct {
 	first  bool  // no earlier epoch existed: buckets start full
 	since  int64 // microseconds: when this epoch began; buckets of later epochs start empty then
 
-	seq      atomic.Uint64
-	loggedAt atomic.Int64 // second of the last log line about refused requests
-	inflight inflight
-	stats    counters
-	recent   recent
+	seq       atomic.Uint64
+	scratches sync.Pool    // *scratch
+	loggedAt  atomic.Int64 // second of the last log line about refused requests
+	inflight  inflight
+	stats     counters
+	recent    recent
 
 	mu        sync.RWMutex // guards customers
 	customers map[string]*customer
@@ -91,7 +92,8 @@ func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
 		customers: map[string]*customer{},
 	}
 	e.inflight.drained = make(chan struct{}, 1)
-	e.ship.open = map[requestKey]openRequest{}
+	e.ship.open = map[requestKey]*openRequest{}
+	e.ship.names = names{}
 	e.ship.next = cfg.Spool.Start()
 	if err := e.recover(ctx); err != nil {
 		return nil, err

@@ -147,7 +147,24 @@ func (r *reader) done() error {
 	return nil
 }
 
-func decodeReservation(b []byte) (reservation, error) {
+// names keeps one copy of the few strings that most records share: customers, keys, meters, routes. It is emptied when full.
+type names map[string]string
+
+const namesMax = 8192
+
+func (n names) of(b []byte) string {
+	if s, ok := n[string(b)]; ok {
+		return s
+	}
+	if len(n) >= namesMax {
+		clear(n)
+	}
+	s := string(b)
+	n[s] = s
+	return s
+}
+
+func decodeReservation(b []byte, known names) (reservation, error) {
 	r := reader{b: b[1:]}
 	out := reservation{requestKey: r.key()}
 	out.time = r.varint()
@@ -155,11 +172,11 @@ func decodeReservation(b []byte) (reservation, error) {
 	out.catalogVersion = r.varint()
 	out.scale = int(r.uvarint(18))
 	out.cost = r.varint()
-	out.customerID = string(r.bytes())
-	out.keyID = string(r.bytes())
-	out.meter = string(r.bytes())
-	out.route = string(r.bytes())
-	out.method = string(r.bytes())
+	out.customerID = known.of(r.bytes())
+	out.keyID = known.of(r.bytes())
+	out.meter = known.of(r.bytes())
+	out.route = known.of(r.bytes())
+	out.method = known.of(r.bytes())
 	out.receipt = append([]byte(nil), r.bytes()...)
 	return out, r.done()
 }

@@ -23,11 +23,11 @@ func (e *Enforcer) recover(ctx context.Context) error {
 	if err := e.Flush(ctx); err != nil {
 		return fmt.Errorf("ship the spool of an earlier run: %w", err)
 	}
-	left := make([]openRequest, 0, len(e.ship.open))
+	left := make([]*openRequest, 0, len(e.ship.open))
 	for _, o := range e.ship.open {
 		left = append(left, o)
 	}
-	slices.SortFunc(left, func(a, b openRequest) int { return cmp.Compare(a.offset, b.offset) })
+	slices.SortFunc(left, func(a, b *openRequest) int { return cmp.Compare(a.offset, b.offset) })
 	settled := 0
 	for i := range left {
 		r := &left[i].reservation

@@ -32,7 +32,8 @@ type openRequest struct {
 type shipper struct {
 	mu      sync.Mutex
 	next    int64 // spool offset behind what was decoded
-	open    map[requestKey]openRequest
+	open    map[requestKey]*openRequest
+	names   names
 	pending *store.Batch // decoded, not yet accepted by the journal
 	totals  map[totalKey]int64
 	// lastSeen is the latest decision instant read.
@@ -90,7 +91,7 @@ func (e *Enforcer) decodeBatch() error {
 	})
 	if err != nil {
 		at := s.next
-		s.open, s.next = map[requestKey]openRequest{}, e.cfg.Spool.Start() // read all again next time: appending twice is harmless
+		s.open, s.next = map[requestKey]*openRequest{}, e.cfg.Spool.Start() // read all again next time: appending twice is harmless
 		return fmt.Errorf("read spool from %d: %w", at, err)
 	}
 	for k, v := range s.totals {
@@ -112,11 +113,11 @@ func (e *Enforcer) decodeRecord(b *store.Batch, offset int64, payload []byte) er
 	}
 	switch payload[0] {
 	case kindReserve:
-		r, err := decodeReservation(payload)
+		r, err := decodeReservation(payload, s.names)
 		if err != nil {
 			return err
 		}
-		s.open[r.requestKey] = openRequest{reservation: r, offset: offset}
+		s.open[r.requestKey] = &openRequest{reservation: r, offset: offset}
 		s.lastSeen = max(s.lastSeen, r.time)
 	case kindSettle:
 		st, err := decodeSettlement(payload)

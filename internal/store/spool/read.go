@@ -16,9 +16,14 @@ const readBytes = 64 << 10
 // record's offset, or a next, Start or End; where records were
 // truncated from there on it is store.ErrNotFound. each may append and truncate.
 func (s *Spool) Read(from int64, maxBytes int, each func(offset int64, payload []byte) error) (next int64, err error) {
-	buf := make([]byte, 0, min(readBytes, max(maxBytes, maxFrame)))
+	pooled := s.reads.Get()
+	buf, ok := pooled.(*[readBytes]byte)
+	if !ok {
+		buf = new([readBytes]byte)
+	}
+	defer s.reads.Put(buf)
 	for taken := 0; ; {
-		at, content, err := s.load(from, buf)
+		at, content, err := s.load(from, buf[:0])
 		if err != nil || len(content) == 0 {
 			return at, err
 		}

@@ -82,6 +82,7 @@ type Spool struct {
 	cfg      Config
 	recovery Recovery
 	datasync func(*os.File) error
+	reads    sync.Pool // *[readBytes]byte
 
 	// Locks are taken in this order.
 	syncing sync.Mutex   // one fdatasync at a time: a failure is reported by the kernel once, and all waiters must see it
