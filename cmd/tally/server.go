@@ -32,8 +32,8 @@ const gatewayNode = 1
 
 // Intervals of the loops, in real time.
 const (
-	shipEvery    = 20 * time.Millisecond
-	syncEvery    = 5 * time.Millisecond
+	shipEvery    = 50 * time.Millisecond
+	syncEvery    = 10 * time.Millisecond
 	billEvery    = time.Second
 	booksEvery   = 5 * time.Second
 	clockEvery   = 5 * time.Second
