@@ -21,6 +21,7 @@ var ErrEvent = errors.New("invalid event")
 // Aggregation is how a meter folds events into a quantity.
 type Aggregation uint8
 
+// The aggregations.
 const (
 	Count Aggregation = iota + 1 // every event is 1
 	Sum                          // the value at a path of the data
@@ -69,6 +70,7 @@ func first16(sum [sha256.Size]byte) (d [16]byte) {
 // Origin says who counted the event.
 type Origin uint8
 
+// The origins.
 const (
 	Admitted Origin = iota + 1 // by a gateway of ours
 	Reported                   // from outside

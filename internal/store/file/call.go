@@ -20,7 +20,6 @@ type call struct {
 	of      string
 	at      int64
 
-	wrote   bool // something of it is in the group's frame
 	pending bool // its outcome rests on what the group writes
 	results []store.Result
 	err     error
@@ -176,8 +175,9 @@ func text(s string, atLeast int) bool {
 }
 
 // instant: any time in the years 1 to 9999 but the zero time.
-func instant(t time.Time) bool {
+func instant(t time.Time) bool { return inRange(t.UnixMicro()) }
+
+func inRange(micros int64) bool {
 	const first, last = -62_135_596_800_000_000, 253_402_300_800_000_000
-	us := t.UnixMicro()
-	return us > first && us < last
+	return micros > first && micros < last
 }

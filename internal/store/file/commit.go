@@ -190,7 +190,7 @@ func (j *Journal) stageCut(c *call) ([]split, error) {
 		j.stats.full.Add(1)
 		return nil, fmt.Errorf("the index holds its limit of %d cuts: %w", MaxCuts, store.ErrFull)
 	}
-	splits, err := x.splits(c.of, c.at, j.readPart(c.of))
+	splits, err := x.splits(c.of, c.at, j.readPart())
 	if err != nil {
 		return nil, err
 	}
@@ -199,11 +199,11 @@ func (j *Journal) stageCut(c *call) ([]split, error) {
 	return splits, nil
 }
 
-// readPart fetches events of a customer for a split.
-func (j *Journal) readPart(customerID string) func(ordinal uint32, meterKey string) (part, error) {
+// readPart fetches events for a split.
+func (j *Journal) readPart() func(ordinal uint32, k store.SeriesKey) (part, error) {
 	var buf []byte
-	return func(ordinal uint32, meterKey string) (p part, err error) {
-		p, buf, err = j.partOf(*j.index.events.get(ordinal), store.SeriesKey{CustomerID: customerID, Meter: meterKey}, buf)
+	return func(ordinal uint32, k store.SeriesKey) (p part, err error) {
+		p, buf, err = j.partOf(*j.index.events.get(ordinal), k, buf)
 		return p, err
 	}
 }

@@ -2,6 +2,7 @@ package file
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -18,6 +19,7 @@ type group struct {
 	ids      map[[16]byte]uint32 // identity → ordinal it will have
 	stages   []stage
 	byKey    map[stageKey]int
+	fresh    map[store.SeriesKey]*series // not in the index yet
 	totals   map[totalKey]money.Decimal
 	marks    map[uint32]store.Flags
 	lastTime int64
@@ -37,13 +39,14 @@ type staged struct {
 }
 
 type stageKey struct {
-	store.SeriesKey
-	start int64
+	series *series
+	start  int64
 }
 
 // stage is a bucket's state after the group.
 type stage struct {
 	key      stageKey
+	bucket   *bucket // nil: not in the index yet
 	rollup   meter.Rollup
 	tally    money.Decimal
 	reported bool
@@ -99,6 +102,9 @@ func (g *group) reset() {
 	if g.byKey == nil || len(g.byKey) > keepMax {
 		g.byKey = map[stageKey]int{}
 	}
+	if g.fresh == nil || len(g.fresh) > keepMax {
+		g.fresh = map[store.SeriesKey]*series{}
+	}
 	if g.totals == nil || len(g.totals) > keepMax {
 		g.totals = map[totalKey]money.Decimal{}
 	}
@@ -107,6 +113,7 @@ func (g *group) reset() {
 	}
 	clear(g.ids)
 	clear(g.byKey)
+	clear(g.fresh)
 	clear(g.totals)
 	clear(g.marks)
 }
@@ -138,8 +145,7 @@ func (g *group) rollback(s savepoint) {
 			delete(g.totals, u.key)
 		}
 	}
-	for i := len(g.undoMarks) - 1; i >= 0; i-- {
-		u := g.undoMarks[i]
+	for _, u := range slices.Backward(g.undoMarks) {
 		if g.marks[u.ordinal] = u.was; u.was == 0 {
 			delete(g.marks, u.ordinal)
 		}
@@ -180,11 +186,12 @@ func (g *group) event(identity, digest [16]byte, position uint64, origin meter.O
 }
 
 func (g *group) fold(ordinal uint32, k store.SeriesKey, origin meter.Origin, at int64, value money.Decimal) error {
-	start := gridStart(at)
-	if g.index.counts.cuts > 0 {
-		start = g.index.customers[k.CustomerID].start(at)
+	s := g.series(k)
+	c := s.customer
+	if c == nil {
+		c = g.index.customers[k.CustomerID]
 	}
-	i := g.stage(stageKey{k, start})
+	i := g.stage(stageKey{s, c.start(at)})
 	st := &g.stages[i]
 	if st.batch != g.batch {
 		st.batch = g.batch
@@ -216,14 +223,25 @@ func (g *group) stage(k stageKey) int {
 		g.stages = append(g.stages, stage{})
 	}
 	st := &g.stages[i]
-	*st = stage{key: k, refs: st.refs[:0]}
-	s := g.index.series(k.SeriesKey)
-	if b := s.find(k.start); b != nil {
-		st.rollup = b.rollup
+	*st = stage{key: k, bucket: k.series.find(k.start), tally: k.series.tally(k.start), refs: st.refs[:0]}
+	if st.bucket != nil {
+		st.rollup = st.bucket.rollup
 	}
-	st.tally = s.tally(k.start)
 	g.byKey[k] = i
 	return i
+}
+
+// series finds a series in the index, or makes one that apply will add.
+func (g *group) series(k store.SeriesKey) *series {
+	s := g.index.series[k]
+	if s == nil {
+		s = g.fresh[k]
+	}
+	if s == nil {
+		s = newSeries(k)
+		g.fresh[s.key] = s
+	}
+	return s
 }
 
 // total stages an admitted total and says whether it changed anything.

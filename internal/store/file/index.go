@@ -19,6 +19,7 @@ import (
 type index struct {
 	ids       map[[16]byte]uint32 // identity → ordinal
 	events    slab                // by ordinal, which is the order in the log
+	series    map[store.SeriesKey]*series
 	customers map[string]*customer
 	marks     map[uint32]store.Flags // by ordinal
 	position  uint64                 // of the last record
@@ -27,14 +28,16 @@ type index struct {
 	counts    counts
 }
 
-type counts struct{ series, buckets, cuts, totals int }
+type counts struct{ buckets, cuts, totals int }
 
 type customer struct {
 	cuts   []int64 // sorted
-	series map[string]*series
+	series []*series
 }
 
 type series struct {
+	key      store.SeriesKey
+	customer *customer                             // nil until it is in the index
 	buckets  []*bucket                             // sorted by start
 	reported []tally                               // sorted by start
 	admitted map[int64]map[nodeEpoch]money.Decimal // by period start
@@ -100,7 +103,8 @@ func (s *slab) after(position uint64) int {
 
 func newIndex() *index {
 	return &index{
-		ids: map[[16]byte]uint32{}, customers: map[string]*customer{}, marks: map[uint32]store.Flags{}, lastTime: math.MinInt64,
+		ids: map[[16]byte]uint32{}, series: map[store.SeriesKey]*series{}, customers: map[string]*customer{},
+		marks: map[uint32]store.Flags{}, lastTime: math.MinInt64,
 	}
 }
 
@@ -149,29 +153,31 @@ func (c *customer) end(start int64) int64 {
 // boundary says whether buckets of the customer can be told apart at t.
 func (c *customer) boundary(t int64) bool { return c.start(t) == t }
 
-func (x *index) series(k store.SeriesKey) *series {
-	if c := x.customers[k.CustomerID]; c != nil {
-		return c.series[k.Meter]
-	}
-	return nil
-}
-
 func (x *index) makeCustomer(id string) *customer {
 	c := x.customers[id]
 	if c == nil {
-		c = &customer{series: map[string]*series{}}
+		c = &customer{}
 		x.customers[strings.Clone(id)] = c
 	}
 	return c
 }
 
+// newSeries makes a series that is not in the index yet. It owns its names.
+func newSeries(k store.SeriesKey) *series {
+	return &series{key: store.SeriesKey{CustomerID: strings.Clone(k.CustomerID), Meter: strings.Clone(k.Meter)}}
+}
+
+func (x *index) addSeries(s *series) {
+	s.customer = x.makeCustomer(s.key.CustomerID)
+	s.customer.series = append(s.customer.series, s)
+	x.series[s.key] = s
+}
+
 func (x *index) makeSeries(k store.SeriesKey) *series {
-	c := x.makeCustomer(k.CustomerID)
-	s := c.series[k.Meter]
+	s := x.series[k]
 	if s == nil {
-		s = &series{}
-		c.series[strings.Clone(k.Meter)] = s
-		x.counts.series++
+		s = newSeries(k)
+		x.addSeries(s)
 	}
 	return s
 }
@@ -231,7 +237,7 @@ func (s *series) setTally(start int64, sum money.Decimal) {
 
 // admittedTotal is the highest total seen for a key.
 func (x *index) admittedTotal(k totalKey) money.Decimal {
-	if s := x.series(k.SeriesKey); s != nil {
+	if s := x.series[k.SeriesKey]; s != nil {
 		return s.admitted[k.period][k.nodeEpoch]
 	}
 	return money.Decimal{}
@@ -244,8 +250,10 @@ func (x *index) apply(g *group) {
 		if len(st.refs) == 0 {
 			continue
 		}
-		s := x.makeSeries(st.key.SeriesKey)
-		b := s.find(st.key.start)
+		s, b := st.key.series, st.bucket
+		if s.customer == nil {
+			x.addSeries(s)
+		}
 		if b == nil {
 			b = &bucket{start: st.key.start}
 			s.put(b)
@@ -304,21 +312,21 @@ type part struct {
 }
 
 // splits computes how a cut takes a customer's buckets apart; read fetches an event of the log.
-func (x *index) splits(customerID string, at int64, read func(ordinal uint32, meterKey string) (part, error)) ([]split, error) {
+func (x *index) splits(customerID string, at int64, read func(ordinal uint32, k store.SeriesKey) (part, error)) ([]split, error) {
 	c := x.customers[customerID]
 	if c == nil {
 		return nil, nil
 	}
 	start := c.start(at)
 	var all []split
-	for key, s := range c.series {
+	for _, s := range c.series {
 		b := s.find(start)
 		if b == nil {
 			continue
 		}
 		sp := split{series: s, bucket: b, left: &bucket{start: start}, right: &bucket{start: at}}
 		for _, ref := range b.refs {
-			p, err := read(ref, key)
+			p, err := read(ref, s.key)
 			if err != nil {
 				return nil, err
 			}
@@ -327,7 +335,7 @@ func (x *index) splits(customerID string, at int64, read func(ordinal uint32, me
 			}
 		}
 		if !sp.addsUp() {
-			return nil, fmt.Errorf("the events of meter %s at %s do not add up to their rollup: %w", key,
+			return nil, fmt.Errorf("the events of meter %s at %s do not add up to their rollup: %w", s.key.Meter,
 				period.Format(time.UnixMicro(start)), store.ErrCorrupt)
 		}
 		all = append(all, sp)

@@ -208,7 +208,7 @@ func (j *Journal) Stats() Stats {
 	j.mu.RLock()
 	x := j.index
 	s := Stats{
-		Events: x.events.count, Series: x.counts.series, Buckets: x.counts.buckets, Cuts: x.counts.cuts, Totals: x.counts.totals,
+		Events: x.events.count, Series: len(x.series), Buckets: x.counts.buckets, Cuts: x.counts.cuts, Totals: x.counts.totals,
 		Marks: len(x.marks), Position: x.position,
 	}
 	j.mu.RUnlock()

@@ -11,13 +11,13 @@ import (
 // Kind says what a record is.
 type Kind uint8
 
+// The kinds. Those from KindAmend on are reserved: a reader of version 1 refuses them, since leaving them out would make
+// its figures wrong.
 const (
 	KindEvent Kind = iota + 1
 	KindBatch      // what was appended together: it stands before its events
 	KindMark       // adds flags to an event
 	KindCut        // splits a customer's buckets
-
-	// Reserved: a reader of version 1 refuses them, since leaving them out would make its figures wrong.
 	KindAmend
 	KindVoid
 	KindBackfill
@@ -138,7 +138,7 @@ func (r *Record) append(dst []byte) []byte {
 // seal gives an encoded record its position and checksum.
 func seal(rec []byte, position uint64) {
 	binary.LittleEndian.PutUint64(rec[positionOffset:], position)
-	binary.LittleEndian.PutUint32(rec[4:], checksum([4]byte(rec), rec[recordHeader:]))
+	binary.LittleEndian.PutUint32(rec[4:], checksum(rec[:4], rec[recordHeader:]))
 }
 
 func (r *Record) appendHead(dst []byte) []byte {

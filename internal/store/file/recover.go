@@ -236,6 +236,10 @@ func (rp *replay) record(at location, body []byte) error {
 
 func (rp *replay) event(at location) error {
 	p, g := &rp.parsed, rp.j.group
+	when, origin := unzigzag(p.num[headTime]), meter.Origin(p.num[headOrigin])
+	if !inRange(when) || p.num[headOrigin] > uint64(meter.Reported) || origin == 0 {
+		return fmt.Errorf("%w: event %d has no time or no origin", errWire, p.position)
+	}
 	identity := meter.IdentityOf(string(p.buf[headSource]), string(p.buf[headID]))
 	if _, held, _ := g.lookup(identity); held != nil {
 		return fmt.Errorf("%w: event %d has the identity of event %d", errWire, p.position, held.position)
@@ -252,8 +256,7 @@ func (rp *replay) event(at location) error {
 		}
 		rp.resolutions = append(rp.resolutions, r)
 	}
-	err := g.event(identity, digest, p.position, meter.Origin(p.num[headOrigin]), unzigzag(p.num[headTime]), rp.resolutions)
-	if err != nil {
+	if err := g.event(identity, digest, p.position, origin, when, rp.resolutions); err != nil {
 		return err
 	}
 	g.events[len(g.events)-1].at = at
@@ -278,10 +281,10 @@ func (rp *replay) cut() error {
 	j, of, at := rp.j, string(rp.parsed.buf[headCustomer]), unzigzag(rp.parsed.num[headTime])
 	position := j.group.position
 	rp.flush()
-	if j.index.customers[of].boundary(at) {
+	if !inRange(at) || j.index.customers[of].boundary(at) {
 		return fmt.Errorf("%w: a cut where buckets are apart already", errWire)
 	}
-	splits, err := j.index.splits(of, at, j.readPart(of))
+	splits, err := j.index.splits(of, at, j.readPart())
 	if err != nil {
 		return err
 	}

@@ -150,7 +150,7 @@ func (x *index) byBucket(s store.Scan, at cursor, n int) []candidate {
 	} else if at.set {
 		from = max(from, at.bucket)
 	}
-	buckets := x.series(s.SeriesKey).span(from, to)
+	buckets := x.series[s.SeriesKey].span(from, to)
 	var found []candidate
 	for i := range buckets {
 		b := buckets[i]

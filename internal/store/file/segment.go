@@ -93,7 +93,7 @@ func beginFrame(dst []byte) []byte {
 func endFrame(frame []byte) {
 	copy(frame, frameMagic)
 	binary.LittleEndian.PutUint32(frame[4:], uint32(len(frame)-frameHeader))
-	binary.LittleEndian.PutUint32(frame[8:], checksum([4]byte(frame[4:]), frame[frameHeader:]))
+	binary.LittleEndian.PutUint32(frame[8:], checksum(frame[4:8], frame[frameHeader:]))
 }
 
 // window reads a file front to back through a buffer that grows to the largest frame.
@@ -140,7 +140,7 @@ func (w *window) frameAt(offset int64) (frame []byte, ok bool, err error) {
 	if err != nil || len(frame) < frameHeader+int(size) {
 		return nil, false, err
 	}
-	sum := checksum([4]byte(frame[4:]), frame[frameHeader:])
+	sum := checksum(frame[4:8], frame[frameHeader:])
 	return frame, sum == binary.LittleEndian.Uint32(frame[8:]), nil
 }
 
@@ -176,7 +176,7 @@ func splitRecords(payload []byte, each func(offset int, body []byte) error) erro
 			return fmt.Errorf("%w: a record has a bad length", errWire)
 		}
 		body := rest[recordHeader : recordHeader+size]
-		if checksum([4]byte(rest), body) != binary.LittleEndian.Uint32(rest[4:]) {
+		if checksum(rest[:4], body) != binary.LittleEndian.Uint32(rest[4:]) {
 			return fmt.Errorf("%w: checksum of a record", errWire)
 		}
 		if err := each(at, body); err != nil {
@@ -211,7 +211,7 @@ func (s *segment) readBody(offset int64, buf []byte) ([]byte, error) {
 		}
 	}
 	body := buf[recordHeader : recordHeader+size]
-	if checksum([4]byte(buf), body) != binary.LittleEndian.Uint32(buf[4:]) {
+	if checksum(buf[:4], body) != binary.LittleEndian.Uint32(buf[4:]) {
 		return nil, corrupt(s.name, offset, "the checksum of a record does not match")
 	}
 	return buf, nil

@@ -50,7 +50,7 @@ func (v view) buckets(k store.SeriesKey, in period.Interval) ([]*bucket, error) 
 		return nil, err
 	}
 	from, to := limits(in)
-	return v.j.index.series(k).span(from, to), nil
+	return v.j.index.series[k].span(from, to), nil
 }
 
 func (v view) boundaries(customerID string, in period.Interval) error {
@@ -142,7 +142,7 @@ func (v view) lateIn(k store.SeriesKey, b *bucket, after uint64, buf []byte) (la
 
 func (v view) Admitted(k store.SeriesKey, periodStart int64) (money.Decimal, error) {
 	var sum money.Decimal
-	s := v.j.index.series(k)
+	s := v.j.index.series[k]
 	if s == nil {
 		return sum, nil
 	}
@@ -160,7 +160,7 @@ func (v view) Reported(k store.SeriesKey, in period.Interval) (money.Decimal, er
 	if err := v.boundaries(k.CustomerID, in); err != nil {
 		return sum, fmt.Errorf("reported usage: %w", err)
 	}
-	s := v.j.index.series(k)
+	s := v.j.index.series[k]
 	if s == nil {
 		return sum, nil
 	}
@@ -176,15 +176,13 @@ func (v view) Reported(k store.SeriesKey, in period.Interval) (money.Decimal, er
 }
 
 func (v view) Series() []store.Series {
-	all := make([]store.Series, 0, v.j.index.counts.series)
-	for id, c := range v.j.index.customers {
-		for key, s := range c.series {
-			one := store.Series{SeriesKey: store.SeriesKey{CustomerID: id, Meter: key}}
-			if n := len(s.buckets); n > 0 {
-				one.First, one.Last = time.UnixMicro(s.buckets[0].start).UTC(), time.UnixMicro(s.buckets[n-1].start).UTC()
-			}
-			all = append(all, one)
+	all := make([]store.Series, 0, len(v.j.index.series))
+	for k, s := range v.j.index.series {
+		one := store.Series{SeriesKey: k}
+		if n := len(s.buckets); n > 0 {
+			one.First, one.Last = time.UnixMicro(s.buckets[0].start).UTC(), time.UnixMicro(s.buckets[n-1].start).UTC()
 		}
+		all = append(all, one)
 	}
 	slices.SortFunc(all, func(a, b store.Series) int {
 		return cmp.Or(cmp.Compare(a.CustomerID, b.CustomerID), cmp.Compare(a.Meter, b.Meter))
@@ -193,7 +191,7 @@ func (v view) Series() []store.Series {
 }
 
 func (v view) AdmittedPeriods(k store.SeriesKey) []int64 {
-	s := v.j.index.series(k)
+	s := v.j.index.series[k]
 	if s == nil {
 		return nil
 	}

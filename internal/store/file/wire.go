@@ -19,9 +19,9 @@ var errWire = errors.New("malformed record")
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // checksum covers a length field and what it measures.
-func checksum(size [4]byte, body []byte) uint32 {
+func checksum(size, body []byte) uint32 {
 	table := castagnoli()
-	return crc32.Update(crc32.Update(0, table, size[:]), table, body)
+	return crc32.Update(crc32.Update(0, table, size), table, body)
 }
 
 func appendUint(dst []byte, tag byte, v uint64) []byte {

@@ -79,16 +79,13 @@ func (w *ledger) append(b store.Batch) []store.Result {
 }
 
 // add appends entries and expects each to be accepted.
-func (w *ledger) add(entries ...store.Entry) []uint64 {
+func (w *ledger) add(entries ...store.Entry) {
 	w.t.Helper()
-	var positions []uint64
 	for i, r := range w.append(store.Batch{Producer: "api/test", Entries: entries}) {
 		if r.Outcome != store.Accepted {
 			w.t.Fatalf("entry %d: outcome %d", i, r.Outcome)
 		}
-		positions = append(positions, r.Position)
 	}
-	return positions
 }
 
 func (w *ledger) view(read func(v store.View)) {

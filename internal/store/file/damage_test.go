@@ -1,0 +1,256 @@
+package file
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+func (fs memFS) clone() memFS {
+	c := memFS{}
+	for name, f := range fs {
+		c[name] = &memFile{bytes.Clone(f.b)}
+	}
+	return c
+}
+
+func usageEvent(id string) store.Entry {
+	return store.Entry{
+		Event:  meter.Event{Source: "s", ID: id, Type: "t", Time: time.UnixMicro(1), Data: []byte(`{"a":"` + strings.Repeat("x", 100) + `"}`)},
+		Origin: meter.Reported, Resolutions: []meter.Resolution{{CustomerID: "c", Meter: "m", Value: money.FromInt(1)}},
+	}
+}
+
+// grow appends one event per commit and returns where each commit ends in its segment.
+func grow(t *testing.T, fs memFS, segmentBytes int64, ids ...string) {
+	t.Helper()
+	j, err := Open(Config{Dir: "d", FS: fs, SegmentBytes: segmentBytes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		if _, err := j.Append(t.Context(), store.Batch{Producer: "p", Entries: []store.Entry{usageEvent(id)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func counted(t *testing.T, j *Journal) (n int64) {
+	t.Helper()
+	err := j.View(t.Context(), func(v store.View) error {
+		r, err := v.Usage(store.SeriesKey{CustomerID: "c", Meter: "m"}, period.Interval{})
+		n = r.Count
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestTornTailAtEveryByte(t *testing.T) {
+	t.Parallel()
+	name := segmentName("d", 1)
+	fs := memFS{}
+	grow(t, fs, 0, "a")
+	whole := len(fs[name].b)
+	grow(t, fs, 0, "b")
+	tail := fs[name].b[whole:]
+	for cut := range len(tail) {
+		for garbage, filler := range map[string][]byte{"short": nil, "zeros": make([]byte, len(tail)-cut), "old bytes": bytes.Repeat([]byte("\xf5TJ"), len(tail))} {
+			torn := memFS{name: {slicesConcat(fs[name].b[:whole+cut], filler)}}
+			size := len(torn[name].b)
+			j, err := Open(Config{Dir: "d", FS: torn})
+			if err != nil {
+				t.Fatalf("%s after %d bytes: %v", garbage, cut, err)
+			}
+			if got := j.Stats().TornBytes; got != int64(size-whole) || counted(t, j) != 1 || len(torn[name].b) != whole {
+				t.Fatalf("%s after %d bytes: %d torn bytes of %d, %d events", garbage, cut, got, size-whole, counted(t, j))
+			}
+			grow(t, torn, 0, "b", "a")
+			again, err := Open(Config{Dir: "d", FS: torn})
+			if err != nil || counted(t, again) != 2 || again.Stats().TornBytes != 0 {
+				t.Fatalf("%s after %d bytes, sent again: %v", garbage, cut, err)
+			}
+		}
+	}
+}
+
+func slicesConcat(a, b []byte) []byte { return append(bytes.Clone(a), b...) }
+
+func TestTornTailOfALargeCommit(t *testing.T) {
+	t.Parallel()
+	name := segmentName("d", 1)
+	fs := memFS{}
+	grow(t, fs, 0, "a")
+	whole := len(fs[name].b)
+	j, err := Open(Config{Dir: "d", FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b store.Batch
+	for i := range 10_000 {
+		b.Entries = append(b.Entries, usageEvent(fmt.Sprint(i)))
+	}
+	if _, err := j.Append(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	size := len(fs[name].b)
+	for _, cut := range []int{whole + 1, whole + windowMin - 5, whole + windowMin + 13, size - 1} {
+		torn := memFS{name: {bytes.Clone(fs[name].b[:cut])}}
+		j, err := Open(Config{Dir: "d", FS: torn})
+		if err != nil || counted(t, j) != 1 || j.Stats().TornBytes != int64(cut-whole) {
+			t.Fatalf("cut at %d: %v", cut, err)
+		}
+	}
+	// Damage in a large commit is found however far away the next one begins.
+	grow(t, fs, 0, "last")
+	fs[name].b[whole+frameHeader+100] ^= 1
+	if _, err := Open(Config{Dir: "d", FS: fs}); !errors.Is(err, store.ErrCorrupt) {
+		t.Fatalf("%v, want ErrCorrupt", err)
+	}
+}
+
+// TestFlippedBit flips each byte of a journal of two segments. Only the last commit may be taken for a torn one.
+func TestFlippedBit(t *testing.T) {
+	t.Parallel()
+	fs := memFS{}
+	ids := make([]string, 24)
+	for i := range ids {
+		ids[i] = fmt.Sprint("event", i)
+	}
+	grow(t, fs, segmentBytesMin, ids[:len(ids)-1]...)
+	last := segmentName("d", 2)
+	whole := len(fs[last].b)
+	grow(t, fs, segmentBytesMin, ids[len(ids)-1])
+	if len(fs) != 2 {
+		t.Fatalf("%d segments, want 2", len(fs))
+	}
+	for name, f := range fs {
+		for i := range f.b {
+			bad := fs.clone()
+			bad[name].b[i] ^= 1 << (i % 8)
+			j, err := Open(Config{Dir: "d", FS: bad, SegmentBytes: segmentBytesMin})
+			if name == last && i >= whole {
+				if err != nil || counted(t, j) != int64(len(ids))-1 || j.Stats().TornBytes == 0 {
+					t.Fatalf("byte %d of the last commit: %v", i, err)
+				}
+				continue
+			}
+			if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "backup") {
+				t.Fatalf("byte %d of %s: %v, want ErrCorrupt naming it", i, name, err)
+			}
+		}
+	}
+}
+
+// TestNeverServed flips each byte under an open journal: an event comes whole or not at all.
+func TestNeverServed(t *testing.T) {
+	t.Parallel()
+	fs := memFS{}
+	j, err := Open(Config{Dir: "d", FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := usageEvent("a")
+	if _, err := j.Append(t.Context(), store.Batch{Entries: []store.Entry{want, usageEvent("b")}}); err != nil {
+		t.Fatal(err)
+	}
+	b := fs[segmentName("d", 1)].b
+	refused := 0
+	for i := range b {
+		b[i] ^= 0x10
+		r, err := j.Event(t.Context(), "s", "a")
+		switch {
+		case errors.Is(err, store.ErrCorrupt):
+			refused++
+		case err != nil || r.Digest != want.Event.Digest() || !bytes.Equal(r.Event.Data, want.Event.Data) || r.Event.ID != "a":
+			t.Fatalf("byte %d: %+v, %v", i, r, err)
+		}
+		b[i] ^= 0x10
+	}
+	e := j.index.events.get(0)
+	if size := recordHeader + int(binary.LittleEndian.Uint32(b[e.at.offset():])); refused != size {
+		t.Errorf("%d flips were found, want every one of the record's %d bytes", refused, size)
+	}
+}
+
+func TestWrongSegments(t *testing.T) {
+	t.Parallel()
+	fs := memFS{}
+	var ids []string
+	for i := range 60 {
+		ids = append(ids, fmt.Sprint("event", i))
+	}
+	grow(t, fs, segmentBytesMin, ids...)
+	if len(fs) < 4 {
+		t.Fatalf("%d segments", len(fs))
+	}
+	seg := func(n uint32) string { return segmentName("d", n) }
+	mend := func(b []byte) { binary.LittleEndian.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli())) }
+	for name, tt := range map[string]struct {
+		spoil func(fs memFS)
+		want  error
+		says  string
+	}{
+		"first missing":  {func(fs memFS) { delete(fs, seg(1)) }, store.ErrCorrupt, seg(1)},
+		"middle missing": {func(fs memFS) { delete(fs, seg(2)) }, store.ErrCorrupt, seg(2)},
+		"swapped":        {func(fs memFS) { fs[seg(2)], fs[seg(3)] = fs[seg(3)], fs[seg(2)] }, store.ErrCorrupt, seg(2)},
+		"tail missing":   {func(fs memFS) { fs[seg(2)].b = fs[seg(2)].b[:len(fs[seg(2)].b)-1] }, store.ErrCorrupt, seg(2)},
+		"commit missing": {func(fs memFS) {
+			f := fs[seg(2)]
+			first := frameHeader + int(binary.LittleEndian.Uint32(f.b[segmentHeader+4:]))
+			f.b = append(f.b[:segmentHeader], f.b[segmentHeader+first:]...)
+		}, store.ErrCorrupt, seg(2)},
+		"empty": {func(fs memFS) { fs[seg(1)].b = nil }, store.ErrCorrupt, seg(1)},
+		"newer": {func(fs memFS) { fs[seg(2)].b[8] = 2; mend(fs[seg(2)].b) }, store.ErrNewer, seg(2)},
+		"zeros": {func(fs memFS) { f := fs[seg(1)]; f.b = append(f.b, 0) }, store.ErrCorrupt, seg(1)},
+	} {
+		bad := fs.clone()
+		tt.spoil(bad)
+		if _, err := Open(Config{Dir: "d", FS: bad}); !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v, want %v naming %s", name, err, tt.want, tt.says)
+		}
+	}
+}
+
+// TestReservedKinds: leaving out what a later version wrote would make figures wrong; a field it added would not.
+func TestReservedKinds(t *testing.T) {
+	t.Parallel()
+	with := func(r Record) (*Journal, error) {
+		fs := memFS{}
+		grow(t, fs, 0, "a")
+		rec := r.append(nil)
+		seal(rec, 3)
+		frame := append(beginFrame(nil), rec...)
+		endFrame(frame)
+		f := fs[segmentName("d", 1)]
+		f.b = append(f.b, frame...)
+		return Open(Config{Dir: "d", FS: fs})
+	}
+	event := Record{Kind: KindAmend, Origin: meter.Reported, Event: usageEvent("b").Event, Resolutions: usageEvent("b").Resolutions}
+	for kind := KindAmend; kind < KindErasure+5; kind++ {
+		event.Kind = kind
+		if _, err := with(event); !errors.Is(err, store.ErrNewer) {
+			t.Errorf("kind %d: %v, want ErrNewer", kind, err)
+		}
+	}
+	event.Kind, event.HeadExt = KindEvent, full().HeadExt
+	j, err := with(event)
+	if err != nil || counted(t, j) != 2 {
+		t.Fatalf("a field of a later version: %v", err)
+	}
+}

@@ -1,0 +1,531 @@
+package file_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file"
+	"github.com/tallystick/tallystick/internal/store/storetest"
+)
+
+// faulty is the real disk with faults. A hook that is not set does no harm; set them while nobody uses the disk.
+type faulty struct {
+	file.OS
+	open     func(name string) error
+	write    func(name string, p []byte) (n int, err error) // n bytes are written before the error
+	sync     func(name string) error
+	truncate func(name string) error
+	syncDir  func() error
+}
+
+func (d *faulty) Open(name string, create bool) (file.File, error) {
+	if d.open != nil {
+		if err := d.open(filepath.Base(name)); err != nil {
+			return nil, err
+		}
+	}
+	f, err := d.OS.Open(name, create)
+	return &faultyFile{f, d, filepath.Base(name)}, err
+}
+
+func (d *faulty) SyncDir(dir string) error {
+	if d.syncDir != nil {
+		return d.syncDir()
+	}
+	return d.OS.SyncDir(dir)
+}
+
+type faultyFile struct {
+	file.File
+	disk *faulty
+	name string
+}
+
+func (f *faultyFile) WriteAt(p []byte, at int64) (int, error) {
+	if f.disk.write != nil {
+		if n, err := f.disk.write(f.name, p); err != nil {
+			_, _ = f.File.WriteAt(p[:n], at)
+			return n, err
+		}
+	}
+	return f.File.WriteAt(p, at)
+}
+
+func (f *faultyFile) Sync() error {
+	if f.disk.sync != nil {
+		if err := f.disk.sync(f.name); err != nil {
+			return err
+		}
+	}
+	return f.File.Sync()
+}
+
+func (f *faultyFile) Truncate(size int64) error {
+	if f.disk.truncate != nil {
+		if err := f.disk.truncate(f.name); err != nil {
+			return err
+		}
+	}
+	return f.File.Truncate(size)
+}
+
+func at(n int) time.Time { return time.Date(2026, 3, 1, 12, n, 0, 0, time.UTC) }
+
+func call(id string) store.Entry {
+	return store.Entry{
+		Event:       meter.Event{Source: "gateway/1", ID: id, Type: "request", Subject: "acme", Time: at(1), Data: []byte(`{"route":"GET /hello"}`)},
+		Origin:      meter.Admitted,
+		Resolutions: []meter.Resolution{{CustomerID: "cus_1", Meter: "api_calls", Value: money.FromInt(1)}},
+	}
+}
+
+func send(j *file.Journal, ids ...string) ([]store.Result, error) {
+	b := store.Batch{Producer: "p", ReceivedAt: at(2)}
+	for _, id := range ids {
+		b.Entries = append(b.Entries, call(id))
+	}
+	return j.Append(context.Background(), b)
+}
+
+func mustSend(t *testing.T, j *file.Journal, want store.Outcome, ids ...string) {
+	t.Helper()
+	results, err := send(j, ids...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range results {
+		if r.Outcome != want {
+			t.Fatalf("%s: outcome %d, want %d", ids[i], r.Outcome, want)
+		}
+	}
+}
+
+// holds checks that exactly these events are in the journal and in its rollups.
+func holds(t *testing.T, j *file.Journal, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
+		if _, err := j.Event(t.Context(), "gateway/1", id); err != nil {
+			t.Error(err)
+		}
+	}
+	err := j.View(t.Context(), func(v store.View) error {
+		r, err := v.Usage(store.SeriesKey{CustomerID: "cus_1", Meter: "api_calls"}, period.Interval{})
+		if err == nil && r.Count != int64(len(ids)) {
+			t.Errorf("%d events counted, want %d", r.Count, len(ids))
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if n := j.Stats().Events; n != len(ids) {
+		t.Errorf("%d events, want %d", n, len(ids))
+	}
+}
+
+func closeJournal(t *testing.T, j *file.Journal) {
+	t.Helper()
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFullDiskPasses(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]func([]byte) (int, error){
+		"nothing written":  func([]byte) (int, error) { return 0, syscall.ENOSPC },
+		"half written":     func(p []byte) (int, error) { return len(p) / 2, &os.PathError{Op: "write", Err: syscall.ENOSPC} },
+		"all but one byte": func(p []byte) (int, error) { return len(p) - 1, syscall.EDQUOT },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			disk := &faulty{}
+			dir := t.TempDir()
+			j := open(t, file.Config{Dir: dir, FS: disk})
+			mustSend(t, j, store.Accepted, "a")
+			disk.write = func(_ string, p []byte) (int, error) { return fault(p) }
+			for range 2 {
+				if _, err := send(j, "b", "c"); !errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrBroken) {
+					t.Fatalf("%v, want ErrFull", err)
+				}
+			}
+			mustSend(t, j, store.Duplicate, "a") // needs no room
+			if err := j.Cut(t.Context(), "cus_1", at(1)); !errors.Is(err, store.ErrFull) {
+				t.Fatalf("cut: %v, want ErrFull", err)
+			}
+			holds(t, j, "a")
+			disk.write = nil
+			mustSend(t, j, store.Accepted, "c", "d")
+			if s := j.Stats(); s.Full != 3 || s.Broken {
+				t.Errorf("%+v, want 3 refusals", s)
+			}
+			closeJournal(t, j)
+			j = open(t, file.Config{Dir: dir})
+			defer closeJournal(t, j)
+			holds(t, j, "a", "c", "d")
+			if n := j.Stats().TornBytes; n != 0 {
+				t.Errorf("%d torn bytes, want a clean end", n)
+			}
+		})
+	}
+}
+
+func TestBrokenForEver(t *testing.T) {
+	t.Parallel()
+	eio := syscall.EIO
+	for name, breakIt := range map[string]func(d *faulty){
+		"sync fails":     func(d *faulty) { d.sync = func(string) error { return eio } },
+		"sync says full": func(d *faulty) { d.sync = func(string) error { return syscall.ENOSPC } },
+		"write fails":    func(d *faulty) { d.write = func(_ string, p []byte) (int, error) { return len(p) / 2, eio } },
+		"read-only":      func(d *faulty) { d.write = func(string, []byte) (int, error) { return 0, syscall.EROFS } },
+		"cannot take a part back": func(d *faulty) {
+			d.write = func(_ string, p []byte) (int, error) { return len(p) / 2, syscall.ENOSPC }
+			d.truncate = func(string) error { return eio }
+		},
+		"folder does not sync": func(d *faulty) { d.syncDir = func() error { return eio } },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			disk := &faulty{}
+			dir := t.TempDir()
+			j := open(t, file.Config{Dir: dir, FS: disk, SegmentBytes: 4 << 10})
+			big := make([]string, 30) // fills the first segment, the next append begins one
+			for i := range big {
+				big[i] = fmt.Sprint(i)
+			}
+			mustSend(t, j, store.Accepted, big...)
+			breakIt(disk)
+			if _, err := send(j, "lost"); !errors.Is(err, store.ErrBroken) || errors.Is(err, store.ErrFull) {
+				t.Fatalf("%v, want ErrBroken", err)
+			}
+			*disk = faulty{sync: func(string) error { t.Error("a sync after a failure"); return nil }}
+			for _, err := range []error{
+				func() error { _, err := send(j, "again"); return err }(),
+				func() error { _, err := send(j, big...); return err }(),
+				j.Cut(t.Context(), "cus_1", at(1)),
+			} {
+				if !errors.Is(err, store.ErrBroken) {
+					t.Errorf("%v, want ErrBroken", err)
+				}
+			}
+			if !j.Stats().Broken {
+				t.Error("Stats must say broken")
+			}
+			holds(t, j, big...) // reading what was durable still works
+			closeJournal(t, j)
+
+			// What became of the unacknowledged event is open; sent again it is there once.
+			j = open(t, file.Config{Dir: dir})
+			defer closeJournal(t, j)
+			if _, err := send(j, "lost"); err != nil {
+				t.Fatal(err)
+			}
+			holds(t, j, append(big, "lost")...)
+		})
+	}
+}
+
+func TestFullDiskAtRotation(t *testing.T) {
+	t.Parallel()
+	disk := &faulty{}
+	dir := t.TempDir()
+	cfg := file.Config{Dir: dir, FS: disk, SegmentBytes: 4 << 10}
+	j := open(t, cfg)
+	var ids []string
+	for i := range 30 {
+		ids = append(ids, fmt.Sprint(i))
+	}
+	mustSend(t, j, store.Accepted, ids...)
+	for _, fault := range []faulty{
+		{open: func(string) error { return syscall.ENOSPC }},
+		{write: func(name string, p []byte) (int, error) {
+			if name == "00000002.log" {
+				return min(7, len(p)), syscall.ENOSPC
+			}
+			return len(p), nil
+		}},
+		{open: func(string) error { return syscall.EMFILE }},
+	} {
+		*disk = fault
+		_, err := send(j, "late")
+		if err == nil || errors.Is(err, store.ErrBroken) {
+			t.Fatalf("%v, want a passing failure", err)
+		}
+		if disk.write != nil && !errors.Is(err, store.ErrFull) {
+			t.Errorf("%v, want ErrFull", err)
+		}
+	}
+	*disk = faulty{}
+	// Killed here, a piece of the second segment is left behind.
+	left := open(t, file.Config{Dir: copyDir(t, dir)})
+	holds(t, left, ids...)
+	if s := left.Stats(); s.TornBytes != 7 || s.Segments != 2 {
+		t.Errorf("%+v, want 7 torn bytes in segment 2", s)
+	}
+	mustSend(t, left, store.Accepted, "x")
+	closeJournal(t, left)
+
+	mustSend(t, j, store.Accepted, "late")
+	closeJournal(t, j)
+	j = open(t, cfg)
+	defer closeJournal(t, j)
+	holds(t, j, append(ids, "late")...)
+	if s := j.Stats(); s.Segments != 2 || s.TornBytes != 0 {
+		t.Errorf("%+v, want 2 clean segments", s)
+	}
+}
+
+func copyDir(t *testing.T, dir string) string {
+	t.Helper()
+	to := t.TempDir()
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+func TestRealFullDisk(t *testing.T) {
+	t.Parallel()
+	storetest.OnSmallDisk(t, 256<<10, func(t *testing.T, dir string) {
+		j := open(t, file.Config{Dir: filepath.Join(dir, "journal"), SegmentBytes: 32 << 10})
+		var stored []string
+		var err error
+		for i := range 10_000 {
+			ids := []string{fmt.Sprint(i, "a"), fmt.Sprint(i, "b")}
+			if _, err = send(j, ids...); err != nil {
+				break
+			}
+			stored = append(stored, ids...)
+		}
+		if !errors.Is(err, store.ErrFull) || !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("%v after %d events, want ErrFull by ENOSPC", err, len(stored))
+		}
+		if _, err := send(j, "more"); !errors.Is(err, store.ErrFull) {
+			t.Fatalf("%v, want ErrFull again", err)
+		}
+		holds(t, j, stored...)
+		closeJournal(t, j)
+		if err := syscall.Mount("", dir, "tmpfs", syscall.MS_REMOUNT, "size=1m"); err != nil {
+			t.Fatal(err)
+		}
+		j = open(t, file.Config{Dir: filepath.Join(dir, "journal"), SegmentBytes: 32 << 10})
+		defer closeJournal(t, j)
+		mustSend(t, j, store.Accepted, "more")
+		mustSend(t, j, store.Duplicate, stored...)
+		holds(t, j, append(stored, "more")...)
+		if s := j.Stats(); s.Segments < 3 {
+			t.Errorf("%+v, want several segments", s)
+		}
+	})
+}
+
+func TestMaxEvents(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j := open(t, file.Config{Dir: dir, MaxEvents: 3})
+	mustSend(t, j, store.Accepted, "a", "b")
+	if _, err := send(j, "a", "c", "d"); !errors.Is(err, store.ErrFull) {
+		t.Errorf("%v, want ErrFull", err)
+	}
+	mustSend(t, j, store.Accepted, "c")
+	mustSend(t, j, store.Duplicate, "a", "b", "c")
+	if n := j.Stats().Full; n != 1 {
+		t.Errorf("%d refusals, want 1", n)
+	}
+	closeJournal(t, j)
+	j = open(t, file.Config{Dir: dir, MaxEvents: 1}) // a lowered bound still reads what is there
+	defer closeJournal(t, j)
+	holds(t, j, "a", "b", "c")
+	if _, err := send(j, "x"); !errors.Is(err, store.ErrFull) {
+		t.Errorf("%v, want ErrFull", err)
+	}
+}
+
+// gate blocks syncs until it is opened.
+type gate struct{ in, out chan struct{} }
+
+// blocked opens a journal whose next sync waits at the gate and fails with err.
+func blocked(t *testing.T, dir string, err *error) (*file.Journal, gate) {
+	t.Helper()
+	g := gate{make(chan struct{}), make(chan struct{})}
+	disk := &faulty{}
+	j := open(t, file.Config{Dir: dir, FS: disk})
+	var once sync.Once
+	disk.sync = func(string) (failure error) {
+		once.Do(func() {
+			close(g.in)
+			<-g.out
+			failure = *err
+		})
+		return failure
+	}
+	return j, g
+}
+
+func TestResendWaitsForTheSameSync(t *testing.T) {
+	t.Parallel()
+	for _, failure := range []error{nil, syscall.EIO} {
+		synctest.Test(t, func(t *testing.T) {
+			j, g := blocked(t, t.TempDir(), &failure)
+			errs := make([]error, 2)
+			outcomes := make([]store.Outcome, 2)
+			for i := range errs {
+				go func() {
+					results, err := send(j, "a")
+					errs[i] = err
+					if err == nil {
+						outcomes[i] = results[0].Outcome
+					}
+				}()
+				synctest.Wait()
+				if outcomes[i] != 0 || errs[i] != nil {
+					t.Errorf("call %d was answered before the sync: %d, %v", i, outcomes[i], errs[i])
+				}
+			}
+			if _, err := j.Event(t.Context(), "gateway/1", "a"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("seen before the sync: %v", err)
+			}
+			close(g.out)
+			synctest.Wait()
+			for i, want := range []store.Outcome{store.Accepted, store.Duplicate} {
+				if failure == nil && (errs[i] != nil || outcomes[i] != want) {
+					t.Errorf("call %d: %d, %v; want %d", i, outcomes[i], errs[i], want)
+				}
+				if failure != nil && !errors.Is(errs[i], store.ErrBroken) {
+					t.Errorf("call %d: %d, %v; want ErrBroken", i, outcomes[i], errs[i])
+				}
+			}
+			closeJournal(t, j)
+		})
+	}
+}
+
+func TestWaitersJoinOneGroup(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var none error
+		j, g := blocked(t, t.TempDir(), &none)
+		var wg sync.WaitGroup
+		accepted := make(chan bool, 200)
+		for i := range 100 {
+			wg.Go(func() {
+				results, err := send(j, fmt.Sprint(i/2), "first") // each event by two callers, one by all
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, r := range results {
+					accepted <- r.Outcome == store.Accepted
+				}
+			})
+		}
+		synctest.Wait()
+		if n := j.Stats().Waiting; n != 99 {
+			t.Errorf("%d waiting, want all but the leader", n)
+		}
+		close(g.out)
+		wg.Wait()
+		close(accepted)
+		n := 0
+		for a := range accepted {
+			if a {
+				n++
+			}
+		}
+		if s := j.Stats(); n != 51 || s.Events != 51 || s.Groups != 2 {
+			t.Errorf("%d accepted, %+v; want 51 events in 2 commits", n, s)
+		}
+		closeJournal(t, j)
+	})
+}
+
+func TestWaitersAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var none error
+		j, g := blocked(t, t.TempDir(), &none)
+		var wg sync.WaitGroup
+		for i := range file.MaxWaiters + 1 { // one leads
+			wg.Go(func() {
+				if _, err := send(j, fmt.Sprint(i)); err != nil {
+					t.Error(err)
+				}
+			})
+			if i == 0 {
+				synctest.Wait()
+			}
+		}
+		synctest.Wait()
+		if _, err := send(j, "one too many"); !errors.Is(err, store.ErrFull) {
+			t.Errorf("%v, want ErrFull", err)
+		}
+		if s := j.Stats(); s.Full != 1 || s.Waiting != file.MaxWaiters {
+			t.Errorf("%+v, want 1 refusal", s)
+		}
+		close(g.out)
+		wg.Wait()
+		closeJournal(t, j)
+	})
+}
+
+func TestCancelledWhileWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var none error
+		dir := t.TempDir()
+		j, g := blocked(t, dir, &none)
+		var wg sync.WaitGroup
+		wg.Go(func() { mustSend(t, j, store.Accepted, "leads") })
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		wg.Go(func() {
+			_, err := j.Append(ctx, store.Batch{Entries: []store.Entry{call("given up")}})
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("%v, want Canceled", err)
+			}
+		})
+		wg.Go(func() { mustSend(t, j, store.Accepted, "follows") })
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		closed := make(chan struct{})
+		go func() { closeJournal(t, j); close(closed) }()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Error("Close did not wait for the calls under way")
+		default:
+		}
+		close(g.out)
+		wg.Wait()
+		<-closed
+		j = open(t, file.Config{Dir: dir})
+		holds(t, j, "leads", "follows")
+		closeJournal(t, j)
+	})
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	for _, cfg := range []file.Config{{}, {Dir: "x", SegmentBytes: 1}, {Dir: "x", SegmentBytes: 1 << 40}, {Dir: "x", MaxEvents: -1}} {
+		if _, err := file.Open(cfg); !errors.Is(err, store.ErrInvalid) {
+			t.Errorf("%+v: %v, want ErrInvalid", cfg, err)
+		}
+	}
+	if _, err := file.Open(file.Config{Dir: filepath.Join(os.DevNull, "x")}); err == nil || strings.Contains(err.Error(), "%!") {
+		t.Errorf("a folder that cannot be made: %v", err)
+	}
+}
