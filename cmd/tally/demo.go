@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/period"
@@ -65,14 +66,14 @@ type demoCmd struct {
 
 type demoRunCmd struct{}
 
-func (c *demoRunCmd) Run(e *env, d *demoCmd) error {
-	up, err := startUpstream(e.ctx, e.stderr)
+func (c *demoRunCmd) Run(e *cli.Env, d *demoCmd) error {
+	up, err := startUpstream(e.Ctx, e.Stderr)
 	if err != nil {
 		return err
 	}
 	defer up.stop()
-	s := &server{listen: d.listen, dir: e.dataDir(), mode: "test", grace: 0, demo: true, log: logger(e.stderr)}
-	return s.run(e.ctx, func(ctx context.Context) error {
+	s := &server{listen: d.listen, dir: e.DataDir(), mode: "test", grace: 0, demo: true, log: logger(e.Stderr)}
+	return s.run(e.Ctx, func(ctx context.Context) error {
 		started := time.Now()
 		if err := s.seed(ctx, up.url); err != nil {
 			return fmt.Errorf("demo data: %w (start again to go on, or: tally demo reset)", err)
@@ -223,7 +224,7 @@ func (s *server) seedUsage(ctx context.Context, c demoCustomer, cust account.Cus
 	return flush()
 }
 
-func (s *server) announce(ctx context.Context, e *env, upstream string, took time.Duration) error {
+func (s *server) announce(ctx context.Context, e *cli.Env, upstream string, took time.Duration) error {
 	b, err := s.bill.Books(ctx, "")
 	if err != nil {
 		return err
@@ -236,8 +237,8 @@ func (s *server) announce(ctx context.Context, e *env, upstream string, took tim
 	if len(issued) > 0 {
 		invoices = issued[0].Number
 	}
-	if e.json {
-		return printJSON(e.stdout, map[string]any{
+	if e.JSON {
+		return cli.PrintJSON(e.Stdout, map[string]any{
 			"api": s.endpoint.API, "gateway": s.endpoint.Gateway, "token": s.endpoint.Token, "dir": s.dir,
 			"keys": map[string]string{"free": "demo_free", "pro": "demo_pro"}, "invoices": invoices, "difference": b.Difference.String(),
 		})
@@ -247,10 +248,10 @@ func (s *server) announce(ctx context.Context, e *env, upstream string, took tim
 		return err
 	}
 	dir := ""
-	if e.dir != "" {
-		dir = " --dir " + e.dir
+	if e.Dir != "" {
+		dir = " --dir " + e.Dir
 	}
-	_, err = fmt.Fprintf(e.stdout, `  store     %s (embedded)
+	_, err = fmt.Fprintf(e.Stdout, `  store     %s (embedded)
   gateway   %s → demo API %s
   catalog   version %d: free 100 calls a day, hard · pro $20.00 a month, 10000 calls included, then $0.0004
   history   %d customers, %d days of usage, %d invoices issued    %.1f s
@@ -275,13 +276,13 @@ func (s *server) announce(ctx context.Context, e *env, upstream string, took tim
 type demoResetCmd struct{}
 
 // Run deletes a demo's folder and nothing else.
-func (demoResetCmd) Run(e *env) error {
-	f, err := openFolder(e.dataDir())
+func (demoResetCmd) Run(e *cli.Env) error {
+	f, err := openFolder(e.DataDir())
 	if err != nil {
 		return err
 	}
 	defer f.close() //nolint:errcheck // the folder is gone or the error is reported already
-	demo, err := isDemo(e.ctx, f)
+	demo, err := isDemo(e.Ctx, f)
 	if err != nil {
 		return err
 	}
@@ -291,10 +292,10 @@ func (demoResetCmd) Run(e *env) error {
 	if err := os.RemoveAll(f.dir); err != nil {
 		return err
 	}
-	if e.json {
-		return printJSON(e.stdout, map[string]any{"reset": true, "dir": f.dir})
+	if e.JSON {
+		return cli.PrintJSON(e.Stdout, map[string]any{"reset": true, "dir": f.dir})
 	}
-	_, err = fmt.Fprintf(e.stdout, "Deleted %s. Start anew with: tally demo\n", f.dir)
+	_, err = fmt.Fprintf(e.Stdout, "Deleted %s. Start anew with: tally demo\n", f.dir)
 	return err
 }
 
@@ -339,11 +340,11 @@ type upstreamCmd struct {
 }
 
 // Run serves the demo API until standard input ends.
-func (c *upstreamCmd) Run(e *env) error {
+func (c *upstreamCmd) Run(e *cli.Env) error {
 	var lc net.ListenConfig
-	l, err := lc.Listen(e.ctx, "tcp", c.Listen)
+	l, err := lc.Listen(e.Ctx, "tcp", c.Listen)
 	if err != nil { // taken, perhaps by another demo
-		if l, err = lc.Listen(e.ctx, "tcp", "127.0.0.1:0"); err != nil {
+		if l, err = lc.Listen(e.Ctx, "tcp", "127.0.0.1:0"); err != nil {
 			return err
 		}
 	}
@@ -352,7 +353,7 @@ func (c *upstreamCmd) Run(e *env) error {
 		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent
 		_ = srv.Close()                      // ends the process
 	}()
-	if _, err := fmt.Fprintf(e.stdout, "http://%s\n", l.Addr()); err != nil {
+	if _, err := fmt.Fprintf(e.Stdout, "http://%s\n", l.Addr()); err != nil {
 		return err
 	}
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -14,11 +14,15 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 )
 
-// folderVersion is the layout of the data folder; a newer one is refused.
-const folderVersion = 1
+// folderVersion is the layout of the data folder; a newer one is refused. secretBytes is the length of each secret.
+const (
+	folderVersion = 1
+	secretBytes   = 32
+)
 
 // folder is the data folder: VERSION LOCK client.json secrets/ records.db journal/ spool/ clock.json.
 type folder struct {
@@ -50,7 +54,7 @@ func (f *folder) checkVersion() error {
 	path := f.path("VERSION")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return writeDurable(path, []byte(strconv.Itoa(folderVersion)+"\n"), 0o600)
+		return writeDurable(path, []byte(strconv.Itoa(folderVersion)+"\n"))
 	}
 	if err != nil {
 		return err
@@ -72,22 +76,22 @@ func (f *folder) path(elem ...string) string {
 // close gives the lock up; the kernel does it too when the process ends.
 func (f *folder) close() error { return f.lock.Close() }
 
-// secret reads secrets/name, making it of n random bytes (base64) on first use.
-func (f *folder) secret(name string, n int) ([]byte, error) {
+// secret reads secrets/name, made on first use: 32 random bytes as base64.
+func (f *folder) secret(name string) ([]byte, error) {
 	path := f.path("secrets", name)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		raw := make([]byte, n)
+		raw := make([]byte, secretBytes)
 		if _, err := rand.Read(raw); err != nil {
 			return nil, err
 		}
-		return raw, writeDurable(path, []byte(base64.StdEncoding.EncodeToString(raw)+"\n"), 0o600)
+		return raw, writeDurable(path, []byte(base64.StdEncoding.EncodeToString(raw)+"\n"))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read secret: %w", err)
 	}
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(b)))
-	if err != nil || len(raw) != n {
+	if err != nil || len(raw) != secretBytes {
 		return nil, fmt.Errorf("secret %s is damaged: restore it from a backup", path)
 	}
 	return raw, nil
@@ -98,12 +102,12 @@ func (f *folder) keyring() (*receipt.Keyring, error) {
 	path := f.path("secrets", "decision.key")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		raw := make([]byte, 32)
+		raw := make([]byte, secretBytes)
 		if _, err := rand.Read(raw); err != nil {
 			return nil, err
 		}
 		b = receipt.NewKeyringFile(raw)
-		err = writeDurable(path, b, 0o600)
+		err = writeDurable(path, b)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("decision key: %w", err)
@@ -136,27 +140,21 @@ func (f *folder) saveClock(st clock.State) error {
 	if err != nil {
 		return err
 	}
-	return writeDurable(f.path("clock.json"), append(b, '\n'), 0o600)
+	return writeDurable(f.path("clock.json"), append(b, '\n'))
 }
 
-// endpoint is client.json: how commands on this machine find the server.
-type endpoint struct {
-	API     string `json:"api"`
-	Gateway string `json:"gateway"`
-	Token   string `json:"token"`
-}
-
-func (f *folder) saveEndpoint(e endpoint) error {
+// saveEndpoint writes client.json.
+func (f *folder) saveEndpoint(e cli.Endpoint) error {
 	b, err := json.MarshalIndent(e, "", "  ")
 	if err != nil {
 		return err
 	}
-	return writeDurable(f.path("client.json"), append(b, '\n'), 0o600)
+	return writeDurable(f.path("client.json"), append(b, '\n'))
 }
 
-// writeDurable replaces a file so that after a crash either the old or the new content is there.
-func writeDurable(path string, data []byte, mode os.FileMode) error {
-	tmp, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+// writeDurable replaces a file, for its owner alone, so that after a crash either the old or the new content is there.
+func writeDurable(path string, data []byte) error {
+	tmp, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

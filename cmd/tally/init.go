@@ -1,33 +1,26 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-)
 
-// decode reads an answer into a value.
-func decode(b json.RawMessage, v any) error {
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("the server's answer is not understood: %w", err)
-	}
-	return nil
-}
+	"github.com/tallystick/tallystick/internal/cli"
+)
 
 type initCmd struct {
 	Catalog string `help:"Where to write the first catalog file." default:"tally.yaml" type:"path"`
 }
 
 // Run makes the data folder with its secrets, and a catalog to begin with unless there is one.
-func (c *initCmd) Run(e *env) (err error) {
-	f, err := openFolder(e.dataDir())
+func (c *initCmd) Run(e *cli.Env) (err error) {
+	f, err := openFolder(e.DataDir())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
 	for _, name := range []string{"pepper", "operator.token", "session.key", "replay.key"} {
-		if _, err := f.secret(name, 32); err != nil {
+		if _, err := f.secret(name); err != nil {
 			return err
 		}
 	}
@@ -46,9 +39,9 @@ func (c *initCmd) Run(e *env) (err error) {
 	if err != nil {
 		return fmt.Errorf("write the first catalog: %w", err)
 	}
-	if e.json {
-		return printJSON(e.stdout, map[string]any{"dir": f.dir, "catalog": c.Catalog, "catalog_written": wrote})
+	if e.JSON {
+		return cli.PrintJSON(e.Stdout, map[string]any{"dir": f.dir, "catalog": c.Catalog, "catalog_written": wrote})
 	}
-	_, err = fmt.Fprintf(e.stdout, "Data folder %s and catalog %s are ready.\nNext: tally serve --catalog %s --dir %s\n", f.dir, c.Catalog, c.Catalog, f.dir)
+	_, err = fmt.Fprintf(e.Stdout, "Data folder %s and catalog %s are ready.\nNext: tally serve --catalog %s --dir %s\n", f.dir, c.Catalog, c.Catalog, f.dir)
 	return err
 }

@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,11 +11,12 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/period"
 )
 
 // version is set by the linker.
-var version = "dev" //nolint:gochecknoglobals // the linker sets it
+var version = "dev"
 
 // commands is the whole command line.
 type commands struct {
@@ -30,33 +30,16 @@ type commands struct {
 	DemoUpstream upstreamCmd `cmd:"" hidden:"" name:"demo-upstream"`
 	Openapi      openapiCmd  `cmd:"" hidden:"" name:"openapi" help:"Print the API's OpenAPI document."`
 
-	clientCommands
-}
-
-// env is what every command gets.
-type env struct {
-	ctx    context.Context //nolint:containedctx // the process's own, ended by a signal
-	stdout io.Writer
-	stderr io.Writer
-	json   bool
-	dir    string // "" when not given
-}
-
-// dataDir is the folder for commands that need one.
-func (e *env) dataDir() string {
-	if e.dir == "" {
-		return "tally-data"
-	}
-	return e.dir
+	cli.Commands
 }
 
 type versionCmd struct{}
 
-func (versionCmd) Run(e *env) error {
-	if e.json {
-		return printJSON(e.stdout, map[string]string{"version": version, "tzdata": period.TZVersion})
+func (versionCmd) Run(e *cli.Env) error {
+	if e.JSON {
+		return cli.PrintJSON(e.Stdout, map[string]string{"version": version, "tzdata": period.TZVersion})
 	}
-	_, err := fmt.Fprintf(e.stdout, "tally %s (zone data %s)\n", version, period.TZVersion)
+	_, err := fmt.Fprintf(e.Stdout, "tally %s (zone data %s)\n", version, period.TZVersion)
 	return err
 }
 
@@ -83,19 +66,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "tally:", err)
 		return 2
 	}
-	err = k.Run(&env{ctx: ctx, stdout: stdout, stderr: stderr, json: c.Output == "json", dir: c.Dir})
+	err = k.Run(&cli.Env{Ctx: ctx, Stdout: stdout, Stderr: stderr, JSON: c.Output == "json", Dir: c.Dir})
 	if err == nil {
 		return 0
-	}
-	var quiet *exitError
-	if errors.As(err, &quiet) {
-		return quiet.code
 	}
 	fmt.Fprintln(stderr, "tally:", err)
 	return 1
 }
-
-// exitError ends the program with a code after the command has said why.
-type exitError struct{ code int }
-
-func (e *exitError) Error() string { return fmt.Sprintf("exit %d", e.code) }

@@ -1,15 +1,18 @@
 package main
 
-import "github.com/tallystick/tallystick/internal/web/httpapi"
+import (
+	"github.com/tallystick/tallystick/internal/cli"
+	"github.com/tallystick/tallystick/internal/web/httpapi"
+)
 
 // openapiCmd prints the API's description; `make gen` keeps it in api/openapi.yaml.
 type openapiCmd struct{}
 
-func (openapiCmd) Run(e *env) error {
+func (openapiCmd) Run(e *cli.Env) error {
 	spec, err := httpapi.Spec()
 	if err != nil {
 		return err
 	}
-	_, err = e.stdout.Write(spec)
+	_, err = e.Stdout.Write(spec)
 	return err
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/account"
 )
 
@@ -40,17 +41,17 @@ type serveCmd struct {
 	listen
 }
 
-func (c *serveCmd) Run(e *env) error {
-	s := &server{listen: c.listen, dir: e.dataDir(), mode: account.Mode(c.Mode), grace: c.Grace, log: logger(e.stderr)}
-	return s.run(e.ctx, func(ctx context.Context) error {
+func (c *serveCmd) Run(e *cli.Env) error {
+	s := &server{listen: c.listen, dir: e.DataDir(), mode: account.Mode(c.Mode), grace: c.Grace, log: logger(e.Stderr)}
+	return s.run(e.Ctx, func(ctx context.Context) error {
 		if c.Catalog != "" {
 			if err := s.applyFile(ctx, c.Catalog); err != nil {
 				return err
 			}
 		}
-		s.log.Info("ready", slog.String("api", s.endpoint.API), slog.String("gateway", s.endpoint.Gateway), slog.String("dir", s.dir),
+		s.log.InfoContext(ctx, "ready", slog.String("api", s.endpoint.API), slog.String("gateway", s.endpoint.Gateway), slog.String("dir", s.dir),
 			slog.Int64("catalog_version", s.govern.Current().Version))
-		fmt.Fprintf(e.stderr, "Console  %s\nToken    %s   (also in %s/client.json)\n", s.endpoint.API, s.endpoint.Token, s.dir)
+		fmt.Fprintf(e.Stderr, "Console  %s\nToken    %s   (also in %s/client.json)\n", s.endpoint.API, s.endpoint.Token, s.dir)
 		return nil
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
@@ -50,7 +51,7 @@ type server struct {
 	grace    time.Duration
 	log      *slog.Logger
 	demo     bool // history is being seeded: billing waits until it is there
-	endpoint endpoint
+	endpoint cli.Endpoint
 
 	folder  *folder
 	records store.Records
@@ -72,7 +73,7 @@ type server struct {
 
 // open brings the stores and services up, in the order in which they need each other.
 func (s *server) open(ctx context.Context) error {
-	pepper, err := s.folder.secret("pepper", 32)
+	pepper, err := s.folder.secret("pepper")
 	if err != nil {
 		return err
 	}
@@ -130,17 +131,17 @@ func (s *server) openStores(ctx context.Context) (err error) {
 
 // openSecrets readies what operators and customers sign in with, and says where the server is.
 func (s *server) openSecrets() error {
-	token, err := s.folder.secret("operator.token", 32)
+	token, err := s.folder.secret("operator.token")
 	if err != nil {
 		return err
 	}
 	s.endpoint.Token = "tally_op_" + base64.RawURLEncoding.EncodeToString(token)
-	key, err := s.folder.secret("session.key", 32)
+	key, err := s.folder.secret("session.key")
 	if err != nil {
 		return err
 	}
 	s.signer = session.New(key, s.endpoint.Token, realNow)
-	replayKey, err := s.folder.secret("replay.key", 32)
+	replayKey, err := s.folder.secret("replay.key")
 	if err != nil {
 		return err
 	}
@@ -234,7 +235,7 @@ func (s *server) every(ctx context.Context, g *errgroup.Group, name string, inte
 			if errors.Is(err, store.ErrBroken) {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			s.log.Error("work failed, it will be tried again", slog.String("loop", name), slog.Any("error", err))
+			s.log.ErrorContext(ctx, "work failed, it will be tried again", slog.String("loop", name), slog.Any("error", err))
 			s.metrics.failed(name)
 			select {
 			case <-ctx.Done():

@@ -1,10 +1,9 @@
-package main
+package cli
 
 import (
 	"fmt"
 	"io"
 	"net/url"
-
 	"time"
 )
 
@@ -25,13 +24,13 @@ func customerFields() func(io.Writer, doc) error {
 	return fields("id", "key", "name", "zone", "currency", "created_at")
 }
 
-func (c *customersCreateCmd) Run(e *env) error {
+func (c *customersCreateCmd) Run(e *Env) error {
 	return send(e, "/v1/customers", put("key", c.Key, "name", c.Name, "zone", c.Zone, "currency", c.Currency), customerFields())
 }
 
 type customersListCmd struct{ pages }
 
-func (c *customersListCmd) Run(e *env) error {
+func (c *customersListCmd) Run(e *Env) error {
 	return c.ask(e, "/v1/customers", nil, table("KEY|NAME|ZONE|CURRENCY|ID", "key", "name", "zone", "currency", "id"))
 }
 
@@ -39,7 +38,7 @@ type customersGetCmd struct {
 	Customer string `arg:""`
 }
 
-func (c *customersGetCmd) Run(e *env) error {
+func (c *customersGetCmd) Run(e *Env) error {
 	return ask(e, "/v1/customers/"+url.PathEscape(c.Customer), nil, customerFields())
 }
 
@@ -61,7 +60,7 @@ func keyFields() func(io.Writer, doc) error {
 	return fields("id", "customer", "name", "hint", "status", "created_at", "expires_at", "revoked_at", "secret")
 }
 
-func (c *keysCreateCmd) Run(e *env) error {
+func (c *keysCreateCmd) Run(e *Env) error {
 	body := put("customer", c.Customer, "name", c.Name, "expires_at", c.ExpiresAt)
 	if c.ExpiresIn > 0 {
 		now, err := businessNow(e)
@@ -74,12 +73,12 @@ func (c *keysCreateCmd) Run(e *env) error {
 }
 
 // businessNow is the server's clock: expiry follows it.
-func businessNow(e *env) (time.Time, error) {
+func businessNow(e *Env) (time.Time, error) {
 	c, err := newClient(e)
 	if err != nil {
 		return time.Time{}, err
 	}
-	b, err := c.get(e.ctx, "/v1/clock", nil)
+	b, err := c.get(e.Ctx, "/v1/clock", nil)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -97,7 +96,7 @@ type keysListCmd struct {
 	pages
 }
 
-func (c *keysListCmd) Run(e *env) error {
+func (c *keysListCmd) Run(e *Env) error {
 	return c.ask(e, "/v1/keys", only("customer", c.Customer), table("ID|CUSTOMER|NAME|HINT|STATUS|CREATED", "id", "customer", "name", "hint", "status", "created_at"))
 }
 
@@ -105,7 +104,7 @@ type keysGetCmd struct {
 	ID string `arg:""`
 }
 
-func (c *keysGetCmd) Run(e *env) error {
+func (c *keysGetCmd) Run(e *Env) error {
 	return ask(e, "/v1/keys/"+url.PathEscape(c.ID), nil, keyFields())
 }
 
@@ -113,7 +112,7 @@ type keysRevokeCmd struct {
 	ID string `arg:""`
 }
 
-func (c *keysRevokeCmd) Run(e *env) error {
+func (c *keysRevokeCmd) Run(e *Env) error {
 	return send(e, "/v1/keys/"+url.PathEscape(c.ID)+"/revoke", put(), keyFields())
 }
 
@@ -134,7 +133,7 @@ func subscriptionFields() func(io.Writer, doc) error {
 	return fields("id", "customer", "plan", "catalog_version", "status", "start", "end", "billing_day", "current_period.start", "current_period.end")
 }
 
-func (c *subscriptionsCreateCmd) Run(e *env) error {
+func (c *subscriptionsCreateCmd) Run(e *Env) error {
 	return send(e, "/v1/subscriptions", put("customer", c.Customer, "plan", c.Plan, "start", c.Start, "billing_day", c.BillingDay), subscriptionFields())
 }
 
@@ -143,7 +142,7 @@ type subscriptionsListCmd struct {
 	pages
 }
 
-func (c *subscriptionsListCmd) Run(e *env) error {
+func (c *subscriptionsListCmd) Run(e *Env) error {
 	return c.ask(e, "/v1/subscriptions", only("customer", c.Customer), table("ID|CUSTOMER|PLAN|STATUS|START|BILLING DAY", "id", "customer", "plan", "status", "start", "billing_day"))
 }
 
@@ -151,7 +150,7 @@ type subscriptionsGetCmd struct {
 	ID string `arg:""`
 }
 
-func (c *subscriptionsGetCmd) Run(e *env) error {
+func (c *subscriptionsGetCmd) Run(e *Env) error {
 	return ask(e, "/v1/subscriptions/"+url.PathEscape(c.ID), nil, subscriptionFields())
 }
 
@@ -166,7 +165,7 @@ type invoicesListCmd struct {
 	pages
 }
 
-func (c *invoicesListCmd) Run(e *env) error {
+func (c *invoicesListCmd) Run(e *Env) error {
 	return c.ask(e, "/v1/invoices", only("customer", c.Customer), table("NUMBER|CUSTOMER|STATUS|PERIOD|END|TOTAL||ID",
 		"number", "customer", "status", "period.start", "period.end", "total.amount", "total.currency", "id"))
 }
@@ -175,7 +174,7 @@ type invoicesShowCmd struct {
 	ID string `arg:""`
 }
 
-func (c *invoicesShowCmd) Run(e *env) error {
+func (c *invoicesShowCmd) Run(e *Env) error {
 	return ask(e, "/v1/invoices/"+url.PathEscape(c.ID), nil, invoiceText)
 }
 
@@ -183,7 +182,7 @@ type invoicesPreviewCmd struct {
 	Customer string `arg:""`
 }
 
-func (c *invoicesPreviewCmd) Run(e *env) error {
+func (c *invoicesPreviewCmd) Run(e *Env) error {
 	return ask(e, "/v1/customers/"+url.PathEscape(c.Customer)+"/preview", nil, invoiceText)
 }
 

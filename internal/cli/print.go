@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -9,8 +9,8 @@ import (
 	"text/tabwriter"
 )
 
-// printJSON writes one document.
-func printJSON(w io.Writer, v any) error {
+// PrintJSON writes one document.
+func PrintJSON(w io.Writer, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -28,9 +28,9 @@ func printRaw(w io.Writer, b json.RawMessage) error {
 }
 
 // print writes the server's document as it is, or as text.
-func (e *env) print(b json.RawMessage, text func(w io.Writer, d doc) error) error {
-	if e.json {
-		return printRaw(e.stdout, b)
+func (e *Env) print(b json.RawMessage, text func(w io.Writer, d doc) error) error {
+	if e.JSON {
+		return printRaw(e.Stdout, b)
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber()
@@ -38,7 +38,7 @@ func (e *env) print(b json.RawMessage, text func(w io.Writer, d doc) error) erro
 	if err := dec.Decode(&d); err != nil {
 		return fmt.Errorf("the server's answer is not JSON: %w", err)
 	}
-	tw := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	tw := tabwriter.NewWriter(e.Stdout, 0, 0, 2, ' ', 0)
 	if err := text(tw, d); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 	"github.com/tallystick/tallystick/internal/web/httpapi"
 )
 
-// clientCommands talk to a running server.
-type clientCommands struct {
+// Commands talk to a running server.
+type Commands struct {
 	Plan          planCmd          `cmd:"" help:"Show what applying a catalog file would change."`
 	Apply         applyCmd         `cmd:"" help:"Apply a catalog file as a new version."`
 	Catalog       catalogCmd       `cmd:"" help:"Applied catalog versions."`
@@ -39,12 +39,12 @@ type clientCommands struct {
 }
 
 // ask gets a document and prints it.
-func ask(e *env, path string, q url.Values, text func(io.Writer, doc) error) error {
+func ask(e *Env, path string, q url.Values, text func(io.Writer, doc) error) error {
 	c, err := newClient(e)
 	if err != nil {
 		return err
 	}
-	b, err := c.get(e.ctx, path, q)
+	b, err := c.get(e.Ctx, path, q)
 	if err != nil {
 		return err
 	}
@@ -52,12 +52,12 @@ func ask(e *env, path string, q url.Values, text func(io.Writer, doc) error) err
 }
 
 // send posts a document and prints the answer.
-func send(e *env, path string, body any, text func(io.Writer, doc) error) error {
+func send(e *Env, path string, body any, text func(io.Writer, doc) error) error {
 	c, err := newClient(e)
 	if err != nil {
 		return err
 	}
-	b, err := c.post(e.ctx, path, body)
+	b, err := c.post(e.Ctx, path, body)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ type pages struct {
 	Limit int `help:"At most so many, newest first." default:"1000"`
 }
 
-func (p pages) ask(e *env, path string, q url.Values, text func(io.Writer, doc) error) error {
+func (p pages) ask(e *Env, path string, q url.Values, text func(io.Writer, doc) error) error {
 	if p.Limit < 1 {
 		return errors.New("--limit must be at least 1")
 	}
@@ -77,7 +77,7 @@ func (p pages) ask(e *env, path string, q url.Values, text func(io.Writer, doc) 
 	if err != nil {
 		return err
 	}
-	b, err := c.all(e.ctx, path, q, p.Limit)
+	b, err := c.all(e.Ctx, path, q, p.Limit)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ type planCmd struct {
 	File string `arg:"" help:"Catalog file (YAML), - for stdin."`
 }
 
-func (c *planCmd) Run(e *env) error {
+func (c *planCmd) Run(e *Env) error {
 	return e.sendCatalog(c.File, "/v1/catalog/plan", func(w io.Writer, d doc) error {
 		if len(d.list("changes")) == 0 {
 			_, err := fmt.Fprintf(w, "No changes against version %s.\n", d.s("current_version"))
@@ -122,7 +122,7 @@ type applyCmd struct {
 	File string `arg:"" help:"Catalog file (YAML), - for stdin."`
 }
 
-func (c *applyCmd) Run(e *env) error {
+func (c *applyCmd) Run(e *Env) error {
 	return e.sendCatalog(c.File, "/v1/catalog/versions", func(w io.Writer, d doc) error {
 		if err := printChanges(w, d); err != nil {
 			return err
@@ -154,7 +154,7 @@ func (d doc) strings(key string) (out []string) {
 	return out
 }
 
-func (e *env) sendCatalog(file, path string, text func(io.Writer, doc) error) error {
+func (e *Env) sendCatalog(file, path string, text func(io.Writer, doc) error) error {
 	var source []byte
 	var err error
 	if file == "-" {
@@ -169,7 +169,7 @@ func (e *env) sendCatalog(file, path string, text func(io.Writer, doc) error) er
 	if err != nil {
 		return err
 	}
-	b, err := c.do(e.ctx, http.MethodPost, path, url.Values{"file": {filepath.Base(file)}}, "application/yaml", source)
+	b, err := c.do(e.Ctx, http.MethodPost, path, url.Values{"file": {filepath.Base(file)}}, "application/yaml", source)
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ type catalogGetCmd struct {
 	Version string `arg:"" optional:"" default:"latest"`
 }
 
-func (c *catalogGetCmd) Run(e *env) error {
+func (c *catalogGetCmd) Run(e *Env) error {
 	return ask(e, "/v1/catalog/versions/"+url.PathEscape(c.Version), nil, func(w io.Writer, d doc) error {
 		_, err := io.WriteString(w, d.s("source"))
 		return err
@@ -194,7 +194,7 @@ func (c *catalogGetCmd) Run(e *env) error {
 
 type catalogListCmd struct{ pages }
 
-func (c *catalogListCmd) Run(e *env) error {
+func (c *catalogListCmd) Run(e *Env) error {
 	return c.ask(e, "/v1/catalog/versions", nil, table("VERSION|APPLIED AT|BY", "version", "applied_at", "applied_by"))
 }
 
@@ -204,30 +204,29 @@ type explainCmd struct {
 }
 
 // Run asks the server; without one, the key file of the data folder is enough.
-func (c *explainCmd) Run(e *env) error {
+func (c *explainCmd) Run(e *Env) error {
 	if c.KeyFile != "" {
 		return c.local(e, c.KeyFile)
 	}
 	cl, err := newClient(e)
 	if err == nil {
 		var b json.RawMessage
-		b, err = cl.post(e.ctx, "/v1/decisions/explain", put("decision_id", c.DecisionID))
+		b, err = cl.post(e.Ctx, "/v1/decisions/explain", put("decision_id", c.DecisionID))
 		if err == nil {
 			return e.print(b, explainText)
 		}
 	}
-	var p *problem
-	if errors.As(err, &p) {
+	if _, ok := errors.AsType[*problem](err); ok {
 		return err
 	}
-	keyFile := filepath.Join(e.dataDir(), "secrets", "decision.key")
+	keyFile := filepath.Join(e.DataDir(), "secrets", "decision.key")
 	if _, serr := os.Stat(keyFile); serr != nil {
 		return err
 	}
 	return c.local(e, keyFile)
 }
 
-func (c *explainCmd) local(e *env, keyFile string) error {
+func (c *explainCmd) local(e *Env, keyFile string) error {
 	b, err := os.ReadFile(keyFile)
 	if err != nil {
 		return fmt.Errorf("read key file: %w", err)
@@ -268,7 +267,7 @@ type usageCmd struct {
 	Window   string `help:"Length of the windows." enum:"hour,day,week,month,billing_period" default:"day"`
 }
 
-func (c *usageCmd) Run(e *env) error {
+func (c *usageCmd) Run(e *Env) error {
 	q := url.Values{"customer": {c.Customer}, "meter": {c.Meter}, "window": {c.Window}}
 	if c.From != "" {
 		q.Set("from", c.From)
@@ -293,7 +292,7 @@ type limitsCmd struct {
 	Customer string `arg:""`
 }
 
-func (c *limitsCmd) Run(e *env) error {
+func (c *limitsCmd) Run(e *Env) error {
 	return ask(e, "/v1/customers/"+url.PathEscape(c.Customer)+"/limits", nil,
 		table("LIMIT|METER|WINDOW|CONSUMED|QUOTA|REMAINING|RESETS AT|BOUND", "limit", "meter", "window", "consumed", "quota", "remaining", "resets_at", "bound"))
 }
@@ -303,7 +302,7 @@ type traceCmd struct {
 	Limit int    `help:"At most so many events." default:"100000"`
 }
 
-func (c *traceCmd) Run(e *env) error {
+func (c *traceCmd) Run(e *Env) error {
 	id, line := filepath.Split(c.Line)
 	if id == "" || line == "" {
 		return errors.New("name the line as INVOICE_ID/LINE, for example inv_…/1")
@@ -313,7 +312,7 @@ func (c *traceCmd) Run(e *env) error {
 		return err
 	}
 	path := "/v1/invoices/" + url.PathEscape(filepath.Clean(id)) + "/lines/" + url.PathEscape(line) + "/trace"
-	b, err := cl.trace(e.ctx, path, c.Limit)
+	b, err := cl.trace(e.Ctx, path, c.Limit)
 	if err != nil {
 		return err
 	}
@@ -379,7 +378,7 @@ type eventCmd struct {
 	Source string `help:"The event's source." default:"gateway/1"`
 }
 
-func (c *eventCmd) Run(e *env) error {
+func (c *eventCmd) Run(e *Env) error {
 	return ask(e, "/v1/events/"+url.PathEscape(c.ID), only("source", c.Source), func(w io.Writer, d doc) error {
 		if err := fields("id", "source", "type", "time", "customer", "meter", "value", "origin", "key_id", "decision_id")(w, d); err != nil {
 			return err
@@ -397,7 +396,7 @@ type booksCmd struct {
 	Customer string `help:"Only this customer." placeholder:"CUSTOMER"`
 }
 
-func (c *booksCmd) Run(e *env) error {
+func (c *booksCmd) Run(e *Env) error {
 	return ask(e, "/v1/books", only("customer", c.Customer), func(w io.Writer, d doc) error {
 		if _, err := fmt.Fprintln(w, "CUSTOMER\tMETER\tPERIOD\tADMITTED\tREPORTED\tMETERED\tRATED\tUNPRICED\tDIFFERENCE"); err != nil {
 			return err
@@ -420,7 +419,7 @@ type clockCmd struct {
 
 type clockShowCmd struct{}
 
-func (clockShowCmd) Run(e *env) error {
+func (clockShowCmd) Run(e *Env) error {
 	return ask(e, "/v1/clock", nil, fields("now", "real", "offset_s", "test", "period_end"))
 }
 
@@ -429,7 +428,7 @@ type clockAdvanceCmd struct {
 	To string `help:"period-end, or an RFC 3339 instant." xor:"target" required:""`
 }
 
-func (c *clockAdvanceCmd) Run(e *env) error {
+func (c *clockAdvanceCmd) Run(e *Env) error {
 	if c.By != "" {
 		if _, err := time.ParseDuration(c.By); err != nil {
 			return fmt.Errorf("--by: %q is not a duration such as 24h or 90m", c.By)
@@ -443,19 +442,19 @@ type portalCmd struct {
 	TTL      time.Duration `help:"How long the link works." default:"24h"`
 }
 
-func (c *portalCmd) Run(e *env) error {
+func (c *portalCmd) Run(e *Env) error {
 	return send(e, "/v1/customers/"+url.PathEscape(c.Customer)+"/portal-link", put("ttl_s", int(c.TTL/time.Second)), fields("url", "expires_at"))
 }
 
 type auditCmd struct{ pages }
 
-func (c *auditCmd) Run(e *env) error {
+func (c *auditCmd) Run(e *Env) error {
 	return c.ask(e, "/v1/audit", nil, table("TIME|ACTOR|ACTION|TARGET", "time", "actor", "action", "target"))
 }
 
 type statusCmd struct{}
 
-func (statusCmd) Run(e *env) error {
+func (statusCmd) Run(e *Env) error {
 	return ask(e, "/v1/status", nil, func(w io.Writer, d doc) error {
 		for k, v := range d {
 			if _, nested := v.([]any); !nested {

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -21,34 +21,34 @@ const answerMax = 64 << 20
 
 // client speaks /v1 for the commands.
 type client struct {
-	endpoint
+	Endpoint
 	http *http.Client
 }
 
 // newClient finds the server: an explicit --dir beats TALLY_URL, which beats ./tally-data.
-func newClient(e *env) (*client, error) {
+func newClient(e *Env) (*client, error) {
 	ep, err := findServer(e)
 	if err != nil {
 		return nil, err
 	}
-	return &client{endpoint: ep, http: &http.Client{Timeout: 10 * time.Minute}}, nil
+	return &client{Endpoint: ep, http: &http.Client{Timeout: 10 * time.Minute}}, nil
 }
 
-func findServer(e *env) (endpoint, error) {
-	if u := os.Getenv("TALLY_URL"); u != "" && e.dir == "" {
-		return endpoint{API: strings.TrimSuffix(u, "/"), Gateway: os.Getenv("TALLY_GATEWAY_URL"), Token: os.Getenv("TALLY_TOKEN")}, nil
+func findServer(e *Env) (Endpoint, error) {
+	if u := os.Getenv("TALLY_URL"); u != "" && e.Dir == "" {
+		return Endpoint{API: strings.TrimSuffix(u, "/"), Gateway: os.Getenv("TALLY_GATEWAY_URL"), Token: os.Getenv("TALLY_TOKEN")}, nil
 	}
-	path := filepath.Join(e.dataDir(), "client.json")
+	path := filepath.Join(e.DataDir(), "client.json")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return endpoint{}, fmt.Errorf("no server found: %s does not exist; start one with `tally demo` or `tally serve`, name its folder with --dir, or set TALLY_URL and TALLY_TOKEN", path)
+		return Endpoint{}, fmt.Errorf("no server found: %s does not exist; start one with `tally demo` or `tally serve`, name its folder with --dir, or set TALLY_URL and TALLY_TOKEN", path)
 	}
 	if err != nil {
-		return endpoint{}, fmt.Errorf("read %s: %w", path, err)
+		return Endpoint{}, fmt.Errorf("read %s: %w", path, err)
 	}
-	var ep endpoint
+	var ep Endpoint
 	if err := json.Unmarshal(b, &ep); err != nil {
-		return endpoint{}, fmt.Errorf("%s is damaged; restart the server to write it anew: %w", path, err)
+		return Endpoint{}, fmt.Errorf("%s is damaged; restart the server to write it anew: %w", path, err)
 	}
 	if g := os.Getenv("TALLY_GATEWAY_URL"); g != "" {
 		ep.Gateway = g
@@ -180,4 +180,12 @@ func (c *client) all(ctx context.Context, path string, query url.Values, limit i
 type list struct {
 	Items []json.RawMessage `json:"items"`
 	Next  *string           `json:"next"`
+}
+
+// decode reads an answer into a value.
+func decode(b json.RawMessage, v any) error {
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("the server's answer is not understood: %w", err)
+	}
+	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -40,15 +40,15 @@ type burstResult struct {
 }
 
 // Run sends the requests and prints its summary in any case, also when the gateway dies on the way.
-func (c *burstCmd) Run(e *env) error {
+func (c *burstCmd) Run(e *Env) error {
 	if c.N < 0 || c.N > burstMax {
-		return fmt.Errorf("N must be 0 to %d", burstMax)
+		return fmt.Errorf("the number of requests must be 0 to %d", burstMax)
 	}
 	if c.Concurrency < 1 || c.Concurrency > burstConcurrencyMax {
 		return fmt.Errorf("--concurrency must be 1 to %d", burstConcurrencyMax)
 	}
 	base := os.Getenv("TALLY_GATEWAY_URL")
-	if base == "" || e.dir != "" {
+	if base == "" || e.Dir != "" {
 		ep, err := findServer(e)
 		if err != nil {
 			return err
@@ -58,20 +58,20 @@ func (c *burstCmd) Run(e *env) error {
 	if base == "" {
 		return errors.New("no gateway address: set TALLY_GATEWAY_URL or name the server's folder with --dir")
 	}
-	r := c.send(e.ctx, strings.TrimSuffix(base, "/")+c.Path)
-	if e.json {
-		return printJSON(e.stdout, r)
+	r := c.send(e.Ctx, strings.TrimSuffix(base, "/")+c.Path)
+	if e.JSON {
+		return PrintJSON(e.Stdout, r)
 	}
-	if _, err := fmt.Fprintf(e.stdout, "sent %d\n", r.Sent); err != nil {
+	if _, err := fmt.Fprintf(e.Stdout, "sent %d\n", r.Sent); err != nil {
 		return err
 	}
 	for status, n := range r.ByStatus {
-		if _, err := fmt.Fprintf(e.stdout, "%7d × %s\n", n, status); err != nil {
+		if _, err := fmt.Fprintf(e.Stdout, "%7d × %s\n", n, status); err != nil {
 			return err
 		}
 	}
 	if r.LastDenial != nil {
-		_, err := fmt.Fprintf(e.stdout, "last denial: %d %s\n%s", r.LastDenial.Status, r.LastDenial.DecisionID, r.LastDenial.Problem)
+		_, err := fmt.Fprintf(e.Stdout, "last denial: %d %s\n%s", r.LastDenial.Status, r.LastDenial.DecisionID, r.LastDenial.Problem)
 		return err
 	}
 	return nil
