@@ -16,6 +16,9 @@ import (
 // ReplaysKept is how long an answer is replayed for its Idempotency-Key.
 const ReplaysKept = 24 * time.Hour
 
+// runningMax is longer than any call runs.
+const runningMax = 15 * time.Minute
+
 // Failures of a repeated call.
 var (
 	ErrReplayMismatch = errors.New("the Idempotency-Key was used with another body")
@@ -61,9 +64,9 @@ type Call struct {
 // may be tried again.
 func (r *Replays) Do(ctx context.Context, c Call, call func() Answer) (a Answer, replayed bool, err error) {
 	rec := store.Replay{Key: c.Key, Actor: c.Actor, Route: c.Route, BodyDigest: c.BodyDigest, CreatedAt: r.now()}
-	first, err := r.store.BeginReplay(ctx, rec)
+	first, err := r.begin(ctx, rec)
 	if err != nil {
-		return a, false, fmt.Errorf("remember the idempotency key: %w", err)
+		return a, false, err
 	}
 	if first != nil {
 		a, err = r.open(first, c)
@@ -93,6 +96,21 @@ func (r *Replays) Do(ctx context.Context, c Call, call func() Answer) (a Answer,
 		return a, false, fmt.Errorf("keep the answer: %w", err)
 	}
 	return a, false, nil
+}
+
+// begin stores the call, or returns the first one. A call that has been running for longer than any can is one that a crash
+// cut off: it is forgotten.
+func (r *Replays) begin(ctx context.Context, rec store.Replay) (*store.Replay, error) {
+	first, err := r.store.BeginReplay(ctx, rec)
+	if err == nil && first != nil && first.Status == 0 && rec.CreatedAt.Sub(first.CreatedAt) > runningMax {
+		if err = r.store.AbandonReplay(ctx, *first); err == nil {
+			first, err = r.store.BeginReplay(ctx, rec)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("remember the idempotency key: %w", err)
+	}
+	return first, nil
 }
 
 func (r *Replays) open(first *store.Replay, c Call) (a Answer, err error) {

@@ -83,3 +83,29 @@ func TestReplays(t *testing.T) {
 		t.Errorf("after it was forgotten: %v, %v", replayed, err)
 	}
 }
+
+// A call that a crash cut off must not block its key for a day.
+func TestReplayAfterACrash(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r, err := govern.NewReplays(w.records, bytes.Repeat([]byte("k"), 32), w.random, func() time.Time { return w.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := govern.Call{Key: "once", Actor: "op", Route: "POST /v1/keys"}
+	if _, err := w.records.BeginReplay(t.Context(), store.Replay{Key: c.Key, Actor: c.Actor, Route: c.Route, CreatedAt: w.now}); err != nil {
+		t.Fatal(err)
+	}
+	answer := govern.Answer{Status: 201, Body: []byte("{}")}
+	do := func() error {
+		_, _, err := r.Do(t.Context(), c, func() govern.Answer { return answer })
+		return err
+	}
+	if err := do(); !errors.Is(err, govern.ErrReplayRunning) {
+		t.Errorf("at once: %v", err)
+	}
+	w.now = w.now.Add(16 * time.Minute)
+	if err := do(); err != nil {
+		t.Errorf("later: %v", err)
+	}
+}
