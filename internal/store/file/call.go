@@ -7,6 +7,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/record"
 )
 
 // call is one Append or Cut on its way. It is encoded by its own goroutine, before it joins a group.
@@ -61,7 +62,7 @@ func (c *call) prepare(b *store.Batch) error {
 	if len(b.Entries) > MaxBatchEntries || len(b.Totals) > MaxBatchEntries || len(b.Marks) > MaxBatchEntries {
 		return invalid("a batch has at most %d entries, totals and marks each: send it in parts", MaxBatchEntries)
 	}
-	r := Record{Kind: KindEvent, ReceivedAt: b.ReceivedAt}
+	r := record.Record{Kind: record.KindEvent, ReceivedAt: b.ReceivedAt}
 	for i := range b.Entries {
 		e := &b.Entries[i]
 		if err := check(e); err != nil {
@@ -72,8 +73,8 @@ func (c *call) prepare(b *store.Batch) error {
 		c.entries = append(c.entries, prepared{
 			identity: e.Event.Identity(), digest: r.Digest, at: e.Event.Time.UnixMicro(), record: c.encode(&r),
 		})
-		if rec := c.entries[i].record; rec.to-rec.from > bodyMax {
-			return invalid("entry %d: an event has at most %d bytes, dimensions included", i, bodyMax)
+		if rec := c.entries[i].record; rec.to-rec.from > record.BodyMax {
+			return invalid("entry %d: an event has at most %d bytes, dimensions included", i, record.BodyMax)
 		}
 		if len(c.buf) > MaxBatchBytes {
 			return invalid("a batch has at most %d bytes: send it in parts", MaxBatchBytes)
@@ -87,7 +88,7 @@ func (c *call) prepare(b *store.Batch) error {
 		if !text(m.Source, 1) || !text(m.ID, 1) || m.Flags == 0 {
 			return invalid("mark %d: source, id and flags are needed", i)
 		}
-		r := Record{Kind: KindMark, ReceivedAt: b.ReceivedAt, Flags: m.Flags, Event: meter.Event{Source: m.Source, ID: m.ID, Time: time.UnixMicro(0)}}
+		r := record.Record{Kind: record.KindMark, ReceivedAt: b.ReceivedAt, Flags: m.Flags, Event: meter.Event{Source: m.Source, ID: m.ID, Time: time.UnixMicro(0)}}
 		c.marks = append(c.marks, c.encode(&r))
 	}
 	if len(c.buf) > MaxBatchBytes {
@@ -107,12 +108,12 @@ func (c *call) prepareHead(b *store.Batch) error {
 			return invalid("admitted total %d: customer, meter and a total of at least 0 are needed", i)
 		}
 	}
-	c.head = c.encode(&Record{
-		Kind: KindBatch, ReceivedAt: b.ReceivedAt, Event: meter.Event{Time: time.UnixMicro(0)}, Producer: b.Producer,
+	c.head = c.encode(&record.Record{
+		Kind: record.KindBatch, ReceivedAt: b.ReceivedAt, Event: meter.Event{Time: time.UnixMicro(0)}, Producer: b.Producer,
 		Node: b.Node, Epoch: b.Epoch, First: b.First, Last: b.Last, Totals: b.Totals,
 	})
-	if c.head.to-c.head.from > bodyMax {
-		return invalid("the admitted totals have more than %d bytes: send them in parts", bodyMax)
+	if c.head.to-c.head.from > record.BodyMax {
+		return invalid("the admitted totals have more than %d bytes: send them in parts", record.BodyMax)
 	}
 	return nil
 }
@@ -122,13 +123,13 @@ func (c *call) prepareCut(customerID string, at time.Time) error {
 		return invalid("customer %q at %v: a customer and an instant are needed", customerID, at)
 	}
 	c.cut, c.of, c.at = true, customerID, at.UnixMicro()
-	c.head = c.encode(&Record{Kind: KindCut, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: at}, CustomerID: customerID})
+	c.head = c.encode(&record.Record{Kind: record.KindCut, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: at}, CustomerID: customerID})
 	return nil
 }
 
-func (c *call) encode(r *Record) span {
+func (c *call) encode(r *record.Record) span {
 	from := len(c.buf)
-	c.buf = r.append(c.buf)
+	c.buf = r.Append(c.buf)
 	return span{from, len(c.buf)}
 }
 

@@ -6,6 +6,8 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/record"
+	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
 // failed is the sticky error after a failed sync: what is on disk is unknown then, and a second sync may lie.
@@ -32,7 +34,7 @@ func (j *Journal) commit(calls []*call) {
 		return
 	}
 	j.group.reset()
-	j.frame = beginFrame(j.frame)
+	j.frame = segment.BeginFrame(j.frame)
 	var err error
 	var splits []split
 	if calls[0].cut {
@@ -46,7 +48,7 @@ func (j *Journal) commit(calls []*call) {
 		calls[0].err = err
 		return
 	}
-	if len(j.frame) == frameHeader { // nothing new
+	if len(j.frame) == segment.FrameHeader { // nothing new
 		return
 	}
 	if err := j.write(); err != nil {
@@ -117,7 +119,7 @@ func (j *Journal) stageBatch(c *call) error {
 		if err := g.event(e.identity, e.digest, g.position, entry.Origin, e.at, entry.Resolutions); err != nil {
 			return fmt.Errorf("entry %d: %w", i, err)
 		}
-		g.events[len(g.events)-1].at = location(at)
+		g.events[len(g.events)-1].at = segment.Location(at)
 		res.Outcome, res.Position, res.Stored = store.Accepted, g.position, e.digest
 		if len(entry.Resolutions) == 0 {
 			res.Outcome = store.Unmatched
@@ -146,7 +148,7 @@ func (j *Journal) put(c *call, s span) int {
 	at := len(j.frame)
 	j.frame = append(j.frame, c.buf[s.from:s.to]...)
 	j.group.position++
-	seal(j.frame[at:], j.group.position)
+	record.Seal(j.frame[at:], j.group.position)
 	return at
 }
 
@@ -210,8 +212,8 @@ func (j *Journal) readPart() func(ordinal uint32, k store.SeriesKey) (part, erro
 
 // write appends the frame to the last segment and syncs it. The log ends where it did when it fails with ErrFull.
 func (j *Journal) write() error {
-	endFrame(j.frame)
-	if j.rotating || j.size > segmentHeader && j.size+int64(len(j.frame)) > j.cfg.SegmentBytes {
+	segment.EndFrame(j.frame)
+	if j.rotating || j.size > segment.HeaderSize && j.size+int64(len(j.frame)) > j.cfg.SegmentBytes {
 		j.rotating = true
 		if err := j.rotate(); err != nil {
 			return err
@@ -220,18 +222,18 @@ func (j *Journal) write() error {
 	}
 	all := *j.segments.Load()
 	s := all[len(all)-1]
-	if _, err := s.file.WriteAt(j.frame, j.size); err != nil {
-		if cut := s.file.Truncate(j.size); cut != nil {
-			return j.breakDown("take back a failed write to "+s.name, fmt.Errorf("%w, after %w", cut, err))
+	if _, err := s.File.WriteAt(j.frame, j.size); err != nil {
+		if cut := s.File.Truncate(j.size); cut != nil {
+			return j.breakDown("take back a failed write to "+s.Name, fmt.Errorf("%w, after %w", cut, err))
 		}
-		return j.writeFault("write "+s.name, err)
+		return j.writeFault("write "+s.Name, err)
 	}
-	if err := s.file.Sync(); err != nil {
-		return j.breakDown("sync "+s.name, err)
+	if err := s.File.Sync(); err != nil {
+		return j.breakDown("sync "+s.Name, err)
 	}
 	for i := range j.group.events {
 		e := &j.group.events[i]
-		e.at = locate(s.number, j.size+int64(e.at))
+		e.at = segment.Locate(s.Number, j.size+int64(e.at))
 	}
 	j.size += int64(len(j.frame))
 	j.stats.bytes.Add(int64(len(j.frame)))
@@ -240,7 +242,7 @@ func (j *Journal) write() error {
 }
 
 func (j *Journal) writeFault(what string, err error) error {
-	if isFull(err) {
+	if segment.IsFull(err) {
 		return fmt.Errorf("%s: %w: %w", what, err, store.ErrFull)
 	}
 	return j.breakDown(what, err)
@@ -253,21 +255,21 @@ func (j *Journal) rotate() error {
 
 // begin makes a segment and its name durable before anything is written to it.
 func (j *Journal) begin(number uint32, first uint64) error {
-	name := segmentName(j.cfg.Dir, number)
+	name := segment.Path(j.cfg.Dir, number)
 	f, err := j.fs.Open(name, true)
 	if err != nil {
-		if isFull(err) {
+		if segment.IsFull(err) {
 			return fmt.Errorf("begin a segment: %w: %w", err, store.ErrFull)
 		}
 		return fmt.Errorf("begin a segment: %w", err) // nothing is lost, the next attempt may work
 	}
-	if err := j.beginIn(f, name, encodeSegmentHeader(number, first)); err != nil {
+	if err := j.beginIn(f, name, segment.EncodeHeader(number, first)); err != nil {
 		_ = f.Close() // the first error counts
 		return err
 	}
-	j.addSegment(&segment{name: name, number: number, first: first, file: f})
-	j.size = segmentHeader
-	j.stats.bytes.Add(segmentHeader)
+	j.addSegment(&segment.Segment{Name: name, Number: number, File: f})
+	j.size = segment.HeaderSize
+	j.stats.bytes.Add(segment.HeaderSize)
 	return nil
 }
 

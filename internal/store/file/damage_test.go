@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +13,8 @@ import (
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/record"
+	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
 func (fs memFS) clone() memFS {
@@ -63,7 +64,7 @@ func counted(t *testing.T, j *Journal) (n int64) {
 
 func TestTornTailAtEveryByte(t *testing.T) {
 	t.Parallel()
-	name := segmentName("d", 1)
+	name := segment.Path("d", 1)
 	fs := memFS{}
 	grow(t, fs, 0, "a")
 	whole := len(fs[name].b)
@@ -93,7 +94,7 @@ func slicesConcat(a, b []byte) []byte { return append(bytes.Clone(a), b...) }
 
 func TestTornTailOfALargeCommit(t *testing.T) {
 	t.Parallel()
-	name := segmentName("d", 1)
+	name := segment.Path("d", 1)
 	fs := memFS{}
 	grow(t, fs, 0, "a")
 	whole := len(fs[name].b)
@@ -108,8 +109,9 @@ func TestTornTailOfALargeCommit(t *testing.T) {
 	if _, err := j.Append(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
+	const window = 1 << 20 // of the reader
 	size := len(fs[name].b)
-	for _, cut := range []int{whole + 1, whole + windowMin - 5, whole + windowMin + 13, size - 1} {
+	for _, cut := range []int{whole + 1, whole + window - 5, whole + window + 13, size - 1} {
 		torn := memFS{name: {bytes.Clone(fs[name].b[:cut])}}
 		j, err := Open(Config{Dir: "d", FS: torn})
 		if err != nil || counted(t, j) != 1 || j.Stats().TornBytes != int64(cut-whole) {
@@ -118,7 +120,7 @@ func TestTornTailOfALargeCommit(t *testing.T) {
 	}
 	// Damage in a large commit is found however far away the next one begins.
 	grow(t, fs, 0, "last")
-	fs[name].b[whole+frameHeader+100] ^= 1
+	fs[name].b[whole+segment.FrameHeader+100] ^= 1
 	if _, err := Open(Config{Dir: "d", FS: fs}); !errors.Is(err, store.ErrCorrupt) {
 		t.Fatalf("%v, want ErrCorrupt", err)
 	}
@@ -133,7 +135,7 @@ func TestFlippedBit(t *testing.T) {
 		ids[i] = fmt.Sprint("event", i)
 	}
 	grow(t, fs, segmentBytesMin, ids[:len(ids)-1]...)
-	last := segmentName("d", 2)
+	last := segment.Path("d", 2)
 	whole := len(fs[last].b)
 	grow(t, fs, segmentBytesMin, ids[len(ids)-1])
 	if len(fs) != 2 {
@@ -169,7 +171,7 @@ func TestNeverServed(t *testing.T) {
 	if _, err := j.Append(t.Context(), store.Batch{Entries: []store.Entry{want, usageEvent("b")}}); err != nil {
 		t.Fatal(err)
 	}
-	b := fs[segmentName("d", 1)].b
+	b := fs[segment.Path("d", 1)].b
 	refused := 0
 	for i := range b {
 		b[i] ^= 0x10
@@ -183,7 +185,7 @@ func TestNeverServed(t *testing.T) {
 		b[i] ^= 0x10
 	}
 	e := j.index.events.get(0)
-	if size := recordHeader + int(binary.LittleEndian.Uint32(b[e.at.offset():])); refused != size {
+	if size := record.HeaderSize + int(binary.LittleEndian.Uint32(b[e.at.Offset():])); refused != size {
 		t.Errorf("%d flips were found, want every one of the record's %d bytes", refused, size)
 	}
 }
@@ -199,8 +201,8 @@ func TestWrongSegments(t *testing.T) {
 	if len(fs) < 4 {
 		t.Fatalf("%d segments", len(fs))
 	}
-	seg := func(n uint32) string { return segmentName("d", n) }
-	mend := func(b []byte) { binary.LittleEndian.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli())) }
+	seg := func(n uint32) string { return segment.Path("d", n) }
+	mend := func(b []byte) { binary.LittleEndian.PutUint32(b[28:], record.Checksum(nil, b[:28])) }
 	for name, tt := range map[string]struct {
 		spoil func(fs memFS)
 		want  error
@@ -212,8 +214,8 @@ func TestWrongSegments(t *testing.T) {
 		"tail missing":   {func(fs memFS) { fs[seg(2)].b = fs[seg(2)].b[:len(fs[seg(2)].b)-1] }, store.ErrCorrupt, seg(2)},
 		"commit missing": {func(fs memFS) {
 			f := fs[seg(2)]
-			first := frameHeader + int(binary.LittleEndian.Uint32(f.b[segmentHeader+4:]))
-			f.b = append(f.b[:segmentHeader], f.b[segmentHeader+first:]...)
+			first := segment.FrameHeader + int(binary.LittleEndian.Uint32(f.b[segment.HeaderSize+4:]))
+			f.b = append(f.b[:segment.HeaderSize], f.b[segment.HeaderSize+first:]...)
 		}, store.ErrCorrupt, seg(2)},
 		"empty": {func(fs memFS) { fs[seg(1)].b = nil }, store.ErrCorrupt, seg(1)},
 		"newer": {func(fs memFS) { fs[seg(2)].b[8] = 2; mend(fs[seg(2)].b) }, store.ErrNewer, seg(2)},
@@ -233,24 +235,50 @@ func TestReservedKinds(t *testing.T) {
 	with := func(r Record) (*Journal, error) {
 		fs := memFS{}
 		grow(t, fs, 0, "a")
-		rec := r.append(nil)
-		seal(rec, 3)
-		frame := append(beginFrame(nil), rec...)
-		endFrame(frame)
-		f := fs[segmentName("d", 1)]
+		rec := r.Append(nil)
+		record.Seal(rec, 3)
+		frame := append(segment.BeginFrame(nil), rec...)
+		segment.EndFrame(frame)
+		f := fs[segment.Path("d", 1)]
 		f.b = append(f.b, frame...)
 		return Open(Config{Dir: "d", FS: fs})
 	}
-	event := Record{Kind: KindAmend, Origin: meter.Reported, Event: usageEvent("b").Event, Resolutions: usageEvent("b").Resolutions}
-	for kind := KindAmend; kind < KindErasure+5; kind++ {
+	event := record.Record{Kind: record.KindAmend, Origin: meter.Reported, Event: usageEvent("b").Event, Resolutions: usageEvent("b").Resolutions}
+	for kind := record.KindAmend; kind < record.KindErasure+5; kind++ {
 		event.Kind = kind
 		if _, err := with(event); !errors.Is(err, store.ErrNewer) {
 			t.Errorf("kind %d: %v, want ErrNewer", kind, err)
 		}
 	}
-	event.Kind, event.HeadExt = KindEvent, full().HeadExt
+	event.Kind, event.HeadExt = record.KindEvent, full().HeadExt
 	j, err := with(event)
 	if err != nil || counted(t, j) != 2 {
 		t.Fatalf("a field of a later version: %v", err)
+	}
+}
+
+// TestMalformedRecord: a commit whose checksum is right and whose records are not.
+func TestMalformedRecord(t *testing.T) {
+	t.Parallel()
+	good := usageEvent("b")
+	rec := (&record.Record{Kind: record.KindEvent, Origin: good.Origin, Event: good.Event}).Append(nil)
+	record.Seal(rec, 3)
+	for name, spoil := range map[string]func(b []byte) []byte{
+		"length too large": func(b []byte) []byte { b[2] = 1; return b },
+		"length too small": func(b []byte) []byte { b[0], b[1] = 1, 0; return b },
+		"checksum":         func(b []byte) []byte { b[4]++; return b },
+		"rest":             func(b []byte) []byte { return append(b, 1, 2, 3) },
+		"position":         func(b []byte) []byte { record.Seal(b, 4); return b },
+		"twice":            func(b []byte) []byte { c := bytes.Clone(b); record.Seal(c, 4); return append(b, c...) },
+	} {
+		fs := memFS{}
+		grow(t, fs, 0, "a")
+		frame := append(segment.BeginFrame(nil), spoil(bytes.Clone(rec))...)
+		segment.EndFrame(frame)
+		f := fs[segment.Path("d", 1)]
+		f.b = append(f.b, frame...)
+		if _, err := Open(Config{Dir: "d", FS: fs}); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "00000001.log at byte") {
+			t.Errorf("%s: %v, want ErrCorrupt naming the place", name, err)
+		}
 	}
 }

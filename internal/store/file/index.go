@@ -12,6 +12,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
 // index is everything derived from the log. The leader of a commit is its only writer and holds the journal's write lock
@@ -65,7 +66,7 @@ type nodeEpoch struct {
 type entry struct {
 	digest   [16]byte
 	position uint64
-	at       location
+	at       segment.Location
 }
 
 // slab is an append-only list that never copies what it holds.

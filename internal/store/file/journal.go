@@ -9,8 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/record"
+	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
 // Bounds. A group closes when it reaches one of its own; a single larger batch is a group alone.
@@ -37,6 +38,18 @@ const (
 	maxEventsMax    = 1<<32 - 1
 )
 
+// What the packages below hold, under the names of this one.
+type (
+	// Record is a decoded record of the log.
+	Record = record.Record
+	// FS is the border to the disk. Tests put a faulty one in its place.
+	FS = segment.FS
+	// File is an open file of an FS.
+	File = segment.File
+	// OS is the real disk.
+	OS = segment.OS
+)
+
 // Config of a journal.
 type Config struct {
 	Dir          string // the folder of the segments, made if absent; the caller keeps other processes out
@@ -55,7 +68,7 @@ type Journal struct {
 	mu    sync.RWMutex
 	index *index
 
-	segments atomic.Pointer[[]*segment] // ascending by number, from 1; only grows
+	segments atomic.Pointer[[]*segment.Segment] // ascending by number, from 1; only grows
 
 	queue queue
 
@@ -106,7 +119,7 @@ func Open(cfg Config) (*Journal, error) {
 			cfg.SegmentBytes, segmentBytesMin, int64(segmentBytesMax), cfg.MaxEvents, int64(maxEventsMax), store.ErrInvalid)
 	}
 	j := &Journal{cfg: cfg, fs: cfg.FS, index: newIndex()}
-	j.segments.Store(&[]*segment{})
+	j.segments.Store(&[]*segment.Segment{})
 	j.pool.New = func() any { return &call{wake: make(chan struct{}, 1)} }
 	j.group = newGroup(j.index, cfg.MaxEvents)
 	if err := j.recover(); err != nil {
@@ -147,7 +160,7 @@ func (j *Journal) Close() error {
 func (j *Journal) closeFiles() error {
 	var err error
 	for _, s := range *j.segments.Load() {
-		err = errors.Join(err, s.file.Close())
+		err = errors.Join(err, s.File.Close())
 	}
 	return err
 }
@@ -221,37 +234,37 @@ func (j *Journal) Stats() Stats {
 }
 
 // read fetches and checks one event of the log. buf is room to use again.
-func (j *Journal) read(e entry, p *parsed, buf []byte) ([]byte, error) {
-	s := (*j.segments.Load())[e.at.segment()-1]
-	buf, err := s.readBody(e.at.offset(), buf)
+func (j *Journal) read(e entry, p *record.Parsed, buf []byte) ([]byte, error) {
+	s := (*j.segments.Load())[e.at.Segment()-1]
+	buf, err := s.ReadRecord(e.at.Offset(), buf)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.parse(bodyOf(buf)); err != nil || p.kind != KindEvent || p.position != e.position {
-		return nil, corrupt(s.name, e.at.offset(), fmt.Sprintf("expected event %d, found another record", e.position))
+	if err := p.Parse(record.Body(buf)); err != nil || p.Kind() != record.KindEvent || p.Position() != e.position {
+		return nil, segment.Corrupt(s.Name, e.at.Offset(), fmt.Sprintf("expected event %d, found another record", e.position))
 	}
 	return buf, nil
 }
 
 // partOf reads how a stored event counts in a series.
 func (j *Journal) partOf(e entry, k store.SeriesKey, buf []byte) (part, []byte, error) {
-	var p parsed
+	var p record.Parsed
 	buf, err := j.read(e, &p, buf)
 	if err != nil {
 		return part{}, nil, err
 	}
-	for _, b := range p.resolutions {
-		r, err := decodeResolution(b, &interner{}, false)
-		if err == nil && r.CustomerID == k.CustomerID && r.Meter == k.Meter {
-			return part{time: unzigzag(p.num[headTime]), origin: meter.Origin(p.num[headOrigin]), value: r.Value}, buf, nil
+	resolutions, err := p.Resolutions(nil, &record.Interner{})
+	for i := range resolutions {
+		if r := &resolutions[i]; err == nil && r.CustomerID == k.CustomerID && r.Meter == k.Meter {
+			return part{time: p.Time(), origin: p.Origin(), value: r.Value}, buf, nil
 		}
 	}
-	s := (*j.segments.Load())[e.at.segment()-1]
-	return part{}, nil, corrupt(s.name, e.at.offset(), fmt.Sprintf("event %d does not count for meter %s", e.position, k.Meter))
+	s := (*j.segments.Load())[e.at.Segment()-1]
+	return part{}, nil, segment.Corrupt(s.Name, e.at.Offset(), fmt.Sprintf("event %d does not count for meter %s", e.position, k.Meter))
 }
 
 // addSegment makes a segment known to readers.
-func (j *Journal) addSegment(s *segment) {
+func (j *Journal) addSegment(s *segment.Segment) {
 	all := append(slices.Clone(*j.segments.Load()), s)
 	j.segments.Store(&all)
 }

@@ -3,13 +3,11 @@ package file
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
-	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/record"
+	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
 // recover reads the segments, rebuilds the index, cuts a torn tail off and makes the rest durable.
@@ -17,11 +15,11 @@ func (j *Journal) recover() error {
 	if err := j.fs.MkdirAll(j.cfg.Dir); err != nil {
 		return err
 	}
-	numbers, err := listSegments(j.fs, j.cfg.Dir)
+	numbers, err := segment.List(j.fs, j.cfg.Dir)
 	if err != nil {
 		return err
 	}
-	rp := &replay{j: j, in: &interner{texts: map[string]string{}, decimals: map[string]money.Decimal{}}}
+	rp := &replay{j: j, in: record.NewInterner()}
 	for i, number := range numbers {
 		if err := j.recoverSegment(rp, number, i == len(numbers)-1); err != nil {
 			return err
@@ -33,50 +31,27 @@ func (j *Journal) recover() error {
 	return j.settle()
 }
 
-// listSegments names the segments in order. They are numbered from 1 without a gap.
-func listSegments(fs FS, dir string) ([]uint32, error) {
-	names, err := fs.List(dir)
-	if err != nil {
-		return nil, err
-	}
-	var numbers []uint32
-	for _, name := range names {
-		if base, ok := strings.CutSuffix(name, ".log"); ok && len(base) == 8 {
-			if n, err := strconv.ParseUint(base, 10, 32); err == nil {
-				numbers = append(numbers, uint32(n))
-			}
-		}
-	}
-	slices.Sort(numbers)
-	for i, n := range numbers {
-		if want := uint32(i) + 1; n != want {
-			return nil, corrupt(segmentName(dir, want), 0, "this segment is missing, a later one is there")
-		}
-	}
-	return numbers, nil
-}
-
 // recoverSegment opens and replays one segment.
 func (j *Journal) recoverSegment(rp *replay, number uint32, last bool) error {
 	j.lastFrame = 0
-	s := &segment{name: segmentName(j.cfg.Dir, number), number: number}
+	s := &segment.Segment{Name: segment.Path(j.cfg.Dir, number), Number: number}
 	var err error
-	if s.file, err = j.fs.Open(s.name, false); err != nil {
+	if s.File, err = j.fs.Open(s.Name, false); err != nil {
 		return err
 	}
 	torn, err := rp.header(s, last)
 	if err != nil {
-		return errors.Join(err, s.file.Close())
+		return errors.Join(err, s.File.Close())
 	}
 	if torn {
-		j.stats.torn.Add(rp.window.size)
-		if err := s.file.Close(); err != nil {
+		j.stats.torn.Add(rp.window.Size())
+		if err := s.File.Close(); err != nil {
 			return err
 		}
 		return j.begin(number, rp.position()+1)
 	}
 	j.addSegment(s)
-	if j.size, err = rp.segment(s, last); err != nil {
+	if j.size, err = rp.replay(s, last); err != nil {
 		return err
 	}
 	j.stats.bytes.Add(j.size)
@@ -85,27 +60,25 @@ func (j *Journal) recoverSegment(rp *replay, number uint32, last bool) error {
 
 // header checks that the expected segment follows. torn: the process ended while it made the segment, before anything was
 // written to it.
-func (rp *replay) header(s *segment, last bool) (torn bool, err error) {
-	size, err := s.file.Size()
+func (rp *replay) header(s *segment.Segment, last bool) (torn bool, err error) {
+	if err := rp.window.Reset(s.File); err != nil {
+		return false, err
+	}
+	head, err := rp.window.Bytes(0, segment.HeaderSize)
 	if err != nil {
 		return false, err
 	}
-	rp.window = window{file: s.file, size: size, buf: rp.window.buf[:0]}
-	head, err := rp.window.bytes(0, segmentHeader)
-	if err != nil {
-		return false, err
-	}
-	number, first, err := decodeSegmentHeader(head)
+	number, first, err := segment.DecodeHeader(head)
 	switch next := rp.position() + 1; {
-	case errors.Is(err, errHeader) && last && size <= segmentHeader:
+	case errors.Is(err, segment.ErrHeader) && last && rp.window.Size() <= segment.HeaderSize:
 		return true, nil
-	case errors.Is(err, errHeader):
-		return false, corrupt(s.name, 0, err.Error())
+	case errors.Is(err, segment.ErrHeader):
+		return false, segment.Corrupt(s.Name, 0, err.Error())
 	case err != nil:
-		return false, fmt.Errorf("%s: %w", s.name, err)
-	case number != s.number || first != next:
-		return false, corrupt(s.name, 0, fmt.Sprintf("it is segment %d from position %d, expected segment %d from position %d",
-			number, first, s.number, next))
+		return false, fmt.Errorf("%s: %w", s.Name, err)
+	case number != s.Number || first != next:
+		return false, segment.Corrupt(s.Name, 0, fmt.Sprintf("it is segment %d from position %d, expected segment %d from position %d",
+			number, first, s.Number, next))
 	}
 	return false, nil
 }
@@ -115,12 +88,15 @@ func (rp *replay) header(s *segment, last bool) (torn bool, err error) {
 // its pages are on disk when they are not.
 func (j *Journal) settle() error {
 	all := *j.segments.Load()
-	f := all[len(all)-1].file
+	f := all[len(all)-1].File
 	if err := f.Truncate(j.size); err != nil {
 		return err
 	}
-	end := window{file: f, size: j.size}
-	frame, err := end.bytes(j.lastFrame, int(j.size-j.lastFrame)) // the header when there is no frame
+	var end segment.Window
+	if err := end.Reset(f); err != nil {
+		return err
+	}
+	frame, err := end.Bytes(j.lastFrame, int(j.size-j.lastFrame)) // the header when there is no frame
 	if err != nil {
 		return err
 	}
@@ -136,10 +112,11 @@ func (j *Journal) settle() error {
 // replay rebuilds the index from records. Frames are applied some at a time.
 type replay struct {
 	j           *Journal
-	window      window
-	in          *interner
-	parsed      parsed
+	window      segment.Window
+	in          *record.Interner
+	parsed      record.Parsed
 	resolutions []meter.Resolution
+	totals      []store.AdmittedTotal
 }
 
 // replayBatch is how many events are staged before they are applied.
@@ -152,25 +129,25 @@ func (rp *replay) flush() {
 	rp.j.group.reset()
 }
 
-// segment replays a segment's frames and returns where they end.
-func (rp *replay) segment(s *segment, last bool) (int64, error) {
-	at := int64(segmentHeader)
-	for at < rp.window.size {
-		frame, ok, err := rp.window.frameAt(at)
+// replay reads a segment's frames and returns where they end.
+func (rp *replay) replay(s *segment.Segment, last bool) (int64, error) {
+	at := int64(segment.HeaderSize)
+	for at < rp.window.Size() {
+		frame, ok, err := rp.window.FrameAt(at)
 		if err != nil {
 			return 0, err
 		}
 		if !ok {
-			later, found, err := rp.window.nextFrame(at)
+			later, found, err := rp.window.NextFrame(at)
 			switch {
 			case err != nil:
 				return 0, err
 			case found:
-				return 0, corrupt(s.name, at, fmt.Sprintf("a damaged commit, before a whole one at byte %d", later))
+				return 0, segment.Corrupt(s.Name, at, fmt.Sprintf("a damaged commit, before a whole one at byte %d", later))
 			case !last:
-				return 0, corrupt(s.name, at, "a damaged commit in a finished segment")
+				return 0, segment.Corrupt(s.Name, at, "a damaged commit in a finished segment")
 			}
-			rp.j.stats.torn.Add(rp.window.size - at)
+			rp.j.stats.torn.Add(rp.window.Size() - at)
 			break
 		}
 		if err := rp.frame(s, at, frame); err != nil {
@@ -183,20 +160,20 @@ func (rp *replay) segment(s *segment, last bool) (int64, error) {
 	return at, nil
 }
 
-func (rp *replay) frame(s *segment, at int64, frame []byte) error {
+func (rp *replay) frame(s *segment.Segment, at int64, frame []byte) error {
 	g := rp.j.group
 	g.begin()
-	return splitRecords(frame[frameHeader:], func(offset int, body []byte) error {
-		offset += frameHeader
-		err := rp.record(locate(s.number, at+int64(offset)), body)
+	err := record.Split(frame[segment.FrameHeader:], func(offset int, body []byte) error {
+		offset += segment.FrameHeader
+		err := rp.record(segment.Locate(s.Number, at+int64(offset)), body)
 		switch {
 		case err == nil:
 		case errors.Is(err, store.ErrNewer):
-			return fmt.Errorf("%s at byte %d: %w", s.name, at+int64(offset), err)
+			return fmt.Errorf("%s at byte %d: %w", s.Name, at+int64(offset), err)
 		case errors.Is(err, store.ErrCorrupt):
 			return err
 		default:
-			return corrupt(s.name, at+int64(offset), err.Error())
+			return segment.Corrupt(s.Name, at+int64(offset), err.Error())
 		}
 		if len(g.events) >= replayBatch {
 			rp.flush()
@@ -204,73 +181,67 @@ func (rp *replay) frame(s *segment, at int64, frame []byte) error {
 		}
 		return nil
 	})
+	if errors.Is(err, record.ErrMalformed) {
+		return segment.Corrupt(s.Name, at, err.Error())
+	}
+	return err
 }
 
-func (rp *replay) record(at location, body []byte) error {
+func (rp *replay) record(at segment.Location, body []byte) error {
 	p, g := &rp.parsed, rp.j.group
-	if err := p.parse(body); err != nil {
+	if err := p.Parse(body); err != nil {
 		return err
 	}
-	if p.position != g.position+1 {
-		return fmt.Errorf("%w: record %d follows record %d", errWire, p.position, g.position)
+	if p.Position() != g.position+1 {
+		return fmt.Errorf("%w: record %d follows record %d", record.ErrMalformed, p.Position(), g.position)
 	}
 	g.position++
-	switch p.kind {
-	case KindEvent:
+	switch p.Kind() {
+	case record.KindEvent:
 		return rp.event(at)
-	case KindBatch:
+	case record.KindBatch:
 		return rp.batch()
-	case KindMark:
-		ordinal, held, _ := g.lookup(meter.IdentityOf(string(p.buf[headSource]), string(p.buf[headID])))
+	case record.KindMark:
+		ordinal, held, _ := g.lookup(p.Identity())
 		if held == nil {
-			return fmt.Errorf("%w: a mark without its event", errWire)
+			return fmt.Errorf("%w: a mark without its event", record.ErrMalformed)
 		}
-		g.mark(ordinal, store.Flags(p.num[headFlags]))
+		g.mark(ordinal, p.Flags())
 		return nil
-	case KindCut:
+	case record.KindCut:
 		return rp.cut()
-	case KindAmend, KindVoid, KindBackfill, KindCheckpoint, KindErasure:
+	case record.KindAmend, record.KindVoid, record.KindBackfill, record.KindCheckpoint, record.KindErasure:
 	}
-	return fmt.Errorf("a record of kind %d, which this program does not know: use the program that wrote it: %w", p.kind, store.ErrNewer)
+	return fmt.Errorf("a record of kind %d, which this program does not know: use the program that wrote it: %w", p.Kind(), store.ErrNewer)
 }
 
-func (rp *replay) event(at location) error {
+func (rp *replay) event(at segment.Location) error {
 	p, g := &rp.parsed, rp.j.group
-	when, origin := unzigzag(p.num[headTime]), meter.Origin(p.num[headOrigin])
-	if !inRange(when) || p.num[headOrigin] > uint64(meter.Reported) || origin == 0 {
-		return fmt.Errorf("%w: event %d has no time or no origin", errWire, p.position)
+	if !inRange(p.Time()) || p.Origin() == 0 {
+		return fmt.Errorf("%w: event %d has no time or no origin", record.ErrMalformed, p.Position())
 	}
-	identity := meter.IdentityOf(string(p.buf[headSource]), string(p.buf[headID]))
+	identity := p.Identity()
 	if _, held, _ := g.lookup(identity); held != nil {
-		return fmt.Errorf("%w: event %d has the identity of event %d", errWire, p.position, held.position)
+		return fmt.Errorf("%w: event %d has the identity of event %d", record.ErrMalformed, p.Position(), held.position)
 	}
-	var digest [16]byte
-	if d := p.buf[headDigest]; len(d) == len(digest) {
-		digest = [16]byte(d)
+	var err error
+	if rp.resolutions, err = p.Resolutions(rp.resolutions[:0], rp.in); err != nil {
+		return err
 	}
-	rp.resolutions = rp.resolutions[:0]
-	for _, b := range p.resolutions {
-		r, err := decodeResolution(b, rp.in, false)
-		if err != nil {
-			return err
-		}
-		rp.resolutions = append(rp.resolutions, r)
-	}
-	if err := g.event(identity, digest, p.position, origin, when, rp.resolutions); err != nil {
+	if err := g.event(identity, p.Digest(), p.Position(), p.Origin(), p.Time(), rp.resolutions); err != nil {
 		return err
 	}
 	g.events[len(g.events)-1].at = at
 	return nil
 }
 
-func (rp *replay) batch() error {
-	p := &rp.parsed
-	of := nodeEpoch{uint16(p.num[headNode]), uint32(p.num[headEpoch])}
-	for _, b := range p.totals {
-		t, err := decodeTotal(b, rp.in)
-		if err != nil {
-			return err
-		}
+func (rp *replay) batch() (err error) {
+	if rp.totals, err = rp.parsed.Totals(rp.totals[:0], rp.in); err != nil {
+		return err
+	}
+	node, epoch := rp.parsed.Node()
+	of := nodeEpoch{node, epoch}
+	for _, t := range rp.totals {
 		rp.j.group.total(totalKey{store.SeriesKey{CustomerID: t.CustomerID, Meter: t.Meter}, t.PeriodStart, of}, t.Total)
 	}
 	return nil
@@ -278,11 +249,11 @@ func (rp *replay) batch() error {
 
 // cut replays a cut: what came before it must be in the index.
 func (rp *replay) cut() error {
-	j, of, at := rp.j, string(rp.parsed.buf[headCustomer]), unzigzag(rp.parsed.num[headTime])
+	j, of, at := rp.j, rp.parsed.Customer(), rp.parsed.Time()
 	position := j.group.position
 	rp.flush()
 	if !inRange(at) || j.index.customers[of].boundary(at) {
-		return fmt.Errorf("%w: a cut where buckets are apart already", errWire)
+		return fmt.Errorf("%w: a cut where buckets are apart already", record.ErrMalformed)
 	}
 	splits, err := j.index.splits(of, at, j.readPart())
 	if err != nil {

@@ -6,13 +6,15 @@ import (
 	"os"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/record"
+	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
 // Rewrite goes through the records of a journal that nobody has open, in order, and writes back those for which edit
 // returns true, with all checksums mended. Positions stay as they are. It is for tools, and for tests that play the forger.
 // A journal that was not closed cleanly must be opened and closed first. Other segments than those changed are left alone.
 func Rewrite(dir string, edit func(*Record) bool) error {
-	numbers, err := listSegments(OS{}, dir)
+	numbers, err := segment.List(OS{}, dir)
 	if err != nil {
 		return fmt.Errorf("rewrite journal: %w", err)
 	}
@@ -25,7 +27,7 @@ func Rewrite(dir string, edit func(*Record) bool) error {
 }
 
 func rewriteSegment(dir string, number uint32, edit func(*Record) bool) error {
-	name := segmentName(dir, number)
+	name := segment.Path(dir, number)
 	f, err := OS{}.Open(name, false)
 	if err != nil {
 		return err
@@ -38,30 +40,29 @@ func rewriteSegment(dir string, number uint32, edit func(*Record) bool) error {
 }
 
 func editSegment(name string, f File, edit func(*Record) bool) (out []byte, changed bool, err error) {
-	size, err := f.Size()
+	var w segment.Window
+	if err := w.Reset(f); err != nil {
+		return nil, false, err
+	}
+	head, err := w.Bytes(0, segment.HeaderSize)
 	if err != nil {
 		return nil, false, err
 	}
-	w := window{file: f, size: size}
-	head, err := w.bytes(0, segmentHeader)
-	if err != nil {
-		return nil, false, err
-	}
-	if _, _, err := decodeSegmentHeader(head); err != nil {
+	if _, _, err := segment.DecodeHeader(head); err != nil {
 		return nil, false, fmt.Errorf("%s: %w", name, err)
 	}
 	out = append(out, head...)
-	for at := int64(segmentHeader); at < size; {
-		frame, ok, err := w.frameAt(at)
+	for at := int64(segment.HeaderSize); at < w.Size(); {
+		frame, ok, err := w.FrameAt(at)
 		if err != nil {
 			return nil, false, err
 		}
 		if !ok {
-			return nil, false, corrupt(name, at, "a damaged commit, or a torn one: open and close the journal first")
+			return nil, false, segment.Corrupt(name, at, "a damaged commit, or a torn one: open and close the journal first")
 		}
 		edited, did, err := editFrame(frame, edit)
-		if errors.Is(err, errWire) {
-			return nil, false, corrupt(name, at, err.Error())
+		if errors.Is(err, record.ErrMalformed) {
+			return nil, false, segment.Corrupt(name, at, err.Error())
 		}
 		if err != nil {
 			return nil, false, fmt.Errorf("%s: %w", name, err)
@@ -74,26 +75,26 @@ func editSegment(name string, f File, edit func(*Record) bool) (out []byte, chan
 }
 
 func editFrame(frame []byte, edit func(*Record) bool) (out []byte, changed bool, err error) {
-	out = beginFrame(nil)
-	err = splitRecords(frame[frameHeader:], func(offset int, body []byte) error {
-		r, err := decode(body)
+	out = segment.BeginFrame(nil)
+	err = record.Split(frame[segment.FrameHeader:], func(offset int, body []byte) error {
+		r, err := record.Decode(body)
 		if err != nil {
 			return err
 		}
 		position, start := r.Position, len(out)
 		if !edit(&r) {
-			out = append(out, frame[frameHeader+offset:][:recordHeader+len(body)]...)
+			out = append(out, frame[segment.FrameHeader+offset:][:record.HeaderSize+len(body)]...)
 			return nil
 		}
 		changed = true
-		out = r.append(out)
-		if size := len(out) - start; size > bodyMax || len(out) > frameMax {
+		out = r.Append(out)
+		if size := len(out) - start; size > record.BodyMax || len(out) > segment.FrameMax {
 			return fmt.Errorf("%w: record %d has %d bytes after the change", store.ErrInvalid, position, size)
 		}
-		seal(out[start:], position)
+		record.Seal(out[start:], position)
 		return nil
 	})
-	endFrame(out)
+	segment.EndFrame(out)
 	return out, changed, err
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
+	"github.com/tallystick/tallystick/internal/store/file/record"
 )
 
 func TestRewrite(t *testing.T) {
@@ -32,7 +33,7 @@ func TestRewrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var kinds []file.Kind
+	var kinds []record.Kind
 	look := func(r *file.Record) bool { kinds = append(kinds, r.Kind); return len(kinds)%2 == 0 }
 	if err := file.Rewrite(dir, look); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/record"
 )
 
 // Bounds of one page: records in it, and records read to find them.
@@ -182,15 +183,15 @@ func (x *index) byBucket(s store.Scan, at cursor, n int) []candidate {
 
 // match reads a candidate and says whether the scan asks for it.
 func (j *Journal) match(s store.Scan, c candidate, buf []byte) (r store.Record, ok bool, room []byte, err error) {
-	var p parsed
+	var p record.Parsed
 	if buf, err = j.read(c.entry, &p, buf); err != nil {
 		return r, false, nil, err
 	}
 	from, to := limits(s.In)
-	if at := unzigzag(p.num[headTime]); at < from || at >= to {
+	if at := p.Time(); at < from || at >= to {
 		return r, false, buf, nil
 	}
-	full, err := p.record(&interner{})
+	full, err := p.Record(&record.Interner{})
 	if err != nil {
 		return r, false, nil, fmt.Errorf("event %d: %w: %w", c.position, err, store.ErrCorrupt)
 	}
@@ -201,11 +202,11 @@ func (j *Journal) match(s store.Scan, c candidate, buf []byte) (r store.Record, 
 			return r, false, buf, nil
 		}
 	}
-	return full.stored(c.flags), true, buf, nil
+	return stored(&full, c.flags), true, buf, nil
 }
 
-// stored is the record as the contract has it.
-func (r *Record) stored(marks store.Flags) store.Record {
+// stored is a record as the contract has it.
+func stored(r *Record, marks store.Flags) store.Record {
 	return store.Record{
 		Entry: store.Entry{
 			Event: r.Event, Origin: r.Origin, Resolutions: r.Resolutions, Receipt: r.Receipt, Flags: r.Flags | marks, KeyID: r.KeyID,

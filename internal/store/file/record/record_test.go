@@ -1,4 +1,4 @@
-package file
+package record
 
 import (
 	"bytes"
@@ -11,7 +11,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -38,7 +37,7 @@ func full() Record {
 	}
 }
 
-func body(r Record) []byte { return bodyOf(r.append(nil)) }
+func body(r Record) []byte { return Body(r.Append(nil)) }
 
 func TestRecordRoundTrip(t *testing.T) {
 	t.Parallel()
@@ -46,7 +45,7 @@ func TestRecordRoundTrip(t *testing.T) {
 		"full": full(), "event": {Kind: KindEvent, ReceivedAt: time.UnixMicro(0).UTC(), Event: meter.Event{Time: time.UnixMicro(0).UTC()}},
 		"zero times": {Kind: KindCut, CustomerID: "c", Event: meter.Event{Time: time.Time{}}},
 	} {
-		got, err := decode(body(r))
+		got, err := Decode(body(r))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -64,8 +63,8 @@ func TestRecordBytes(t *testing.T) {
 		Event:       meter.Event{Source: "s", ID: "i", Type: "t", Subject: "c", Time: time.UnixMicro(-1).UTC(), Data: []byte("1")},
 		Resolutions: []meter.Resolution{{CustomerID: "c", Meter: "m", CatalogVersion: 2, Value: money.FromInt(1), Dimensions: []meter.Dimension{{Name: "r", Value: "x"}}}},
 		Receipt:     []byte{9}, KeyID: "k",
-	}).append(nil)
-	seal(rec, 5)
+	}).Append(nil)
+	Seal(rec, 5)
 	want := []byte{
 		67, 0, 0, 0, 0, 0, 0, 0, // length, CRC
 		1, 5, 0, 0, 0, 0, 0, 0, 0, // kind, position
@@ -77,8 +76,8 @@ func TestRecordBytes(t *testing.T) {
 		1<<1 | 1, 1, 'c', 2<<1 | 1, 1, '1', // subject, data
 		4<<1 | 1, 1, 9, 5<<1 | 1, 1, 'k', // receipt, key
 	}
-	want[0] = byte(len(want) - recordHeader)
-	binary.LittleEndian.PutUint32(want[4:], checksum(want[:4], want[recordHeader:]))
+	want[0] = byte(len(want) - HeaderSize)
+	binary.LittleEndian.PutUint32(want[4:], Checksum(want[:4], want[HeaderSize:]))
 	if diff := cmp.Diff(want, rec); diff != "" {
 		t.Error(diff)
 	}
@@ -111,11 +110,11 @@ func TestRecordRefuses(t *testing.T) {
 		"payload tag 0":     {0, 1, 1, 'x'},
 		"payload cut short": {0, 1<<1 | 1, 2, 'x'},
 	} {
-		if r, err := decode(append(bytes.Clone(start), rest...)); !errors.Is(err, errWire) {
+		if r, err := Decode(append(bytes.Clone(start), rest...)); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}
-	if _, err := decode(make([]byte, 20)); !errors.Is(err, errWire) {
+	if _, err := Decode(make([]byte, 20)); !errors.Is(err, ErrMalformed) {
 		t.Errorf("kind 0: %v", err)
 	}
 }
@@ -126,7 +125,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add(body(Record{Kind: KindBatch, Totals: full().Totals, Producer: "p"}))
 	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := decode(b)
+		r, err := Decode(b)
 		if err != nil {
 			return
 		}
@@ -134,90 +133,4 @@ func FuzzRecord(f *testing.F) {
 			t.Fatalf("decodes, but encodes otherwise:\n%x\n%x", b, again)
 		}
 	})
-}
-
-// openBytes opens a folder whose only segment holds b behind its header, appends to it and opens it again.
-func openBytes(t *testing.T, b []byte) {
-	fs := memFS{segmentName("d", 1): &memFile{b: append(encodeSegmentHeader(1, 1), b...)}}
-	j, err := Open(Config{Dir: "d", FS: fs})
-	if err != nil {
-		if !errors.Is(err, store.ErrCorrupt) && !errors.Is(err, store.ErrNewer) {
-			t.Fatal(err)
-		}
-		return
-	}
-	kept := len(fs[segmentName("d", 1)].b)
-	if s := j.Stats(); s.TornBytes+int64(kept) != int64(segmentHeader+len(b)) {
-		t.Fatalf("%d bytes kept of %d, %+v", kept, segmentHeader+len(b), s)
-	}
-	for _, s := range []store.Scan{{}, {NewestFirst: true}} {
-		if _, err := j.Scan(t.Context(), s); err != nil && !errors.Is(err, store.ErrCorrupt) {
-			t.Fatal(err)
-		}
-	}
-	_, err = j.Append(t.Context(), store.Batch{Entries: []store.Entry{{
-		Event: meter.Event{Source: "s", ID: "new", Type: "t", Time: time.UnixMicro(1)}, Origin: meter.Reported,
-		Resolutions: full().Resolutions,
-	}}})
-	if err != nil && !errors.Is(err, money.ErrOverflow) {
-		t.Fatal(err)
-	}
-	if err := j.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(Config{Dir: "d", FS: fs}); err != nil {
-		t.Fatalf("after an append: %v", err)
-	}
-}
-
-func FuzzSegment(f *testing.F) {
-	event := (&Record{Kind: KindEvent, Origin: meter.Reported, Event: meter.Event{Source: "s", ID: "i", Type: "t", Time: time.UnixMicro(1)}}).append(nil)
-	seal(event, 1)
-	frame := append(beginFrame(nil), event...)
-	endFrame(frame)
-	f.Add(frame)
-	f.Add(append(bytes.Clone(frame), frame[:20]...))
-	f.Add(frame[1:])
-	f.Fuzz(openBytes)
-}
-
-// FuzzReplay replays records whose checksums and positions are right and whose fields are anything.
-func FuzzReplay(f *testing.F) {
-	event := func(id string) []byte {
-		r := full()
-		r.Event.ID, r.Event.Time = id, time.UnixMicro(5)
-		return body(r)[9:]
-	}
-	cut := body(Record{Kind: KindCut, CustomerID: "cus_1", Event: meter.Event{Time: time.UnixMicro(6)}})[9:]
-	batch := body(Record{Kind: KindBatch, Totals: full().Totals})[9:]
-	mark := body(Record{Kind: KindMark, Flags: 1, Event: meter.Event{Source: "gateway/1", ID: "a", Time: time.UnixMicro(0)}})[9:]
-	f.Add(byte(KindBatch), batch, byte(KindEvent), event("a"), byte(KindCut), cut)
-	f.Add(byte(KindEvent), event("a"), byte(KindEvent), event("b"), byte(KindMark), mark)
-	f.Add(byte(KindEvent), event("a"), byte(KindCut), cut, byte(KindCut), cut)
-	f.Add(byte(KindVoid), event("a"), byte(99), cut, byte(0), batch)
-	f.Fuzz(func(t *testing.T, k1 byte, b1 []byte, k2 byte, b2 []byte, k3 byte, b3 []byte) {
-		frame := beginFrame(nil)
-		for i, b := range [][]byte{b1, b2, b3} {
-			start := len(frame)
-			frame = append(frame, 0, 0, 0, 0, 0, 0, 0, 0, []byte{k1, k2, k3}[i], 0, 0, 0, 0, 0, 0, 0, 0)
-			frame = append(frame, b...)
-			binary.LittleEndian.PutUint32(frame[start:], uint32(9+len(b)))
-			seal(frame[start:], uint64(i)+1)
-		}
-		endFrame(frame)
-		openBytes(t, frame)
-	})
-}
-
-func TestGrid(t *testing.T) {
-	t.Parallel()
-	for _, at := range []time.Time{
-		{},
-		time.UnixMicro(-1), time.UnixMicro(0), time.UnixMicro(900_000_000 - 1), time.UnixMicro(900_000_000),
-		time.Date(2026, 3, 1, 12, 14, 59, 999_999_000, time.UTC), time.Date(1, 1, 1, 0, 16, 0, 0, time.UTC),
-	} {
-		if got, want := gridStart(at.UnixMicro()), period.BucketStart(at).UnixMicro(); got != want {
-			t.Errorf("gridStart(%v) = %d, want %d", at, got, want)
-		}
-	}
 }

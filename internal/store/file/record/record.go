@@ -1,7 +1,10 @@
-package file
+// Package record is the form of a journal record: encoded so that it has one spelling only, can be read alone, and grows by
+// fields that an older reader skips. docs/formats/journal.md describes it.
+package record
 
 import (
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
@@ -111,14 +114,15 @@ const headEnd = 0
 // A record in the log: length of the body (4 bytes, little endian), CRC-32C over length and body, body.
 // The body begins with kind and position.
 const (
-	recordHeader   = 8
-	positionOffset = recordHeader + 1
-	bodyMin        = 1 + 8 + 1
-	bodyMax        = 16 << 20
+	HeaderSize = 8
+	BodyMin    = 1 + 8 + 1
+	BodyMax    = 16 << 20
+
+	positionOffset = HeaderSize + 1
 )
 
-// append writes the record with its length. seal writes position and checksum once they are known.
-func (r *Record) append(dst []byte) []byte {
+// Append writes the record with its length. Seal writes position and checksum once they are known.
+func (r *Record) Append(dst []byte) []byte {
 	start := len(dst)
 	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0, byte(r.Kind))
 	dst = binary.LittleEndian.AppendUint64(dst, r.Position)
@@ -131,14 +135,14 @@ func (r *Record) append(dst []byte) []byte {
 	dst = appendBytes(dst, payloadKey, r.KeyID)
 	dst = appendBytes(dst, payloadSalt, r.Salt)
 	dst = append(dst, r.PayloadExt...)
-	binary.LittleEndian.PutUint32(dst[start:], uint32(len(dst)-start-recordHeader))
+	binary.LittleEndian.PutUint32(dst[start:], uint32(len(dst)-start-HeaderSize))
 	return dst
 }
 
-// seal gives an encoded record its position and checksum.
-func seal(rec []byte, position uint64) {
+// Seal gives an encoded record its position and checksum.
+func Seal(rec []byte, position uint64) {
 	binary.LittleEndian.PutUint64(rec[positionOffset:], position)
-	binary.LittleEndian.PutUint32(rec[4:], checksum(rec[:4], rec[recordHeader:]))
+	binary.LittleEndian.PutUint32(rec[4:], Checksum(rec[:4], rec[HeaderSize:]))
 }
 
 func (r *Record) appendHead(dst []byte) []byte {
@@ -192,4 +196,32 @@ func appendTotal(dst []byte, t *store.AdmittedTotal) []byte {
 	dst = appendSized(appendSized(dst, t.CustomerID), t.Meter)
 	dst = binary.AppendUvarint(dst, zigzag(t.PeriodStart))
 	return appendSized(dst, t.Total.String())
+}
+
+// Split calls each for the records of a frame's payload with their offset in it, after checking them.
+func Split(payload []byte, each func(offset int, body []byte) error) error {
+	for at := 0; at < len(payload); {
+		rest := payload[at:]
+		if len(rest) < HeaderSize+BodyMin {
+			return fmt.Errorf("%w: a record has no end", ErrMalformed)
+		}
+		size := int(binary.LittleEndian.Uint32(rest))
+		if size < BodyMin || size > min(BodyMax, len(rest)-HeaderSize) {
+			return fmt.Errorf("%w: a record has a bad length", ErrMalformed)
+		}
+		body := rest[HeaderSize : HeaderSize+size]
+		if Checksum(rest[:4], body) != binary.LittleEndian.Uint32(rest[4:]) {
+			return fmt.Errorf("%w: checksum of a record", ErrMalformed)
+		}
+		if err := each(at, body); err != nil {
+			return err
+		}
+		at += HeaderSize + size
+	}
+	return nil
+}
+
+// Body is the body of an encoded record, whatever stands behind it.
+func Body(buf []byte) []byte {
+	return buf[HeaderSize:][:binary.LittleEndian.Uint32(buf)]
 }

@@ -1,4 +1,4 @@
-package file
+package segment
 
 import (
 	"errors"
@@ -97,7 +97,7 @@ func (f osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// isFull tells lack of room, which passes, from a failing disk.
-func isFull(err error) bool {
+// IsFull tells lack of room, which passes, from a failing disk.
+func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota) || errors.Is(err, io.ErrShortWrite)
 }

@@ -1,4 +1,4 @@
-package file
+package record
 
 import (
 	"encoding/binary"
@@ -11,8 +11,8 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// parsed is a record whose parts still point into its encoding; its slices are reused from one record to the next.
-type parsed struct {
+// Parsed is a record whose parts still point into its encoding; its slices are reused from one record to the next.
+type Parsed struct {
 	kind                Kind
 	position            uint64
 	num                 [headKnown + 1]uint64 // number fields by tag
@@ -31,23 +31,93 @@ func isNumber(tag uint64) bool {
 	}
 }
 
-// parse splits a body into its fields. Only what has exactly one encoding is accepted.
-func (p *parsed) parse(body []byte) error {
-	*p = parsed{resolutions: p.resolutions[:0], totals: p.totals[:0]}
-	if len(body) < bodyMin {
-		return fmt.Errorf("%w: too short", errWire)
+// Parse splits a body into its fields. Only what has exactly one encoding is accepted.
+func (p *Parsed) Parse(body []byte) error {
+	*p = Parsed{resolutions: p.resolutions[:0], totals: p.totals[:0]}
+	if len(body) < BodyMin {
+		return fmt.Errorf("%w: too short", ErrMalformed)
 	}
 	p.kind, p.position = Kind(body[0]), binary.LittleEndian.Uint64(body[1:])
 	if p.kind == 0 {
-		return fmt.Errorf("%w: no kind", errWire)
+		return fmt.Errorf("%w: no kind", ErrMalformed)
 	}
 	r := reader{b: body[9:]}
 	p.parseHead(&r)
 	p.parsePayload(&r)
+	if d := p.buf[headDigest]; d != nil && (len(d) != 16 || [16]byte(d) == [16]byte{}) {
+		r.fail("bad digest")
+	}
+	if p.num[headFlags] > math.MaxUint16 || p.num[headOrigin] > math.MaxUint8 || p.num[headNode] > math.MaxUint16 ||
+		p.num[headEpoch] > math.MaxUint32 {
+		r.fail("a number is too large for its field")
+	}
 	return r.err
 }
 
-func (p *parsed) parseHead(r *reader) {
+// Kind is never 0.
+func (p *Parsed) Kind() Kind { return p.kind }
+
+// Position numbers the records of a journal from 1 without a gap.
+func (p *Parsed) Position() uint64 { return p.position }
+
+// Flags of an event or a mark.
+func (p *Parsed) Flags() store.Flags { return store.Flags(p.num[headFlags]) }
+
+// Time of an event or a cut, UTC microseconds since 1970.
+func (p *Parsed) Time() int64 { return unzigzag(p.num[headTime]) }
+
+// Origin of an event; 0 when it is none that exists.
+func (p *Parsed) Origin() meter.Origin {
+	if o := p.num[headOrigin]; o <= uint64(meter.Reported) {
+		return meter.Origin(o)
+	}
+	return 0
+}
+
+// Identity of an event, or of the event that a mark is for.
+func (p *Parsed) Identity() [16]byte {
+	return meter.IdentityOf(string(p.buf[headSource]), string(p.buf[headID]))
+}
+
+// Digest of an event; zero when there is none.
+func (p *Parsed) Digest() (d [16]byte) {
+	copy(d[:], p.buf[headDigest])
+	return d
+}
+
+// Node and epoch of a gateway batch.
+func (p *Parsed) Node() (node uint16, epoch uint32) {
+	return uint16(p.num[headNode]), uint32(p.num[headEpoch])
+}
+
+// Customer of a cut.
+func (p *Parsed) Customer() string { return string(p.buf[headCustomer]) }
+
+// Resolutions appends an event's resolutions, without their dimensions, to dst.
+func (p *Parsed) Resolutions(dst []meter.Resolution, in *Interner) ([]meter.Resolution, error) {
+	for _, b := range p.resolutions {
+		r, err := decodeResolution(b, in, false)
+		if err != nil {
+			return dst, err
+		}
+		dst = append(dst, r)
+	}
+	return dst, nil
+}
+
+// Totals appends a batch's admitted totals to dst.
+func (p *Parsed) Totals(dst []store.AdmittedTotal, in *Interner) ([]store.AdmittedTotal, error) {
+	for _, b := range p.totals {
+		t, err := decodeTotal(b, in)
+		if err != nil {
+			return dst, err
+		}
+		dst = append(dst, t)
+	}
+	return dst, nil
+}
+
+func (p *Parsed) parseHead(r *reader) {
 	var last uint64
 	for {
 		if r.err == nil && len(r.b) == 0 {
@@ -84,7 +154,7 @@ func (p *parsed) parseHead(r *reader) {
 	}
 }
 
-func (p *parsed) parsePayload(r *reader) {
+func (p *Parsed) parsePayload(r *reader) {
 	var last uint64
 	for r.err == nil && len(r.b) > 0 {
 		before := r.b
@@ -104,17 +174,17 @@ func (p *parsed) parsePayload(r *reader) {
 	}
 }
 
-// decode reads a record's body; everything in the result is a copy. What decodes encodes to the same bytes again.
-func decode(body []byte) (Record, error) {
-	var p parsed
-	if err := p.parse(body); err != nil {
+// Decode reads a record's body; everything in the result is a copy. What decodes encodes to the same bytes again.
+func Decode(body []byte) (Record, error) {
+	var p Parsed
+	if err := p.Parse(body); err != nil {
 		return Record{}, err
 	}
-	return p.record(&interner{})
+	return p.Record(&Interner{})
 }
 
-// record copies the fields out.
-func (p *parsed) record(in *interner) (Record, error) {
+// Record copies the fields out.
+func (p *Parsed) Record(in *Interner) (Record, error) {
 	r := Record{
 		Kind: p.kind, Position: p.position,
 		Flags:      store.Flags(p.num[headFlags]),
@@ -124,22 +194,12 @@ func (p *parsed) record(in *interner) (Record, error) {
 			Time: microTime(p.num[headTime]), Subject: string(p.payload[payloadSubject]),
 			Data: clone(p.payload[payloadData]), TraceParent: string(p.payload[payloadTrace]),
 		},
-		Origin: meter.Origin(p.num[headOrigin]), Receipt: clone(p.payload[payloadReceipt]), KeyID: string(p.payload[payloadKey]),
+		Origin: meter.Origin(p.num[headOrigin]), Digest: p.Digest(), Receipt: clone(p.payload[payloadReceipt]), KeyID: string(p.payload[payloadKey]),
 		Producer: string(p.buf[headProducer]), Node: uint16(p.num[headNode]), Epoch: uint32(p.num[headEpoch]),
 		First: p.num[headFirst], Last: p.num[headLast], CustomerID: string(p.buf[headCustomer]),
 		Signature: clone(p.buf[headSignature]), SignerKey: string(p.buf[headSigner]),
 		Commitment: clone(p.buf[headCommitment]), Erased: p.num[headErased], Salt: clone(p.payload[payloadSalt]),
 		HeadExt: clone(p.headExt), PayloadExt: clone(p.payloadExt),
-	}
-	if p.num[headFlags] > math.MaxUint16 || p.num[headOrigin] > math.MaxUint8 || p.num[headNode] > math.MaxUint16 ||
-		p.num[headEpoch] > math.MaxUint32 {
-		return Record{}, fmt.Errorf("%w: a number is too large for its field", errWire)
-	}
-	if d := p.buf[headDigest]; d != nil {
-		if len(d) != len(r.Digest) || [16]byte(d) == [16]byte{} {
-			return Record{}, fmt.Errorf("%w: bad digest", errWire)
-		}
-		r.Digest = [16]byte(d)
 	}
 	for _, b := range p.resolutions {
 		res, err := decodeResolution(b, in, true)
@@ -148,12 +208,9 @@ func (p *parsed) record(in *interner) (Record, error) {
 		}
 		r.Resolutions = append(r.Resolutions, res)
 	}
-	for _, b := range p.totals {
-		t, err := decodeTotal(b, in)
-		if err != nil {
-			return Record{}, err
-		}
-		r.Totals = append(r.Totals, t)
+	var err error
+	if r.Totals, err = p.Totals(nil, in); err != nil {
+		return Record{}, err
 	}
 	if b := p.buf[headReference]; b != nil {
 		v := reader{b: b}
@@ -183,7 +240,7 @@ func (r *reader) end() error {
 }
 
 // decodeResolution reads one resolution; dimensions only on demand, since rollups do not need them.
-func decodeResolution(b []byte, in *interner, dimensions bool) (meter.Resolution, error) {
+func decodeResolution(b []byte, in *Interner, dimensions bool) (meter.Resolution, error) {
 	v := reader{b: b}
 	res := meter.Resolution{
 		CustomerID: in.text(v.sized()), Meter: in.text(v.sized()), CatalogVersion: unzigzag(v.uint()), Value: in.decimal(&v),
@@ -202,21 +259,27 @@ func decodeResolution(b []byte, in *interner, dimensions bool) (meter.Resolution
 	return res, v.end()
 }
 
-func decodeTotal(b []byte, in *interner) (store.AdmittedTotal, error) {
+func decodeTotal(b []byte, in *Interner) (store.AdmittedTotal, error) {
 	v := reader{b: b}
 	t := store.AdmittedTotal{CustomerID: in.text(v.sized()), Meter: in.text(v.sized()), PeriodStart: unzigzag(v.uint()), Total: in.decimal(&v)}
 	return t, v.end()
 }
 
-// interner shares texts and values that come again and again in a log. Not safe for concurrent use.
-type interner struct {
+// Interner shares texts and values that come again and again in a log. The zero value shares nothing. Not safe for
+// concurrent use.
+type Interner struct {
 	texts    map[string]string
 	decimals map[string]money.Decimal
 }
 
 const internMax = 1 << 16
 
-func (in *interner) text(b []byte) string {
+// NewInterner makes one that shares a bounded number of texts and values.
+func NewInterner() *Interner {
+	return &Interner{texts: map[string]string{}, decimals: map[string]money.Decimal{}}
+}
+
+func (in *Interner) text(b []byte) string {
 	if s, ok := in.texts[string(b)]; ok {
 		return s
 	}
@@ -231,7 +294,7 @@ func (in *interner) text(b []byte) string {
 }
 
 // decimal reads a decimal as text in its only spelling.
-func (in *interner) decimal(v *reader) money.Decimal {
+func (in *Interner) decimal(v *reader) money.Decimal {
 	b := v.sized()
 	if d, ok := in.decimals[string(b)]; ok || v.err != nil {
 		return d

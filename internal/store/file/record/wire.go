@@ -1,4 +1,4 @@
-package file
+package record
 
 import (
 	"encoding/binary"
@@ -14,13 +14,12 @@ const (
 	wireBytes = 1
 )
 
-var errWire = errors.New("malformed record")
+// ErrMalformed is wrapped by every complaint about a record's bytes.
+var ErrMalformed = errors.New("malformed record")
 
-func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
-
-// checksum covers a length field and what it measures.
-func checksum(size, body []byte) uint32 {
-	table := castagnoli()
+// Checksum is the CRC-32C of a length field and of what it measures.
+func Checksum(size, body []byte) uint32 {
+	table := crc32.MakeTable(crc32.Castagnoli)
 	return crc32.Update(crc32.Update(0, table, size), table, body)
 }
 
@@ -76,7 +75,7 @@ type reader struct {
 
 func (r *reader) fail(what string) {
 	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s", errWire, what)
+		r.err = fmt.Errorf("%w: %s", ErrMalformed, what)
 	}
 	r.b = nil
 }
