@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -159,9 +160,11 @@ func (s *server) listeners(ctx context.Context) (api, gw net.Listener, err error
 	scheme := "http"
 	if s.TLSCert != "" {
 		scheme = "https"
-		if _, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey); err != nil {
+		pair, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
+		if err != nil {
 			return nil, nil, fmt.Errorf("certificate files: %w", err)
 		}
+		s.endpoint.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}))
 	}
 	var lc net.ListenConfig
 	if api, err = lc.Listen(ctx, "tcp", s.API); err != nil {

@@ -47,18 +47,17 @@ func (c *burstCmd) Run(e *Env) error {
 	if c.Concurrency < 1 || c.Concurrency > burstConcurrencyMax {
 		return fmt.Errorf("--concurrency must be 1 to %d", burstConcurrencyMax)
 	}
-	base := os.Getenv("TALLY_GATEWAY_URL")
-	if base == "" || e.Dir != "" {
-		ep, err := findServer(e)
-		if err != nil {
+	ep := Endpoint{Gateway: os.Getenv("TALLY_GATEWAY_URL")}
+	if ep.Gateway == "" || e.Dir != "" {
+		var err error
+		if ep, err = findServer(e); err != nil {
 			return err
 		}
-		base = ep.Gateway
 	}
-	if base == "" {
+	if ep.Gateway == "" {
 		return errors.New("no gateway address: set TALLY_GATEWAY_URL or name the server's folder with --dir")
 	}
-	r := c.send(e.Ctx, strings.TrimSuffix(base, "/")+c.Path)
+	r := c.send(e.Ctx, ep)
 	if e.JSON {
 		return PrintJSON(e.Stdout, r)
 	}
@@ -77,8 +76,10 @@ func (c *burstCmd) Run(e *Env) error {
 	return nil
 }
 
-func (c *burstCmd) send(ctx context.Context, url string) burstResult {
-	transport := &http.Transport{MaxIdleConnsPerHost: c.Concurrency, MaxConnsPerHost: c.Concurrency, DisableCompression: true}
+func (c *burstCmd) send(ctx context.Context, ep Endpoint) burstResult {
+	url := strings.TrimSuffix(ep.Gateway, "/") + c.Path
+	transport := ep.transport()
+	transport.MaxIdleConnsPerHost, transport.MaxConnsPerHost = c.Concurrency, c.Concurrency
 	defer transport.CloseIdleConnections()
 	hc := &http.Client{Transport: transport, Timeout: time.Minute}
 	out := burstResult{ByStatus: map[string]int{}}

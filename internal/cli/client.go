@@ -31,7 +31,7 @@ func newClient(e *Env) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{Endpoint: ep, http: &http.Client{Timeout: 10 * time.Minute}}, nil
+	return &client{Endpoint: ep, http: &http.Client{Transport: ep.transport(), Timeout: 10 * time.Minute}}, nil
 }
 
 func findServer(e *Env) (Endpoint, error) {

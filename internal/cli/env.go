@@ -22,10 +22,3 @@ func (e *Env) DataDir() string {
 	}
 	return e.Dir
 }
-
-// Endpoint is client.json: how commands on this machine find the server.
-type Endpoint struct {
-	API     string `json:"api"`
-	Gateway string `json:"gateway"`
-	Token   string `json:"token"`
-}
