@@ -115,7 +115,11 @@ func (a *api) writeSpec() (err error) {
 	schemas := doc.Components.Schemas.Map()
 	delete(schemas, "ErrorModel") // huma's own problem, which is never sent
 	delete(schemas, "ErrorDetail")
-	for _, s := range schemas {
+	asked := a.asked()
+	for name, s := range schemas {
+		if !asked[name] {
+			s.AdditionalProperties = nil // an answer may get more fields; a request with unknown ones is refused
+		}
 		for _, p := range s.Properties {
 			if p.Type == huma.TypeArray {
 				p.Nullable = false // our lists are empty, never null
@@ -127,4 +131,20 @@ func (a *api) writeSpec() (err error) {
 	}
 	a.spec.yaml, err = doc.YAML()
 	return err
+}
+
+// asked names the schemas of request bodies.
+func (a *api) asked() map[string]bool {
+	out := map[string]bool{}
+	for _, item := range a.huma.OpenAPI().Paths {
+		if item.Post == nil || item.Post.RequestBody == nil {
+			continue
+		}
+		for _, media := range item.Post.RequestBody.Content {
+			if media.Schema != nil {
+				out[media.Schema.Ref[strings.LastIndex(media.Schema.Ref, "/")+1:]] = true
+			}
+		}
+	}
+	return out
 }

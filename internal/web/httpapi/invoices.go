@@ -127,7 +127,7 @@ func (a *api) listInvoices(ctx context.Context, in *OfCustomer) (listBody[invoic
 		return listBody[invoiceBody]{}, err
 	}
 	rows, err := a.cfg.Bill.Invoices(ctx, store.Query{Cursor: from, Limit: in.fetch(), CustomerID: id})
-	if from != "" && errors.Is(err, store.ErrNotFound) {
+	if from != "" && (errors.Is(err, account.ErrInvalid) || errors.Is(err, account.ErrNotFound)) {
 		return listBody[invoiceBody]{}, newProblem(codeCursorInvalid, "")
 	}
 	return listOf(in.Paging, kind, rows, func(i invoice.Invoice) string { return i.ID }, a.invoiceOf), err

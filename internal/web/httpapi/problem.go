@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -100,9 +101,7 @@ func (p *problem) GetHeaders() http.Header {
 
 func (p *problem) write(w http.ResponseWriter, r *http.Request) {
 	p.RequestID = callOf(r.Context()).id
-	for name, values := range p.GetHeaders() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), p.GetHeaders())
 	w.Header().Set("Cache-Control", "no-store")
 	writeJSON(w, p.Status, "application/problem+json", p)
 }
@@ -219,6 +218,9 @@ func humaProblem(e *huma.ErrorModel) *problem {
 			continue
 		}
 		f := fault{Pointer: pointer(d.Location), Rule: d.Message}
+		if name, ok := strings.CutPrefix(d.Message, "expected required property "); ok {
+			f.Pointer, f.Rule = f.Pointer+"/"+strings.TrimSuffix(name, " to be present"), "is missing"
+		}
 		if _, whole := d.Value.(string); whole && d.Location == "body" {
 			f.Rule = "must be a JSON object of the documented form" // the message may quote the body
 		}

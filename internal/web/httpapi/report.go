@@ -140,7 +140,7 @@ func rawBatch(body []byte) ([]json.RawMessage, error) {
 	if _, err := dec.Token(); err != nil {
 		return nil, malformed
 	}
-	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // Token returns it bare
+	if _, err := dec.Token(); err != io.EOF {
 		return nil, malformed
 	}
 	return raws, nil

@@ -6,7 +6,6 @@ import (
 	"reflect"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -56,13 +55,16 @@ func place(kind, c string) (string, error) {
 	if c == "" {
 		return "", nil
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(c)
+	b, err := base64.RawURLEncoding.DecodeString(c)
 	found, ok := strings.CutPrefix(string(b), kind+":")
-	if err != nil || !ok || found == "" || !utf8.ValidString(found) || strings.ContainsFunc(found, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+	if err != nil || !ok || cursor(kind, found) != c || found == "" || strings.ContainsFunc(found, unprintable) {
 		return "", newProblem(codeCursorInvalid, "")
 	}
 	return found, nil
 }
+
+// unprintable is what no id of ours has; it covers bytes that are not UTF-8.
+func unprintable(r rune) bool { return r <= ' ' || r > '~' }
 
 // placeOfID is place for a list by ids of one prefix.
 func placeOfID(kind, prefix, c string) (string, error) {
