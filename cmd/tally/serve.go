@@ -52,6 +52,12 @@ func (c *serveCmd) Run(e *cli.Env) error {
 		}
 		s.log.InfoContext(ctx, "ready", slog.String("api", s.endpoint.API), slog.String("gateway", s.endpoint.Gateway), slog.String("dir", s.dir),
 			slog.Int64("catalog_version", s.govern.Current().Version))
+		if e.JSON {
+			return cli.PrintJSON(e.Stdout, map[string]any{
+				"api": s.endpoint.API, "gateway": s.endpoint.Gateway, "token": s.endpoint.Token, "dir": s.dir,
+				"catalog_version": s.govern.Current().Version,
+			})
+		}
 		fmt.Fprintf(e.Stderr, "Console  %s\nToken    %s   (also in %s/client.json)\n", s.endpoint.API, s.endpoint.Token, s.dir)
 		return nil
 	})

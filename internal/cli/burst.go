@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,6 +49,9 @@ func (c *burstCmd) Run(e *Env) error {
 	if c.Concurrency < 1 || c.Concurrency > burstConcurrencyMax {
 		return fmt.Errorf("--concurrency must be 1 to %d", burstConcurrencyMax)
 	}
+	if !strings.HasPrefix(c.Path, "/") {
+		return fmt.Errorf("--path: %q does not begin with /", c.Path)
+	}
 	ep := Endpoint{Gateway: os.Getenv("TALLY_GATEWAY_URL")}
 	if ep.Gateway == "" || e.Dir != "" {
 		var err error
@@ -64,8 +69,8 @@ func (c *burstCmd) Run(e *Env) error {
 	if _, err := fmt.Fprintf(e.Stdout, "sent %d\n", r.Sent); err != nil {
 		return err
 	}
-	for status, n := range r.ByStatus {
-		if _, err := fmt.Fprintf(e.Stdout, "%7d × %s\n", n, status); err != nil {
+	for _, status := range slices.Sorted(maps.Keys(r.ByStatus)) {
+		if _, err := fmt.Fprintf(e.Stdout, "%7d × %s\n", r.ByStatus[status], status); err != nil {
 			return err
 		}
 	}

@@ -75,6 +75,8 @@ func (p *problem) Error() string {
 	b.WriteString(firstOf(p.Detail, p.Title))
 	for _, f := range p.Errors {
 		switch {
+		case f.Line > 0 && f.Path == "": // it is a fault of the text
+			fmt.Fprintf(&b, "\n  %s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
 		case f.Line > 0:
 			fmt.Fprintf(&b, "\n  %s:%d:%d: %s: %s", f.File, f.Line, f.Column, f.Path, f.Message)
 		default:

@@ -20,7 +20,7 @@ func PrintJSON(w io.Writer, v any) error {
 
 func printRaw(w io.Writer, b json.RawMessage) error {
 	var out bytes.Buffer
-	if err := json.Indent(&out, b, "", "  "); err != nil {
+	if err := json.Indent(&out, bytes.TrimSpace(b), "", "  "); err != nil {
 		return fmt.Errorf("the server's answer is not JSON: %w", err)
 	}
 	_, err := fmt.Fprintln(w, out.String())

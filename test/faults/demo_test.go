@@ -24,7 +24,7 @@ type demo struct {
 
 func startDemo(t *testing.T, dir string) *process.Process {
 	t.Helper()
-	p, err := tally.Start("demo", "--dir", dir, "--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--output", "json")
+	p, err := tally.Start("", "demo", "--dir", dir, "--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--output", "json")
 	if err != nil {
 		t.Fatal(err)
 	}

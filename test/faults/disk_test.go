@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tallystick/tallystick/test/process"
 )
 
 // insideVariable marks the process that may mount.
@@ -52,7 +54,7 @@ func again(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestDiskFull$", "-test.v", "-test.timeout=5m", fmt.Sprintf("-seed=%d", *seed))
-	cmd.Env = append(os.Environ(), insideVariable+"=1", binaryVariable+"="+string(tally))
+	cmd.Env = append(os.Environ(), insideVariable+"=1", process.BinaryVariable+"="+string(tally))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER

@@ -29,9 +29,6 @@ var (
 	tally  process.Binary
 )
 
-// binaryVariable of the environment names a binary to test instead of a fresh one.
-const binaryVariable = "TALLY_TEST_BINARY"
-
 func TestMain(m *testing.M) {
 	flag.Parse()
 	os.Exit(func() int {
@@ -41,11 +38,9 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir) //nolint:errcheck // what is left lies in the temporary folder
-		if tally = process.Binary(os.Getenv(binaryVariable)); tally == "" {
-			if tally, err = process.Build(dir); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
+		if tally, err = process.Build(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
 		}
 		return m.Run()
 	}())
@@ -138,7 +133,7 @@ func newWorld(t *testing.T, dir string) *world {
 func (w *world) start(args ...string) *process.Process {
 	w.t.Helper()
 	args = append([]string{"serve", "--catalog", w.catalog, "--dir", w.dir, "--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0"}, args...)
-	p, err := tally.Start(args...)
+	p, err := tally.Start("", args...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -224,6 +219,7 @@ func (w *world) get(v any, path string, query url.Values) error {
 // customer is one customer with a key, and all that clients saw of it.
 type customer struct {
 	key, secret string
+	limit       int             // of a day; 0: none
 	answered    map[string]bool // event ids of all 200s
 	denied      map[string]bool // decisions of all others
 	lost        int             // requests without an answer
@@ -237,7 +233,11 @@ func (w *world) customer(key, plan string) *customer {
 	w.command(&ignored, "customers", "create", key, "--zone", w.zone)
 	w.command(&ignored, "subscriptions", "create", key, plan)
 	w.command(&made, "keys", "create", key)
-	return &customer{key: key, secret: made.Secret, answered: map[string]bool{}, denied: map[string]bool{}}
+	c := &customer{key: key, secret: made.Secret, answered: map[string]bool{}, denied: map[string]bool{}}
+	if plan == "limited" {
+		c.limit = dailyLimit
+	}
+	return c
 }
 
 // saw notes answers.
@@ -286,6 +286,9 @@ func (w *world) audit(c *customer, exact bool) int {
 	}
 	if usage < calls {
 		w.t.Errorf("%s: the upstream was called %d times, the usage is %d: some were admitted unmetered", c.key, calls, usage)
+	}
+	if c.limit > 0 && max(calls, usage) > c.limit {
+		w.t.Errorf("%s: the limit is %d; the upstream was called %d times, the usage is %d", c.key, c.limit, calls, usage)
 	}
 	if over := usage - len(c.answered); over > c.lost || over < recovered || exact && over != 0 {
 		w.t.Errorf("%s: usage %d, answered %d, recovered %d, without an answer %d", c.key, usage, len(c.answered), recovered, c.lost)

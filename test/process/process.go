@@ -18,14 +18,21 @@ import (
 	"time"
 )
 
-// RaceVariable of the environment asks for binaries with the race detector, when it is not empty.
-const RaceVariable = "TALLY_TEST_RACE"
+// Variables of the environment: a binary with the race detector is wanted when the first is not empty; the second names a
+// binary to test instead of a fresh one.
+const (
+	RaceVariable   = "TALLY_TEST_RACE"
+	BinaryVariable = "TALLY_TEST_BINARY"
+)
 
 // Binary is the path of a built tally.
 type Binary string
 
 // Build compiles cmd/tally of this module into dir.
 func Build(dir string) (Binary, error) {
+	if b := os.Getenv(BinaryVariable); b != "" {
+		return Binary(b), nil
+	}
 	_, here, _, ok := runtime.Caller(0)
 	if !ok {
 		return "", errors.New("the source's place is not known")
@@ -102,25 +109,25 @@ func Document(text []byte, v any) error {
 type Process struct {
 	Stdout, Stderr *Output
 	cmd            *exec.Cmd
-	ended          chan struct{} // closed when err is set
-	err            error
+	ended          chan struct{}
 }
 
 // killedWait is how long the pipes of an ended process may stay open in a child of it.
 const killedWait = 10 * time.Second
 
-// Start starts a long-lived command in a process group of its own. It is killed when the test binary ends.
-func (b Binary) Start(args ...string) (*Process, error) {
+// Start starts a long-lived command in a process group of its own, in a working folder; "" is the test's. It is killed when
+// the test binary ends.
+func (b Binary) Start(dir string, args ...string) (*Process, error) {
 	p := &Process{Stdout: newOutput(), Stderr: newOutput(), ended: make(chan struct{})}
 	p.cmd = exec.Command(string(b), args...) //nolint:noctx // Kill ends it
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = p.Stdout, p.Stderr, environment()
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env, p.cmd.Dir = p.Stdout, p.Stderr, environment(), dir
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p.cmd.WaitDelay = killedWait
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start tally: %w", err)
 	}
 	go func() {
-		p.err = p.cmd.Wait()
+		_ = p.cmd.Wait() // the exit code says more
 		close(p.ended)
 		p.Stdout.close()
 		p.Stderr.close()
