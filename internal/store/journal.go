@@ -33,8 +33,10 @@ type Entry struct {
 	KeyID       string
 }
 
+// Flags are notes on an event that change no charge.
 type Flags uint16
 
+// What is noted of an event.
 const (
 	Recovered  Flags = 1 << iota // an open reservation settled after a crash
 	Incomplete                   // the answer was cut off after its headers
@@ -66,8 +68,10 @@ type Mark struct {
 	Flags      Flags
 }
 
+// Outcome is what became of an entry.
 type Outcome uint8
 
+// The outcomes. An unmatched event is kept and counted by no meter.
 const (
 	Accepted Outcome = iota + 1
 	Duplicate

@@ -25,6 +25,7 @@ type CatalogVersion struct {
 	AppliedBy string
 }
 
+// Catalogs keeps applied catalog versions; none ever changes.
 type Catalogs interface {
 	// PutCatalog stores version latest+1; ErrConflict when expected is not the latest version.
 	PutCatalog(ctx context.Context, v CatalogVersion, expected int64) error
@@ -32,7 +33,8 @@ type Catalogs interface {
 	ListCatalogs(ctx context.Context, q Query) ([]CatalogVersion, error) // Cursor: version as decimal
 }
 
-// Accounts: a ref is an id or a key. Every write carries its audit entry and is stored with it in one transaction.
+// Accounts keeps customers and subscriptions. A ref is an id or a key. Every write carries its audit entry and is stored with
+// it in one transaction.
 type Accounts interface {
 	PutCustomer(ctx context.Context, c account.Customer, a Audit) error // ErrExists on key
 	Customer(ctx context.Context, ref string) (account.Customer, error)
@@ -42,6 +44,7 @@ type Accounts interface {
 	ListSubscriptions(ctx context.Context, q Query) ([]account.Subscription, error)
 }
 
+// Keys keeps API keys without their secrets.
 type Keys interface {
 	PutKey(ctx context.Context, k account.APIKey, a Audit) error                             // ErrConflict: two live keys already (Audit.Time is now)
 	RevokeKey(ctx context.Context, id string, at time.Time, a Audit) (account.APIKey, error) // revoking twice keeps the first time
@@ -59,6 +62,7 @@ type Close struct {
 	Done           bool
 }
 
+// Invoices keeps closes and finalized invoices, which never change.
 type Invoices interface {
 	// BeginClose stores the close if none exists for (subscription, period) and returns the stored one. The whole period is the
 	// key: the close at a subscription's start has the empty period [start,start), the first full one begins at the same instant.
@@ -100,11 +104,13 @@ type Draw struct {
 	Want, Ceiling int64
 }
 
+// Grant answers a Draw.
 type Grant struct {
 	Granted int64 // 0..Want
 	Others  int64 // sum of Charged of all other leases of this counter, closed and open
 }
 
+// Leases keeps the quota authority's durable allowances. The charges of a counter's leases together never pass a draw's ceiling.
 type Leases interface {
 	// BeginEpoch durably takes the node's next epoch before it is used.
 	BeginEpoch(ctx context.Context, node uint16, boot string, at time.Time) (uint32, error)
@@ -139,6 +145,7 @@ type Replay struct {
 	CreatedAt         time.Time
 }
 
+// Housekeeping keeps the audit log, answers to repeated calls, and settings.
 type Housekeeping interface {
 	PutAudit(ctx context.Context, a Audit) error
 	ListAudit(ctx context.Context, q Query) ([]Audit, error)

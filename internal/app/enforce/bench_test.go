@@ -9,7 +9,7 @@ import (
 
 // BenchmarkAdmit is one request's share of enforcement: decide on three limits, spool, settle; then ship to the journal.
 func BenchmarkAdmit(b *testing.B) {
-	w := newWorld(b, bucketLimit("burst", "1000000", "1000000"), quotaLimit("daily", "1000000000", period.Day), quotaLimit("period", "10000000000", period.BillingPeriod))
+	w := newWorld(b, bucketLimit("1000000", "1000000"), quotaLimit("daily", "1000000000", period.Day), quotaLimit("period", "10000000000", period.BillingPeriod))
 	ctx := context.Background()
 	b.ReportAllocs()
 	n := 0

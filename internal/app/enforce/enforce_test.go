@@ -44,7 +44,7 @@ func TestHardQuotaUnderConcurrency(t *testing.T) {
 
 func TestDenialExplainsItselfAndBurnsNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, bucketLimit("burst", "200", "200"), quotaLimit("daily", "3", period.Day))
+	w := newWorld(t, bucketLimit("200", "200"), quotaLimit("daily", "3", period.Day))
 	if n := w.calls(3); n != 3 {
 		t.Fatalf("%d of 3 allowed", n)
 	}
@@ -246,11 +246,11 @@ func TestCatalogChangesKeepCounters(t *testing.T) {
 
 func TestBucketSurvivesCatalogAndRestart(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, bucketLimit("burst", "10", "20"))
+	w := newWorld(t, bucketLimit("10", "20"))
 	if n := w.calls(30); n != 20 {
 		t.Fatalf("%d of a full bucket of 20", n)
 	}
-	w.apply(declare(t, 2, bucketLimit("burst", "5", "20")))
+	w.apply(declare(t, 2, bucketLimit("5", "20")))
 	if n := w.calls(5); n != 0 {
 		t.Errorf("a changed rate filled the bucket: %d", n)
 	}

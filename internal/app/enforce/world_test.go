@@ -58,8 +58,8 @@ func quotaLimit(key, n string, w period.Window) catalog.Limit {
 	return catalog.Limit{Key: key, Meter: apiCall, Quota: new(dec(n)), Window: w}
 }
 
-func bucketLimit(key, rate, burst string) catalog.Limit {
-	return catalog.Limit{Key: key, Meter: apiCall, Bucket: &catalog.Bucket{Rate: dec(rate), Burst: dec(burst), Per: time.Second}}
+func bucketLimit(rate, burst string) catalog.Limit {
+	return catalog.Limit{Key: "burst", Meter: apiCall, Bucket: &catalog.Bucket{Rate: dec(rate), Burst: dec(burst), Per: time.Second}}
 }
 
 // declare is a catalog with a plan "free" of these limits and a plan "pro" without any.
