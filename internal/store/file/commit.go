@@ -53,7 +53,7 @@ func (j *Journal) commit(calls []*call) {
 	}
 	if err := j.write(); err != nil {
 		for _, c := range calls {
-			if c.err == nil && (c.pending || j.failed() != nil) {
+			if c.err == nil && c.pending { // what was durable before stays true
 				c.err = err
 				j.count(err)
 			}
@@ -126,11 +126,11 @@ func (j *Journal) stageBatch(c *call) error {
 		}
 		wrote = true
 	}
-	marked, err := j.stageMarks(c)
+	totalled, err := j.stageTotals(&c.batch)
 	if err != nil {
 		return err
 	}
-	totalled, err := j.stageTotals(&c.batch)
+	marked, err := j.stageMarks(c)
 	if err != nil {
 		return err
 	}

@@ -190,6 +190,30 @@ func TestNeverServed(t *testing.T) {
 	}
 }
 
+// TestWrongPlace: a whole record is not served for another one.
+func TestWrongPlace(t *testing.T) {
+	t.Parallel()
+	j, err := Open(Config{Dir: "d", FS: memFS{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Append(t.Context(), store.Batch{Entries: []store.Entry{usageEvent("a"), usageEvent("b")}}); err != nil {
+		t.Fatal(err)
+	}
+	a, b := j.index.events.get(0), j.index.events.get(1)
+	a.at = b.at
+	if _, err := j.Event(t.Context(), "s", "a"); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("another position: %v", err)
+	}
+	if _, err := j.Scan(t.Context(), store.Scan{}); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("another position in a scan: %v", err)
+	}
+	*a = *b
+	if _, err := j.Event(t.Context(), "s", "a"); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("another identity: %v", err)
+	}
+}
+
 func TestWrongSegments(t *testing.T) {
 	t.Parallel()
 	fs := memFS{}

@@ -167,6 +167,11 @@ func TestFullDiskPasses(t *testing.T) {
 				t.Fatalf("cut: %v, want ErrFull", err)
 			}
 			holds(t, j, "a")
+			left := open(t, file.Config{Dir: copyDir(t, dir)})
+			if n := left.Stats().TornBytes; n != 0 {
+				t.Errorf("%d bytes of a refused batch are left", n)
+			}
+			closeJournal(t, left)
 			disk.write = nil
 			mustSend(t, j, store.Accepted, "c", "d")
 			if s := j.Stats(); s.Full != 3 || s.Broken {
@@ -354,19 +359,18 @@ func TestMaxEvents(t *testing.T) {
 	}
 }
 
-// gate blocks syncs until it is opened.
-type gate struct{ in, out chan struct{} }
+// gate blocks a sync until it is opened.
+type gate struct{ out chan struct{} }
 
 // blocked opens a journal whose next sync waits at the gate and fails with err.
 func blocked(t *testing.T, dir string, err *error) (*file.Journal, gate) {
 	t.Helper()
-	g := gate{make(chan struct{}), make(chan struct{})}
+	g := gate{make(chan struct{})}
 	disk := &faulty{}
 	j := open(t, file.Config{Dir: dir, FS: disk})
 	var once sync.Once
 	disk.sync = func(string) (failure error) {
 		once.Do(func() {
-			close(g.in)
 			<-g.out
 			failure = *err
 		})
@@ -413,6 +417,35 @@ func TestResendWaitsForTheSameSync(t *testing.T) {
 	}
 }
 
+// TestResendInAFailedGroup: original and resend share a commit that finds no room, so neither is acknowledged.
+func TestResendInAFailedGroup(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		disk := &faulty{}
+		j := open(t, file.Config{Dir: t.TempDir(), FS: disk})
+		g := gate{make(chan struct{})}
+		disk.sync = func(string) error {
+			disk.sync = nil
+			<-g.out
+			disk.write = func(string, []byte) (int, error) { return 0, syscall.ENOSPC } // from the second commit on
+			return nil
+		}
+		var wg sync.WaitGroup
+		for i, want := range []error{nil, store.ErrFull, store.ErrFull, nil} {
+			wg.Go(func() {
+				if _, err := send(j, []string{"leads", "a", "a", "leads"}[i]); !errors.Is(err, want) {
+					t.Errorf("call %d: %v, want %v", i, err, want)
+				}
+			})
+			synctest.Wait()
+		}
+		close(g.out)
+		wg.Wait()
+		holds(t, j, "leads")
+		closeJournal(t, j)
+	})
+}
+
 func TestWaitersJoinOneGroup(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -447,6 +480,67 @@ func TestWaitersJoinOneGroup(t *testing.T) {
 		}
 		if s := j.Stats(); n != 51 || s.Events != 51 || s.Groups != 2 {
 			t.Errorf("%d accepted, %+v; want 51 events in 2 commits", n, s)
+		}
+		closeJournal(t, j)
+	})
+}
+
+// TestRefusedInsideAGroup: a batch that is refused leaves what others staged in the same group as it was.
+func TestRefusedInsideAGroup(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var none error
+		dir := t.TempDir()
+		j, g := blocked(t, dir, &none)
+		batch := func(total int64, marks []store.Mark, entries ...store.Entry) store.Batch {
+			return store.Batch{Node: 1, Epoch: 1, Entries: entries, Marks: marks, ReceivedAt: at(2), Totals: []store.AdmittedTotal{
+				{CustomerID: "cus_1", Meter: "api_calls", PeriodStart: 5, Total: money.FromInt(total)},
+			}}
+		}
+		outside, late := call("c"), call("d")
+		outside.Origin, late.Origin = meter.Reported, meter.Reported
+		var wg sync.WaitGroup
+		send := func(b store.Batch, want error) {
+			wg.Go(func() {
+				if _, err := j.Append(t.Context(), b); !errors.Is(err, want) {
+					t.Errorf("%v, want %v", err, want)
+				}
+			})
+			synctest.Wait()
+		}
+		send(batch(1, nil, call("leads")), nil)
+		send(batch(5, []store.Mark{{Source: "gateway/1", ID: "a", Flags: store.Recovered}}, call("a")), nil)
+		send(batch(7, []store.Mark{
+			{Source: "gateway/1", ID: "a", Flags: store.Incomplete}, {Source: "gateway/1", ID: "b", Flags: store.Incomplete}, {Source: "x", ID: "y", Flags: 1},
+		}, call("b"), outside), store.ErrNotFound)
+		send(batch(6, nil, late, call("b")), nil)
+		close(g.out)
+		wg.Wait()
+		for range 2 {
+			holds(t, j, "leads", "a", "d", "b")
+			page, err := j.Scan(t.Context(), store.Scan{SeriesKey: store.SeriesKey{CustomerID: "cus_1", Meter: "api_calls"}})
+			if err != nil || len(page.Records) != 4 || page.Records[3].Event.ID != "b" {
+				t.Errorf("scan: %d records, %v", len(page.Records), err)
+			}
+			if n := j.Stats().Groups; n > 2 {
+				t.Errorf("%d commits: the batches were not in one group", n)
+			}
+			err = j.View(t.Context(), func(v store.View) error {
+				k := store.SeriesKey{CustomerID: "cus_1", Meter: "api_calls"}
+				admitted, err := v.Admitted(k, 5)
+				reported, err2 := v.Reported(k, period.Interval{})
+				if admitted.String() != "6" || reported.String() != "1" {
+					t.Errorf("admitted %v, want 6; reported %v, want 1", admitted, reported)
+				}
+				return errors.Join(err, err2)
+			})
+			r, err2 := j.Event(t.Context(), "gateway/1", "a")
+			d, err3 := j.Event(t.Context(), "gateway/1", "d")
+			if err := errors.Join(err, err2, err3); err != nil || r.Flags != store.Recovered || d.Flags != 0 || j.Stats().Marks != 1 {
+				t.Errorf("flags %v and %v, %v", r.Flags, d.Flags, err)
+			}
+			closeJournal(t, j)
+			j = open(t, file.Config{Dir: dir})
 		}
 		closeJournal(t, j)
 	})
@@ -527,5 +621,42 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	if _, err := file.Open(file.Config{Dir: filepath.Join(os.DevNull, "x")}); err == nil || strings.Contains(err.Error(), "%!") {
 		t.Errorf("a folder that cannot be made: %v", err)
+	}
+}
+
+// TestOpenMakesDurable: what a killed process left may lie in the page cache only, or in pages that a failed sync has marked
+// clean. It is written and synced once more before an event in it is called a duplicate.
+func TestOpenMakesDurable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j := open(t, file.Config{Dir: dir})
+	mustSend(t, j, store.Accepted, "a")
+	whole := j.Stats().Bytes
+	mustSend(t, j, store.Accepted, "b")
+	last := j.Stats().Bytes - whole
+	closeJournal(t, j)
+
+	var steps []string
+	j = open(t, file.Config{Dir: dir, FS: &faulty{
+		write: func(_ string, p []byte) (int, error) {
+			steps = append(steps, fmt.Sprint("write ", len(p)))
+			return len(p), nil
+		},
+		sync:    func(string) error { steps = append(steps, "sync"); return nil },
+		syncDir: func() error { steps = append(steps, "folder"); return nil },
+	}})
+	closeJournal(t, j)
+	if got, want := strings.Join(steps, ", "), fmt.Sprintf("write %d, sync, folder", last); got != want {
+		t.Errorf("opening did %q, want %q", got, want)
+	}
+	for name, disk := range map[string]*faulty{
+		"write":    {write: func(string, []byte) (int, error) { return 0, syscall.EIO }},
+		"sync":     {sync: func(string) error { return syscall.EIO }},
+		"folder":   {syncDir: func() error { return syscall.EIO }},
+		"truncate": {truncate: func(string) error { return syscall.EIO }},
+	} {
+		if _, err := file.Open(file.Config{Dir: dir, FS: disk}); !errors.Is(err, syscall.EIO) {
+			t.Errorf("opening when %s fails: %v", name, err)
+		}
 	}
 }
