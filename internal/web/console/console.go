@@ -111,6 +111,9 @@ func (c *console) signedIn(page func(*http.Request) (answer, error)) http.Handle
 
 // write sends what a handler made of a request, or the page of its error.
 func (c *console) write(w http.ResponseWriter, r *http.Request, a answer, err error) {
+	if err != nil && r.Context().Err() != nil {
+		return // the reader left
+	}
 	if err != nil {
 		p := ui.ProblemOf(err)
 		if p.Ours {
@@ -138,8 +141,10 @@ func (c *console) frame(r *http.Request, title string) ui.Frame {
 	}
 	f.SignOut = "/logout"
 	for _, item := range []ui.NavItem{
-		{Href: "/", Text: "Home"}, {Href: "/decisions", Text: "Decisions"},
-		{Href: "/customers", Text: "Customers"}, {Href: "/invoices", Text: "Invoices"},
+		{Href: "/", Text: "Home"},
+		{Href: "/decisions", Text: "Decisions"},
+		{Href: "/customers", Text: "Customers"},
+		{Href: "/invoices", Text: "Invoices"},
 	} {
 		item.Here = r.URL.Path == item.Href
 		f.Nav = append(f.Nav, item)

@@ -100,7 +100,7 @@ func (c *console) portalLink(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("portal link: %w", err)
 	}
-	detail := `{"expires":` + strconv.Quote(period.Format(expires)) + `}`
+	detail := `{"expires_at":` + strconv.Quote(period.Format(expires)) + `}`
 	if err := c.Govern.Audit(r.Context(), "operator", "portal.link", cust.ID, detail); err != nil {
 		return answer{}, err
 	}

@@ -128,6 +128,9 @@ func (p *portal) signedIn(page func(*http.Request, account.Customer) (templ.Comp
 			return
 		}
 		c, err := page(r, cust)
+		if err != nil && r.Context().Err() != nil {
+			return // the reader left
+		}
 		status := http.StatusOK
 		if err != nil {
 			fault := ui.ProblemOf(err)

@@ -128,6 +128,14 @@ func (l Limit) when() string {
 	return "at once"
 }
 
+// bound says how far the limit can be passed.
+func (l Limit) bound() string {
+	if l.Bound == "0" {
+		return l.Enforcement + ", never passed"
+	}
+	return l.Enforcement + ", passed by at most " + l.Bound
+}
+
 // State is what Sentence is a function of. Sums of money are text already.
 type State struct {
 	HasPlan    bool

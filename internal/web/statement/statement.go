@@ -24,7 +24,7 @@ import (
 
 // Bounds of the lists on a page.
 const (
-	decisionsShown = 20
+	decisionsShown = 10
 	invoicesShown  = 24
 	eventsShown    = 100
 	decisionsKept  = 1024 // what enforcement keeps of the latest decisions
@@ -50,7 +50,7 @@ func (s Sources) Check() error {
 // Flush brings what the gateway settled into the journal, so that pages show what was admitted a moment ago. While the
 // journal takes nothing, pages still answer, with what it has: behind says so.
 func (s Sources) Flush(ctx context.Context) (behind bool) {
-	if err := s.Enforce.Flush(ctx); err != nil {
+	if err := s.Enforce.Flush(ctx); err != nil && ctx.Err() == nil { // a reader who left is no fault
 		s.Log.WarnContext(ctx, "a page shows older figures: the journal takes no usage", slog.Any("error", err))
 		return true
 	}
@@ -67,7 +67,9 @@ func (r Root) Decision(id string) string { return string(r) + "/decisions/" + ur
 func (r Root) Invoice(id string) string { return string(r) + "/invoices/" + url.PathEscape(id) }
 
 // Line is the page of an invoice line by number.
-func (r Root) Line(id string, number int) string { return r.Invoice(id) + "/lines/" + strconv.Itoa(number) }
+func (r Root) Line(id string, number int) string {
+	return r.Invoice(id) + "/lines/" + strconv.Itoa(number)
+}
 
 // Customer is the page of a customer, for operators.
 func (r Root) Customer(ref string) string { return string(r) + "/customers/" + url.PathEscape(ref) }

@@ -106,15 +106,10 @@ func rateOf(s Statement, l Limit) string {
 }
 
 func perWord(d time.Duration) string {
-	switch d {
-	case time.Second:
-		return "each second"
-	case time.Minute:
-		return "each minute"
-	case time.Hour:
-		return "each hour"
+	if d >= 24*time.Hour {
+		return "each day"
 	}
-	return "each day"
+	return "each " + map[time.Duration]string{time.Second: "second", time.Minute: "minute", time.Hour: "hour"}[d]
 }
 
 // invoiceName is how people call it.

@@ -93,13 +93,18 @@ func Left(d time.Duration) string {
 	case s <= 0:
 		return "now"
 	case s < 60:
-		return fmt.Sprintf("%d s", s)
+		return unbroken("%d s", s)
 	case s < 3600:
-		return fmt.Sprintf("%d min %d s", s/60, s%60)
+		return unbroken("%d min %d s", s/60, s%60)
 	case s < 86400:
-		return fmt.Sprintf("%d h %d min", s/3600, s%3600/60)
+		return unbroken("%d h %d min", s/3600, s%3600/60)
 	}
-	return fmt.Sprintf("%d d %d h", s/86400, s%86400/3600)
+	return unbroken("%d d %d h", s/86400, s%86400/3600)
+}
+
+// unbroken keeps numbers with their units.
+func unbroken(format string, n ...any) string {
+	return strings.ReplaceAll(fmt.Sprintf(format, n...), " ", "\u00a0")
 }
 
 // Seconds is d in whole seconds, rounded up, never negative.
@@ -108,13 +113,18 @@ func Seconds(d time.Duration) int64 {
 }
 
 // Stamp is an instant on the clock of a zone: "23 Nov 2026 14:05:09". The zone stands with the table or beside it.
-func Stamp(t time.Time, z period.Zone) string { return t.In(z.Location()).Format("2 Jan 2006 15:04:05") }
+func Stamp(t time.Time, z period.Zone) string {
+	return t.In(z.Location()).Format("2 Jan 2006 15:04:05")
+}
 
 // Minute is Stamp without seconds.
 func Minute(t time.Time, z period.Zone) string { return t.In(z.Location()).Format("2 Jan 2006 15:04") }
 
 // TimeOfDay is the clock without the date.
 func TimeOfDay(t time.Time, z period.Zone) string { return t.In(z.Location()).Format("15:04:05") }
+
+// HourMinute is TimeOfDay without seconds.
+func HourMinute(t time.Time, z period.Zone) string { return t.In(z.Location()).Format("15:04") }
 
 // Day is a date in a zone.
 func Day(t time.Time, z period.Zone) string { return t.In(z.Location()).Format("2 Jan 2006") }
@@ -127,13 +137,28 @@ func ZoneName(z period.Zone, at time.Time) string {
 	if z.String() == "UTC" {
 		return "UTC"
 	}
-	_, offset := at.In(z.Location()).Zone()
-	sign := "+"
-	if offset < 0 {
-		sign, offset = "\u2212", -offset
+	return z.String() + ", " + offset(z, at)
+}
+
+// ZoneOver is ZoneName over a period: with both distances where the clocks change within it.
+func ZoneOver(z period.Zone, p period.Interval) string {
+	last := p.End.Add(-time.Microsecond)
+	text := ZoneName(z, p.Start)
+	if before, after := offset(z, p.Start), offset(z, last); last.After(p.Start) && before != after {
+		text += ", later " + after
 	}
-	text := fmt.Sprintf("%s, UTC%s%d", z, sign, offset/3600)
-	if m := offset % 3600 / 60; m != 0 {
+	return text
+}
+
+// offset is "UTC+1" or "UTC+5:45".
+func offset(z period.Zone, at time.Time) string {
+	_, s := at.In(z.Location()).Zone()
+	sign := "+"
+	if s < 0 {
+		sign, s = "\u2212", -s
+	}
+	text := fmt.Sprintf("UTC%s%d", sign, s/3600)
+	if m := s % 3600 / 60; m != 0 {
 		text += fmt.Sprintf(":%02d", m)
 	}
 	return text

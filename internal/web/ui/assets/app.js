@@ -1,13 +1,14 @@
 "use strict";
 // Counts down between two answers of the server, and says when the server does not answer. All else is HTML.
 (() => {
-  const words = (s) => {
-    if (s <= 0) return "now";
-    if (s < 60) return `${s} s`;
-    if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
-    if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-    return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+  const parts = (s) => {
+    if (s <= 0) return ["now"];
+    if (s < 60) return [s, "s"];
+    if (s < 3600) return [Math.floor(s / 60), "min", s % 60, "s"];
+    if (s < 86400) return [Math.floor(s / 3600), "h", Math.floor((s % 3600) / 60), "min"];
+    return [Math.floor(s / 86400), "d", Math.floor((s % 86400) / 3600), "h"];
   };
+  const words = (s) => parts(s).join("\u00a0");
   const seen = new WeakMap(); // element -> what the server said, and when it was seen
   const tick = () => {
     for (const el of document.querySelectorAll("[data-left]")) {
