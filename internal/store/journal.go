@@ -157,8 +157,5 @@ type Journal interface {
 	Scan(ctx context.Context, s Scan) (Page, error)
 	// Event finds by identity. ErrNotFound.
 	Event(ctx context.Context, source, id string) (Record, error)
-	// LastTime is the highest time of an admitted event; zero without any. The business clock never starts below it. Reported
-	// events do not count: they may lie ahead of the clock.
-	LastTime() time.Time
 	Close() error
 }

@@ -22,8 +22,6 @@ type group struct {
 	fresh    map[store.SeriesKey]*series // not in the index yet
 	totals   map[totalKey]money.Decimal
 	marks    map[uint32]store.Flags
-	lastTime int64
-	hasTime  bool
 
 	// What the batch at work has changed, for its undoing.
 	batch      int
@@ -91,7 +89,6 @@ const keepMax = 512
 func (g *group) reset() {
 	g.position = g.index.position
 	g.events = g.events[:0]
-	g.hasTime = false
 	g.stages = g.stages[:0]
 	if cap(g.stages) > MaxGroupEntries {
 		g.stages = nil
@@ -122,14 +119,12 @@ func (g *group) reset() {
 type savepoint struct {
 	position uint64
 	events   int
-	lastTime int64
-	hasTime  bool
 }
 
 func (g *group) begin() savepoint {
 	g.batch++
 	g.undoStages, g.undoTotals, g.undoMarks = g.undoStages[:0], g.undoTotals[:0], g.undoMarks[:0]
-	return savepoint{g.position, len(g.events), g.lastTime, g.hasTime}
+	return savepoint{g.position, len(g.events)}
 }
 
 // rollback takes back what was staged since begin.
@@ -154,7 +149,7 @@ func (g *group) rollback(s savepoint) {
 		delete(g.ids, e.identity)
 	}
 	g.events = g.events[:s.events]
-	g.position, g.lastTime, g.hasTime = s.position, s.lastTime, s.hasTime
+	g.position = s.position
 }
 
 // lookup finds who holds an identity; pending says that it is not durable yet.
@@ -179,9 +174,6 @@ func (g *group) event(identity, digest [16]byte, position uint64, origin meter.O
 	}
 	g.ids[identity] = ordinal
 	g.events = append(g.events, staged{identity: identity, entry: entry{digest: digest, position: position}})
-	if origin == meter.Admitted && (!g.hasTime || at > g.lastTime) {
-		g.lastTime, g.hasTime = at, true
-	}
 	return nil
 }
 

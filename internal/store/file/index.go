@@ -3,7 +3,6 @@ package file
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -24,8 +23,6 @@ type index struct {
 	customers map[string]*customer
 	marks     map[uint32]store.Flags // by ordinal
 	position  uint64                 // of the last record
-	lastTime  int64                  // highest time of an admitted event, microseconds
-	hasTime   bool
 	counts    counts
 }
 
@@ -105,7 +102,7 @@ func (s *slab) after(position uint64) int {
 func newIndex() *index {
 	return &index{
 		ids: map[[16]byte]uint32{}, series: map[store.SeriesKey]*series{}, customers: map[string]*customer{},
-		marks: map[uint32]store.Flags{}, lastTime: math.MinInt64,
+		marks: map[uint32]store.Flags{},
 	}
 }
 
@@ -288,9 +285,6 @@ func (x *index) apply(g *group) {
 	}
 	for ordinal, flags := range g.marks {
 		x.marks[ordinal] |= flags
-	}
-	if g.hasTime && (!x.hasTime || g.lastTime > x.lastTime) {
-		x.lastTime, x.hasTime = g.lastTime, true
 	}
 	x.position = g.position
 }

@@ -205,17 +205,6 @@ func (j *Journal) Cut(ctx context.Context, customerID string, at time.Time) erro
 	return nil
 }
 
-// LastTime implements store.Journal: the highest time of an admitted event, zero without any. Reported events do not
-// count, they may lie ahead of the clock.
-func (j *Journal) LastTime() time.Time {
-	j.mu.RLock()
-	defer j.mu.RUnlock()
-	if !j.index.hasTime {
-		return time.Time{}
-	}
-	return time.UnixMicro(j.index.lastTime).UTC()
-}
-
 // Stats reads the figures.
 func (j *Journal) Stats() Stats {
 	j.mu.RLock()

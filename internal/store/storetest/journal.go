@@ -24,7 +24,7 @@ func Journal(t *testing.T, open func(t *testing.T, dir string) store.Journal) {
 		"AllOrNone": journalAllOrNone, "Overflow": journalOverflow, "Windows": journalWindows, "Cut": journalCut,
 		"CutEarly": journalCutEarly, "Late": journalLate, "Admitted": journalAdmitted, "Reported": journalReported,
 		"Marks": journalMarks, "ScanSeries": journalScanSeries, "ScanAll": journalScanAll, "ScanRefuses": journalScanRefuses,
-		"LastTime": journalLastTime, "Closed": journalClosed, "Cancelled": journalCancelled, "Concurrent": journalConcurrent,
+		"Closed": journalClosed, "Cancelled": journalCancelled, "Concurrent": journalConcurrent,
 		"Model": journalModel,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -175,9 +175,6 @@ func journalEmpty(w *ledger) {
 			if err != nil || len(p.Records) > 0 || p.Next != "" {
 				w.t.Errorf("Scan: %v, %v", p, err)
 			}
-		}
-		if got := w.journal.LastTime(); !got.IsZero() {
-			w.t.Errorf("LastTime %v, want zero", got)
 		}
 		w.same("results of an empty batch", []store.Result{}, w.append(store.Batch{}))
 	})
@@ -367,9 +364,4 @@ func journalCancelled(w *ledger) {
 	}
 	failed := errors.New("from inside")
 	w.fails("View", w.journal.View(w.t.Context(), func(store.View) error { return fmt.Errorf("x: %w", failed) }), failed)
-}
-
-func journalLastTime(w *ledger) {
-	w.add(entry("a", minute(5), "1"), entry("b", minute(1), "1"), reported(entry("c", minute(60), "1")))
-	w.twice(func() { w.same("LastTime", minute(5), w.journal.LastTime()) })
 }

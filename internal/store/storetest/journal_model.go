@@ -225,13 +225,6 @@ func (m *model) compareEvents(rt *rapid.T, w *ledger) {
 	back := w.scan(store.Scan{Limit: 11, NewestFirst: true})
 	slices.Reverse(back)
 	equal(rt, "all events from the newest", m.events, back)
-	var last time.Time
-	for _, r := range m.events {
-		if r.Origin == meter.Admitted && r.Event.Time.After(last) {
-			last = r.Event.Time
-		}
-	}
-	equal(rt, "last time", last, w.journal.LastTime())
 }
 
 func (m *model) compareSeries(rt *rapid.T, w *ledger, k store.SeriesKey) {
