@@ -68,6 +68,8 @@ type Journal struct {
 	mu    sync.RWMutex
 	index *index
 
+	late lateSums
+
 	segments atomic.Pointer[[]*segment.Segment] // ascending by number, from 1; only grows
 
 	queue queue

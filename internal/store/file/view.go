@@ -93,32 +93,40 @@ func (v view) Windows(k store.SeriesKey, in period.Interval) ([]store.Window, er
 	return windows, nil
 }
 
-// Late reads the late events themselves, or the others where these are fewer.
+// Late reads what came since it was last asked the same: appends wait for it, and the books ask again and again.
 func (v view) Late(k store.SeriesKey, in period.Interval, after uint64) (money.Decimal, error) {
-	var sum money.Decimal
 	buckets, err := v.buckets(k, in)
 	if err != nil {
-		return sum, fmt.Errorf("late usage: %w", err)
+		return money.Decimal{}, fmt.Errorf("late usage: %w", err)
 	}
+	from, to := limits(in)
+	key := lateKey{v.j.index.series[k], from, to, after}
+	known := v.j.late.get(key)
+	sum, since, read := known.sum, max(after, known.upTo), false
 	var buf []byte
 	for _, b := range buckets {
+		if v.j.index.events.get(b.refs[len(b.refs)-1]).position <= since {
+			continue
+		}
+		read = true
 		var late money.Decimal
-		if late, buf, err = v.lateIn(k, b, after, buf); err == nil {
+		if late, buf, err = v.lateIn(k, b, since, buf); err == nil {
 			sum, err = sum.Add(late)
 		}
 		if err != nil {
 			return money.Decimal{}, fmt.Errorf("late usage: %w", err)
 		}
 	}
+	if read {
+		v.j.late.put(key, lateSum{sum, v.Position()})
+	}
 	return sum, nil
 }
 
+// lateIn reads the late events of a bucket, or the others where these are fewer.
 func (v view) lateIn(k store.SeriesKey, b *bucket, after uint64, buf []byte) (late money.Decimal, room []byte, err error) {
 	events := &v.j.index.events
 	n := len(b.refs)
-	if events.get(b.refs[n-1]).position <= after {
-		return late, buf, nil
-	}
 	first := sort.Search(n, func(i int) bool { return events.get(b.refs[i]).position > after })
 	read := b.refs[first:]
 	if first < n-first {

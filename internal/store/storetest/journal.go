@@ -22,7 +22,7 @@ func Journal(t *testing.T, open func(t *testing.T, dir string) store.Journal) {
 	for name, test := range map[string]func(w *ledger){
 		"Empty": journalEmpty, "ReadsBack": journalReadsBack, "Outcomes": journalOutcomes, "Refuses": journalRefuses,
 		"AllOrNone": journalAllOrNone, "Overflow": journalOverflow, "Windows": journalWindows, "Cut": journalCut,
-		"CutEarly": journalCutEarly, "Late": journalLate, "Admitted": journalAdmitted, "Reported": journalReported,
+		"CutEarly": journalCutEarly, "Late": journalLate, "LateAgain": journalLateAgain, "Admitted": journalAdmitted, "Reported": journalReported,
 		"Marks": journalMarks, "ScanSeries": journalScanSeries, "ScanAll": journalScanAll, "ScanRefuses": journalScanRefuses,
 		"Closed": journalClosed, "Cancelled": journalCancelled, "Concurrent": journalConcurrent,
 		"Model": journalModel,
