@@ -112,7 +112,9 @@ type Grant struct {
 
 // Leases keeps the quota authority's durable allowances. The charges of a counter's leases together never pass a draw's ceiling.
 type Leases interface {
-	// BeginEpoch durably takes the node's next epoch before it is used.
+	// BeginEpoch durably takes the node's next epoch before it is used: above all earlier ones, and at least at's seconds since
+	// 1970. So records restored from a backup do not give an epoch out again, on which the nonces of decision tokens rest.
+	// at is real time; ErrInvalid when it lies beyond 2106.
 	BeginEpoch(ctx context.Context, node uint16, boot string, at time.Time) (uint32, error)
 	// DrawLeases grants all draws in one durable transaction.
 	DrawLeases(ctx context.Context, node uint16, epoch uint32, boot string, draws []Draw) ([]Grant, error)

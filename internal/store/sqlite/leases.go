@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -25,8 +26,12 @@ func counterArgs(k store.CounterKey) []any {
 	return []any{k.CustomerID, k.Meter, int64(k.Window), k.Start}
 }
 
-// BeginEpoch implements store.Leases. A node's first epoch is 1.
+// BeginEpoch implements store.Leases. An instant before 1970 does not count, one that no epoch can hold is store.ErrInvalid.
 func (r *Records) BeginEpoch(ctx context.Context, node uint16, boot string, at time.Time) (epoch uint32, err error) {
+	if at.Unix() > math.MaxUint32 {
+		return 0, fmt.Errorf("begin epoch of node %d: the machine's clock says %s, but epochs are seconds since 1970 and end in 2106; set the clock: %w",
+			node, period.Format(at), store.ErrInvalid)
+	}
 	err = r.write(ctx, fmt.Sprintf("begin epoch of node %d", node), func(tx *sql.Tx) error {
 		var newest int64
 		if err := tx.QueryRowContext(ctx, newestEpoch, int64(node)).Scan(&newest); err != nil {
@@ -35,7 +40,7 @@ func (r *Records) BeginEpoch(ctx context.Context, node uint16, boot string, at t
 		if newest >= math.MaxUint32 {
 			return conflict("the epochs of the node are used up")
 		}
-		epoch = uint32(newest) + 1
+		epoch = uint32(max(newest+1, at.Unix()))
 		_, err := tx.ExecContext(ctx, "INSERT INTO epochs (node, epoch, boot, begun_at) VALUES (?, ?, ?, ?)", int64(node), int64(epoch), boot, at.UnixMicro())
 		return err
 	})

@@ -96,10 +96,11 @@ func TestReopenKeepsAll(t *testing.T) {
 	if err != nil || inv.Number != 1 || len(inv.Lines) != 1 || inv.Total.String() != "20.00" {
 		t.Fatalf("invoice %+v, %v", inv, err)
 	}
-	if epoch, err := r.BeginEpoch(ctx, 1, "boot", instant); err != nil || epoch != 2 {
+	epoch, err := r.BeginEpoch(ctx, 1, "boot", instant)
+	if err != nil || epoch != uint32(instant.Unix())+1 {
 		t.Fatalf("epoch %d, %v", epoch, err)
 	}
-	if open, err := r.OpenLeases(ctx, 1, 2); err != nil || len(open) != 1 || open[0].Charged != 5 {
+	if open, err := r.OpenLeases(ctx, 1, epoch); err != nil || len(open) != 1 || open[0].Charged != 5 {
 		t.Fatalf("open leases %+v, %v", open, err)
 	}
 }

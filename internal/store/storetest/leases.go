@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -36,19 +37,36 @@ func leasesOf(t *testing.T, r store.Records, k store.CounterKey) []store.Lease {
 }
 
 func recordsEpochs(t *testing.T, r store.Records) {
-	for want := uint32(1); want <= 3; want++ {
+	first := uint32(noon(1).Unix())
+	for want := first; want < first+3; want++ {
 		same(t, "node 1", beginEpoch(t, r, 1), want)
 	}
-	same(t, "node 2", beginEpoch(t, r, 2), uint32(1))
-	same(t, "node 65535", beginEpoch(t, r, 65535), uint32(1))
-	for _, epoch := range []uint32{0, 2, 4} {
+	same(t, "node 2", beginEpoch(t, r, 2), first)
+	same(t, "node 65535", beginEpoch(t, r, 65535), first)
+	for _, epoch := range []uint32{0, first + 1, first + 3} {
 		_, err := r.DrawLeases(t.Context(), 1, epoch, "boot", []store.Draw{draw(1, 1, 10)})
 		wantErr(t, "draw by an epoch that is not the newest", err, store.ErrConflict)
 	}
 	_, err := r.DrawLeases(t.Context(), 9, 1, "boot", []store.Draw{draw(1, 1, 10)})
 	wantErr(t, "draw by a node without an epoch", err, store.ErrConflict)
-	_, err = r.DrawLeases(t.Context(), 1, 3, "boot", []store.Draw{draw(1, 1, 10)})
+	_, err = r.DrawLeases(t.Context(), 1, first+2, "boot", []store.Draw{draw(1, 1, 10)})
 	ok(t, err)
+	begin := func(at time.Time, want uint32) {
+		t.Helper()
+		epoch, err := r.BeginEpoch(t.Context(), 3, "boot", at)
+		ok(t, err)
+		same(t, "node 3 at "+at.String(), epoch, want)
+	}
+	begin(time.Unix(-5, 0), 1)
+	begin(time.Unix(1, 0), 2)
+	begin(noon(1), first)
+	begin(noon(2), uint32(noon(2).Unix()))
+	begin(noon(1), uint32(noon(2).Unix())+1) // the clock was set back
+	_, err = r.BeginEpoch(t.Context(), 3, "boot", time.Unix(1<<32, 0))
+	wantErr(t, "beyond what an epoch can hold", err, store.ErrInvalid)
+	begin(time.Unix(1<<32-1, 0), 1<<32-1)
+	_, err = r.BeginEpoch(t.Context(), 3, "boot", noon(1))
+	wantErr(t, "epochs used up", err, store.ErrConflict)
 }
 
 func recordsLeases(t *testing.T, r store.Records) {
