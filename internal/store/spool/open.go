@@ -12,7 +12,9 @@ import (
 )
 
 // Open recovers the spool in a directory, or begins an empty one. What a crash left half written at the end of the log is cut
-// (see Recovery); damage anywhere else is store.ErrCorrupt, naming file and byte, and nothing is changed.
+// (see Recovery); damage anywhere else is store.ErrCorrupt, naming file and byte, and nothing is changed. Records that were
+// not synced may be lost in a power cut while later ones were kept, since a disk writes its sectors in any order: where a
+// sector is still empty, the records around it were never durable, and all behind it is cut too.
 func Open(cfg Config) (*Spool, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -36,12 +38,14 @@ func (s *Spool) recover() error {
 		return fmt.Errorf("spool: %w", err)
 	}
 	written := make([]int64, len(firsts)) // file position behind the last byte that is not zero
+	damaged := make([]bool, len(firsts)) // a sound record stands behind one that was once whole
 	var content []byte
 	for i, first := range firsts {
 		if content, err = s.openSegment(first, content); err != nil {
 			return err
 		}
 		s.segments[i].end, written[i] = scan(content)
+		damaged[i] = damagedAt(content, s.segments[i].end, written[i])
 		if written[i] > headerBytes {
 			s.current = i
 		}
@@ -58,6 +62,9 @@ func (s *Spool) recover() error {
 		if g.end < written[i] || g.end == headerBytes {
 			return corrupt(g, g.end)
 		}
+	}
+	if g := s.segments[s.current]; damaged[s.current] {
+		return corrupt(g, g.end)
 	}
 	s.dropped = s.segments[0].first
 	if err := s.cutTail(s.segments[s.current], written[s.current]); err != nil {

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -124,6 +125,31 @@ func scan(content []byte) (end, written int64) {
 		last--
 	}
 	return int64(pos), int64(last)
+}
+
+// sector is what a disk writes wholly or not at all.
+const sector = 512
+
+// damagedAt tells damage at a file position from a tail that a crash tore; written is where the segment's last byte ends. It is damage when a sound frame follows, unless an
+// empty sector between the two shows that the disk kept later bytes before earlier ones.
+func damagedAt(content []byte, pos, written int64) bool {
+	next := pos + 1
+	for next < written && frameAt(content[next:]) == nil {
+		next++
+	}
+	if next >= written {
+		return false
+	}
+	for from := pos; ; {
+		to := (from/sector + 1) * sector
+		if to > next {
+			return true
+		}
+		if len(bytes.TrimLeft(content[from:to], "\x00")) == 0 {
+			return false
+		}
+		from = to
+	}
 }
 
 // createSegment makes a whole, durable, empty segment, or leaves nothing. The temporary name keeps a crash from leaving a
