@@ -42,6 +42,10 @@ func (c *initCmd) Run(e *cli.Env) (err error) {
 	if e.JSON {
 		return cli.PrintJSON(e.Stdout, map[string]any{"dir": f.dir, "catalog": c.Catalog, "catalog_written": wrote})
 	}
-	_, err = fmt.Fprintf(e.Stdout, "Data folder %s and catalog %s are ready.\nNext: tally serve --catalog %s --dir %s\n", f.dir, c.Catalog, c.Catalog, f.dir)
+	kept := ""
+	if !wrote {
+		kept = " (it was there and is left as it is)"
+	}
+	_, err = fmt.Fprintf(e.Stdout, "Data folder %s and catalog %s%s are ready.\nNext: tally serve --catalog %s --dir %s\n", f.dir, c.Catalog, kept, c.Catalog, f.dir)
 	return err
 }
