@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"io"
 	"net/url"
 	"time"
@@ -69,7 +68,7 @@ func (c *keysCreateCmd) Run(e *Env) error {
 		}
 		body["expires_at"] = now.Add(c.ExpiresIn).Format(time.RFC3339)
 	}
-	return send(e, "/v1/keys", body, keyFields())
+	return send(e, "/v1/keys", body, secretText)
 }
 
 // businessNow is the server's clock: expiry follows it.
@@ -166,7 +165,7 @@ type invoicesListCmd struct {
 }
 
 func (c *invoicesListCmd) Run(e *Env) error {
-	return c.ask(e, "/v1/invoices", only("customer", c.Customer), table("NUMBER|CUSTOMER|STATUS|PERIOD|END|TOTAL||ID",
+	return c.ask(e, "/v1/invoices", only("customer", c.Customer), table("NUMBER|CUSTOMER|STATUS|FROM|TO|TOTAL||ID",
 		"number", "customer", "status", "period.start", "period.end", "total.amount", "total.currency", "id"))
 }
 
@@ -184,22 +183,4 @@ type invoicesPreviewCmd struct {
 
 func (c *invoicesPreviewCmd) Run(e *Env) error {
 	return ask(e, "/v1/customers/"+url.PathEscape(c.Customer)+"/preview", nil, invoiceText)
-}
-
-func invoiceText(w io.Writer, d doc) error {
-	if err := fields("id", "number", "customer", "plan", "status", "period.start", "period.end", "finalized_at")(w, d); err != nil {
-		return err
-	}
-	for _, l := range d.list("lines") {
-		if _, err := fmt.Fprintf(w, "%s  %s\t%s\t%s\t%s\n", l.s("number"), l.s("price"), l.s("quantity"), l.s("exact"), l.s("rounded.amount")); err != nil {
-			return err
-		}
-		for _, t := range l.list("tiers") {
-			if _, err := fmt.Fprintf(w, "   tier %s\t%s × %s\t%s\t\n", t.s("tier"), t.s("quantity"), t.s("unit_amount"), t.s("amount")); err != nil {
-				return err
-			}
-		}
-	}
-	_, err := fmt.Fprintf(w, "total\t\t\t%s %s\n", d.s("total.amount"), d.s("total.currency"))
-	return err
 }

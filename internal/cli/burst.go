@@ -62,33 +62,52 @@ func (c *burstCmd) Run(e *Env) error {
 	if ep.Gateway == "" {
 		return errors.New("no gateway address: set TALLY_GATEWAY_URL or name the server's folder with --dir")
 	}
-	r := c.send(e.Ctx, ep)
-	if e.JSON {
-		return PrintJSON(e.Stdout, r)
-	}
-	if _, err := fmt.Fprintf(e.Stdout, "sent %d\n", r.Sent); err != nil {
-		return err
-	}
-	for _, status := range slices.Sorted(maps.Keys(r.ByStatus)) {
-		if _, err := fmt.Fprintf(e.Stdout, "%7d × %s\n", r.ByStatus[status], status); err != nil {
+	r, failure := c.send(e.Ctx, ep)
+	if failure != nil {
+		if _, err := fmt.Fprintln(e.Stderr, "last error:", failure); err != nil {
 			return err
 		}
 	}
-	if r.LastDenial != nil {
-		_, err := fmt.Fprintf(e.Stdout, "last denial: %d %s\n%s", r.LastDenial.Status, r.LastDenial.DecisionID, r.LastDenial.Problem)
-		return err
+	if e.JSON {
+		return PrintJSON(e.Stdout, r)
 	}
-	return nil
+	return burstText(e, r)
 }
 
-func (c *burstCmd) send(ctx context.Context, ep Endpoint) burstResult {
+// burstText is the summary for people.
+func burstText(e *Env, r burstResult) error {
+	out := lines{w: e.Stdout}
+	out.put("sent " + strconv.Itoa(r.Sent))
+	for _, status := range slices.Sorted(maps.Keys(r.ByStatus)) {
+		out.put(fmt.Sprintf("%7d × %s", r.ByStatus[status], status))
+	}
+	if d := r.LastDenial; d != nil {
+		var p problem
+		_ = json.Unmarshal(d.Problem, &p) // an upstream's own refusal is no problem document
+		out.put("last denial: " + strings.TrimSpace(fmt.Sprintf("%d %s", d.Status, p.Code)))
+		if p.Detail != "" {
+			out.put("  " + p.Detail)
+		}
+		if d.DecisionID != "" {
+			dir := ""
+			if e.Dir != "" {
+				dir = " --dir " + e.Dir
+			}
+			out.put("  why: tally explain " + d.DecisionID + dir)
+		}
+	}
+	return out.err
+}
+
+// send returns the last failed connection's error too.
+func (c *burstCmd) send(ctx context.Context, ep Endpoint) (out burstResult, failure error) {
 	url := strings.TrimSuffix(ep.Gateway, "/") + c.Path
 	transport := ep.transport()
 	transport.MaxIdleConnsPerHost, transport.MaxConnsPerHost = c.Concurrency, c.Concurrency
 	defer transport.CloseIdleConnections()
 	hc := &http.Client{Transport: transport, Timeout: time.Minute}
-	out := burstResult{ByStatus: map[string]int{}}
-	var mu sync.Mutex // guards out and left
+	out.ByStatus = map[string]int{}
+	var mu sync.Mutex // guards out, failure and left
 	left := c.N
 	var wg sync.WaitGroup
 	for range c.Concurrency {
@@ -101,44 +120,47 @@ func (c *burstCmd) send(ctx context.Context, ep Endpoint) burstResult {
 				}
 				left--
 				mu.Unlock()
-				status, d := one(ctx, hc, url, c.Key)
+				status, d, err := one(ctx, hc, url, c.Key)
 				mu.Lock()
 				out.Sent++
 				out.ByStatus[status]++
 				if d != nil {
 					out.LastDenial = d
 				}
+				if err != nil {
+					failure = err
+				}
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	return out
+	return out, failure
 }
 
 // one sends a request; a failed connection counts as "error".
-func one(ctx context.Context, hc *http.Client, url, key string) (string, *denial) {
+func one(ctx context.Context, hc *http.Client, url, key string) (status string, d *denial, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return "error", nil
+		return "error", nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+key)
 	resp, err := hc.Do(req)
 	if err != nil {
-		return "error", nil
+		return "error", nil, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read as far as it goes
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil && resp.StatusCode < 400 {
-		return "error", nil
+		return "error", nil, err
 	}
 	_, _ = io.Copy(io.Discard, resp.Body) // so that the connection is kept
 	if resp.StatusCode < 400 {
-		return strconv.Itoa(resp.StatusCode), nil
+		return strconv.Itoa(resp.StatusCode), nil, nil
 	}
-	d := &denial{Status: resp.StatusCode, DecisionID: resp.Header.Get("Decision-Id")}
+	d = &denial{Status: resp.StatusCode, DecisionID: resp.Header.Get("Decision-Id")}
 	if json.Valid(b) {
 		d.Problem = b
 	}
-	return strconv.Itoa(resp.StatusCode), d
+	return strconv.Itoa(resp.StatusCode), d, nil
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -58,47 +59,68 @@ func findServer(e *Env) (Endpoint, error) {
 
 // problem is an RFC 9457 answer of the API.
 type problem struct {
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
-	Code   string `json:"code"`
-	Fix    string `json:"fix"`
-	Errors []struct {
-		Pointer, Rule, Fix                                string
-		File, Path, Message, Expected, Suggestion, Detail string
-		Line, Column                                      int
-	} `json:"errors"`
+	Title  string  `json:"title"`
+	Status int     `json:"status"`
+	Detail string  `json:"detail"`
+	Code   string  `json:"code"`
+	Fix    string  `json:"fix"`
+	Errors []fault `json:"errors"`
 }
 
+// fault is one broken rule of a request, or one fault of a catalog with its place.
+type fault struct {
+	Pointer, Rule, Fix                        string
+	File, Path, Message, Expected, Suggestion string
+	Line, Column                              int
+}
+
+// Error says what is wrong and what to do. Where each broken rule is named, the words that stand for all such problems are
+// left out.
 func (p *problem) Error() string {
 	var b strings.Builder
-	b.WriteString(firstOf(p.Detail, p.Title))
-	for _, f := range p.Errors {
-		switch {
-		case f.Line > 0 && f.Path == "": // it is a fault of the text
-			fmt.Fprintf(&b, "\n  %s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
-		case f.Line > 0:
-			fmt.Fprintf(&b, "\n  %s:%d:%d: %s: %s", f.File, f.Line, f.Column, f.Path, f.Message)
-		default:
-			fmt.Fprintf(&b, "\n  %s: %s", f.Pointer, f.Rule)
-		}
-		if f.Expected != "" {
-			fmt.Fprintf(&b, "; expected %s", f.Expected)
-		}
-		if f.Suggestion != "" {
-			fmt.Fprintf(&b, "; did you mean %s?", f.Suggestion)
-		}
-		if f.Fix != "" {
-			fmt.Fprintf(&b, "; %s", f.Fix)
-		}
-	}
-	if p.Fix != "" {
-		fmt.Fprintf(&b, "\n  %s", p.Fix)
-	}
+	code := ""
 	if p.Code != "" {
-		fmt.Fprintf(&b, " (%s)", p.Code)
+		code = " (" + p.Code + ")"
 	}
-	return b.String()
+	switch len(p.Errors) {
+	case 0:
+		b.WriteString(firstOf(p.Detail, p.Title))
+		if p.Fix != "" && p.Code != "wrong_state" { // its detail says all
+			b.WriteString("\n  " + p.Fix)
+		}
+	case 1:
+		b.WriteString(p.Errors[0].String())
+	default:
+		b.WriteString(firstOf(p.Title, p.Detail) + code + ":")
+		for _, f := range p.Errors {
+			b.WriteString("\n  " + f.String())
+		}
+		return b.String()
+	}
+	return b.String() + code
+}
+
+// String is a fault on one line, as compilers print theirs.
+func (f fault) String() string {
+	parts := []string{f.Message}
+	switch {
+	case f.Line > 0 && f.Path == "": // it is a fault of the text
+		parts[0] = fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
+	case f.Line > 0:
+		parts[0] = fmt.Sprintf("%s:%d:%d: %s: %s", f.File, f.Line, f.Column, f.Path, f.Message)
+	default:
+		parts[0] = strings.TrimPrefix(f.Pointer+": "+strings.TrimPrefix(f.Rule, "invalid: "), ": ")
+	}
+	if f.Expected != "" {
+		parts = append(parts, "expected "+f.Expected)
+	}
+	if f.Suggestion != "" {
+		parts = append(parts, "did you mean "+f.Suggestion+"?")
+	}
+	if f.Fix != "" {
+		parts = append(parts, f.Fix)
+	}
+	return strings.Join(parts, "; ")
 }
 
 func firstOf(ss ...string) string {
@@ -127,7 +149,7 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("the server at %s does not answer; is it running? (%w)", c.API, err)
+		return nil, c.unreached(err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read to the end or the command fails
 	b, err := io.ReadAll(io.LimitReader(resp.Body, answerMax))
@@ -140,6 +162,14 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 		return nil, p
 	}
 	return b, nil
+}
+
+// unreached says why there is no answer: nobody listens, or something else went wrong on the way.
+func (c *client) unreached(err error) error {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("the server at %s does not answer; is it running? (%w)", c.API, err)
+	}
+	return fmt.Errorf("no answer from the server at %s: %w", c.API, err)
 }
 
 func (c *client) get(ctx context.Context, path string, query url.Values) (json.RawMessage, error) {

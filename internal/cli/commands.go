@@ -132,20 +132,6 @@ func (c *applyCmd) Run(e *Env) error {
 	})
 }
 
-func printChanges(w io.Writer, d doc) error {
-	for _, ch := range d.list("changes") {
-		if _, err := fmt.Fprintf(w, "%s %s\t%s\t→ %s\n", ch.s("op"), ch.s("path"), ch.s("from"), ch.s("to")); err != nil {
-			return err
-		}
-	}
-	for _, warn := range d.strings("warnings") {
-		if _, err := fmt.Fprintln(w, "note:", warn); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (d doc) strings(key string) (out []string) {
 	items, _ := d[key].([]any) // absent: none
 	for _, it := range items {
@@ -246,19 +232,6 @@ func (c *explainCmd) local(e *Env, keyFile string) error {
 	return e.print(out, explainText)
 }
 
-func explainText(w io.Writer, d doc) error {
-	if err := fields("outcome", "code", "time", "customer", "key_id", "plan", "route", "meter", "cost", "limit", "consumed", "quota",
-		"resets_at", "catalog_version", "would_pass_on")(w, d); err != nil {
-		return err
-	}
-	for _, l := range d.list("limits") {
-		if _, err := fmt.Fprintf(w, "limit %s\t%s → %s of %s\tresets %s\n", l.s("limit"), l.s("before"), l.s("after"), l.s("quota"), l.s("resets_at")); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 type usageCmd struct {
 	Customer string `arg:""`
 	Meter    string `help:"Which meter." required:""`
@@ -293,8 +266,7 @@ type limitsCmd struct {
 }
 
 func (c *limitsCmd) Run(e *Env) error {
-	return ask(e, "/v1/customers/"+url.PathEscape(c.Customer)+"/limits", nil,
-		table("LIMIT|METER|WINDOW|CONSUMED|QUOTA|REMAINING|RESETS AT|BOUND", "limit", "meter", "window", "consumed", "quota", "remaining", "resets_at", "bound"))
+	return ask(e, "/v1/customers/"+url.PathEscape(c.Customer)+"/limits", nil, limitsText)
 }
 
 type traceCmd struct {
@@ -316,22 +288,7 @@ func (c *traceCmd) Run(e *Env) error {
 	if err != nil {
 		return err
 	}
-	return e.print(b, func(w io.Writer, d doc) error {
-		if err := fields("invoice_id", "customer", "line.id", "line.price", "line.quantity", "line.exact")(w, d); err != nil {
-			return err
-		}
-		for _, x := range d.list("windows") {
-			if _, err := fmt.Fprintf(w, "window %s\t%s events\t%s\n", x.s("start"), x.s("count"), x.s("value")); err != nil {
-				return err
-			}
-		}
-		for _, x := range d.list("events") {
-			if _, err := fmt.Fprintf(w, "event %s\t%s\t%s\t%s\n", x.s("id"), x.s("time"), x.s("value"), x.s("decision_id")); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return e.print(b, traceText)
 }
 
 // trace reads all pages of a line's events into the first page's document.
@@ -380,7 +337,7 @@ type eventCmd struct {
 
 func (c *eventCmd) Run(e *Env) error {
 	return ask(e, "/v1/events/"+url.PathEscape(c.ID), only("source", c.Source), func(w io.Writer, d doc) error {
-		if err := fields("id", "source", "type", "time", "customer", "meter", "value", "origin", "key_id", "decision_id")(w, d); err != nil {
+		if err := fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "origin", "flags", "key_id", "decision_id")(w, d); err != nil {
 			return err
 		}
 		for _, x := range d.list("lines") {
@@ -397,19 +354,7 @@ type booksCmd struct {
 }
 
 func (c *booksCmd) Run(e *Env) error {
-	return ask(e, "/v1/books", only("customer", c.Customer), func(w io.Writer, d doc) error {
-		if _, err := fmt.Fprintln(w, "CUSTOMER\tMETER\tPERIOD\tADMITTED\tREPORTED\tMETERED\tRATED\tUNPRICED\tDIFFERENCE"); err != nil {
-			return err
-		}
-		for _, r := range d.list("rows") {
-			if _, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.s("customer"), r.s("meter"), r.s("period.start"),
-				r.s("admitted"), r.s("reported"), r.s("metered"), r.s("rated"), r.s("unpriced"), r.s("difference")); err != nil {
-				return err
-			}
-		}
-		_, err := fmt.Fprintf(w, "all\t\t\t%s\t%s\t%s\t%s\t%s\t%s\n", d.s("admitted"), d.s("reported"), d.s("metered"), d.s("rated"), d.s("unpriced"), d.s("difference"))
-		return err
-	})
+	return ask(e, "/v1/books", only("customer", c.Customer), booksText)
 }
 
 type clockCmd struct {
@@ -455,14 +400,5 @@ func (c *auditCmd) Run(e *Env) error {
 type statusCmd struct{}
 
 func (statusCmd) Run(e *Env) error {
-	return ask(e, "/v1/status", nil, func(w io.Writer, d doc) error {
-		for k, v := range d {
-			if _, nested := v.([]any); !nested {
-				if _, err := fmt.Fprintf(w, "%s\t%v\n", k, v); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
+	return ask(e, "/v1/status", nil, statusText)
 }

@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// lines prints rows with columns by tabs; the first error stops it.
+type lines struct {
+	w   io.Writer
+	err error
+}
+
+func (l *lines) put(columns ...string) {
+	if l.err == nil {
+		_, l.err = fmt.Fprintln(l.w, strings.Join(columns, "\t"))
+	}
+}
+
+// printChanges prints what a catalog changes: + comes, - goes, ~ becomes another.
+func printChanges(w io.Writer, d doc) error {
+	out := lines{w: w}
+	for _, ch := range d.list("changes") {
+		values := []string{ch.s("from"), "→", ch.s("to")}
+		switch {
+		case values[0] == "":
+			values = values[2:]
+		case values[2] == "":
+			values = values[:1]
+		}
+		out.put(ch.s("op")+" "+ch.s("path"), strings.Join(values, " "))
+	}
+	for _, warn := range d.strings("warnings") {
+		out.put("note: " + warn)
+	}
+	return out.err
+}
+
+func explainText(w io.Writer, d doc) error {
+	if err := fields("outcome", "code", "time", "customer", "key_id", "plan", "route", "meter", "cost", "limit", "consumed", "quota",
+		"resets_at", "catalog_version", "would_pass_on")(w, d); err != nil {
+		return err
+	}
+	out := lines{w: w}
+	for _, l := range d.list("limits") {
+		out.put("limit "+l.s("limit"), l.s("before")+" → "+l.s("after")+" of "+l.s("quota"), "resets "+l.s("resets_at"))
+	}
+	return out.err
+}
+
+func limitsText(w io.Writer, d doc) error {
+	out := lines{w: w}
+	if d.s("plan") == "" {
+		out.put("Customer " + d.s("customer") + " has no active subscription, so no limits.")
+		return out.err
+	}
+	out.put("LIMIT", "OF", "WINDOW", "CONSUMED", "QUOTA", "REMAINING", "RESETS AT", "BOUND")
+	for _, l := range d.list("items") {
+		out.put(l.s("limit"), firstOf(l.s("meter"), l.s("currency")), l.s("window"), l.s("consumed"), l.s("quota"), l.s("remaining"), l.s("resets_at"), l.s("bound"))
+	}
+	return out.err
+}
+
+func traceText(w io.Writer, d doc) error {
+	if err := fields("invoice_id", "customer", "line.id", "line.price", "line.quantity", "line.exact")(w, d); err != nil {
+		return err
+	}
+	out := lines{w: w}
+	if late := d.s("late"); late != "" && late != "0" {
+		out.put("late", late+" in the windows came after the invoice and is not on the line")
+	}
+	for _, x := range d.list("windows") {
+		out.put("window "+x.s("start"), x.s("count")+" events", x.s("value"))
+	}
+	for _, x := range d.list("events") {
+		out.put("event "+x.s("id"), x.s("time"), x.s("value"), x.s("decision_id"))
+	}
+	return out.err
+}
+
+func booksText(w io.Writer, d doc) error {
+	out := lines{w: w}
+	out.put("CUSTOMER", "METER", "PERIOD", "ADMITTED", "REPORTED", "METERED", "RATED", "UNPRICED", "LATE", "DIFFERENCE")
+	row := func(r doc, customer string) {
+		out.put(customer, r.s("meter"), r.s("period.start"), r.s("admitted"), r.s("reported"), r.s("metered"), r.s("rated"), r.s("unpriced"), r.s("late"), r.s("difference"))
+	}
+	for _, r := range d.list("rows") {
+		row(r, r.s("customer"))
+	}
+	row(d, "all")
+	return out.err
+}
+
+func invoiceText(w io.Writer, d doc) error {
+	names := []string{"id", "number", "customer", "plan", "status", "period.start", "period.end", "finalized_at"}
+	if d.s("status") != "finalized" { // it has no number yet
+		names = append(names[:1], names[2:]...)
+	}
+	if err := fields(names...)(w, d); err != nil {
+		return err
+	}
+	out := lines{w: w}
+	out.put("")
+	out.put("LINE", "FROM", "QUANTITY", "EXACT", "ROUNDED")
+	for _, l := range d.list("lines") {
+		out.put(l.s("number")+" "+l.s("price"), l.s("period.start"), l.s("quantity"), l.s("exact"), l.s("rounded.amount"))
+		for _, t := range l.list("tiers") {
+			out.put("  tier "+t.s("tier"), "", t.s("quantity")+" × "+t.s("unit_amount"), t.s("amount"), "")
+		}
+	}
+	out.put("total", "", "", "", d.s("total.amount")+" "+d.s("total.currency"))
+	return out.err
+}
+
+// secretText is a new key with its secret.
+func secretText(w io.Writer, d doc) error {
+	if err := keyFields()(w, d); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w, "Keep the secret now: it is not shown again.")
+	return err
+}
+
+// statusText prints the counters, without the lists.
+func statusText(w io.Writer, d doc) error {
+	out := lines{w: w}
+	for _, name := range slices.Sorted(maps.Keys(d)) {
+		if _, list := d[name].([]any); !list {
+			out.put(name, d.s(name))
+		}
+	}
+	return out.err
+}
