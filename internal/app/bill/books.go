@@ -58,6 +58,7 @@ type span struct {
 	period   period.Interval
 	closing  *store.Close   // nil: none has begun
 	lines    []invoice.Line // of the stored invoice, once closed; else of a preview
+	unrated  error          // why there is no preview
 }
 
 func (sp *span) closed() bool { return sp.closing != nil && sp.closing.Done }
@@ -245,9 +246,7 @@ func readSpan(v store.View, key store.SeriesKey, sp *span) (r reading, err error
 
 // rows brings both sides together.
 func (f *file) rows(position uint64) ([]books.Row, error) {
-	if err := f.rateOpen(position); err != nil {
-		return nil, err
-	}
+	f.rateOpen(position)
 	var rows []books.Row
 	for _, r := range f.readings {
 		row, err := f.row(r)
@@ -265,8 +264,9 @@ func (f *file) rows(position uint64) ([]books.Row, error) {
 	return rows, nil
 }
 
-// rateOpen gives the spans that are not closed the lines of a preview of what was read.
-func (f *file) rateOpen(position uint64) error {
+// rateOpen gives the spans that are not closed the lines of a preview of what was read. One that cannot be rated has none and
+// says why: its usage is a difference then, and the other rows are there all the same.
+func (f *file) rateOpen(position uint64) {
 	used := map[*span][]invoice.Usage{}
 	for _, r := range f.readings {
 		if r.span == nil || r.span.closed() {
@@ -274,18 +274,17 @@ func (f *file) rateOpen(position uint64) error {
 		}
 		quantity, err := r.metered.Sub(r.late)
 		if err != nil {
-			return err
+			r.span.unrated = err
 		}
 		used[r.span] = append(used[r.span], invoice.Usage{Meter: r.Meter, Quantity: quantity})
 	}
 	for sp, usage := range used {
-		inv, err := sp.contract.draft(sp.period, usage, position, true)
-		if err != nil {
-			return err
+		if sp.unrated != nil {
+			continue
 		}
-		sp.lines = inv.Lines
+		inv, err := sp.contract.draft(sp.period, usage, position, true)
+		sp.lines, sp.unrated = inv.Lines, err
 	}
-	return nil
 }
 
 // row is one line of the balance. Unpriced comes from the journal alone and rated from lines alone, so neither can hide
@@ -307,6 +306,9 @@ func (f *file) row(r reading) (books.Row, error) {
 	row.Period = r.span.period
 	if slices.Contains(r.span.contract.meters, r.Meter) {
 		row.Unpriced = r.late
+		if r.span.unrated != nil {
+			row.Error = r.span.unrated.Error()
+		}
 	}
 	expected, err := row.Metered.Sub(row.Unpriced)
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// MaxCloses bounds the work of one Tick.
+// MaxCloses bounds the closes of one Tick. Failed attempts do not count, at most one for each subscription: however many
+// cannot be closed, the others' turn comes.
 const MaxCloses = 100
 
 // due is a billing period to close. The one at a subscription's start is empty.
@@ -35,15 +36,16 @@ func (s *Service) Tick(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if more = len(list) > MaxCloses; more {
-		list = list[:MaxCloses]
-	}
+	closed := 0
 	failed := map[string]bool{} // a period waits for the one before it
 	var failures []error
 	var settled time.Time
 	for _, d := range list {
 		if failed[d.term.ID] {
 			continue
+		}
+		if more = closed == MaxCloses; more {
+			break
 		}
 		if d.period.End.After(settled) {
 			if err := s.settle(ctx, d.period.End); err != nil {
@@ -57,6 +59,7 @@ func (s *Service) Tick(ctx context.Context) (more bool, err error) {
 			continue
 		}
 		s.closed[d.term.ID] = d.period.End
+		closed++
 	}
 	return more, errors.Join(failures...)
 }

@@ -347,6 +347,22 @@ func TestOneBadSubscriptionDoesNotStopTheOthers(t *testing.T) {
 	}
 }
 
+// TestOneOldBadSubscriptionDoesNotStopTheOthers has more periods due than one Tick closes, all before the good one's.
+func TestOneOldBadSubscriptionDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, t.TempDir(), date(2026, 3, 1))
+	bad := w.subscribe("acme", "pro", "UTC", date(2016, 1, 1), 1)
+	w.people.subscriptions[bad.CustomerID][0].CatalogVersion = 9
+	w.subscribe("bolt", "pro", "UTC", date(2026, 2, 1), 1)
+	more, err := w.bill.Tick(t.Context())
+	if more || err == nil || !strings.Contains(err.Error(), "acme") {
+		t.Errorf("Tick = %v, %v", more, err)
+	}
+	if n := len(w.invoices()); n != 2 {
+		t.Errorf("%d invoices of the good one, want 2", n)
+	}
+}
+
 func TestEachInvoiceIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -54,7 +55,7 @@ type Accrual struct {
 }
 
 // Accrued sums the previews of all active subscriptions at one cut, by currency. Currencies are sorted; one without
-// usage charges stands with 0.
+// usage charges stands with 0. A subscription whose usage cannot be rated is logged and left out.
 func (s *Service) Accrued(ctx context.Context) ([]Accrual, error) {
 	now := s.cfg.Now()
 	type open struct {
@@ -90,14 +91,18 @@ func (s *Service) Accrued(ctx context.Context) ([]Accrual, error) {
 	}
 	sums := map[string]money.Decimal{}
 	for _, o := range list {
+		code := o.contract.plan.Currency.Code()
+		sum := sums[code]
 		inv, err := o.contract.draft(o.period, o.usage, position, true)
+		if err == nil {
+			sum, err = addUsage(sum, inv.Lines)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("accrued: %w", err)
+			s.cfg.Log.LogAttrs(ctx, slog.LevelError, "usage left out of what accrued: it cannot be rated",
+				slog.String("customer", o.contract.customer.Key), slog.String("error", err.Error()))
+			sum = sums[code]
 		}
-		code := inv.Currency.Code()
-		if sums[code], err = addUsage(sums[code], inv.Lines); err != nil {
-			return nil, fmt.Errorf("accrued: %w", err)
-		}
+		sums[code] = sum
 	}
 	out := make([]Accrual, 0, len(sums))
 	for code, sum := range sums {

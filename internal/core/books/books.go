@@ -19,6 +19,7 @@ type Row struct {
 	Unpriced                    money.Decimal // no price on the meter, no subscription, or late
 	Late                        money.Decimal // the part of Unpriced that arrived after its period was closed
 	Difference                  money.Decimal // |admitted+reported−metered| + |metered−rated−unpriced|
+	Error                       string        // why the usage could not be rated; it shows in Difference. Empty: it was
 }
 
 // Report is all rows and their sums. Difference is the sum of the rows' differences, so errors never cancel.

@@ -36,6 +36,7 @@ type booksRowBody struct {
 	Meter      string    `json:"meter"`
 	Period     maybeSpan `json:"period" doc:"Null: usage outside of all subscriptions"`
 	FiguresBody
+	Error string `json:"error,omitempty" doc:"Why the usage could not be rated; rated is 0 then, so that it shows as a difference"`
 }
 
 func (a *api) books() {
@@ -76,6 +77,7 @@ func booksRowOf(r books.Row) booksRowBody {
 	out := booksRowBody{
 		Customer: r.Customer, CustomerID: r.CustomerID, Meter: r.Meter,
 		FiguresBody: FiguresBody{r.Admitted, r.Reported, r.Metered, r.Rated, r.Unpriced, r.Late, r.Difference},
+		Error:       r.Error,
 	}
 	if !r.Period.Start.IsZero() {
 		span := spanOf(r.Period)
