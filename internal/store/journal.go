@@ -11,6 +11,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/period"
 )
 
+// What the drivers say; each is wrapped with what happened.
 var (
 	ErrInvalid  = errors.New("invalid request to the store") // the caller's fault: a bad cursor, an instant off the grid, a batch over a bound
 	ErrNotFound = errors.New("not found")

@@ -38,7 +38,7 @@ func (s *Spool) recover() error {
 		return fmt.Errorf("spool: %w", err)
 	}
 	written := make([]int64, len(firsts)) // file position behind the last byte that is not zero
-	damaged := make([]bool, len(firsts)) // a sound record stands behind one that was once whole
+	damaged := make([]bool, len(firsts))  // a sound record stands behind one that was once whole
 	var content []byte
 	for i, first := range firsts {
 		if content, err = s.openSegment(first, content); err != nil {
