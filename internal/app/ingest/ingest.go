@@ -19,6 +19,10 @@ const (
 	MaxEvent  = 64 << 10
 )
 
+// MaxUnits bounds one event's value, in units of the meter's scale: 10^15. So counters, which are int64, hold thousands of the
+// largest, and what nobody can have used is refused before it stands in the books for ever.
+const MaxUnits = 1_000_000_000_000_000
+
 // Event times may lie this far from now.
 const (
 	AheadMax = time.Hour

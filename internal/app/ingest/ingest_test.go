@@ -228,7 +228,8 @@ func TestRejections(t *testing.T) {
 		"no number":         {func(e *meter.Event) { e.Data = []byte(`{"tokens":"many"}`) }, "/data/tokens", "number"},
 		"negative":          {func(e *meter.Event) { e.Data = []byte(`{"tokens":-0.01}`) }, "/data/tokens", "negative"},
 		"decimals":          {func(e *meter.Event) { e.Data = []byte(`{"tokens":0.001}`) }, "/data/tokens", "at most 2 decimals, has 3"},
-		"huge":              {func(e *meter.Event) { e.Data = []byte(`{"tokens":92233720368547758.08}`) }, "/data/tokens", "too large"},
+		"too much":          {func(e *meter.Event) { e.Data = []byte(`{"tokens":10000000000000.01}`) }, "/data/tokens", "at most 10000000000000"},
+		"huge":              {func(e *meter.Event) { e.Data = []byte(`{"tokens":92233720368547758.08}`) }, "/data/tokens", "at most 10000000000000"},
 		"group of things":   {func(e *meter.Event) { e.Data = []byte(`{"tokens":1,"model":["a"]}`) }, "/data/model", "text"},
 		"long group":        {func(e *meter.Event) { e.Data = []byte(`{"tokens":1,"model":"` + long + `"}`) }, "/data/model", "at most 256 bytes"},
 		"nobody's":          {func(e *meter.Event) { e.Subject, e.Data = "nobody", []byte(`{}`) }, "/data/tokens", "number"},
@@ -236,7 +237,7 @@ func TestRejections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := completion("r", "acme", `{"tokens":1}`)
 			tc.change(&e)
-			good := completion("good", "acme", `{"tokens":92233720368547758.07,"model":null}`)
+			good := completion("good", "acme", `{"tokens":10000000000000,"model":null}`)
 			out := w.report(t, e, good)
 			if o := out[0]; o.Status != "rejected" || o.Pointer != tc.pointer || !strings.Contains(o.Rule, tc.rule) || o.Fix == "" || o.ID != e.ID {
 				t.Errorf("outcome %+v", o)

@@ -262,14 +262,17 @@ func read(m catalog.Meter, data []byte) (money.Decimal, *Outcome) {
 	if value.Sign() < 0 {
 		return money.Decimal{}, &Outcome{Pointer: pointer, Rule: "must not be negative", Fix: "usage only adds up; correct an invoice by a credit note"}
 	}
-	switch _, err := value.Scaled(m.Scale); {
+	switch units, err := value.Scaled(m.Scale); {
 	case errors.Is(err, money.ErrInexact):
 		return money.Decimal{}, &Outcome{
 			Pointer: pointer, Rule: fmt.Sprintf("must have at most %d decimals, has %d", m.Scale, value.Scale()),
 			Fix: fmt.Sprintf("round it, or raise the scale of meter %q", m.Key),
 		}
-	case err != nil:
-		return money.Decimal{}, &Outcome{Pointer: pointer, Rule: "is too large to be counted", Fix: fmt.Sprintf("send less at once, or lower the scale of meter %q", m.Key)}
+	case err != nil || units > MaxUnits:
+		return money.Decimal{}, &Outcome{
+			Pointer: pointer, Rule: fmt.Sprintf("must be at most %s", money.FromScaled(MaxUnits, m.Scale)),
+			Fix: fmt.Sprintf("check the unit of meter %q; send more than that in several events", m.Key),
+		}
 	}
 	return value, nil
 }

@@ -36,7 +36,7 @@ type Meter struct {
 	Aggregation meter.Aggregation
 	Value       string // "data.tokens", sum only
 	Unit        string
-	Scale       int // decimals kept by counters, 0..MaxScale; Count has 0
+	Scale       int // decimals kept by counters, 0..MaxScale; Count has 0. An event's value is at most 10^15 units of it
 	Dimensions  []string
 }
 
