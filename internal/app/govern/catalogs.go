@@ -167,8 +167,8 @@ func (s *Service) PlanCatalog(ctx context.Context, file string, source []byte) (
 }
 
 // ApplyCatalog stores the next version and makes it current at once; the same content is not a new version.
-// What subscriptions stand on cannot go: removing their plan or a meter that they are limited or billed by, or counting the
-// meter in another way, is account.ErrState. *CatalogFaults.
+// What subscriptions stand on cannot go: removing their plan or a meter that they are limited or billed by is account.ErrState.
+// So is another aggregation or scale of a meter that any version had: counters and rollups are in the old one. *CatalogFaults.
 func (s *Service) ApplyCatalog(ctx context.Context, actor, file string, source []byte) (CatalogVersion, CatalogPlan, error) {
 	if err := checkActor(actor); err != nil {
 		return CatalogVersion{}, CatalogPlan{}, err
@@ -276,14 +276,34 @@ func (s *Service) refusals(ctx context.Context, current *catalog.Compiled, next 
 		}
 	}
 	for _, m := range used.meters {
-		was, _ := current.Meter(m.key)
-		is, ok := next.Meter(m.key)
-		switch {
-		case !ok:
+		if _, ok := next.Meter(m.key); !ok {
 			out = append(out, fmt.Sprintf("meter %q cannot be removed, plan %q with %s uses it", m.key, m.plan, count(m.subscribers, "active subscription")))
-		case is.Aggregation != was.Aggregation || is.Scale != was.Scale:
-			out = append(out, fmt.Sprintf("meter %q cannot change its aggregation or scale, plan %q with %s uses it; declare another meter",
-				m.key, m.plan, count(m.subscribers, "active subscription")))
+		}
+	}
+	recounted, err := s.recounted(ctx, current, next)
+	return append(out, recounted...), err
+}
+
+// recounted names the meters of next that an applied version counted in another way. Where a meter was removed in between,
+// the version that had it last counts.
+func (s *Service) recounted(ctx context.Context, current *catalog.Compiled, next *catalog.Catalog) ([]string, error) {
+	var out []string
+	left := slices.Clone(next.Meters)
+	for v := current; v.Version > 0 && len(left) > 0; {
+		left = slices.DeleteFunc(left, func(is catalog.Meter) bool {
+			was, ok := v.Meter(is.Key)
+			if ok && (is.Aggregation != was.Aggregation || is.Scale != was.Scale) {
+				out = append(out, fmt.Sprintf("meter %q cannot change its aggregation or scale, version %d counts in the old ones; declare another meter",
+					is.Key, v.Version))
+			}
+			return ok
+		})
+		if v.Version == 1 {
+			break
+		}
+		var err error
+		if v, err = s.Version(ctx, v.Version-1); err != nil {
+			return nil, fmt.Errorf("compare meters with earlier versions: %w", err)
 		}
 	}
 	return out, nil

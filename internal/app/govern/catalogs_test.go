@@ -124,7 +124,9 @@ func TestWhatSubscriptionsStandOnStays(t *testing.T) {
 		"a limit's aggregation":  {replace(t, "event: request, aggregation: count", "event: request, aggregation: sum, value: data.n"), `meter "api_calls" cannot change`},
 		"nobody's plan":          {replace(t, "  - key: euro\n    currency: EUR\n", ""), ""},
 		"nobody's meter":         {replace(t, "  - {key: spare, event: spare, aggregation: count}\n", ""), ""},
-		"nobody's meter's scale": {replace(t, "event: spare, aggregation: count", "event: spare, aggregation: sum, value: data.n, scale: 1"), ""},
+		"nobody's meter's scale": {replace(t, "event: spare, aggregation: count", "event: spare, aggregation: sum, value: data.n, scale: 1"), `meter "spare" cannot change its aggregation or scale`},
+		"a meter's event":        {replace(t, "event: completion", "event: answer"), ""},
+		"a meter's value":        {replace(t, "data.tokens", "data.usage.tokens"), ""},
 	} {
 		plan, err := w.PlanCatalog(t.Context(), "plans.yaml", []byte(tc.source))
 		if err != nil {
@@ -161,11 +163,30 @@ func TestPinnedPricesKeepTheirMeter(t *testing.T) {
 			t.Errorf("a pinned meter's scale: %v", err)
 		}
 	}
-	spare := "      - {key: spare, meter: spare, model: graduated, every: month, tiers: [{unit_amount: \"1\"}]}\n"
-	w.apply(replace(t, "  - key: euro", spare+"  - key: euro"))
-	sums := strings.Replace(replace(t, "  - key: euro", spare+"  - key: euro"), "event: spare, aggregation: count", "event: spare, aggregation: sum, value: data.n", 1)
-	if _, _, err := w.ApplyCatalog(t.Context(), "op", "plans.yaml", []byte(sums)); !errors.Is(err, account.ErrState) || !strings.Contains(err.Error(), `"spare"`) {
-		t.Errorf("a meter that the plan charges now: %v", err)
+}
+
+// TestAMeterNeverCountsInAnotherWay: neither at once nor after it was away, and after a restart too.
+func TestAMeterNeverCountsInAnotherWay(t *testing.T) {
+	t.Parallel()
+	const spare = "  - {key: spare, event: spare, aggregation: count}\n"
+	w := newWorld(t)
+	w.apply(plans)
+	w.apply(replace(t, spare, ""))
+	w.apply(replace(t, spare, "  - {key: extra, event: spare, aggregation: count}\n"))
+	sums := replace(t, spare, "  - {key: spare, event: spare, aggregation: sum, value: data.n}\n")
+	for _, s := range []*govern.Service{w.Service, w.open()} {
+		plan, err := s.PlanCatalog(t.Context(), "plans.yaml", []byte(sums))
+		if err != nil || !strings.Contains(strings.Join(plan.Warnings, "\n"), `refuse this: meter "spare" cannot change its aggregation or scale, version 1`) {
+			t.Errorf("plan: %q, %v", plan.Warnings, err)
+		}
+		_, _, err = s.ApplyCatalog(t.Context(), "op", "plans.yaml", []byte(sums))
+		if !errors.Is(err, account.ErrState) || !strings.Contains(err.Error(), "declare another meter") {
+			t.Errorf("apply: %v", err)
+		}
+	}
+	w.apply(strings.Replace(plans, "event: spare", "event: other", 1)) // it comes back as it counted
+	if v := w.Current().Version; v != 4 {
+		t.Errorf("version %d", v)
 	}
 }
 
