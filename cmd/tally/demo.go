@@ -75,9 +75,6 @@ func (c *demoRunCmd) Run(e *cli.Env, d *demoCmd) error {
 	s := &server{listen: d.listen, dir: e.DataDir(), mode: "test", grace: 0, demo: true, log: logger(e.Stderr)}
 	return s.run(e.Ctx, func(ctx context.Context) error {
 		started := time.Now()
-		if err := s.foreign(ctx); err != nil {
-			return err
-		}
 		if err := s.seed(ctx, up.url); err != nil {
 			return fmt.Errorf("demo data: %w (start again to go on, or: tally demo reset)", err)
 		}
@@ -114,18 +111,6 @@ func (s *server) seed(ctx context.Context, upstream string) error {
 		return err
 	}
 	return s.compareBooks(ctx)
-}
-
-// foreign refuses a folder that holds another deployment: the demo's keys are known to everybody, and its clock can be advanced.
-func (s *server) foreign(ctx context.Context) error {
-	mark, err := s.records.Setting(ctx, demoAddress)
-	if err != nil || mark != "" {
-		return err
-	}
-	if s.govern.Current().Version > 0 || len(s.govern.Customers()) > 0 {
-		return fmt.Errorf("%s holds a deployment that is not the demo's and is left alone; name another folder with --dir", s.dir)
-	}
-	return nil
 }
 
 // demoCatalog applies the demo's catalog; a catalog that the user has changed since only gets the upstream's new address.
@@ -307,7 +292,7 @@ func (demoResetCmd) Run(e *cli.Env) error {
 	if !demo {
 		return fmt.Errorf("%s is not a demo's folder and is left alone", f.dir)
 	}
-	if err := os.RemoveAll(f.dir); err != nil {
+	if err := f.remove(); err != nil {
 		return err
 	}
 	if e.JSON {

@@ -76,6 +76,19 @@ func (f *folder) path(elem ...string) string {
 // close gives the lock up; the kernel does it too when the process ends.
 func (f *folder) close() error { return f.lock.Close() }
 
+// remove deletes what a data folder holds, and the folder itself when nothing else is in it.
+func (f *folder) remove() error {
+	for _, name := range []string{"client.json", "clock.json", "records.db", "records.db-wal", "records.db-shm", "journal", "spool", "secrets", "VERSION", "LOCK"} {
+		if err := os.RemoveAll(f.path(name)); err != nil {
+			return err
+		}
+	}
+	if left, err := os.ReadDir(f.dir); err != nil || len(left) > 0 {
+		return err // what is not ours stays
+	}
+	return os.Remove(f.dir)
+}
+
 // secret reads secrets/name, made on first use: 32 random bytes as base64.
 func (f *folder) secret(name string) ([]byte, error) {
 	path := f.path("secrets", name)

@@ -97,6 +97,6 @@ func isDemo(ctx context.Context, f *folder) (demo bool, err error) {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
-	began, err := records.Setting(ctx, demoBegan)
-	return began != "", err
+	kind, err := records.Setting(ctx, deploymentKind)
+	return kind == kindDemo, err
 }

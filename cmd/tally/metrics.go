@@ -11,6 +11,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/store/file"
+	"github.com/tallystick/tallystick/internal/store/spool"
 )
 
 // metrics are what /metrics shows. Counters of the services are read when scraped, so that the hot path only counts once.
@@ -40,7 +41,7 @@ func newMetrics(s *server) *metrics {
 			Name: "tally_books_position", Help: "Journal position of the last comparison of the books.",
 		}),
 	}
-	m.registry.MustRegister(m.latency, m.failures, m.book, m.position, &enforceCollector{s.enforce}, &journalCollector{s.journal})
+	m.registry.MustRegister(m.latency, m.failures, m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal})
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
 	}, func() float64 { return s.clock.Ahead().Seconds() }))
@@ -110,6 +111,16 @@ func (c *enforceCollector) Collect(ch chan<- prometheus.Metric) {
 	} {
 		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), x.kind, float64(x.n))
 	}
+}
+
+// spoolCollector tells what was cut off the spool when it was opened.
+type spoolCollector struct{ s *spool.Spool }
+
+func (c *spoolCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *spoolCollector) Collect(ch chan<- prometheus.Metric) {
+	desc := prometheus.NewDesc("tally_spool_torn_bytes", "Bytes cut off the spool's end when it was opened.", nil, nil)
+	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.s.Recovery().Bytes))
 }
 
 // journalCollector reads the journal's size at each scrape.

@@ -40,6 +40,7 @@ const (
 	clockEvery   = 5 * time.Second
 	pruneEvery   = 10 * time.Minute
 	settledMax   = 10 * time.Second // how long a close waits for running requests before it is tried again
+	billFaults   = 20               // failing rounds of closes in a row before the rest waits for the next tick
 	retryBackoff = 500 * time.Millisecond
 )
 
@@ -56,7 +57,7 @@ type server struct {
 	folder  *folder
 	records store.Records
 	journal *file.Journal
-	spool   store.Spool
+	spool   *spool.Spool
 	clock   *clock.Clock
 	govern  *govern.Service
 	enforce *enforce.Enforcer
@@ -80,6 +81,9 @@ func (s *server) open(ctx context.Context) error {
 	if err := s.openStores(ctx); err != nil {
 		return err
 	}
+	if err := s.claim(ctx); err != nil {
+		return err
+	}
 	if s.clock, err = clock.New(clock.Config{
 		Real: realNow, Test: s.mode == "test", Load: s.folder.clockState, Save: s.folder.saveClock,
 	}); err != nil {
@@ -96,7 +100,7 @@ func (s *server) open(ctx context.Context) error {
 	}
 	if s.enforce, err = enforce.Open(ctx, enforce.Config{
 		Directory: s.govern, Spool: s.spool, Leases: s.records, Journal: s.journal, Keyring: ring, Node: gatewayNode,
-		Boot: bootID(), Now: s.clock.Now, Strict: s.SpoolSync == "strict", Log: s.log,
+		Boot: bootID(), Now: s.clock.Now, Real: realNow, Torn: s.spool.Recovery().Bytes > 0, Strict: s.SpoolSync == "strict", Log: s.log,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
 	}
@@ -114,6 +118,35 @@ func (s *server) open(ctx context.Context) error {
 	s.clock.OnAdvance(s.beforeAdvance, s.afterAdvance)
 	s.billing.Store(!s.demo)
 	return s.openSecrets()
+}
+
+// deploymentKind is the setting that says what a folder's deployment is, for ever: live, test or demo.
+const (
+	deploymentKind = "deployment.kind"
+	kindDemo       = "demo"
+)
+
+// claim marks a new folder with the kind of its deployment, and refuses another: a demo's keys are known to everybody, and a
+// test clock can be advanced.
+func (s *server) claim(ctx context.Context) error {
+	kind := string(s.mode)
+	if s.demo {
+		kind = kindDemo
+	}
+	have, err := s.records.Setting(ctx, deploymentKind)
+	if err != nil {
+		return err
+	}
+	if have == "" {
+		return s.records.PutSetting(ctx, deploymentKind, kind)
+	}
+	if have != kind && s.demo {
+		return fmt.Errorf("%s holds a deployment that is not the demo's and is left alone; name another folder with --dir", s.dir)
+	}
+	if have != kind {
+		return fmt.Errorf("%s holds a %s deployment and cannot be served as %s; name another folder with --dir", s.dir, have, kind)
+	}
+	return nil
 }
 
 func (s *server) openStores(ctx context.Context) (err error) {
@@ -182,12 +215,18 @@ func (s *server) billAll(ctx context.Context) error {
 	if !s.billing.Load() {
 		return nil
 	}
-	for {
+	var last error // of a subscription that could not be closed: the others go on
+	for faults := 0; faults < billFaults; {
 		more, err := s.bill.Tick(ctx)
-		if err != nil || !more {
-			return err
+		if err != nil {
+			last = err
+			faults++
+		}
+		if !more {
+			break
 		}
 	}
+	return last
 }
 
 func (s *server) compareBooks(ctx context.Context) error {

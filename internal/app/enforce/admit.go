@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/bits"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -95,6 +97,9 @@ func (e *Enforcer) NoRoute() string {
 
 // Admit authenticates, authorizes and reserves for a request with a method on a route of the current catalog.
 func (e *Enforcer) Admit(ctx context.Context, secret string, route *catalog.Route, method string) *Admission {
+	if !utf8.ValidString(method) {
+		method = strings.ToValidUTF8(method, "?")
+	}
 	a := &Admission{e: e, generation: e.inflight.enter()}
 	cat := e.cfg.Directory.Current()
 	p, fault := e.cfg.Directory.Principal(secret, e.cfg.Now())
@@ -186,7 +191,7 @@ func (e *Enforcer) grant(a *Admission, c *customer, s *limitSet, route *catalog.
 		a.c, a.total = c, s.total
 		a.res = reservation{
 			requestKey: requestKey{e.epoch, rec.ID.Seq}, time: rec.Time, periodStart: s.periodStart, catalogVersion: rec.CatalogVersion,
-			scale: s.scale, cost: rec.Cost, customerID: c.id, keyID: a.Principal.Key.ID, meter: route.Meter, route: route.Match, method: method,
+			scale: s.scale, cost: rec.Cost, customerID: c.id, keyID: a.Principal.Key.ID, meter: route.Meter, event: s.event, route: route.Match, method: method,
 			receipt: encoded,
 		}
 		_, err := e.cfg.Spool.Append(settleRoom, a.res.append)

@@ -43,8 +43,17 @@ type Config struct {
 	Boot   string
 	Now    func() time.Time // business clock
 	Strict bool             // sync the spool before forwarding; default false
-	Log    *slog.Logger
+	// Real is the machine's clock; epochs follow it, so that restored records do not use one twice.
+	Real func() time.Time
+	// Torn says that the spool lost records when it was opened: then it is no proof of what a lease was spent on.
+	Torn bool
+	// CarryBehind is how many bytes of the spool an open reservation may fall behind before it is copied to the end, so that
+	// the spool can be truncated. Default 16 MiB.
+	CarryBehind int64
+	Log         *slog.Logger
 }
+
+const carryBehindDefault = 16 << 20
 
 // Enforcer is safe for concurrent use.
 type Enforcer struct {
@@ -74,11 +83,13 @@ type Enforcer struct {
 
 // Open takes a new epoch, settles what an earlier one left open, ships the spool and closes the old leases.
 func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
-	if cfg.Directory == nil || cfg.Spool == nil || cfg.Leases == nil || cfg.Journal == nil || cfg.Keyring == nil || cfg.Now == nil || cfg.Log == nil {
+	if cfg.Directory == nil || cfg.Spool == nil || cfg.Leases == nil || cfg.Journal == nil || cfg.Keyring == nil || cfg.Now == nil || cfg.Real == nil || cfg.Log == nil {
 		return nil, errors.New("enforce: incomplete configuration")
 	}
-	now := cfg.Now()
-	epoch, err := cfg.Leases.BeginEpoch(ctx, cfg.Node, cfg.Boot, now)
+	if cfg.CarryBehind == 0 {
+		cfg.CarryBehind = carryBehindDefault
+	}
+	epoch, err := cfg.Leases.BeginEpoch(ctx, cfg.Node, cfg.Boot, cfg.Real())
 	if err != nil {
 		return nil, fmt.Errorf("begin epoch: %w", err)
 	}
@@ -88,16 +99,16 @@ func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
 	}
 	e := &Enforcer{
 		cfg: cfg, epoch: epoch, sealer: sealer,
-		source: SourceOf(cfg.Node), first: epoch == 1, since: now.UnixMicro(),
+		source: SourceOf(cfg.Node), first: cfg.Spool.End() == 0,
 		customers: map[string]*customer{},
 	}
-	e.inflight.drained = make(chan struct{}, 1)
 	e.ship.open = map[requestKey]*openRequest{}
 	e.ship.names = names{}
 	e.ship.next = cfg.Spool.Start()
 	if err := e.recover(ctx); err != nil {
 		return nil, err
 	}
+	e.since = max(cfg.Now().UnixMicro(), e.ship.lastSeen)
 	return e, nil
 }
 

@@ -2,6 +2,7 @@ package enforce
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -148,7 +149,7 @@ func TestNewDay(t *testing.T) {
 	if _, err := w.e.Tick(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	open, err := w.records.OpenLeases(context.Background(), 1, 99)
+	open, err := w.records.OpenLeases(context.Background(), 1, math.MaxUint32)
 	if err != nil || len(open) != 2 {
 		t.Errorf("%d leases open, want the 2 of today: %v", len(open), err)
 	}

@@ -158,7 +158,11 @@ func (e *Enforcer) spendCap(ctx context.Context, plans *catalog.Compiled, p *acc
 		prices = pp.Prices
 	}
 	for _, pr := range prices {
-		if m, ok := plans.Meter(pr.Meter); ok && pr.Meter != "" {
+		m, ok := plans.Meter(pr.Meter)
+		if !ok { // it left the catalog, and is billed all the same
+			m, ok = pinned.Meter(pr.Meter)
+		}
+		if ok && pr.Meter != "" {
 			sc.prices = append(sc.prices, pr)
 			sc.scales[pr.Meter] = m.Scale
 		}
@@ -184,6 +188,23 @@ func (sc *spendCap) charge(meterKey string, units int64) (money.Decimal, error) 
 	return sum, nil
 }
 
+// reach is how far a counter's quantity may go without another draw: its leases and reported usage, or what was used without
+// a lease where that is more.
+func (e *Enforcer) reach(ctx context.Context, c *customer, ctr *counter, scale int) (int64, error) {
+	open := c.openOf(ctr.key.Meter).Load()
+	if err := e.Flush(ctx); err != nil {
+		return 0, err
+	}
+	if err := e.load(ctx, ctr, scale); err != nil {
+		return 0, err
+	}
+	used, err := e.usageOf(ctx, ctr.key.CustomerID, ctr.key.Meter, ctr.key.Start, ctr.end, scale)
+	if err != nil {
+		return 0, err
+	}
+	return max(addSat(ctr.base(), ctr.charged), addSat(used, open)), nil
+}
+
 // capCeiling sets limit i's ceiling. The other meters count with all they may reach on their durable leases.
 func (e *Enforcer) capCeiling(ctx context.Context, s *limitSet, i int) error {
 	sc, st := s.caps[i], &s.states[i]
@@ -194,10 +215,11 @@ func (e *Enforcer) capCeiling(ctx context.Context, s *limitSet, i int) error {
 		}
 		other := &counter{key: s.counters[i].key, end: s.counters[i].end}
 		other.key.Meter = meterKey
-		if err := e.load(ctx, other, scale); err != nil {
+		reach, err := e.reach(ctx, s.customer, other, scale)
+		if err != nil {
 			return err
 		}
-		amount, err := sc.charge(meterKey, addSat(other.base(), other.charged))
+		amount, err := sc.charge(meterKey, reach)
 		if err != nil {
 			return err
 		}

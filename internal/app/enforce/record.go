@@ -8,7 +8,9 @@ import (
 
 // Spool records, version 1. Each begins with its kind; integers are varints, strings are length-prefixed.
 //
-//	reserve: epoch, seq, time, period start, catalog version, scale, cost, customer id, key id, meter, route, method, receipt
+//	reserve: epoch, seq, time, period start, catalog version, scale, cost, customer id, key id, meter, event type, route,
+//	         method, receipt
+//	carry:   a copy of a reserve that has long been open
 //	settle:  epoch, seq, total epoch, running total after it, status, flags
 //	release: epoch, seq
 //	mark:    epoch, seq, flags
@@ -17,6 +19,7 @@ const (
 	kindSettle  = 2
 	kindRelease = 3
 	kindMark    = 4
+	kindCarry   = 5
 )
 
 // settleRoom is set aside with each reservation, so that the settlement or release that must follow cannot fail for lack of
@@ -41,6 +44,7 @@ type reservation struct {
 	customerID     string
 	keyID          string
 	meter          string
+	event          string // its event type at the time
 	route          string
 	method         string
 	receipt        []byte
@@ -58,8 +62,11 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-func (r *reservation) append(b []byte) []byte {
-	b = append(b, kindReserve)
+func (r *reservation) append(b []byte) []byte { return r.fields(append(b, kindReserve)) }
+
+func (r *reservation) carry(b []byte) []byte { return r.fields(append(b, kindCarry)) }
+
+func (r *reservation) fields(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(r.epoch))
 	b = binary.AppendUvarint(b, r.seq)
 	b = binary.AppendVarint(b, r.time)
@@ -70,6 +77,7 @@ func (r *reservation) append(b []byte) []byte {
 	b = appendString(b, r.customerID)
 	b = appendString(b, r.keyID)
 	b = appendString(b, r.meter)
+	b = appendString(b, r.event)
 	b = appendString(b, r.route)
 	b = appendString(b, r.method)
 	b = binary.AppendUvarint(b, uint64(len(r.receipt)))
@@ -175,6 +183,7 @@ func decodeReservation(b []byte, known names) (reservation, error) {
 	out.customerID = known.of(r.bytes())
 	out.keyID = known.of(r.bytes())
 	out.meter = known.of(r.bytes())
+	out.event = known.of(r.bytes())
 	out.route = known.of(r.bytes())
 	out.method = known.of(r.bytes())
 	out.receipt = append([]byte(nil), r.bytes()...)

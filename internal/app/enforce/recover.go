@@ -20,6 +20,11 @@ const leasesKept = 40 * 24 * time.Hour
 // recover brings an earlier epoch to its end: what it settled is shipped, what it left open is settled and flagged, since
 // its request may have been answered, and its leases are closed with what was really spent.
 func (e *Enforcer) recover(ctx context.Context) error {
+	e.ship.recovering = true
+	defer func() { e.ship.recovering = false }()
+	if e.cfg.Torn {
+		e.cfg.Log.WarnContext(ctx, "the spool's end was torn; leases of the earlier run stay charged")
+	}
 	if err := e.Flush(ctx); err != nil {
 		return fmt.Errorf("ship the spool of an earlier run: %w", err)
 	}
@@ -101,7 +106,7 @@ func (e *Enforcer) closeEarlier(ctx context.Context) error {
 		}
 		spent := max(0, min(known, l.Charged))
 		unspent[l.CounterKey] = known - spent
-		if l.Boot != "" && l.Boot == e.cfg.Boot {
+		if l.Boot != "" && l.Boot == e.cfg.Boot && !e.cfg.Torn {
 			l.Charged = spent
 		} else {
 			l.WrittenOff = l.Charged - spent

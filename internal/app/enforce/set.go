@@ -69,6 +69,8 @@ type limitSet struct {
 	sub         string // subscription id
 	plan        string
 	meter       string
+	customer    *customer
+	event       string // the meter's event type
 	scale       int
 	period      period.Interval
 	periodStart int64
@@ -131,7 +133,7 @@ func (e *Enforcer) set(ctx context.Context, c *customer, cat *catalog.Compiled, 
 	}
 	limits := plans.Limits(p.Subscription.Plan, meterKey)
 	s := &limitSet{
-		version: cat.Version, sub: p.Subscription.ID, plan: p.Subscription.Plan, meter: meterKey, scale: m.Scale,
+		version: cat.Version, sub: p.Subscription.ID, plan: p.Subscription.Plan, meter: meterKey, event: m.Event, scale: m.Scale, customer: c,
 		period: billing, periodStart: billing.Start.UnixMicro(), periodEnd: billing.End.UnixMicro(), anchor: anchor,
 		limits: limits, states: make([]quota.State, len(limits)), counters: make([]*counter, len(limits)), caps: make([]*spendCap, len(limits)),
 	}
@@ -261,10 +263,10 @@ func (e *Enforcer) begin(ctx context.Context, s *limitSet, c *counter) (int64, e
 		if err := e.closeRolled(ctx); err != nil {
 			return 0, err
 		}
+		open = s.open.Load() // before the flush: what settles in between is counted twice rather than not at all
 		if err := e.Flush(ctx); err != nil {
 			return 0, err
 		}
-		open = s.open.Load()
 	}
 	if err := e.load(ctx, c, s.scale); err != nil {
 		return 0, err

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -19,8 +20,10 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// shipBytes bounds how much of the spool one batch takes.
-const shipBytes = 512 << 10
+const (
+	shipBytes  = 512 << 10 // how much of the spool one batch takes
+	carriedMax = 256       // how many reservations are carried forward at a time
+)
 
 // openRequest is a reservation in the spool that has not been settled or released.
 type openRequest struct {
@@ -30,12 +33,13 @@ type openRequest struct {
 
 // shipper moves settled requests from the spool to the journal. mu owns all fields.
 type shipper struct {
-	mu      sync.Mutex
-	next    int64 // spool offset behind what was decoded
-	open    map[requestKey]*openRequest
-	names   names
-	pending *store.Batch // decoded, not yet accepted by the journal
-	totals  map[totalKey]int64
+	mu         sync.Mutex
+	next       int64 // spool offset behind what was decoded
+	open       map[requestKey]*openRequest
+	names      names
+	pending    *store.Batch // decoded, not yet accepted by the journal
+	totals     map[totalKey]int64
+	recovering bool // reading what an earlier run left
 	// lastSeen is the latest decision instant read.
 	lastSeen int64
 }
@@ -70,6 +74,9 @@ func (e *Enforcer) shipOnce(ctx context.Context) (more bool, err error) {
 		}
 	}
 	s.pending = nil
+	if err := e.carry(); err != nil {
+		return false, err
+	}
 	keep := s.next
 	for _, o := range s.open {
 		keep = min(keep, o.offset)
@@ -78,6 +85,28 @@ func (e *Enforcer) shipOnce(ctx context.Context) (more bool, err error) {
 		return false, fmt.Errorf("truncate spool: %w", err)
 	}
 	return s.next < e.cfg.Spool.End(), nil
+}
+
+// carry copies reservations that have long been open to the end of the spool, so that a slow request does not keep all that
+// came after it from being truncated.
+func (e *Enforcer) carry() error {
+	s := &e.ship
+	left := carriedMax
+	for _, o := range s.open {
+		if s.next-o.offset < e.cfg.CarryBehind || left == 0 {
+			continue
+		}
+		left--
+		offset, err := e.cfg.Spool.Append(0, o.reservation.carry)
+		if errors.Is(err, store.ErrFull) {
+			return nil // there will be room when others have settled
+		}
+		if err != nil {
+			return fmt.Errorf("carry an open request forward: %w", err)
+		}
+		o.offset = offset
+	}
+	return nil
 }
 
 // decodeBatch reads on in the spool and prepares s.pending. A malformed record stops the shipping: the spool's own checksums
@@ -119,6 +148,14 @@ func (e *Enforcer) decodeRecord(b *store.Batch, offset int64, payload []byte) er
 		}
 		s.open[r.requestKey] = &openRequest{reservation: r, offset: offset}
 		s.lastSeen = max(s.lastSeen, r.time)
+	case kindCarry:
+		r, err := decodeReservation(payload, s.names)
+		if err != nil {
+			return err
+		}
+		if _, open := s.open[r.requestKey]; open || s.recovering { // else it was settled before the copy was written
+			s.open[r.requestKey] = &openRequest{reservation: r, offset: offset}
+		}
 	case kindSettle:
 		st, err := decodeSettlement(payload)
 		if err != nil {
@@ -191,14 +228,13 @@ func (e *Enforcer) shortID(k requestKey) receipt.ShortID {
 // entry is the usage event of a settled request. Its time is the decision instant.
 func (e *Enforcer) entry(r *reservation, st settlement) store.Entry {
 	value := money.FromScaled(r.cost, r.scale)
-	eventType := "request"
 	var dims []meter.Dimension
 	if m, ok := e.cfg.Directory.Current().Meter(r.meter); ok {
-		eventType, dims = m.Event, dimensions(m, r, st.status)
+		dims = dimensions(m, r, st.status)
 	}
 	return store.Entry{
 		Event: meter.Event{
-			Source: e.source, ID: e.shortID(r.requestKey).String(), Type: eventType, Subject: r.customerID,
+			Source: e.source, ID: e.shortID(r.requestKey).String(), Type: r.event, Subject: r.customerID,
 			Time: time.UnixMicro(r.time).UTC(), Data: eventData(r, value, st.status),
 		},
 		Origin: meter.Admitted,
@@ -290,7 +326,7 @@ func (e *Enforcer) Settled(ctx context.Context, before time.Time) error {
 	if e.cfg.Now().Before(before) {
 		return fmt.Errorf("wait for requests before %s: that is still to come", before.Format(time.RFC3339))
 	}
-	if err := e.inflight.wait(ctx); err != nil {
+	if err := e.inflight.wait(ctx, before.UnixMicro(), e.cfg.Now().UnixMicro()); err != nil {
 		return fmt.Errorf("wait for %d open requests: %w", e.inflight.total(), err)
 	}
 	return e.Flush(ctx)

@@ -40,6 +40,7 @@ type world struct {
 	records     *sqlite.Records
 	journal     *file.Journal
 	spool       *spool.Spool
+	real        func() time.Time
 	durable     map[string][]byte // the spool's files as they would survive a power cut
 	e           *Enforcer
 }
@@ -92,7 +93,7 @@ func newWorld(t testing.TB, limits ...catalog.Limit) *world {
 func newWorldOn(t testing.TB, sc spool.Config, limits ...catalog.Limit) *world {
 	t.Helper()
 	w := &world{
-		t: t, spoolConfig: sc, dir: t.TempDir(), boot: "boot-1", now: start.Add(36 * time.Hour), cat: declare(t, 1, limits...),
+		t: t, spoolConfig: sc, real: time.Now, dir: t.TempDir(), boot: "boot-1", now: start.Add(36 * time.Hour), cat: declare(t, 1, limits...),
 		cust: account.Customer{ID: custID, Key: "acme", Zone: period.MustZone("UTC"), Currency: money.MustCurrency("USD")},
 		sub:  account.Subscription{ID: "sub_00000000000000000000000001", CustomerID: custID, Plan: "free", CatalogVersion: 1, Start: start, BillingDay: 1},
 	}
@@ -169,7 +170,7 @@ func (w *world) open() {
 		w.t.Fatal(err)
 	}
 	w.e, err = Open(ctx, Config{
-		Directory: w, Spool: w.spool, Leases: w.records, Journal: w.journal, Keyring: ring, Node: 1, Boot: w.boot, Now: w.Now,
+		Directory: w, Spool: w.spool, Leases: w.records, Journal: w.journal, Keyring: ring, Node: 1, Boot: w.boot, Now: w.Now, Real: w.real, Torn: w.spool.Recovery().Bytes > 0,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

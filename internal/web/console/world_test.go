@@ -110,7 +110,7 @@ func newWorld(t *testing.T) *world {
 	}))
 	sp := must[*spool.Spool](t)(spool.Open(spool.Config{Dir: filepath.Join(dir, "spool")}))
 	w.enforce = must[*enforce.Enforcer](t)(enforce.Open(ctx, enforce.Config{
-		Directory: w.govern, Spool: sp, Leases: records, Journal: journal, Node: 1, Boot: "b", Now: w.clock.Now, Log: log,
+		Directory: w.govern, Spool: sp, Leases: records, Journal: journal, Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,
 		Keyring: must[*receipt.Keyring](t)(receipt.ParseKeyring(receipt.NewKeyringFile(make([]byte, 32)))),
 	}))
 	w.bill = must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: journal, Invoices: records, Now: w.clock.Now}))

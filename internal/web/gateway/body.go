@@ -1,9 +1,14 @@
 package gateway
 
 import (
+	"errors"
 	"io"
+	"net/http"
 	"net/http/httputil"
+	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // body watches whether the upstream's answer was read to its end.
@@ -54,3 +59,38 @@ func (p *bufferPool) Put(b []byte) {
 		p.pool.Put((*[bufferBytes]byte)(b[:bufferBytes]))
 	}
 }
+
+// upload is a request's body on its way to the upstream: bounded in bytes and in time.
+type upload struct {
+	io.ReadCloser
+	rc      *http.ResponseController
+	ended   bool
+	expired atomic.Bool
+}
+
+// bound sets the body's limits. A connection that cannot have a deadline keeps the one of its server.
+func (g *Gateway) bound(w http.ResponseWriter, r *http.Request) *upload {
+	u := &upload{ReadCloser: http.MaxBytesReader(w, r.Body, g.cfg.MaxBody), rc: http.NewResponseController(w)}
+	if err := u.rc.SetReadDeadline(g.cfg.Now().Add(g.cfg.BodyTimeout)); err != nil {
+		u.ended = true
+	}
+	return u
+}
+
+// Read takes the deadline away with the body's end: the connection must stay open for a long answer. After a fault it stays,
+// since the server still reads what is left of the body.
+func (u *upload) Read(p []byte) (int, error) {
+	n, err := u.ReadCloser.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		u.expired.Store(true)
+	}
+	if err == io.EOF && !u.ended {
+		u.ended = true
+		if derr := u.rc.SetReadDeadline(time.Time{}); derr != nil {
+			return n, derr
+		}
+	}
+	return n, err
+}
+
+func (u *upload) late() bool { return u.expired.Load() }

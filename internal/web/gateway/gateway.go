@@ -39,11 +39,16 @@ type Config struct {
 	Trusted []netip.Prefix
 	// MaxBody bounds a request body in bytes; beyond it 413. Default 32 MiB.
 	MaxBody int64
+	// BodyTimeout bounds how long a request body may take to arrive; beyond it 408. Default 60 s.
+	BodyTimeout time.Duration
 	// Transport makes the transport to upstreams that must answer within a time; default NewTransport.
 	Transport func(headerTimeout time.Duration) http.RoundTripper
 }
 
-const maxBodyDefault = 32 << 20
+const (
+	maxBodyDefault     = 32 << 20
+	bodyTimeoutDefault = time.Minute
+)
 
 // Gateway is an http.Handler.
 type Gateway struct {
@@ -69,6 +74,9 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = maxBodyDefault
 	}
+	if cfg.BodyTimeout == 0 {
+		cfg.BodyTimeout = bodyTimeoutDefault
+	}
 	if cfg.Transport == nil {
 		cfg.Transport = NewTransport
 	}
@@ -78,7 +86,7 @@ func New(cfg Config) (*Gateway, error) {
 // NewTransport keeps many connections to few upstreams.
 func NewTransport(headerTimeout time.Duration) http.RoundTripper {
 	return &http.Transport{
-		Proxy:                  nil, // an upstream is named in the catalog; the environment must not redirect it
+		Proxy:                  once, // and never the environment's: an upstream is named in the catalog
 		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		ForceAttemptHTTP2:      true,
 		MaxIdleConns:           1024,
@@ -90,6 +98,19 @@ func NewTransport(headerTimeout time.Duration) http.RoundTripper {
 		MaxResponseHeaderBytes: 256 << 10,
 		DisableCompression:     true, // pass bodies through as they are
 	}
+}
+
+var errResent = errors.New("the upstream closed the connection before it answered")
+
+// once is asked before each attempt to send a request. The transport would send a GET again when a kept connection dies, and
+// the upstream could work twice for one admitted request.
+func once(r *http.Request) (*url.URL, error) {
+	if x, ok := r.Context().Value(exchangeKey{}).(*exchange); ok {
+		if x.attempts++; x.attempts > 1 {
+			return nil, errResent
+		}
+	}
+	return nil, nil //nolint:nilnil // no proxy
 }
 
 // route forwards one catalog route.
@@ -163,23 +184,35 @@ type exchange struct {
 	status    int
 	sent      int64
 	tracker   body
+	upload    *upload // the request's body; nil without one
+	attempts  int
 }
 
 // ServeHTTP admits, forwards and settles one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := g.cfg.Now()
 	x := &exchange{}
+	defer func() { // also when an answer that was cut off ends in a panic
+		took := g.cfg.Now().Sub(start)
+		if g.cfg.Observe != nil {
+			g.cfg.Observe(x.status, took)
+		}
+		if g.cfg.Access != nil {
+			g.log(r, x, took)
+		}
+	}()
 	g.serve(w, r, x)
-	took := g.cfg.Now().Sub(start)
-	if g.cfg.Observe != nil {
-		g.cfg.Observe(x.status, took)
-	}
-	if g.cfg.Access != nil {
-		g.log(r, x, took)
-	}
 }
 
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
+	if !methodFits(r.Method) {
+		x.status = http.StatusMethodNotAllowed
+		writeProblem(w, problem{
+			Code: "method_not_allowed", Status: x.status, DecisionID: g.cfg.Limiter.NoRoute(),
+			Detail: "The gateway does not forward this method.", Fix: "Use a method such as GET or POST.",
+		})
+		return
+	}
 	t := g.routes()
 	h, _ := t.mux.Handler(r)
 	rt, ok := h.(*route)
@@ -208,10 +241,25 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = http.MaxBytesReader(w, r.Body, g.cfg.MaxBody)
+		x.upload = g.bound(w, r)
+		r.Body = x.upload
 	}
 	defer g.release(r.Context(), x) // does nothing once settled; covers a panic on the way
 	rt.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+}
+
+// methodFits accepts the methods that can be forwarded: short tokens (RFC 9110, section 5.6.2). CONNECT asks for a tunnel.
+func methodFits(m string) bool {
+	if m == "" || len(m) > 32 || m == http.MethodConnect {
+		return false
+	}
+	for i := range len(m) {
+		c := m[i]
+		if (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+			return false
+		}
+	}
+	return true
 }
 
 func exchangeOf(ctx context.Context) *exchange {
@@ -243,18 +291,42 @@ func (g *Gateway) rewrite(pr *httputil.ProxyRequest) {
 	}
 	pr.SetXForwarded()
 	out := pr.Out.Header
+	secret := x.keyHeader
+	if secret == "" {
+		secret = "Authorization"
+	}
 	for name := range out {
-		if strings.HasPrefix(name, "Tally-") {
+		if ours(name) || sameName(name, secret) {
 			delete(out, name)
 		}
 	}
-	if x.keyHeader != "" {
-		out.Del(x.keyHeader)
-	} else {
-		delete(out, "Authorization")
-	}
 	out["Tally-Customer"] = []string{x.Principal.Customer.Key}
 	out["Tally-Key-Id"] = []string{x.Principal.Key.ID}
+}
+
+// ours says whether a header's name begins with Tally-. An upstream that turns names into variables cannot tell _ from -.
+func ours(name string) bool { return len(name) > 5 && sameName(name[:6], "Tally-") }
+
+func sameName(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if letter(a[i]) != letter(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func letter(c byte) byte {
+	switch {
+	case c == '_':
+		return '-'
+	case c >= 'A' && c <= 'Z':
+		return c + 'a' - 'A'
+	}
+	return c
 }
 
 func (g *Gateway) trusted(remote string) bool {
@@ -276,6 +348,9 @@ func (g *Gateway) trusted(remote string) bool {
 // answered runs when the upstream's headers are there and before the client sees any of them.
 func (g *Gateway) answered(resp *http.Response) error {
 	x := exchangeOf(resp.Request.Context())
+	if resp.StatusCode == http.StatusSwitchingProtocols && !strings.EqualFold(resp.Header.Get("Upgrade"), resp.Request.Header.Get("Upgrade")) {
+		return errUpgrade // before anything is charged
+	}
 	x.status = resp.StatusCode
 	var err error
 	if resp.StatusCode >= http.StatusInternalServerError {
@@ -294,6 +369,8 @@ func (g *Gateway) answered(resp *http.Response) error {
 	return nil
 }
 
+var errUpgrade = errors.New("the upstream changed to a protocol that was not asked for")
+
 // failed answers for an upstream that did not.
 func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	x := exchangeOf(r.Context())
@@ -304,9 +381,12 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.As(err, &large):
 		p = tooLarge(x.DecisionID, g.cfg.MaxBody)
-	case r.Context().Err() != nil:
+	case x.upload != nil && x.upload.late():
+		p.Code, p.Status = "body_timeout", http.StatusRequestTimeout
+		p.Detail, p.Fix = "The request body did not arrive in time. The request was not counted.", "Send it faster, or less at once."
+	case r.Context().Err() != nil: // the client has left, or closed its side: an empty 200 must not reach it
 		x.status = statusClientGone
-		return // nobody is listening
+		panic(http.ErrAbortHandler)
 	case x.status != 0 && x.status < http.StatusInternalServerError: // the settlement failed
 		x.status = unavailable(w, x.DecisionID)
 		return
@@ -317,7 +397,7 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 		p.Code, p.Status = "upstream_unreachable", http.StatusBadGateway
 		p.Detail, p.Fix = "The API could not be reached. The request was not counted.", "Try again later."
 	}
-	p.Retryable = p.Status != http.StatusRequestEntityTooLarge
+	p.Retryable = p.Status >= http.StatusInternalServerError
 	x.status = p.Status
 	g.cfg.Log.WarnContext(r.Context(), "upstream failed", slog.String("route", x.route.Match), slog.String("code", p.Code), slog.Any("error", err))
 	setHeaders(w.Header(), x.Admission)

@@ -127,7 +127,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	}
 	if w.e, err = enforce.Open(ctx, enforce.Config{
 		Directory: w, Spool: w.spool, Leases: records, Journal: w.journal, Keyring: ring, Node: 1, Boot: "b",
-		Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return w.now }, Real: time.Now, Log: slog.New(slog.DiscardHandler),
 	}); err != nil {
 		t.Fatal(err)
 	}

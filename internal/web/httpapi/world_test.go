@@ -114,7 +114,7 @@ func openWorld(t *testing.T, mode account.Mode) *world {
 	sp := must[*spool.Spool](t)(spool.Open(spool.Config{Dir: filepath.Join(dir, "spool")}))
 	ring := must[*receipt.Keyring](t)(receipt.ParseKeyring(receipt.NewKeyringFile(make([]byte, 32))))
 	w.enforce = must[*enforce.Enforcer](t)(enforce.Open(ctx, enforce.Config{
-		Directory: w.govern, Spool: sp, Leases: records, Journal: w.journal, Keyring: ring, Node: 1, Boot: "b", Now: w.clock.Now, Log: log,
+		Directory: w.govern, Spool: sp, Leases: records, Journal: w.journal, Keyring: ring, Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,
 	}))
 	in := must[*ingest.Service](t)(ingest.New(ingest.Config{
 		Directory: w.govern, Journal: w.journal, Now: w.clock.Now, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
