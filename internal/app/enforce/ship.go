@@ -97,7 +97,7 @@ func (e *Enforcer) carry() error {
 			continue
 		}
 		left--
-		offset, err := e.cfg.Spool.Append(0, o.reservation.carry)
+		offset, err := e.cfg.Spool.Append(0, o.carry)
 		if errors.Is(err, store.ErrFull) {
 			return nil // there will be room when others have settled
 		}
