@@ -27,7 +27,7 @@ type listen struct {
 	Gateway        string        `help:"Address of the gateway." default:"127.0.0.1:8081" env:"TALLY_GATEWAY"`
 	TLSCert        string        `help:"Certificate file (PEM) for both ports." type:"path" env:"TALLY_TLS_CERT"`
 	TLSKey         string        `help:"Key file (PEM) for both ports." type:"path" env:"TALLY_TLS_KEY"`
-	TrustedProxies []string      `help:"Networks (CIDR) whose X-Forwarded-* is passed on." env:"TALLY_TRUSTED_PROXIES" placeholder:"CIDR"`
+	TrustedProxies []string      `help:"Networks (CIDR) whose X-Forwarded-For is passed on." env:"TALLY_TRUSTED_PROXIES" placeholder:"CIDR"`
 	AccessLog      string        `help:"File for one line a request, - for stdout; off by default." env:"TALLY_ACCESS_LOG" placeholder:"FILE"`
 	MaxBody        int64         `help:"Largest request body through the gateway, in bytes." default:"33554432" env:"TALLY_MAX_BODY"`
 	SpoolSync      string        `help:"interval: sync reservations every few ms; strict: before forwarding." enum:"interval,strict" default:"interval" env:"TALLY_SPOOL_SYNC"`

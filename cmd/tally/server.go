@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -94,13 +95,17 @@ func (s *server) open(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("load the records: %w", err)
 	}
+	rebooted, err := s.rebooted(ctx)
+	if err != nil {
+		return err
+	}
 	ring, err := s.folder.keyring()
 	if err != nil {
 		return err
 	}
 	if s.enforce, err = enforce.Open(ctx, enforce.Config{
 		Directory: s.govern, Spool: s.spool, Leases: s.records, Journal: s.journal, Keyring: ring, Node: gatewayNode,
-		Boot: bootID(), Now: s.clock.Now, Real: realNow, Torn: s.spool.Recovery().Bytes > 0, Strict: s.SpoolSync == "strict", Log: s.log,
+		Boot: bootID(), Now: s.clock.Now, Real: realNow, Rebooted: rebooted, Torn: s.spool.Recovery().Bytes > 0, Strict: s.SpoolSync == "strict", Log: s.log,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
 	}
@@ -123,6 +128,7 @@ func (s *server) open(ctx context.Context) error {
 // deploymentKind is the setting that says what a folder's deployment is, for ever: live, test or demo.
 const (
 	deploymentKind = "deployment.kind"
+	lastBoot       = "gateway.boot"
 	kindDemo       = "demo"
 )
 
@@ -147,6 +153,16 @@ func (s *server) claim(ctx context.Context) error {
 		return fmt.Errorf("%s holds a %s deployment and cannot be served as %s; name another folder with --dir", s.dir, have, kind)
 	}
 	return nil
+}
+
+// rebooted says whether the machine was started anew since the folder was last served, and remembers this boot.
+func (s *server) rebooted(ctx context.Context) (bool, error) {
+	last, err := s.records.Setting(ctx, lastBoot)
+	if err != nil {
+		return false, err
+	}
+	boot := bootID()
+	return last != "" && (boot == "" || boot != last), s.records.PutSetting(ctx, lastBoot, cmp.Or(boot, "unknown"))
 }
 
 func (s *server) openStores(ctx context.Context) (err error) {

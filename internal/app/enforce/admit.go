@@ -212,16 +212,14 @@ func (e *Enforcer) grant(a *Admission, c *customer, s *limitSet, route *catalog.
 	return nil
 }
 
-// Sync waits until the reservation would survive a power cut, where the configuration asks for it.
-func (e *Enforcer) syncStrict(ctx context.Context) error {
-	if !e.cfg.Strict {
+// BeforeForward is called once between an allowed decision and the forwarding of the request. In strict mode it returns when
+// the reservation would survive a power cut.
+func (a *Admission) BeforeForward(ctx context.Context) error {
+	if !a.e.cfg.Strict {
 		return nil
 	}
-	return e.cfg.Spool.Sync(ctx)
+	return a.e.cfg.Spool.Sync(ctx)
 }
-
-// BeforeForward is called once between an allowed decision and the forwarding of the request.
-func (a *Admission) BeforeForward(ctx context.Context) error { return a.e.syncStrict(ctx) }
 
 func (e *Enforcer) nextID() receipt.ShortID {
 	return receipt.ShortID{Node: e.cfg.Node, Epoch: e.epoch, Seq: e.seq.Add(1)}
@@ -233,7 +231,7 @@ func (e *Enforcer) refuse(a *Admission, x *scratch, o receipt.Outcome, code, det
 	rec.Outcome, rec.ID = o, e.nextID()
 	a.Outcome, a.Code, a.Detail, a.Fix = o, code, detail, fix
 	a.DecisionID = e.seal(x, x.encode())
-	e.stats.denied(o)
+	e.stats.byOutcome[o].Add(1)
 	limit := ""
 	if rec.Deciding >= 0 && rec.Deciding < len(rec.Limits) {
 		limit = rec.Limits[rec.Deciding].Key
@@ -276,15 +274,11 @@ func (e *Enforcer) deny(ctx context.Context, a *Admission, c *customer, s *limit
 			fmt.Sprintf("Too many requests at once for the limit %q.", l.Key), "Slow down; wait as Retry-After says.")
 	case quota.Quota:
 		e.refuse(a, x, receipt.DeniedQuota, "quota_exceeded",
-			fmt.Sprintf("The quota %q is used up for this %s.", l.Key, windowWord(l.Window)), "Wait for the reset, or change to a plan with a higher quota.")
+			fmt.Sprintf("The quota %q is used up for this %s.", l.Key, strings.ReplaceAll(l.Window.String(), "_", " ")), "Wait for the reset, or change to a plan with a higher quota.")
 	}
 	if d.ClearsAt > 0 {
-		a.RetryAfter = max(time.Second, roundUp(time.Duration(d.ClearsAt-now)*time.Microsecond))
+		a.RetryAfter = max(1, time.Duration(seconds(d.ClearsAt-now))) * time.Second
 	}
-}
-
-func roundUp(d time.Duration) time.Duration {
-	return (d + time.Second - 1).Truncate(time.Second)
 }
 
 func (e *Enforcer) unavailable(ctx context.Context, a *Admission, x *scratch, err error) {

@@ -47,6 +47,8 @@ type Config struct {
 	Real func() time.Time
 	// Torn says that the spool lost records when it was opened: then it is no proof of what a lease was spent on.
 	Torn bool
+	// Rebooted says that the machine was started anew since the last run: its last requests may not be known.
+	Rebooted bool
 	// CarryBehind is how many bytes of the spool an open reservation may fall behind before it is copied to the end, so that
 	// the spool can be truncated. Default 16 MiB.
 	CarryBehind int64
@@ -61,8 +63,7 @@ type Enforcer struct {
 	epoch  uint32
 	source string // event source of this gateway
 	sealer *receipt.Sealer
-	first  bool  // no earlier epoch existed: buckets start full
-	since  int64 // microseconds: when this epoch began; buckets of later epochs start empty then
+	since  int64 // microseconds: when this epoch began
 
 	seq       atomic.Uint64
 	scratches sync.Pool    // *scratch
@@ -99,7 +100,7 @@ func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
 	}
 	e := &Enforcer{
 		cfg: cfg, epoch: epoch, sealer: sealer,
-		source: SourceOf(cfg.Node), first: cfg.Spool.End() == 0,
+		source:    SourceOf(cfg.Node),
 		customers: map[string]*customer{},
 	}
 	e.ship.open = map[requestKey]*openRequest{}
@@ -154,6 +155,3 @@ func (e *Enforcer) Counted(customerIDs []string) {
 
 // LastSeen is the latest decision instant found in the spool when this epoch began: the business clock must not start below.
 func (e *Enforcer) LastSeen() time.Time { return time.UnixMicro(e.ship.lastSeen).UTC() }
-
-// Epoch is this process's epoch of its node.
-func (e *Enforcer) Epoch() uint32 { return e.epoch }

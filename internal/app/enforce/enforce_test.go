@@ -268,6 +268,19 @@ func TestBucketSurvivesCatalogAndRestart(t *testing.T) {
 	if n := w.calls(20); n != 10 {
 		t.Errorf("two seconds after the restart: %d, want 10", n)
 	}
+	w.advance(time.Hour)
+	w.crash()
+	w.open()
+	if n := w.calls(30); n != 20 {
+		t.Errorf("an hour after the last request: %d, want a full bucket of 20", n)
+	}
+	w.advance(time.Hour)
+	w.crash()
+	w.boot = "boot-2"
+	w.open()
+	if n := w.calls(30); n != 0 {
+		t.Errorf("after a power cut: %d, want an empty bucket", n)
+	}
 }
 
 func TestReportedUsageCounts(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -38,7 +39,7 @@ func (e *Enforcer) draw(ctx context.Context, s *limitSet, cost int64) error {
 		left := st.Ceiling - st.Consumed
 		want := max(cost-(st.Granted-st.Consumed), min(left/leaseShare, mulSat(cost, leaseCosts)))
 		ceiling := max(0, st.Ceiling-addSat(ctr.reported, ctr.unleased))
-		if n := indexOf(ctrs, ctr); n >= 0 { // two limits on one counter: the lower ceiling holds
+		if n := slices.Index(ctrs, ctr); n >= 0 { // two limits on one counter: the lower ceiling holds
 			draws[n].Want, draws[n].Ceiling = max(draws[n].Want, want), min(draws[n].Ceiling, ceiling)
 			continue
 		}
@@ -73,15 +74,6 @@ func mulSat(a, b int64) int64 {
 		return 1 << 62
 	}
 	return a * b
-}
-
-func indexOf(ctrs []*counter, c *counter) int {
-	for i := range ctrs {
-		if ctrs[i] == c {
-			return i
-		}
-	}
-	return -1
 }
 
 // closeRolled closes the leases of counters that are no longer held. One call at a time, so that after it a counter can be

@@ -83,16 +83,9 @@ func (e *Enforcer) passes(ctx context.Context, cat *catalog.Compiled, plan catal
 // bucketFits tries a cost on another plan's n-th bucket with the debt of the customer's own n-th bucket.
 func (s *limitSet) bucketFits(l *quota.Limit, n int, cost, now int64) bool {
 	st := quota.State{Last: now}
-	for i := range s.limits {
-		if s.limits[i].Kind != quota.TokenBucket {
-			continue
-		}
-		if n == 0 {
-			st = s.states[i]
-			st.Debt = convert(st.Debt, l.Per, s.limits[i].Per)
-			break
-		}
-		n--
+	if own, ok := s.bucket(n); ok {
+		st = own.State
+		st.Debt = convert(st.Debt, l.Per, own.per)
 	}
 	var d quota.Decision
 	quota.Decide(&d, []quota.Limit{*l}, []quota.State{st}, cost, now)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
-	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -130,13 +130,9 @@ func (e *Enforcer) unaccounted(ctx context.Context, l store.Lease) (int64, error
 	if !ok {
 		return 0, nil // the meter left the catalog: nothing is known to be spent
 	}
-	var r meter.Rollup
-	err := e.cfg.Journal.View(ctx, func(v store.View) (err error) {
-		r, err = v.Usage(store.SeriesKey{CustomerID: l.CustomerID, Meter: l.Meter}, interval(l.Start, l.WindowEnd))
-		return err
-	})
+	r, err := e.rollup(ctx, l.CustomerID, l.Meter, interval(l.Start, l.WindowEnd))
 	if err != nil {
-		return 0, fmt.Errorf("read admitted usage: %w", err)
+		return 0, err
 	}
 	admitted, err := r.Sum.Sub(r.Reported)
 	if err != nil {
@@ -155,16 +151,32 @@ func (e *Enforcer) unaccounted(ctx context.Context, l store.Lease) (int64, error
 	return known, nil
 }
 
+// admittedSince is what was admitted on a set's meter from an instant on, in its scale.
+func (e *Enforcer) admittedSince(ctx context.Context, s *limitSet, from int64) (int64, error) {
+	r, err := e.rollup(ctx, s.customer.id, s.meter, period.Interval{Start: time.UnixMicro(from).UTC()})
+	if err != nil {
+		return 0, err
+	}
+	admitted, err := r.Sum.Sub(r.Reported)
+	if err != nil {
+		return 0, err
+	}
+	return scaled(admitted, s.scale), nil
+}
+
 // usageOf is a counter's usage from the journal, in the meter's scale.
 func (e *Enforcer) usageOf(ctx context.Context, customerID, meterKey string, start, end int64, scale int) (int64, error) {
-	var sum money.Decimal
-	err := e.cfg.Journal.View(ctx, func(v store.View) error {
-		r, err := v.Usage(store.SeriesKey{CustomerID: customerID, Meter: meterKey}, interval(start, end))
-		sum = r.Sum
+	r, err := e.rollup(ctx, customerID, meterKey, interval(start, end))
+	return scaled(r.Sum, scale), err
+}
+
+func (e *Enforcer) rollup(ctx context.Context, customerID, meterKey string, in period.Interval) (r meter.Rollup, err error) {
+	err = e.cfg.Journal.View(ctx, func(v store.View) (err error) {
+		r, err = v.Usage(store.SeriesKey{CustomerID: customerID, Meter: meterKey}, in)
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("read usage: %w", err)
+		return r, fmt.Errorf("read usage: %w", err)
 	}
-	return scaled(sum, scale), nil
+	return r, nil
 }

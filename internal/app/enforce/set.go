@@ -72,7 +72,6 @@ type limitSet struct {
 	customer    *customer
 	event       string // the meter's event type
 	scale       int
-	period      period.Interval
 	periodStart int64
 	periodEnd   int64 // microseconds
 	total       *periodTotal
@@ -134,7 +133,7 @@ func (e *Enforcer) set(ctx context.Context, c *customer, cat *catalog.Compiled, 
 	limits := plans.Limits(p.Subscription.Plan, meterKey)
 	s := &limitSet{
 		version: cat.Version, sub: p.Subscription.ID, plan: p.Subscription.Plan, meter: meterKey, event: m.Event, scale: m.Scale, customer: c,
-		period: billing, periodStart: billing.Start.UnixMicro(), periodEnd: billing.End.UnixMicro(), anchor: anchor,
+		periodStart: billing.Start.UnixMicro(), periodEnd: billing.End.UnixMicro(), anchor: anchor,
 		limits: limits, states: make([]quota.State, len(limits)), counters: make([]*counter, len(limits)), caps: make([]*spendCap, len(limits)),
 	}
 	s.total, s.open = c.total(meterKey, s.periodStart), c.openOf(meterKey)
@@ -157,7 +156,11 @@ func (e *Enforcer) fill(ctx context.Context, s, old *limitSet, plans *catalog.Co
 	for i := range s.limits {
 		l := &s.limits[i]
 		if l.Kind == quota.TokenBucket {
-			s.states[i] = e.bucketState(l, old, buckets, now)
+			st, err := e.bucketState(ctx, s, old, l, buckets, now)
+			if err != nil {
+				return err
+			}
+			s.states[i] = st
 			buckets++
 			continue
 		}
@@ -175,28 +178,53 @@ func (e *Enforcer) fill(ctx context.Context, s, old *limitSet, plans *catalog.Co
 	return nil
 }
 
-// bucketState carries the n-th bucket of the meter over, converting its debt when the rate changed. A fresh bucket is full in
-// a gateway's first epoch; later it starts as if emptied when the epoch began, since what an earlier one let through is unknown.
-func (e *Enforcer) bucketState(l *quota.Limit, old *limitSet, n int, now int64) quota.State {
-	if old != nil {
-		seen := 0
-		for i := range old.limits {
-			if old.limits[i].Kind != quota.TokenBucket {
-				continue
-			}
-			if seen == n {
-				st := old.states[i]
-				st.Debt = convert(st.Debt, l.Per, old.limits[i].Per)
-				return st
-			}
-			seen++
+// bucketState carries the n-th bucket of the meter over, converting its debt when the rate changed. A bucket taken up anew owes
+// all that was admitted in the quarter hours that its burst time touches: as much as it could owe, or more. After a power cut
+// the journal may lack the last requests; then a bucket starts as if emptied when the epoch began.
+func (e *Enforcer) bucketState(ctx context.Context, s, old *limitSet, l *quota.Limit, n int, now int64) (quota.State, error) {
+	if st, ok := old.bucket(n); ok {
+		st.Debt = convert(st.Debt, l.Per, st.per)
+		return st.State, nil
+	}
+	if e.cfg.Rebooted || e.cfg.Torn {
+		return quota.State{Debt: convert(l.Burst, l.Per, 1), Last: e.since}, nil
+	}
+	open := s.open.Load()
+	if s.lastAt > 0 {
+		if err := e.Flush(ctx); err != nil {
+			return quota.State{}, err
 		}
 	}
-	st := quota.State{Last: now}
-	if !e.first {
-		st.Debt, st.Last = convert(l.Burst, l.Per, 1), e.since
+	span := mulSat(l.Burst, l.Per)/l.Rate + 1
+	from := period.BucketStart(time.UnixMicro(now - min(span, now))).UnixMicro()
+	used, err := e.admittedSince(ctx, s, from)
+	if err != nil {
+		return quota.State{}, err
 	}
-	return st
+	return quota.State{Debt: convert(min(addSat(used, open), l.Burst), l.Per, 1), Last: now}, nil
+}
+
+// bucketAt is a bucket with the refill time that its debt is counted in.
+type bucketAt struct {
+	quota.State
+	per int64
+}
+
+// bucket is the n-th token bucket of a set; a nil set has none.
+func (s *limitSet) bucket(n int) (bucketAt, bool) {
+	if s == nil {
+		return bucketAt{}, false
+	}
+	for i := range s.limits {
+		if s.limits[i].Kind != quota.TokenBucket {
+			continue
+		}
+		if n == 0 {
+			return bucketAt{s.states[i], s.limits[i].Per}, true
+		}
+		n--
+	}
+	return bucketAt{}, false
 }
 
 // convert is ceil(debt × to ÷ from), at most MaxInt64.

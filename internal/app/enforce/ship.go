@@ -123,14 +123,7 @@ func (e *Enforcer) decodeBatch() error {
 		s.open, s.next = map[requestKey]*openRequest{}, e.cfg.Spool.Start() // read all again next time: appending twice is harmless
 		return fmt.Errorf("read spool from %d: %w", at, err)
 	}
-	for k, v := range s.totals {
-		if k.epoch != e.epoch {
-			continue // an earlier epoch's totals travel in a batch of their own, see appendBatch
-		}
-		b.Totals = append(b.Totals, store.AdmittedTotal{
-			CustomerID: k.customerID, Meter: k.meter, PeriodStart: k.periodStart, Total: money.FromScaled(v, k.scale),
-		})
-	}
+	b.Totals = s.totalsOf()[e.epoch] // those of earlier epochs travel in batches of their own, see appendBatch
 	s.pending, s.next = b, next
 	return nil
 }
@@ -191,18 +184,24 @@ func (e *Enforcer) decodeRecord(b *store.Batch, offset int64, payload []byte) er
 	return nil
 }
 
+// totalsOf are the batch's running totals by epoch.
+func (s *shipper) totalsOf() map[uint32][]store.AdmittedTotal {
+	out := map[uint32][]store.AdmittedTotal{}
+	for k, v := range s.totals {
+		out[k.epoch] = append(out[k.epoch], store.AdmittedTotal{
+			CustomerID: k.customerID, Meter: k.meter, PeriodStart: k.periodStart, Total: money.FromScaled(v, k.scale),
+		})
+	}
+	return out
+}
+
 // appendBatch hands the batch to the journal. Totals of earlier epochs (left by a crash) go ahead in batches of their own,
 // since a batch belongs to one epoch; the entries follow with the present epoch's totals.
 func (e *Enforcer) appendBatch(ctx context.Context, b *store.Batch) error {
-	older := map[uint32][]store.AdmittedTotal{}
-	for k, v := range e.ship.totals {
-		if k.epoch != e.epoch {
-			older[k.epoch] = append(older[k.epoch], store.AdmittedTotal{
-				CustomerID: k.customerID, Meter: k.meter, PeriodStart: k.periodStart, Total: money.FromScaled(v, k.scale),
-			})
+	for epoch, totals := range e.ship.totalsOf() {
+		if epoch == e.epoch {
+			continue
 		}
-	}
-	for epoch, totals := range older {
 		ahead := store.Batch{Producer: b.Producer, Node: b.Node, Epoch: epoch, Totals: totals, ReceivedAt: b.ReceivedAt}
 		if _, err := e.cfg.Journal.Append(ctx, ahead); err != nil {
 			return fmt.Errorf("ship totals of epoch %d: %w", epoch, err)

@@ -15,8 +15,6 @@ type counters struct {
 	byOutcome                                                                                   [receipt.Unavailable + 1]atomic.Int64
 }
 
-func (c *counters) denied(o receipt.Outcome) { c.byOutcome[o].Add(1) }
-
 // Stats are running totals since start, and gauges of now.
 type Stats struct {
 	Admitted, DeniedRate, DeniedQuota, DeniedSpend, DeniedKey, DeniedSubscription, Unavailable int64

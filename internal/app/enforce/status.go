@@ -8,7 +8,6 @@ import (
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 )
@@ -161,12 +160,4 @@ func (e *Enforcer) DecisionID(encoded []byte) (string, receipt.Receipt, error) {
 		}
 	}
 	return string(sealer.Seal(nil, rec.ID, encoded)), rec, nil
-}
-
-// windowWord is how a sentence names a window.
-func windowWord(w period.Window) string {
-	if w == period.BillingPeriod {
-		return "billing period"
-	}
-	return w.String()
 }

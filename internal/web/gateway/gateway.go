@@ -418,13 +418,16 @@ func (g *Gateway) log(r *http.Request, x *exchange, took time.Duration) {
 	if err != nil {
 		remote = r.RemoteAddr
 	}
-	var customer, key, id string
+	var customer, key, id, code string
 	if x.Admission != nil {
-		customer, key = x.Principal.Customer.Key, x.Principal.Key.ID
-		id, _, _ = strings.Cut(x.DecisionID, ".")
+		customer, key, code = x.Principal.Customer.Key, x.Principal.Key.ID, x.Code
+		id = x.DecisionID
+		if x.Allowed() { // a denial is logged whole, so that it can be explained from the log
+			id, _, _ = strings.Cut(id, ".")
+		}
 	}
 	g.cfg.Access.LogAttrs(r.Context(), slog.LevelInfo, "request",
 		slog.String("method", r.Method), slog.String("path", r.URL.EscapedPath()), slog.String("proto", r.Proto), slog.Int("status", x.status),
-		slog.Int64("bytes", x.sent), slog.Duration("took", took), slog.String("remote", remote),
-		slog.String("customer", customer), slog.String("key", key), slog.String("decision", id))
+		slog.Int64("bytes", x.sent), slog.Int64("took_us", took.Microseconds()), slog.String("remote", remote),
+		slog.String("customer", customer), slog.String("key", key), slog.String("code", code), slog.String("decision", id))
 }
