@@ -125,8 +125,11 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 		stopLoops()
 		return err
 	})
-	err = g.Wait()
-	return errors.Join(err, s.close(context.WithoutCancel(ctx)))
+	err = errors.Join(g.Wait(), s.close(context.WithoutCancel(ctx)))
+	if err == nil {
+		s.log.InfoContext(ctx, "stopped: requests ended, the spool is shipped, the leases are closed")
+	}
+	return err
 }
 
 // drain lets running requests end: not ready first, then no new connections, then a bounded wait.

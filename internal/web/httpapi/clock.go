@@ -47,7 +47,7 @@ func (a *api) clock() {
 func (a *api) clockNow(ctx context.Context) (ClockBody, error) {
 	c := a.cfg.Clock
 	out := ClockBody{
-		Now: c.Now(), Real: instant(a.cfg.Real()), Offset: int64(c.Offset() / time.Second), Test: c.Test(), Ahead: int64(c.Ahead() / time.Second),
+		Now: c.Now(), Real: instant(a.cfg.Real()), Offset: int64(c.Offset().Round(time.Second) / time.Second), Test: c.Test(), Ahead: int64(c.Ahead() / time.Second),
 	}
 	end, err := a.cfg.Bill.PeriodEnd(ctx)
 	switch {
