@@ -105,7 +105,7 @@ func (s *server) open(ctx context.Context) error {
 	}
 	if s.enforce, err = enforce.Open(ctx, enforce.Config{
 		Directory: s.govern, Spool: s.spool, Leases: s.records, Journal: s.journal, Keyring: ring, Node: gatewayNode,
-		Boot: bootID(), Now: s.clock.Now, Real: realNow, Rebooted: rebooted, Torn: s.spool.Recovery().Bytes > 0, Strict: s.SpoolSync == "strict", Log: s.log,
+		Boot: bootID(), Now: s.clock.Now, Real: realNow, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
 	}
@@ -174,6 +174,9 @@ func (s *server) openStores(ctx context.Context) (err error) {
 	}
 	if s.spool, err = spool.Open(spool.Config{Dir: s.folder.path("spool")}); err != nil {
 		return fmt.Errorf("spool: %w", err)
+	}
+	if r := s.spool.Recovery(); r.Unfinished {
+		s.log.InfoContext(ctx, "the last run ended in the middle of a write to the spool; nothing that was answered is missing", slog.Int64("bytes", r.Bytes))
 	}
 	return nil
 }

@@ -309,7 +309,7 @@ func (w *world) balanced(c *customer) int {
 	}
 	w.command(&books, "books")
 	if books.Difference != "0" || books.Open != 0 || books.Spooled != 0 || books.WrittenOff != 0 {
-		w.t.Errorf("books: %+v", books)
+		w.t.Errorf("books: %+v\n%s", books, w.server.Stderr.Bytes())
 	}
 	var usage struct{ Value json.Number }
 	w.command(&usage, "usage", c.key, "--meter", meterKey)

@@ -1,6 +1,7 @@
 package enforce
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -207,6 +208,33 @@ func TestTornSpoolLeavesLeasesCharged(t *testing.T) {
 	if written := w.e.Stats().WrittenOff; n > 20 || int64(n)+written < 20 {
 		t.Errorf("%d admitted and %d written off under a hard limit of 20", n, written)
 	}
+}
+
+// A kill in the middle of a write takes only a record that nobody was told of: the spool still proves what leases were spent on.
+func TestUnfinishedWriteKeepsTheQuota(t *testing.T) {
+	t.Parallel()
+	const page = 4096
+	w := newWorld(t, quotaLimit("daily", "40", period.Day))
+	n := w.calls(30)
+	end := int(w.spool.End()) + 32 // its header
+	w.crash()
+	name := w.spoolFiles()[0]
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := (end + page - 1) / page * page
+	half := append([]byte{0, 0x10, 0, 0, 1, 2, 3, 4}, bytes.Repeat([]byte{7}, page)...) // a frame of page payload bytes
+	copy(b[end:cut], half)
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	n += w.calls(40)
+	if written := w.e.Stats().WrittenOff; n != 40 || written != 0 {
+		t.Errorf("%d admitted and %d written off under a hard limit of 40", n, written)
+	}
+	w.wantBooked("40")
 }
 
 func TestMethodOfAnyBytes(t *testing.T) {

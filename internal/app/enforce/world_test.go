@@ -170,7 +170,7 @@ func (w *world) open() {
 		w.t.Fatal(err)
 	}
 	w.e, err = Open(ctx, Config{
-		Directory: w, Spool: w.spool, Leases: w.records, Journal: w.journal, Keyring: ring, Node: 1, Boot: w.boot, Now: w.Now, Real: w.real, Rebooted: w.boot != "boot-1", Torn: w.spool.Recovery().Bytes > 0,
+		Directory: w, Spool: w.spool, Leases: w.records, Journal: w.journal, Keyring: ring, Node: 1, Boot: w.boot, Now: w.Now, Real: w.real, Rebooted: w.boot != "boot-1", Torn: w.spool.Recovery().Torn(),
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

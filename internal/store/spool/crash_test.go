@@ -204,6 +204,61 @@ func TestTornTailIsCut(t *testing.T) {
 	}
 }
 
+// A kill ends a write at the end of a page: only then is nothing lost but a record that nobody was told of.
+func TestKilledWriteIsUnfinished(t *testing.T) {
+	t.Parallel()
+	offsets, files := written(t, 12, 700)
+	name := segmentName(0)
+	for i, offset := range offsets[:11] {
+		start, end := headerBytes+int(offset), headerBytes+int(offset)+frameHead+700
+		for cut := start + 1; cut < end; cut++ {
+			if cut%37 != 0 && cut%page > 2 && cut%page < page-2 {
+				continue
+			}
+			content := bytes.Clone(files[name])
+			clear(content[cut:])
+			s, err := Open(tiny(place(t, map[string][]byte{name: content})))
+			if err != nil {
+				t.Fatalf("record %d cut at %d: %v", i, cut, err)
+			}
+			r := s.Recovery()
+			atEnd, near := cut%page == 0, page-cut%page <= zerosMax // zeros before a page's end may be the record's own
+			if atEnd && !r.Unfinished || !atEnd && !near && r.Unfinished || r.Torn() == r.Unfinished || r.Offset != offset || countRecords(t, s) != i {
+				t.Fatalf("record %d cut at %d: %+v", i, cut, r)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// A whole record with a flipped bit was acknowledged, wherever it ends.
+func TestFlippedBitIsNotUnfinished(t *testing.T) {
+	t.Parallel()
+	const size = page - headerBytes - frameHead
+	for _, n := range []int{size - 1, size, size + 1, size + frameHead} {
+		_, files := written(t, 1, n)
+		for at := headerBytes; at < headerBytes+frameHead+n; at++ {
+			if at > headerBytes+frameHead && at < page-70 && at%61 != 0 {
+				continue
+			}
+			content := bytes.Clone(files[segmentName(0)])
+			content[at] ^= 0x80
+			s, err := Open(tiny(place(t, map[string][]byte{segmentName(0): content})))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := s.Recovery(); !r.Torn() {
+				t.Fatalf("%d bytes, byte %d: %+v", n, at, r)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestDamageElsewhereIsCorrupt(t *testing.T) {
 	t.Parallel()
 	_, files := written(t, 40, 500)

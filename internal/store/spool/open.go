@@ -39,6 +39,7 @@ func (s *Spool) recover() error {
 	}
 	written := make([]int64, len(firsts)) // file position behind the last byte that is not zero
 	damaged := make([]bool, len(firsts))  // a sound record stands behind one that was once whole
+	killed := make([]bool, len(firsts))   // it ends with a record that a kill left unfinished
 	var content []byte
 	for i, first := range firsts {
 		if content, err = s.openSegment(first, content); err != nil {
@@ -46,6 +47,7 @@ func (s *Spool) recover() error {
 		}
 		s.segments[i].end, written[i] = scan(content)
 		damaged[i] = damagedAt(content, s.segments[i].end, written[i])
+		killed[i] = unfinished(content, s.segments[i].end, written[i])
 		if written[i] > headerBytes {
 			s.current = i
 		}
@@ -67,7 +69,7 @@ func (s *Spool) recover() error {
 		return corrupt(g, g.end)
 	}
 	s.dropped = s.segments[0].first
-	if err := s.cutTail(s.segments[s.current], written[s.current]); err != nil {
+	if err := s.cutTail(s.segments[s.current], written[s.current], killed[s.current]); err != nil {
 		return err
 	}
 	// A copy of the files may have lost their room to holes.
@@ -128,11 +130,11 @@ func (s *Spool) openSegment(first int64, buf []byte) ([]byte, error) {
 
 // cutTail zeroes what lies between the last sound record and the last written byte. It is durable before new records follow,
 // so that no old bytes can come back behind them.
-func (s *Spool) cutTail(g *segment, written int64) error {
+func (s *Spool) cutTail(g *segment, written int64, killed bool) error {
 	if written <= g.end {
 		return nil
 	}
-	s.recovery = Recovery{File: g.name, Offset: g.offset(g.end), Bytes: written - g.end}
+	s.recovery = Recovery{File: g.name, Offset: g.offset(g.end), Bytes: written - g.end, Unfinished: killed}
 	if err := writeZeros(g.file, g.end, written); err != nil {
 		return fmt.Errorf("spool: cut %s: %w", g.name, err)
 	}

@@ -152,6 +152,25 @@ func damagedAt(content []byte, pos, written int64) bool {
 	}
 }
 
+const (
+	page     = 4096 // divides every page size: a write that is killed ends at the end of a page
+	zerosMax = 64   // how many zeros in a row a record's content may have at that place
+)
+
+// unfinished says whether the bytes between pos and written, where a segment's last byte ends, are a frame of which only whole
+// pages were written.
+func unfinished(content []byte, pos, written int64) bool {
+	cut := (written + page - 1) / page * page
+	if cut <= pos || cut >= int64(len(content)) || cut-written > zerosMax {
+		return false
+	}
+	if cut-pos < frameHead {
+		return true
+	}
+	n := int64(binary.LittleEndian.Uint32(content[pos:]))
+	return n > 0 && n <= MaxPayload && pos+frameHead+n > cut
+}
+
 // createSegment makes a whole, durable, empty segment, or leaves nothing. The temporary name keeps a crash from leaving a
 // segment without its header or its room.
 func createSegment(dir string, first, size int64) (*segment, error) {

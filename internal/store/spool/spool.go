@@ -67,7 +67,13 @@ type Recovery struct {
 	File   string
 	Offset int64 // logical offset of the first byte cut
 	Bytes  int64
+	// Unfinished: the bytes are the first part of one record, up to the end of a page. So ends a write whose process was
+	// killed in the middle. Its Append never returned, and all records before it are whole.
+	Unfinished bool
 }
+
+// Torn says that records whose Append returned may be lost.
+func (r Recovery) Torn() bool { return r.Bytes > 0 && !r.Unfinished }
 
 // Stats are gauges, and the count of appends refused with store.ErrFull since Open.
 type Stats struct {
