@@ -32,6 +32,7 @@ type Entry struct {
 	Receipt     []byte // gateway events: the encoded receipt.Receipt of the decision
 	Flags       Flags
 	KeyID       string
+	Unit        string // the backfill that it belongs to; empty: none
 }
 
 // Flags are notes on an event that change no charge.
@@ -41,6 +42,7 @@ type Flags uint16
 const (
 	Recovered  Flags = 1 << iota // an open reservation settled after a crash
 	Incomplete                   // the answer was cut off after its headers
+	Held                         // loaded by a backfill that is still open: kept, has no resolutions yet, and is not unmatched
 )
 
 // AdmittedTotal is enforcement's own running total for one (customer, meter, billing period) in one gateway epoch.
@@ -61,6 +63,11 @@ type Batch struct {
 	Entries     []Entry
 	Marks       []Mark
 	ReceivedAt  time.Time
+	// Atomic: when an entry is a conflict nothing of the batch is written. The results still say what each entry would have been.
+	Atomic bool
+	// Signature over the batch by KeyID (gateway batches); kept with the batch's record.
+	Signature []byte
+	KeyID     string
 }
 
 // Mark adds flags to an event accepted earlier (or in the same batch).
@@ -88,12 +95,56 @@ type Result struct {
 	Stored   [16]byte
 }
 
-// Record is a stored event.
+// Record is a stored event as it counts now. After an Amend, Event and Resolutions are the new ones; Digest stays that of the
+// content which was accepted first, for ever. A voided event keeps its content and has no resolutions.
 type Record struct {
 	Entry
 	Position   uint64
 	Digest     [16]byte
 	ReceivedAt time.Time
+	Revision   uint64 // position of its newest revision; 0: never revised
+	Voided     bool
+	Erased     bool // subject, data, trace, receipt and key are gone
+}
+
+// RevisionKind is what a revision does to an event.
+type RevisionKind uint8
+
+// The kinds of revisions. None removes anything: the event and all its revisions stay in the log.
+const (
+	Amend   RevisionKind = iota + 1 // other content, and what it counts for
+	Void                            // counts for nothing any more
+	Resolve                         // same content, other resolutions; a voided event counts again
+)
+
+// Revision changes how one stored event counts from now on. Its identity and event time stay.
+type Revision struct {
+	Source, ID  string
+	Kind        RevisionKind
+	Event       meter.Event        // Amend: the new type, subject and data
+	Resolutions []meter.Resolution // Amend and Resolve
+	// If is the Record.Revision that the caller saw; another one is ErrConflict. AnyRevision: whatever it is.
+	If uint64
+}
+
+// AnyRevision as Revision.If revises an event whatever was done to it before.
+const AnyRevision = ^uint64(0)
+
+// Revisions are written atomically, like a Batch: at most 16,384 of them.
+type Revisions struct {
+	Actor, Reason string // both required
+	At            time.Time
+	List          []Revision
+}
+
+// Revised is one entry of an event's history, oldest first. The first one is the event as it was accepted, with Kind 0.
+type Revised struct {
+	Kind          RevisionKind
+	Position      uint64
+	At            time.Time
+	Actor, Reason string
+	Event         meter.Event
+	Resolutions   []meter.Resolution
 }
 
 // SeriesKey names one rollup series.
@@ -119,16 +170,44 @@ type View interface {
 	Usage(k SeriesKey, in period.Interval) (meter.Rollup, error)
 	// Windows lists non-empty buckets in time order.
 	Windows(k SeriesKey, in period.Interval) ([]Window, error)
-	// Late is the value of events in the interval that were appended after position.
+	// Measure reads the series by another aggregation than its sum, for a part of its events, or in groups.
+	Measure(k SeriesKey, in period.Interval, m Measure) ([]Group, error)
+	// Late is by how much what was appended after a position changed the sum of the events in the interval: events that came
+	// later, less what was voided later, and the differences of amendments.
 	Late(k SeriesKey, in period.Interval, after uint64) (money.Decimal, error)
+	// Series lists every series ever seen, sorted; First and Last are zero where enforcement sent a total but no event came.
+	// AdmittedPeriods lists the period starts with an admitted total, ascending.
+	Series() []Series
+	Tallies
+}
+
+// Tallies are kept apart from rollups, so that the two can be compared.
+type Tallies interface {
 	// Admitted sums enforcement's totals for a billing period over all gateway epochs; it does not look at rollups.
 	// Reported sums what ingest accepted, tallied apart from rollups, by the same interval rule as Usage.
 	Admitted(k SeriesKey, periodStart int64) (money.Decimal, error)
 	Reported(k SeriesKey, in period.Interval) (money.Decimal, error)
-	// Series lists every series ever seen, sorted; First and Last are zero where enforcement sent a total but no event came.
-	// AdmittedPeriods lists the period starts with an admitted total, ascending.
-	Series() []Series
+	// Voided sums what revisions took away, by the same rule: an Amend voids the old value and reports the new one, a Resolve
+	// the values that it changes. Admitted + Reported − Voided = Usage.
+	Voided(k SeriesKey, in period.Interval) (money.Decimal, error)
 	AdmittedPeriods(k SeriesKey) []int64
+}
+
+// Measure says how to read a series. The zero UpTo reads all.
+type Measure struct {
+	Aggregation meter.Aggregation
+	Where       []meter.Dimension // only events that have all of these; a missing dimension is ""
+	GroupBy     []string          // dimension names; empty: one group
+	UpTo        uint64            // only what was appended up to this position
+}
+
+// Group is the value of the events that share the dimensions grouped by. A measure without groups has one, even without events.
+// A time-weighted value has 34 significant digits where its division does not end; Inexact says so.
+type Group struct {
+	Dimensions []meter.Dimension
+	Value      money.Decimal
+	Events     int64
+	Inexact    bool
 }
 
 // Scan asks for events of a series in event-time order by bucket, then position.
@@ -138,6 +217,9 @@ type Scan struct {
 	Cursor      string // opaque, from the previous page
 	Limit       int    // ≤ 1000; 0: 100
 	NewestFirst bool
+	Unmatched   bool   // only events that count for nothing: no resolutions, not voided, not held
+	Unit        string // only events of this backfill
+	After       uint64 // only events appended, or last revised, after this position
 }
 
 // Page may hold fewer records than the limit, even none, and yet have a Next: a filter found little in a bounded search.
@@ -158,5 +240,41 @@ type Journal interface {
 	Scan(ctx context.Context, s Scan) (Page, error)
 	// Event finds by identity. ErrNotFound.
 	Event(ctx context.Context, source, id string) (Record, error)
+	Reviser
+	Sealed
 	Close() error
+}
+
+// Reviser changes how stored events count, and tells what was done to them.
+type Reviser interface {
+	// Revise returns after fsync; records, rollups and tallies change in one atomic step. One new Record.Revision each, in order.
+	// A revision that changes nothing (voiding a voided event) writes nothing and returns the revision that stands.
+	// ErrNotFound, ErrConflict (If), ErrInvalid: nothing was written; the error names the index.
+	Revise(ctx context.Context, r Revisions) ([]uint64, error)
+	// History tells all that was done to an event. ErrNotFound.
+	History(ctx context.Context, source, id string) ([]Revised, error)
+}
+
+// Sealed is the journal as the tree sees it.
+type Sealed interface {
+	// Seal appends a document that the tree commits to like any other record (a period's sealed rollups), and returns its
+	// position after fsync. At most 1 MiB.
+	Seal(ctx context.Context, document []byte) (uint64, error)
+	// Leaves reads what the tree commits to: every record from a position on, in order, at most limit of them, durable ones
+	// only. next is the position to go on at.
+	Leaves(ctx context.Context, from uint64, limit int, each func(Leaf) error) (next uint64, err error)
+}
+
+// Leaf is one record as the tree commits to it. Leaf number = Position − 1. Its slices are valid only inside each.
+type Leaf struct {
+	Position uint64
+	Subject  string // under whose key the payload is salted; empty: it has no payload
+	Head     []byte // kind, position and head fields, without what an erasure adds
+	Payload  []byte // the payload fields; nil: none, or erased
+	// Commitment is set where the payload was erased; else it is computed from the payload.
+	Commitment *[32]byte
+	// An event's own, for proofs; zero for other records.
+	Source, ID string
+	// A seal's document.
+	Document []byte
 }

@@ -21,11 +21,19 @@ var ErrEvent = errors.New("invalid event")
 // Aggregation is how a meter folds events into a quantity.
 type Aggregation uint8
 
-// The aggregations.
+// The aggregations. Count and Sum are additive: the usage of a time is the sum of its parts'. The others are not.
 const (
-	Count Aggregation = iota + 1 // every event is 1
-	Sum                          // the value at a path of the data
+	Count        Aggregation = iota + 1 // every event is 1
+	Sum                                 // of the events' values
+	Min                                 // the smallest value
+	Max                                 // the largest
+	Latest                              // the value of the latest event: by event time, then by arrival
+	Unique                              // how many distinct texts, see Resolution.Distinct
+	TimeWeighted                        // the value as a level: integrated over seconds, divided by the length of the interval
 )
+
+// Additive says that usage adds up over time, so that it can be rated by tiers as it comes, limited and balanced (P1).
+func (a Aggregation) Additive() bool { return a == Count || a == Sum }
 
 // Event is a usage event as CloudEvents 1.0 names its parts. Data is canonical JSON (see Canonical) or nil.
 type Event struct {
@@ -83,6 +91,7 @@ type Resolution struct {
 	CatalogVersion int64
 	Value          money.Decimal
 	Dimensions     []Dimension // sorted by name
+	Distinct       string      // Unique only: the text whose distinct values are counted, 1 to 256 bytes
 }
 
 // Dimension is a named property that usage can be grouped by.
