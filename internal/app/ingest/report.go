@@ -7,9 +7,7 @@ import (
 	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/account"
-	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -34,9 +32,9 @@ func (s *Service) Report(ctx context.Context, producer string, events []meter.Ev
 	if err := bounded(producer, events); err != nil {
 		return nil, err
 	}
-	r := resolver{
-		directory: s.cfg.Directory, catalog: s.cfg.Directory.Current(), now: period.Truncate(s.cfg.Now()),
-		meters: map[string][]catalog.Meter{},
+	r, err := s.resolver()
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
 	}
 	outcomes := make([]Outcome, len(events))
 	var counted []string // customers
@@ -65,8 +63,11 @@ func (s *Service) Report(ctx context.Context, producer string, events []meter.Ev
 			return nil, fmt.Errorf("store reported usage: %w", err)
 		}
 		for j, result := range results {
+			if result.Outcome == store.Unmatched && r.matched(chunk[j].Event) {
+				result.Outcome = store.Accepted // its filters leave it out
+			}
 			outcomes[places[j]] = outcome(chunk[j].Event.ID, result)
-			if result.Outcome == store.Accepted {
+			if result.Outcome == store.Accepted && len(chunk[j].Resolutions) > 0 {
 				counted = append(counted, chunk[j].Resolutions[0].CustomerID)
 			}
 		}

@@ -114,10 +114,15 @@ func (f Filter) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// Reads is how the meter reads events, on one line. Two meters that read alike count alike.
-func (m Meter) Reads() string {
-	e := m.reads()
-	return e.String()
+// Recounts names the fields by which the meter counts in another way than it did: "value", "filter". None: what was counted
+// and what will be counted add up.
+func (m Meter) Recounts(was Meter) []string {
+	before, after := was.reads(), m.reads()
+	var out []string
+	for _, c := range before.changes(after) {
+		out = append(out, strings.TrimPrefix(c.Path, after.path+"."))
+	}
+	return out
 }
 
 // Word is the meter's aggregation as the catalog says it.
