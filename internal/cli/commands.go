@@ -31,7 +31,7 @@ type Commands struct {
 	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview."`
 	Trace         traceCmd         `cmd:"" help:"Lead an invoice line back to its windows, events and decisions."`
 	Event         eventCmd         `cmd:"" help:"Show an event and the invoice line that it stands on."`
-	Books         booksCmd         `cmd:"" help:"Check that admitted + reported = metered = rated + unpriced."`
+	Books         booksCmd         `cmd:"" help:"Check that admitted + reported - voided = metered = rated + unpriced."`
 	Clock         clockCmd         `cmd:"" help:"Read the business clock; in test mode, advance it."`
 	Portal        portalCmd        `cmd:"" help:"Make a signed link to a customer's portal."`
 	Audit         auditCmd         `cmd:"" help:"What operators did."`

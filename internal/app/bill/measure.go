@@ -43,6 +43,19 @@ func measure(v store.View, key store.SeriesKey, in period.Interval, kind meter.A
 	return quantity, nil
 }
 
+// lateMeasure is by how much what came after a position changed a measure.
+func lateMeasure(v store.View, key store.SeriesKey, in period.Interval, kind meter.Aggregation, after uint64) (money.Decimal, error) {
+	then, err := measure(v, key, in, kind, &store.Close{Position: after})
+	if err != nil {
+		return money.Decimal{}, err
+	}
+	now, err := measure(v, key, in, kind, nil)
+	if err != nil {
+		return money.Decimal{}, err
+	}
+	return now.Sub(then)
+}
+
 // kindsOf are the aggregations of meters, by key; of one that no version has, 0. A meter's aggregation never changes.
 func (s *Service) kindsOf(ctx context.Context, keys []store.SeriesKey) (map[string]meter.Aggregation, error) {
 	out := map[string]meter.Aggregation{}
