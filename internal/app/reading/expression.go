@@ -93,6 +93,9 @@ func plain(message string) string {
 	if strings.HasPrefix(message, "undeclared reference to 'event'") {
 		return "event has type, subject, source, time and data, and nothing else"
 	}
+	if strings.HasPrefix(message, "found no matching overload") && strings.Contains(message, ", decimal)'") {
+		message += "; write decimal(x) on both sides"
+	}
 	message, _, _ = strings.Cut(message, " expecting ")
 	return message
 }
