@@ -13,6 +13,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/ingest/wire"
 )
@@ -150,20 +151,20 @@ func reportQuery(q url.Values) (asking, error) {
 // take reports the events that could be read; the outcomes of the others keep their places.
 func (a *api) take(ctx context.Context, events wire.Events, atomic bool) error {
 	from := sender(ctx)
-	told := make([]ingest.Outcome, len(events.List))
+	outcomes := make([]ingest.Outcome, len(events.List))
 	if atomic && events.Refused() {
 		for i, e := range events.List {
-			told[i] = ingest.WithheldOf(e.ID)
+			outcomes[i] = ingest.WithheldOf(e.ID)
 		}
 	} else if len(events.List) > 0 {
 		var err error
-		if told, err = a.cfg.Ingest.Take(ctx, ingest.Call{
-			Producer: from.producer, Events: events.List, Permit: from.permit, Atomic: atomic, Parsed: true,
+		if outcomes, err = a.cfg.Ingest.Take(ctx, ingest.Call{
+			Producer: from.producer, Events: events.List, Permit: permitted(from.permit), Atomic: atomic, Parsed: true,
 		}); err != nil {
 			return err
 		}
 	}
-	for j, o := range told {
+	for j, o := range outcomes {
 		events.Outcomes[events.Places[j]] = o
 	}
 	return nil
@@ -173,6 +174,20 @@ func (a *api) take(ctx context.Context, events wire.Events, atomic bool) error {
 type reporter struct {
 	producer string
 	permit   func(source, eventType string) error // nil: all
+}
+
+// permitted lets an event's outcome tell which rule of the directory it breaks.
+func permitted(check func(source, eventType string) error) func(source, eventType string) error {
+	if check == nil {
+		return nil
+	}
+	return func(source, eventType string) error {
+		err := check(source, eventType)
+		if broken, ok := errors.AsType[*govern.Invalid](err); ok {
+			return &ingest.Invalid{Pointer: broken.Pointer, Rule: broken.Rule, Fix: broken.Fix}
+		}
+		return err
+	}
 }
 
 type reporterKey struct{}
