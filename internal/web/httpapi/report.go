@@ -112,7 +112,7 @@ func unread(err error) error {
 			continue
 		}
 		p := newProblem(row.code, sentence(err, row.err))
-		if row.err == wire.ErrEncoding {
+		if errors.Is(err, wire.ErrEncoding) {
 			p.Fix = "Send Content-Encoding " + strings.ReplaceAll(wire.Encodings, ",", " or") + ", or none."
 		}
 		return p

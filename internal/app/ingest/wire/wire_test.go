@@ -188,7 +188,7 @@ func FuzzLines(f *testing.F) {
 			t.Fatal(err)
 		}
 		i, next := 0, 0
-		for _, line := range strings.Split(s, "\n") {
+		for line := range strings.SplitSeq(s, "\n") {
 			if line = strings.Trim(line, " \t\r"); line == "" {
 				continue
 			}
