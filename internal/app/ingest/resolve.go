@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,6 +32,8 @@ type resolver struct {
 	now       time.Time
 	meters    map[string][]catalog.Meter // by event type, filled as types are seen
 	reading   *reading.Reading           // of the catalog; nil: made when the first event comes
+	permit    func(source, eventType string) error
+	canonical bool // the events' data is canonical already
 }
 
 // resolver is one for a call, against the newest catalog.
@@ -161,13 +164,16 @@ func (r *resolver) check(e *meter.Event) *Outcome {
 	if strings.HasPrefix(e.Source, gatewaySources) {
 		return &Outcome{Pointer: "/source", Rule: "must not begin with \"" + gatewaySources + "\"", Fix: "those sources belong to gateways; name your own system"}
 	}
+	if fault := r.permitted(e); fault != nil {
+		return fault
+	}
 	if n := len(r.readers(e.Type)); n > metersMax {
 		return &Outcome{Pointer: "/type", Rule: fmt.Sprintf("at most %d meters may read one event, %d do", metersMax, n), Fix: "let fewer meters of the catalog read this type"}
 	}
 	if fault := r.checkTime(e); fault != nil {
 		return fault
 	}
-	if fault := checkData(e); fault != nil {
+	if fault := r.checkData(e); fault != nil {
 		return fault
 	}
 	return r.checkSchema(*e)
@@ -199,6 +205,21 @@ func (r *resolver) checkSchema(e meter.Event) *Outcome {
 		}
 	}
 	return nil
+}
+
+// permitted asks whether the producer may write the event's source and type.
+func (r *resolver) permitted(e *meter.Event) *Outcome {
+	if r.permit == nil {
+		return nil
+	}
+	err := r.permit(e.Source, e.Type)
+	if err == nil {
+		return nil
+	}
+	if told, ok := errors.AsType[*Invalid](err); ok {
+		return &Outcome{Pointer: told.Pointer, Rule: told.Rule, Fix: told.Fix}
+	}
+	return &Outcome{Pointer: "/source", Rule: err.Error(), Fix: "use a token that may write this source and type"}
 }
 
 func (r *resolver) checkTime(e *meter.Event) *Outcome {
@@ -233,7 +254,7 @@ func span(d time.Duration) string {
 	return d.String()
 }
 
-func checkData(e *meter.Event) *Outcome {
+func (r *resolver) checkData(e *meter.Event) *Outcome {
 	if len(e.Data) == 0 {
 		e.Data = nil
 		return nil
@@ -241,6 +262,9 @@ func checkData(e *meter.Event) *Outcome {
 	tooLong := &Outcome{Pointer: "/data", Rule: fmt.Sprintf("must be at most %d bytes of canonical JSON", MaxEvent), Fix: "send less data"}
 	if len(e.Data) > MaxEvent {
 		return tooLong
+	}
+	if r.canonical {
+		return nil // a decoder saw that it is an object
 	}
 	canonical, err := meter.Canonical(e.Data)
 	if err != nil {
