@@ -20,6 +20,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
@@ -64,6 +65,7 @@ type server struct {
 	enforce *enforce.Enforcer
 	ingest  *ingest.Service
 	bill    *bill.Service
+	usage   *usage.Service
 	replays *govern.Replays
 	metrics *metrics
 	access  *os.File
@@ -112,6 +114,11 @@ func (s *server) open(ctx context.Context) error {
 	s.clock.Raise(s.enforce.LastSeen())
 	if s.ingest, err = ingest.New(ingest.Config{
 		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Counted: s.enforce.Counted, Flush: s.enforce.Flush,
+	}); err != nil {
+		return err
+	}
+	if s.usage, err = usage.New(usage.Config{
+		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Flush: s.enforce.Flush, Lag: func() int64 { return s.enforce.Stats().SpoolLag },
 	}); err != nil {
 		return err
 	}

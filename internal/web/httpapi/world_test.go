@@ -24,6 +24,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/store/file"
@@ -119,6 +120,7 @@ func openWorld(t *testing.T, mode account.Mode) *world {
 	in := must[*ingest.Service](t)(ingest.New(ingest.Config{
 		Directory: w.govern, Journal: w.journal, Now: w.clock.Now, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
 	}))
+	used := must[*usage.Service](t)(usage.New(usage.Config{Directory: w.govern, Journal: w.journal, Now: w.clock.Now, Flush: w.enforce.Flush}))
 	bills := must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: w.journal, Invoices: records, Now: w.clock.Now}))
 	w.clock.OnAdvance(w.enforce.Flush, func(ctx context.Context) error {
 		for more := true; more; {
@@ -131,7 +133,7 @@ func openWorld(t *testing.T, mode account.Mode) *world {
 	})
 	w.replays = must[*govern.Replays](t)(govern.NewReplays(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
-		Govern: w.govern, Enforce: w.enforce, Ingest: in, Bill: bills, Clock: w.clock, Replays: w.replays,
+		Govern: w.govern, Enforce: w.enforce, Ingest: in, Bill: bills, Usage: used, Clock: w.clock, Replays: w.replays,
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			if w.link != nil {
