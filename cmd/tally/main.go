@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -45,6 +46,18 @@ func (versionCmd) Run(e *cli.Env) error {
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
+// pause waits for d or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
 // run is main with its borders named, so that tests can call it.
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -66,7 +79,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "tally:", err)
 		return 2
 	}
-	err = k.Run(&cli.Env{Ctx: ctx, Stdout: stdout, Stderr: stderr, JSON: c.Output == "json", Dir: c.Dir})
+	err = k.Run(&cli.Env{Ctx: ctx, Stdout: stdout, Stderr: stderr, JSON: c.Output == "json", Dir: c.Dir, Pause: pause})
 	if err == nil {
 		return 0
 	}

@@ -26,6 +26,7 @@ type Commands struct {
 	Burst         burstCmd         `cmd:"" help:"Send requests through the gateway and count the answers."`
 	Explain       explainCmd       `cmd:"" help:"Say why a request was allowed or denied."`
 	Usage         usageCmd         `cmd:"" help:"Metered usage, of one customer or several."`
+	Meters        metersCmd        `cmd:"" help:"Meters: recount."`
 	Limits        limitsCmd        `cmd:"" help:"Every limit of a customer with its present state."`
 	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview."`
 	Trace         traceCmd         `cmd:"" help:"Lead an invoice line back to its windows, events and decisions."`

@@ -4,6 +4,7 @@ package cli
 import (
 	"context"
 	"io"
+	"time"
 )
 
 // Env is what every command gets.
@@ -13,6 +14,8 @@ type Env struct {
 	Stderr io.Writer
 	JSON   bool   // print one JSON document
 	Dir    string // the data folder; "" when not given
+	// Pause waits, or returns what ended ctx.
+	Pause func(ctx context.Context, d time.Duration) error
 }
 
 // DataDir is the folder for commands that need one.
