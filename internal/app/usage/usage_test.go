@@ -12,6 +12,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 )
 
@@ -134,6 +135,18 @@ acme 2 of 2
 				t.Error(d)
 			}
 		})
+	}
+	for _, u := range []use{{meter: "least"}, {meter: "most"}, {meter: "storage"}} {
+		u.at = at("2026-03-01 00:00:00")
+		for i, c := range []string{"cus_acme", "cus_bolt", "cus_gone"} {
+			u.customer, u.value = c, money.FromInt([]int64{5, 3, 7}[i])
+			w.put(t, u)
+		}
+		a, err := w.Ask(t.Context(), usage.Query{Meter: u.meter})
+		want := map[string]string{"least": "3", "most": "7", "storage": "15"}[u.meter]
+		if err != nil || lines(a) != " "+want+" of 3\n" {
+			t.Errorf("%s of all: %v, %v", u.meter, a, err)
+		}
 	}
 	q := usage.Query{Meter: "api_calls", GroupBy: []string{"customer"}, Limit: 2}
 	a, err := w.Ask(t.Context(), q)
