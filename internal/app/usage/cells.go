@@ -27,9 +27,12 @@ func (r *reading) windows(ctx context.Context, shown []*group) error {
 	slices.Sort(needed)
 	needed = slices.Compact(needed)
 	var cells []cell
-	err := r.inViews(ctx, len(needed), func(v store.View, i int) error {
+	err := r.inViews(ctx, len(needed), measuresMax, func(v store.View, i int) error {
 		at := needed[i]
-		if r.plain() && v.Position() == r.position {
+		switch same := v.Position() == r.position; {
+		case same && r.tiled():
+			return r.tile(v, at)
+		case same && r.plain():
 			return r.addUp(v, at)
 		}
 		list, err := r.used(v, at)
@@ -44,7 +47,7 @@ func (r *reading) windows(ctx context.Context, shown []*group) error {
 	if err != nil {
 		return err
 	}
-	return r.inViews(ctx, len(cells), func(v store.View, i int) error {
+	return r.inViews(ctx, len(cells), measuresMax, func(v store.View, i int) error {
 		found, err := r.measure(v, r.series[cells[i].series].key, cells[i].in)
 		if err != nil {
 			return err
@@ -110,6 +113,25 @@ func (r *reading) addUp(v store.View, series int) error {
 	return nil
 }
 
+// tile asks for the windows of a series one by one.
+func (r *reading) tile(v store.View, series int) error {
+	s := r.series[series]
+	list, err := r.tiles(r.plan, s.customer)
+	if err != nil {
+		return err
+	}
+	for _, in := range list {
+		u, err := v.Usage(s.key, in)
+		if err != nil {
+			return err
+		}
+		if err := r.put(series, in, store.Group{Value: u.Sum, Events: u.Count}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // put adds what a series has in a window to the group, if it is shown.
 func (r *reading) put(series int, in period.Interval, f store.Group) error {
 	if f.Events == 0 && f.Value.Sign() == 0 {
@@ -118,6 +140,11 @@ func (r *reading) put(series int, in period.Interval, f store.Group) error {
 	g := r.group(r.series[series].customer, f.Dimensions)
 	if !g.shown {
 		return nil
+	}
+	if r.summed() {
+		if err := r.fold(&g.Figure, f); err != nil {
+			return err
+		}
 	}
 	w := g.windows[in.Start]
 	if w == nil {

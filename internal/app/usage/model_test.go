@@ -63,6 +63,9 @@ func TestWindowsAgainstAModel(t *testing.T) {
 	for zone, days := range changes {
 		for _, day := range days {
 			for _, window := range []usage.Window{usage.Quarter, usage.Hour, usage.Day, usage.Week, usage.Month} {
+				if window == usage.Quarter && zone != "Pacific/Chatham" {
+					continue // it is the same everywhere
+				}
 				starts := tiling(zone, window, at(day+" 00:00:00"))
 				for i, start := range starts[1 : len(starts)-2] {
 					got, ok := window.Containing(start, period.MustZone(zone), account.Subscription{})

@@ -36,6 +36,17 @@ func (p *plan) plain() bool {
 	return p.meter.Aggregation.Additive() && len(p.dimensions) == 0 && len(p.Where) == 0
 }
 
+// tiledMax is the longest time that is tiled; of a longer one, those windows are looked for that hold usage.
+const tiledMax = 3 * 366 * 24 * time.Hour
+
+// tiled says that the windows are best asked for one by one, which copies no bucket: they are long, and none is left out.
+func (p *plan) tiled() bool {
+	return p.plain() && p.Window >= Day && p.Window <= Month && !p.In.Start.IsZero() && !p.In.End.IsZero() && p.In.End.Sub(p.In.Start) < tiledMax
+}
+
+// summed says that the windows add up to the whole, so that one series need not be read twice.
+func (p *plan) summed() bool { return p.tiled() && len(p.named) == 1 }
+
 func (s *Service) plan(ctx context.Context, q Query) (*plan, error) {
 	p := &plan{Query: q, now: period.Truncate(s.cfg.Now())}
 	if len(q.Customers) > MaxCustomers {

@@ -136,11 +136,11 @@ func (r *reading) levels(first time.Time) {
 	r.In.Start = first
 }
 
-// inViews calls work for 0 to n-1, at most viewMax in one view.
-func (r *reading) inViews(ctx context.Context, n int, work func(v store.View, i int) error) error {
+// inViews calls work for 0 to n-1, at most some in one view.
+func (r *reading) inViews(ctx context.Context, n, some int, work func(v store.View, i int) error) error {
 	for at := 0; at < n; {
 		err := r.cfg.Journal.View(ctx, func(v store.View) error {
-			for end := min(n, at+viewMax); at < end; at++ {
+			for end := min(n, at+some); at < end; at++ {
 				if err := work(v, at); err != nil {
 					return err
 				}
@@ -172,10 +172,14 @@ func (r *reading) totals(ctx context.Context) error {
 	if len(r.named) == 1 && r.groups[""] != nil {
 		r.groups[""].customer = r.named[0]
 	}
-	if r.level() && r.In.Empty() {
-		return nil // it has not begun
+	if r.level() && r.In.Empty() || r.summed() {
+		return nil // it has not begun, or comes with the windows
 	}
-	return r.inViews(ctx, len(r.series), func(v store.View, i int) error {
+	some := measuresMax
+	if r.plain() {
+		some = sumsMax
+	}
+	return r.inViews(ctx, len(r.series), some, func(v store.View, i int) error {
 		found, err := r.measure(v, r.series[i].key, r.In)
 		if err != nil {
 			return err

@@ -28,9 +28,13 @@ const (
 	LimitMax     = 1000
 )
 
-// viewMax is how many series or windows are read in one view of the journal: appends wait for it. A longer answer takes
-// several views, and each later one looks at the journal as it stood in the first.
-const viewMax = 256
+// sumsMax is how many series are added up in one view of the journal, measuresMax how many series or windows are measured in
+// one: appends wait for it. A longer answer takes several views, and each later one looks at the journal as it stood in the
+// first. A view lasts some milliseconds so, some tens of them where customers have events in every bucket of a year.
+const (
+	sumsMax     = 256
+	measuresMax = 16
+)
 
 // CustomerGroup is the name in Query.GroupBy that keeps customers apart. A dimension of this name cannot be grouped by.
 const CustomerGroup = "customer"
