@@ -46,18 +46,6 @@ func (versionCmd) Run(e *cli.Env) error {
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// pause waits for d or for the end of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
-}
-
 // run is main with its borders named, so that tests can call it.
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -79,10 +67,22 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "tally:", err)
 		return 2
 	}
-	err = k.Run(&cli.Env{Ctx: ctx, Stdout: stdout, Stderr: stderr, JSON: c.Output == "json", Dir: c.Dir, Pause: pause})
+	err = k.Run(&cli.Env{Ctx: ctx, Stdout: stdout, Stderr: stderr, JSON: c.Output == "json", Dir: c.Dir, Now: time.Now, Wait: wait})
 	if err == nil {
 		return 0
 	}
 	fmt.Fprintln(stderr, "tally:", err)
 	return 1
+}
+
+// wait is a pause that ends early with its context.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }

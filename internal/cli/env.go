@@ -14,8 +14,9 @@ type Env struct {
 	Stderr io.Writer
 	JSON   bool   // print one JSON document
 	Dir    string // the data folder; "" when not given
-	// Pause waits, or returns what ended ctx.
-	Pause func(ctx context.Context, d time.Duration) error
+	// Now and Wait are the machine's clock: for what takes how long, and to wait before another try. Wait ends early with ctx.
+	Now  func() time.Time
+	Wait func(ctx context.Context, d time.Duration) error
 }
 
 // DataDir is the folder for commands that need one.

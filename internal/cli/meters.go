@@ -48,7 +48,7 @@ func (c *recountCmd) Run(e *Env) error {
 			break
 		}
 		fmt.Fprintf(e.Stderr, "\r%s: position %s of %s, %s events read, %s changed ", job.ID, job.Done, job.Total, job.Read, job.Changed)
-		if err := e.Pause(e.Ctx, recountPause); err != nil {
+		if err := e.Wait(e.Ctx, recountPause); err != nil {
 			return fmt.Errorf("%w; the recount goes on in the server: tally meters recounts, tally meters cancel %s", err, job.ID)
 		}
 		if b, err = cl.get(e.Ctx, "/v1/recounts/"+url.PathEscape(job.ID), nil); err != nil {

@@ -61,7 +61,7 @@ func (b *batch) add(ctx context.Context, r store.Record) error {
 		if b.job.Problem == "" {
 			b.job.Problem = shorten(fmt.Sprintf("event %q of %q: %v", r.Event.ID, r.Event.Source, err))
 		}
-		return nil //nolint:nilerr // the event's fault: counted, and the first one is told
+		return nil // the event's fault: it is counted, and the first one is told
 	}
 	if slices.EqualFunc(old, fresh, alike) {
 		return b.finished(ctx, r)

@@ -47,6 +47,7 @@ func tiling(zone string, window usage.Window, day time.Time) (starts []time.Time
 		case usage.Week:
 			year, week := d.ISOWeek()
 			now = fmt.Sprint(year, week)
+		case usage.Day, usage.BillingPeriod:
 		case usage.Month:
 			now = date[:7]
 		}
@@ -295,13 +296,14 @@ func (q question) fold(before, list []use, in period.Interval) *big.Rat {
 		}
 		upTo(in.End)
 		return sum.Quo(sum, big.NewRat(in.End.Sub(in.Start).Microseconds(), 1))
-	default:
+	case meter.Count, meter.Sum:
 		sum := new(big.Rat)
 		for _, u := range list {
 			sum.Add(sum, rat(u.value))
 		}
 		return sum
 	}
+	panic("no such aggregation")
 }
 
 // expected is the model's answer.

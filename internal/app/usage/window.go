@@ -52,9 +52,10 @@ func (w Window) Containing(t time.Time, z period.Zone, sub account.Subscription)
 		}
 		i, ok = sub.Anchor(z).Period(t)
 		return clip(i, period.Interval{End: sub.End}), ok
-	default:
+	case Hour, Day, Week, Month:
 		return period.Window(w-Quarter).Containing(t, z, period.Anchor{})
 	}
+	return period.Interval{}, false
 }
 
 // clip is the part of i that lies inside to.
