@@ -11,6 +11,7 @@ import (
 type metersCmd struct {
 	Recount  recountCmd  `cmd:"" help:"Apply a meter, as the catalog has it now, to the events that are kept."`
 	Recounts recountsCmd `cmd:"" help:"List recounts."`
+	Follow   followCmd   `cmd:"" help:"Show how far a recount is, to its end."`
 	Cancel   cancelCmd   `cmd:"" help:"End a recount; what it has changed stays."`
 }
 
@@ -39,25 +40,32 @@ func (c *recountCmd) Run(e *Env) error {
 	if err != nil {
 		return err
 	}
+	if c.Detach {
+		return e.print(b, recountText)
+	}
+	return cl.follow(e, b)
+}
+
+// follow shows a recount's progress on stderr, and at its end the recount.
+func (c *client) follow(e *Env, b json.RawMessage) error {
 	var job recountDoc
 	for {
 		if err := decode(b, &job); err != nil {
 			return err
 		}
-		if job.State != "running" || c.Detach {
+		if job.State != "running" {
 			break
 		}
 		fmt.Fprintf(e.Stderr, "\r%s: position %s of %s, %s events read, %s changed ", job.ID, job.Done, job.Total, job.Read, job.Changed)
 		if err := e.Wait(e.Ctx, recountPause); err != nil {
-			return fmt.Errorf("%w; the recount goes on in the server: tally meters recounts, tally meters cancel %s", err, job.ID)
+			return fmt.Errorf("%w; the recount goes on in the server: tally meters follow %s, tally meters cancel %s", err, job.ID, job.ID)
 		}
-		if b, err = cl.get(e.Ctx, "/v1/recounts/"+url.PathEscape(job.ID), nil); err != nil {
+		var err error
+		if b, err = c.get(e.Ctx, "/v1/recounts/"+url.PathEscape(job.ID), nil); err != nil {
 			return err
 		}
 	}
-	if !c.Detach {
-		fmt.Fprintln(e.Stderr)
-	}
+	fmt.Fprintln(e.Stderr)
 	if job.State == "failed" {
 		return fmt.Errorf("recount %s failed: %s", job.ID, job.Problem)
 	}
@@ -79,6 +87,22 @@ type recountsCmd struct{ pages }
 
 func (c *recountsCmd) Run(e *Env) error {
 	return c.ask(e, "/v1/recounts", nil, table("ID|METER|STATE|DONE|TOTAL|READ|CHANGED|CREATED AT", "id", "meter", "state", "done", "total", "read", "changed", "created_at"))
+}
+
+type followCmd struct {
+	ID string `arg:"" help:"rcn_…"`
+}
+
+func (c *followCmd) Run(e *Env) error {
+	cl, err := newClient(e)
+	if err != nil {
+		return err
+	}
+	b, err := cl.get(e.Ctx, "/v1/recounts/"+url.PathEscape(c.ID), nil)
+	if err != nil {
+		return err
+	}
+	return cl.follow(e, b)
 }
 
 type cancelCmd struct {
