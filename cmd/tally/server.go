@@ -20,6 +20,8 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/recount"
+	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
@@ -39,6 +41,7 @@ const (
 	billEvery    = time.Second
 	booksEvery   = 5 * time.Second
 	clockEvery   = 5 * time.Second
+	recountEvery = 500 * time.Millisecond
 	pruneEvery   = 10 * time.Minute
 	settledMax   = 10 * time.Second // how long a close waits for running requests before it is tried again
 	billFaults   = 20               // failing rounds of closes in a row before the rest waits for the next tick
@@ -64,6 +67,8 @@ type server struct {
 	enforce *enforce.Enforcer
 	ingest  *ingest.Service
 	bill    *bill.Service
+	usage   *usage.Service
+	recount *recount.Service
 	replays *govern.Replays
 	metrics *metrics
 	access  *os.File
@@ -112,6 +117,17 @@ func (s *server) open(ctx context.Context) error {
 	s.clock.Raise(s.enforce.LastSeen())
 	if s.ingest, err = ingest.New(ingest.Config{
 		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Counted: s.enforce.Counted, Flush: s.enforce.Flush,
+	}); err != nil {
+		return err
+	}
+	if s.usage, err = usage.New(usage.Config{
+		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Flush: s.enforce.Flush, Lag: func() int64 { return s.enforce.Stats().SpoolLag },
+	}); err != nil {
+		return err
+	}
+	if s.recount, err = recount.New(recount.Config{
+		Directory: s.govern, Journal: s.journal, Records: s.records, Reread: s.ingest.Reread, Now: s.clock.Now, Random: rand.Reader,
+		Counted: s.enforce.Counted, Flush: s.enforce.Flush,
 	}); err != nil {
 		return err
 	}
@@ -270,6 +286,14 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 	s.every(ctx, g, "sync", syncEvery, s.enforce.SyncTick)
 	s.every(ctx, g, "bill", billEvery, s.billAll)
 	s.every(ctx, g, "books", booksEvery, s.compareBooks)
+	s.every(ctx, g, "recount", recountEvery, func(ctx context.Context) error {
+		for {
+			more, err := s.recount.Tick(ctx)
+			if err != nil || !more {
+				return err
+			}
+		}
+	})
 	s.every(ctx, g, "clock", clockEvery, func(context.Context) error { return s.clock.Persist() })
 	s.every(ctx, g, "prune", pruneEvery, s.replays.Prune)
 }

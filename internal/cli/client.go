@@ -209,6 +209,37 @@ func (c *client) all(ctx context.Context, path string, query url.Values, limit i
 	}
 }
 
+// gather reads all pages of a document whose elements are in one field, into the first page's document.
+func (c *client) gather(ctx context.Context, path string, query url.Values, field string, limit int) (json.RawMessage, error) {
+	var out map[string]json.RawMessage
+	elements := []json.RawMessage{}
+	for {
+		query.Set("limit", fmt.Sprint(max(1, min(1000, limit-len(elements)))))
+		b, err := c.get(ctx, path, query)
+		if err != nil {
+			return nil, err
+		}
+		var doc map[string]json.RawMessage
+		var page []json.RawMessage
+		var next *string
+		if err := errors.Join(json.Unmarshal(b, &doc), json.Unmarshal(doc[field], &page), json.Unmarshal(doc["next"], &next)); err != nil {
+			return nil, fmt.Errorf("the server's answer is not understood: %w", err)
+		}
+		if out == nil {
+			out = doc
+		}
+		elements = append(elements, page...)
+		if next == nil || len(elements) >= limit {
+			if out[field], err = json.Marshal(elements); err != nil {
+				return nil, err
+			}
+			out["next"] = doc["next"]
+			return json.Marshal(out)
+		}
+		query.Set("cursor", *next)
+	}
+}
+
 type list struct {
 	Items []json.RawMessage `json:"items"`
 	Next  *string           `json:"next"`

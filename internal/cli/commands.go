@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +26,8 @@ type Commands struct {
 	Ingest        ingestCmd        `cmd:"" help:"Report usage events from a file."`
 	Burst         burstCmd         `cmd:"" help:"Send requests through the gateway and count the answers."`
 	Explain       explainCmd       `cmd:"" help:"Say why a request was allowed or denied."`
-	Usage         usageCmd         `cmd:"" help:"A customer's metered usage."`
+	Usage         usageCmd         `cmd:"" help:"Metered usage, of one customer or several."`
+	Meters        metersCmd        `cmd:"" help:"Meters: recount."`
 	Limits        limitsCmd        `cmd:"" help:"Every limit of a customer with its present state."`
 	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview."`
 	Trace         traceCmd         `cmd:"" help:"Lead an invoice line back to its windows, events and decisions."`
@@ -233,35 +233,6 @@ func (c *explainCmd) local(e *Env, keyFile string) error {
 	return e.print(out, explainText)
 }
 
-type usageCmd struct {
-	Customer string `arg:""`
-	Meter    string `help:"Which meter." required:""`
-	From     string `help:"RFC 3339; default: the current billing period." placeholder:"T"`
-	To       string `help:"RFC 3339, not included." placeholder:"T"`
-	Window   string `help:"Length of the windows." enum:"hour,day,week,month,billing_period" default:"day"`
-}
-
-func (c *usageCmd) Run(e *Env) error {
-	q := url.Values{"customer": {c.Customer}, "meter": {c.Meter}, "window": {c.Window}}
-	if c.From != "" {
-		q.Set("from", c.From)
-	}
-	if c.To != "" {
-		q.Set("to", c.To)
-	}
-	return ask(e, "/v1/usage", q, func(w io.Writer, d doc) error {
-		if err := fields("customer", "meter", "from", "to", "zone", "value")(w, d); err != nil {
-			return err
-		}
-		for _, x := range d.list("windows") {
-			if _, err := fmt.Fprintf(w, "%s\t%s\n", x.s("start"), x.s("value")); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
 type limitsCmd struct {
 	Customer string `arg:""`
 }
@@ -285,50 +256,11 @@ func (c *traceCmd) Run(e *Env) error {
 		return err
 	}
 	path := "/v1/invoices/" + url.PathEscape(filepath.Clean(id)) + "/lines/" + url.PathEscape(line) + "/trace"
-	b, err := cl.trace(e.Ctx, path, c.Limit)
+	b, err := cl.gather(e.Ctx, path, url.Values{}, "events", c.Limit)
 	if err != nil {
 		return err
 	}
 	return e.print(b, traceText)
-}
-
-// trace reads all pages of a line's events into the first page's document.
-func (c *client) trace(ctx context.Context, path string, limit int) (json.RawMessage, error) {
-	var out map[string]json.RawMessage
-	events := []json.RawMessage{}
-	q := url.Values{}
-	for {
-		q.Set("limit", fmt.Sprint(max(1, min(1000, limit-len(events)))))
-		b, err := c.get(ctx, path, q)
-		if err != nil {
-			return nil, err
-		}
-		var page struct {
-			Events []json.RawMessage `json:"events"`
-			Next   *string           `json:"next"`
-		}
-		if err := json.Unmarshal(b, &page); err != nil {
-			return nil, fmt.Errorf("read the trace: %w", err)
-		}
-		if out == nil {
-			if err := json.Unmarshal(b, &out); err != nil {
-				return nil, fmt.Errorf("read the trace: %w", err)
-			}
-		}
-		events = append(events, page.Events...)
-		next, err := json.Marshal(page.Next)
-		if err != nil {
-			return nil, err
-		}
-		if page.Next == nil || len(events) >= limit {
-			if out["events"], err = json.Marshal(events); err != nil {
-				return nil, err
-			}
-			out["next"] = next
-			return json.Marshal(out)
-		}
-		q.Set("cursor", *page.Next)
-	}
 }
 
 type eventCmd struct {

@@ -168,6 +168,7 @@ type Records interface {
 	Keys
 	Invoices
 	Leases
+	Recounts
 	Housekeeping
 	Close() error
 }

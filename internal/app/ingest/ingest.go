@@ -1,4 +1,4 @@
-// Package ingest takes usage reported from outside: resolves it to customer and meters and appends it to the journal. It also answers usage queries.
+// Package ingest takes usage reported from outside: resolves it to customer and meters and appends it to the journal.
 package ingest
 
 import (
@@ -30,12 +30,11 @@ const (
 )
 
 const (
-	textMax    = 256   // bytes of source, id, type, subject, trace and of a dimension
-	chunkMax   = 1000  // events of one journal batch
-	metersMax  = 64    // that read one event, the journal's bound
-	windowsMax = 10000 // of one answer
-	pageUsual  = 100
-	pageMax    = 1000
+	textMax   = 256  // bytes of source, id, type, subject, trace and of a dimension
+	chunkMax  = 1000 // events of one journal batch
+	metersMax = 64   // that read one event, the journal's bound
+	pageUsual = 100
+	pageMax   = 1000
 )
 
 // gatewaySources begin the sources of our own gateways; nobody else may write them.

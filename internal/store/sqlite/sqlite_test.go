@@ -18,6 +18,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/storetest"
+	"github.com/tallystick/tallystick/internal/store/storetest/recounts"
 )
 
 func mustOpen(t testing.TB, path string) *Records {
@@ -40,6 +41,11 @@ func ok(t testing.TB, err error) {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	storetest.Records(t, func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) })
+}
+
+func TestRecounts(t *testing.T) {
+	t.Parallel()
+	recounts.Suite(t, func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) })
 }
 
 var instant = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
@@ -172,7 +178,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	before, err := os.ReadFile(path)
 	ok(t, err)
 	_, err = Open(t.Context(), path)
-	if !errors.Is(err, store.ErrNewer) || !strings.Contains(err.Error(), "schema version 99, this program knows up to 1") || !strings.Contains(err.Error(), path) {
+	if !errors.Is(err, store.ErrNewer) || !strings.Contains(err.Error(), "schema version 99, this program knows up to 5") || !strings.Contains(err.Error(), path) {
 		t.Fatalf("open: %v", err)
 	}
 	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {

@@ -19,6 +19,8 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/recount"
+	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
@@ -28,6 +30,8 @@ type Config struct {
 	Enforce *enforce.Enforcer
 	Ingest  *ingest.Service
 	Bill    *bill.Service
+	Usage   *usage.Service
+	Recount *recount.Service
 	Clock   *clock.Clock
 	Replays *govern.Replays
 	Signer  *session.Signer
@@ -57,7 +61,7 @@ type api struct {
 // New checks the configuration and starts nothing.
 func New(cfg Config) (http.Handler, error) {
 	switch {
-	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Clock == nil, cfg.Replays == nil,
+	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Usage == nil, cfg.Recount == nil, cfg.Clock == nil, cfg.Replays == nil,
 		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
 		return nil, errors.New("httpapi: incomplete configuration")
 	}
@@ -82,6 +86,7 @@ func assemble(cfg Config) (*api, error) {
 	a.invoices()
 	a.events()
 	a.usage()
+	a.recounts()
 	a.books()
 	a.clock()
 	a.catalogs()

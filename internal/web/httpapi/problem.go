@@ -16,6 +16,8 @@ import (
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/recount"
+	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/store"
@@ -142,6 +144,8 @@ func problemOf(err error) *problem {
 	var p *problem
 	var refused *govern.Invalid
 	var reported *ingest.Invalid
+	var asked *usage.Invalid
+	var ordered *recount.Invalid
 	var faults *govern.CatalogFaults
 	switch {
 	case errors.As(err, &p):
@@ -151,6 +155,10 @@ func problemOf(err error) *problem {
 		return invalid(strings.TrimPrefix(refused.Pointer, "/"), refused.Rule, refused.Fix)
 	case errors.As(err, &reported):
 		return invalid(strings.TrimPrefix(reported.Pointer, "/"), reported.Rule, reported.Fix)
+	case errors.As(err, &asked):
+		return invalid(strings.TrimPrefix(asked.Pointer, "/"), asked.Rule, asked.Fix)
+	case errors.As(err, &ordered):
+		return invalid(strings.TrimPrefix(ordered.Pointer, "/"), ordered.Rule, ordered.Fix)
 	case errors.As(err, &faults):
 		return catalogProblem(faults)
 	}

@@ -24,6 +24,8 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/recount"
+	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/store/file"
@@ -47,6 +49,7 @@ type world struct {
 	replays *govern.Replays
 	journal *file.Journal
 	ingest  *ingest.Service
+	recount *recount.Service
 	ready   bool
 	log     bytes.Buffer
 	// link stands for what makes portal links, where a test needs it to fail or to wait.
@@ -121,6 +124,10 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 		Directory: w.govern, Journal: w.journal, Now: w.clock.Now, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
 	}))
 	w.ingest = in
+	used := must[*usage.Service](t)(usage.New(usage.Config{Directory: w.govern, Journal: w.journal, Now: w.clock.Now, Flush: w.enforce.Flush}))
+	w.recount = must[*recount.Service](t)(recount.New(recount.Config{
+		Directory: w.govern, Journal: w.journal, Records: records, Reread: in.Reread, Now: w.clock.Now, Random: random, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
+	}))
 	bills := must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: w.journal, Invoices: records, Now: w.clock.Now}))
 	w.clock.OnAdvance(w.enforce.Flush, func(ctx context.Context) error {
 		for more := true; more; {
@@ -133,7 +140,7 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	})
 	w.replays = must[*govern.Replays](t)(govern.NewReplays(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
-		Govern: w.govern, Enforce: w.enforce, Ingest: in, Bill: bills, Clock: w.clock, Replays: w.replays,
+		Govern: w.govern, Enforce: w.enforce, Ingest: in, Bill: bills, Usage: used, Recount: w.recount, Clock: w.clock, Replays: w.replays,
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			if w.link != nil {
