@@ -26,8 +26,9 @@ type Backfill struct {
 	OpenedAt time.Time
 	OpenedBy string
 	// The last word of an operator: open, close or revert.
-	ChangedAt time.Time
-	ChangedBy string
+	ChangedAt  time.Time
+	ChangedBy  string
+	ChangedFor string // the reason given with it; empty: Reason
 	// What the job of the state did so far. Cursor is where it goes on, opaque; empty: at the start.
 	Cursor    string
 	Events    int64 // gone through
@@ -46,7 +47,7 @@ type Backfills interface {
 	WorkingBackfills(ctx context.Context) ([]Backfill, error)
 	// MoveBackfill begins a job: the state goes from one to another, time and actor are the audit entry's, Cursor and counts
 	// start anew. ErrConflict when it is in another state.
-	MoveBackfill(ctx context.Context, id string, from, to BackfillState, a Audit) (Backfill, error)
+	MoveBackfill(ctx context.Context, id string, from, to BackfillState, reason string, a Audit) (Backfill, error)
 	// StepBackfill stores how far a job has come: Cursor, counts, and the state when it ends. ErrConflict when the stored
 	// state is not from any more.
 	StepBackfill(ctx context.Context, b Backfill, from BackfillState) error

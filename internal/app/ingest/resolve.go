@@ -25,6 +25,8 @@ type resolver struct {
 	catalog   *catalog.Compiled
 	now       time.Time
 	meters    map[string][]catalog.Meter // by event type, filled as types are seen
+	again     bool                       // the events are stored already: source and time are not judged
+	ageMax    time.Duration              // 0: AgeMax
 }
 
 // entry judges one event and finds the customer and meters that it counts for.
@@ -68,7 +70,7 @@ func (r *resolver) check(e *meter.Event) *Outcome {
 			return &Outcome{Pointer: f.pointer, Rule: problem, Fix: "send a plain text"}
 		}
 	}
-	if strings.HasPrefix(e.Source, gatewaySources) {
+	if strings.HasPrefix(e.Source, gatewaySources) && !r.again {
 		return &Outcome{Pointer: "/source", Rule: "must not begin with \"" + gatewaySources + "\"", Fix: "those sources belong to gateways; name your own system"}
 	}
 	if n := len(r.readers(e.Type)); n > metersMax {
@@ -85,11 +87,18 @@ func (r *resolver) checkTime(e *meter.Event) *Outcome {
 		e.Time = r.now
 	}
 	e.Time = period.Truncate(e.Time)
+	if r.again {
+		return nil
+	}
+	oldest, days := AgeMax, "400 days"
+	if r.ageMax > 0 {
+		oldest, days = r.ageMax, "10 years"
+	}
 	switch {
 	case e.Time.After(r.now.Add(AheadMax)):
 		return &Outcome{Pointer: "/time", Rule: "must be at most 1 hour ahead of the server's clock", Fix: "it is " + period.Format(r.now) + "; check the sender's clock"}
-	case e.Time.Before(r.now.Add(-AgeMax)):
-		return &Outcome{Pointer: "/time", Rule: "must be at most 400 days ago", Fix: "it is " + period.Format(r.now) + "; older usage cannot be billed"}
+	case e.Time.Before(r.now.Add(-oldest)):
+		return &Outcome{Pointer: "/time", Rule: "must be at most " + days + " ago", Fix: "it is " + period.Format(r.now) + "; older usage cannot be billed"}
 	}
 	return nil
 }

@@ -8,13 +8,13 @@ import (
 )
 
 const (
-	backfillColumns = `SELECT id, name, reason, state, opened_at, opened_by, changed_at, changed_by,
+	backfillColumns = `SELECT id, name, reason, state, opened_at, opened_by, changed_at, changed_by, changed_for,
 		cursor, events, counted, unmatched, voided FROM backfills`
 	aliasColumns = "SELECT id, kind, name, target, created_at, created_by FROM aliases"
 )
 
 func scanBackfill(row scanner) (b store.Backfill, err error) {
-	err = row.Scan(&b.ID, &b.Name, &b.Reason, &b.State, timeOf(&b.OpenedAt), &b.OpenedBy, timeOf(&b.ChangedAt), &b.ChangedBy,
+	err = row.Scan(&b.ID, &b.Name, &b.Reason, &b.State, timeOf(&b.OpenedAt), &b.OpenedBy, timeOf(&b.ChangedAt), &b.ChangedBy, &b.ChangedFor,
 		&b.Cursor, &b.Events, &b.Counted, &b.Unmatched, &b.Voided)
 	return b, err
 }
@@ -54,7 +54,7 @@ func (r *Records) WorkingBackfills(ctx context.Context) ([]store.Backfill, error
 }
 
 // MoveBackfill implements store.Backfills.
-func (r *Records) MoveBackfill(ctx context.Context, id string, from, to store.BackfillState, a store.Audit) (b store.Backfill, err error) {
+func (r *Records) MoveBackfill(ctx context.Context, id string, from, to store.BackfillState, reason string, a store.Audit) (b store.Backfill, err error) {
 	err = r.writeAudited(ctx, "move backfill "+id, a, func(tx *sql.Tx) error {
 		if b, err = scanBackfill(tx.QueryRowContext(ctx, backfillColumns+" WHERE id = ?", id)); err != nil {
 			return err
@@ -62,8 +62,8 @@ func (r *Records) MoveBackfill(ctx context.Context, id string, from, to store.Ba
 		if b.State != from {
 			return conflict("it is %s, not %s", b.State, from)
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE backfills SET state = ?, changed_at = ?, changed_by = ?,
-			cursor = '', events = 0, counted = 0, unmatched = 0, voided = 0 WHERE id = ?`, to, a.Time.UnixMicro(), a.Actor, id); err != nil {
+		if _, err := tx.ExecContext(ctx, `UPDATE backfills SET state = ?, changed_at = ?, changed_by = ?, changed_for = ?,
+			cursor = '', events = 0, counted = 0, unmatched = 0, voided = 0 WHERE id = ?`, to, a.Time.UnixMicro(), a.Actor, reason, id); err != nil {
 			return err
 		}
 		b, err = scanBackfill(tx.QueryRowContext(ctx, backfillColumns+" WHERE id = ?", id))

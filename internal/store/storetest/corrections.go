@@ -29,14 +29,14 @@ func recordsBackfills(t *testing.T, r store.Records) {
 	_, err := r.Backfill(ctx, "none")
 	wantErr(t, "unknown", err, store.ErrNotFound)
 
-	_, err = r.MoveBackfill(ctx, backfill(1).ID, store.BackfillClosed, store.BackfillReverting, audit(3))
+	_, err = r.MoveBackfill(ctx, backfill(1).ID, store.BackfillClosed, store.BackfillReverting, "why", audit(3))
 	wantErr(t, "move from another state", err, store.ErrConflict)
-	_, err = r.MoveBackfill(ctx, id("bfl", 9), store.BackfillOpen, store.BackfillClosing, audit(3))
+	_, err = r.MoveBackfill(ctx, id("bfl", 9), store.BackfillOpen, store.BackfillClosing, "why", audit(3))
 	wantErr(t, "move of none", err, store.ErrNotFound)
-	moved, err := r.MoveBackfill(ctx, backfill(1).ID, store.BackfillOpen, store.BackfillClosing, audit(3))
+	moved, err := r.MoveBackfill(ctx, backfill(1).ID, store.BackfillOpen, store.BackfillClosing, "why", audit(3))
 	ok(t, err)
 	want := backfill(1)
-	want.State, want.ChangedAt = store.BackfillClosing, noon(3)
+	want.State, want.ChangedAt, want.ChangedFor = store.BackfillClosing, noon(3), "why"
 	same(t, "moved", moved, want)
 
 	working, err := r.WorkingBackfills(ctx)
@@ -55,14 +55,14 @@ func recordsBackfills(t *testing.T, r store.Records) {
 	same(t, "none works", working, []store.Backfill{})
 	ok(t, r.PutBackfill(ctx, backfill(3), 2, audit(4))) // a closed one makes room
 
-	moved, err = r.MoveBackfill(ctx, want.ID, store.BackfillClosed, store.BackfillReverting, audit(5))
+	moved, err = r.MoveBackfill(ctx, want.ID, store.BackfillClosed, store.BackfillReverting, "why", audit(5))
 	ok(t, err)
 	if moved.Events != 0 || moved.Counted != 0 || moved.Cursor != "" {
 		t.Errorf("a new job begins with the old one's counts: %+v", moved)
 	}
 	moved.State, moved.Voided = store.BackfillReverted, 10
 	ok(t, r.StepBackfill(ctx, moved, store.BackfillReverting))
-	_, err = r.MoveBackfill(ctx, want.ID, store.BackfillReverted, store.BackfillOpen, audit(6))
+	_, err = r.MoveBackfill(ctx, want.ID, store.BackfillReverted, store.BackfillOpen, "why", audit(6))
 	wantErr(t, "out of reverted", err, store.ErrConflict)
 
 	list, err := r.ListBackfills(ctx, store.Query{Limit: 2})

@@ -10,6 +10,7 @@ CREATE TABLE backfills (
     opened_by  TEXT    NOT NULL,
     changed_at INTEGER NOT NULL,
     changed_by TEXT    NOT NULL,
+    changed_for TEXT   NOT NULL DEFAULT '',
     cursor     TEXT    NOT NULL DEFAULT '',
     events     INTEGER NOT NULL DEFAULT 0 CHECK (events >= 0),
     counted    INTEGER NOT NULL DEFAULT 0 CHECK (counted >= 0),
