@@ -9,6 +9,9 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
+// accepted is the status of an event that was stored.
+const accepted = "accepted"
+
 // BackfillAgeMax is AgeMax inside a backfill: ten years.
 const BackfillAgeMax = 3653 * 24 * time.Hour
 

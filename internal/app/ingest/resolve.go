@@ -25,8 +25,10 @@ type resolver struct {
 	catalog   *catalog.Compiled
 	now       time.Time
 	meters    map[string][]catalog.Meter // by event type, filled as types are seen
-	again     bool                       // the events are stored already: source and time are not judged
-	ageMax    time.Duration              // 0: AgeMax
+	permit    func(source, eventType string) error
+	canonical bool          // the events' data is canonical already
+	again     bool          // the events are stored already: source and time are not judged
+	ageMax    time.Duration // 0: AgeMax
 }
 
 // entry judges one event and finds the customer and meters that it counts for.
@@ -73,13 +75,31 @@ func (r *resolver) check(e *meter.Event) *Outcome {
 	if strings.HasPrefix(e.Source, gatewaySources) && !r.again {
 		return &Outcome{Pointer: "/source", Rule: "must not begin with \"" + gatewaySources + "\"", Fix: "those sources belong to gateways; name your own system"}
 	}
+	if fault := r.permitted(e); fault != nil {
+		return fault
+	}
 	if n := len(r.readers(e.Type)); n > metersMax {
 		return &Outcome{Pointer: "/type", Rule: fmt.Sprintf("at most %d meters may read one event, %d do", metersMax, n), Fix: "let fewer meters of the catalog read this type"}
 	}
 	if fault := r.checkTime(e); fault != nil {
 		return fault
 	}
-	return checkData(e)
+	return r.checkData(e)
+}
+
+// permitted asks whether the producer may write the event's source and type.
+func (r *resolver) permitted(e *meter.Event) *Outcome {
+	if r.permit == nil {
+		return nil
+	}
+	err := r.permit(e.Source, e.Type)
+	if err == nil {
+		return nil
+	}
+	if told, ok := errors.AsType[*Invalid](err); ok {
+		return &Outcome{Pointer: told.Pointer, Rule: told.Rule, Fix: told.Fix}
+	}
+	return &Outcome{Pointer: "/source", Rule: err.Error(), Fix: "use a token that may write this source and type"}
 }
 
 func (r *resolver) checkTime(e *meter.Event) *Outcome {
@@ -103,7 +123,7 @@ func (r *resolver) checkTime(e *meter.Event) *Outcome {
 	return nil
 }
 
-func checkData(e *meter.Event) *Outcome {
+func (r *resolver) checkData(e *meter.Event) *Outcome {
 	if len(e.Data) == 0 {
 		e.Data = nil
 		return nil
@@ -111,6 +131,9 @@ func checkData(e *meter.Event) *Outcome {
 	tooLong := &Outcome{Pointer: "/data", Rule: fmt.Sprintf("must be at most %d bytes of canonical JSON", MaxEvent), Fix: "send less data"}
 	if len(e.Data) > MaxEvent {
 		return tooLong
+	}
+	if r.canonical {
+		return nil // a decoder saw that it is an object
 	}
 	canonical, err := meter.Canonical(e.Data)
 	if err != nil {
