@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/ingest"
@@ -72,7 +74,14 @@ type Config struct {
 }
 
 // Service is safe for concurrent use.
-type Service struct{ cfg Config }
+type Service struct {
+	cfg Config
+
+	count    atomic.Int64
+	ticking  sync.Mutex // guards what follows: where a round of counting is
+	cursor   string
+	counting int64
+}
 
 // New checks cfg and starts nothing.
 func New(cfg Config) (*Service, error) {
