@@ -14,7 +14,7 @@ import (
 // Intervals of the corrections' loops, in real time.
 const (
 	backfillEvery  = 250 * time.Millisecond
-	unmatchedEvery = time.Second
+	unmatchedEvery = 5 * time.Second
 )
 
 // openCorrections readies what changes how stored events count.

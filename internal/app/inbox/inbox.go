@@ -81,6 +81,8 @@ type Service struct {
 	ticking  sync.Mutex // guards what follows: where a round of counting is
 	cursor   string
 	counting int64
+	counted  uint64 // journal position of the last ended round
+	begun    uint64 // and of this one
 }
 
 // New checks cfg and starts nothing.
@@ -116,7 +118,8 @@ type groupKey struct {
 	value string
 }
 
-// Groups looks at the newest events, at most 200,000, and tells at most limit groups (0: 100), the largest first.
+// Groups looks at the newest events, at most 200,000, and tells at most limit groups (0: 100), the largest first. Filtered ones
+// are as they should be and left out.
 func (s *Service) Groups(ctx context.Context, limit int) (Groups, error) {
 	out := Groups{Complete: true}
 	found := map[groupKey]*Group{}
@@ -129,6 +132,9 @@ func (s *Service) Groups(ctx context.Context, limit int) (Groups, error) {
 		for _, r := range page.Records {
 			out.Events++
 			cause, value := s.cause(r.Event)
+			if cause == Filtered {
+				continue
+			}
 			g := found[groupKey{cause, value}]
 			if g == nil {
 				if len(found) >= groupsMax {
@@ -236,7 +242,7 @@ type Event struct {
 	Rule  string
 }
 
-// Events lists unmatched events, newest first, by their cause of today. A page may hold fewer than the limit and yet have a next
+// Events lists unmatched events, newest first, by their cause of today; Filtered ones only when they are asked for. A page may hold fewer than the limit and yet have a next
 // one. store.ErrInvalid for a bad cursor; *ingest.Invalid for an unknown cause.
 func (s *Service) Events(ctx context.Context, q Query) (list []Event, next string, err error) {
 	if err := check(q.Cause); err != nil {
@@ -251,7 +257,7 @@ func (s *Service) Events(ctx context.Context, q Query) (list []Event, next strin
 	}
 	for _, r := range page.Records {
 		cause, value := s.cause(r.Event)
-		if q.Cause != "" && cause != q.Cause || q.Value != "" && value != q.Value {
+		if q.Cause == "" && cause == Filtered || q.Cause != "" && cause != q.Cause || q.Value != "" && value != q.Value {
 			continue
 		}
 		e := Event{Record: r, Cause: cause}
