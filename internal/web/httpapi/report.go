@@ -108,9 +108,14 @@ func unread(err error) error {
 	}{
 		{wire.ErrMalformed, codeMalformed}, {wire.ErrType, codeMediaType}, {wire.ErrEncoding, codeMediaType}, {wire.ErrTooLarge, codeBodyTooLarge},
 	} {
-		if errors.Is(err, row.err) {
-			return newProblem(row.code, sentence(err, nil))
+		if !errors.Is(err, row.err) {
+			continue
 		}
+		p := newProblem(row.code, sentence(err, row.err))
+		if row.err == wire.ErrEncoding {
+			p.Fix = "Send Content-Encoding " + strings.ReplaceAll(wire.Encodings, ",", " or") + ", or none."
+		}
+		return p
 	}
 	return err
 }
@@ -202,7 +207,9 @@ func (a *api) told(w http.ResponseWriter, r *http.Request, outcomes []ingest.Out
 		out := refusedBody{problem: *newProblem(codeAtomicRefused, ""), reportedBody: counts}
 		out.RequestID = callOf(r.Context()).id
 		for _, o := range outcomes {
-			out.Outcomes = append(out.Outcomes, outcomeBody(o))
+			if asked.detail {
+				out.Outcomes = append(out.Outcomes, outcomeBody(o))
+			}
 		}
 		writeJSON(w, out.Status, "application/problem+json", out)
 		return

@@ -23,16 +23,16 @@ func Unpack(encoding string, body []byte) ([]byte, error) {
 	case "gzip", "x-gzip":
 		r, err := gzip.NewReader(bytes.NewReader(body))
 		if err != nil {
-			return nil, fmt.Errorf("%w: it is not gzip", ErrMalformed)
+			return nil, fmt.Errorf("%w: the body is not gzip", ErrMalformed)
 		}
 		return limited(r)
 	case "zstd":
 		r, err := zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(windowMax))
 		if err != nil {
-			return nil, fmt.Errorf("%w: it is not zstd", ErrMalformed)
+			return nil, fmt.Errorf("%w: the body is not zstd", ErrMalformed)
 		}
 		defer r.Close()
 		return limited(r)
 	}
-	return nil, fmt.Errorf("%w: pack it as one of %s, or not at all", ErrEncoding, Encodings)
+	return nil, fmt.Errorf("%w: pack the body as one of %s, or not at all", ErrEncoding, Encodings)
 }

@@ -109,7 +109,7 @@ func inHeaders(media string, b Body, text []byte, now time.Time) (Events, error)
 		return Events{}, fmt.Errorf("%w: the data of an event in binary mode must be %s", ErrType, TypeJSON)
 	}
 	if len(text) > 0 && !json.Valid(text) {
-		return Events{}, fmt.Errorf("%w: the data must be one JSON object", ErrMalformed)
+		return Events{}, fmt.Errorf("%w: the body, an event's data, must be one JSON object", ErrMalformed)
 	}
 	var out Events
 	err := out.add(ingest.ParseBinary(b.Headers, text, now))
@@ -120,7 +120,7 @@ func single(d *ingest.Decoder, text []byte) (Events, error) {
 	e, fault := d.Event(text)
 	if fault != nil {
 		if !json.Valid(text) {
-			return Events{}, fmt.Errorf("%w: it must be one JSON object", ErrMalformed)
+			return Events{}, fmt.Errorf("%w: the body must be one JSON object", ErrMalformed)
 		}
 		if first(text) != '{' {
 			return Events{}, &ingest.Invalid{Rule: "must be one JSON object", Fix: "send a CloudEvents 1.0 object; a batch of them is " + TypeBatch}
@@ -142,7 +142,7 @@ func first(text []byte) byte {
 const space = " \t\r\n"
 
 func batch(d *ingest.Decoder, text []byte, now time.Time) (Events, error) {
-	malformed := fmt.Errorf("%w: it must be one JSON array of events, nothing of it was stored", ErrMalformed)
+	malformed := fmt.Errorf("%w: the body must be one JSON array of events, nothing of it was stored", ErrMalformed)
 	rest := bytes.TrimLeft(text, space)
 	if first(rest) != '[' {
 		if json.Valid(text) {
@@ -210,10 +210,10 @@ func lines(d *ingest.Decoder, text []byte) (Events, error) {
 func limited(r io.Reader) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, ingest.MaxBytes+1))
 	if len(b) > ingest.MaxBytes {
-		return nil, fmt.Errorf("%w: unpacked it may have at most %d bytes", ErrTooLarge, ingest.MaxBytes)
+		return nil, fmt.Errorf("%w: unpacked, the body may have at most %d bytes", ErrTooLarge, ingest.MaxBytes)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: it cannot be unpacked", ErrMalformed)
+		return nil, fmt.Errorf("%w: the body cannot be unpacked", ErrMalformed)
 	}
 	return b, nil
 }
