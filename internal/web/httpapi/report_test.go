@@ -44,8 +44,12 @@ func TestOfficialSDK(t *testing.T) {
 		return e
 	}
 	for id, mode := range map[string]func(t *testing.T) error{
-		"structured": func(t *testing.T) error { return client.Send(cloudevents.WithEncodingStructured(t.Context()), event("structured")) },
-		"binary":     func(t *testing.T) error { return client.Send(cloudevents.WithEncodingBinary(t.Context()), event("binary")) },
+		"structured": func(t *testing.T) error {
+			return client.Send(cloudevents.WithEncodingStructured(t.Context()), event("structured"))
+		},
+		"binary": func(t *testing.T) error {
+			return client.Send(cloudevents.WithEncodingBinary(t.Context()), event("binary"))
+		},
 	} {
 		if result := mode(t); !cloudevents.IsACK(result) || cloudevents.IsUndelivered(result) {
 			t.Errorf("%s: %v", id, result)
