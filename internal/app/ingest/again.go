@@ -1,11 +1,10 @@
 package ingest
 
 import (
+	"fmt"
 	"time"
 
-	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -19,10 +18,11 @@ const BackfillAgeMax = 3653 * 24 * time.Hour
 // canonical data, and what it counts for, which may be nothing. Its source and time are not judged, they were when it came.
 // An *Invalid names the rule that the content breaks.
 func (s *Service) Resolve(e meter.Event) (meter.Event, []meter.Resolution, error) {
-	r := resolver{
-		directory: s.cfg.Directory, catalog: s.cfg.Directory.Current(), now: period.Truncate(s.cfg.Now()),
-		meters: map[string][]catalog.Meter{}, again: true,
+	r, err := s.resolver()
+	if err != nil {
+		return e, nil, fmt.Errorf("read a stored event: %w", err)
 	}
+	r.again = true
 	entry, fault := r.entry(e)
 	if fault != nil {
 		return e, nil, &Invalid{Pointer: fault.Pointer, Rule: fault.Rule, Fix: fault.Fix}

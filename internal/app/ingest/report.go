@@ -8,9 +8,7 @@ import (
 	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/account"
-	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -60,13 +58,12 @@ func (s *Service) Take(ctx context.Context, c Call) ([]Outcome, error) {
 	if err := bounded(c.Producer, c.Events); err != nil {
 		return nil, err
 	}
-	t := taking{
-		call: c, outcomes: make([]Outcome, len(c.Events)), journal: s.cfg.Journal,
-		resolver: resolver{
-			directory: s.cfg.Directory, catalog: s.cfg.Directory.Current(), now: period.Truncate(s.cfg.Now()),
-			meters: map[string][]catalog.Meter{}, permit: c.Permit, canonical: c.Parsed,
-		},
+	r, err := s.resolver()
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
 	}
+	r.permit, r.canonical = c.Permit, c.Parsed
+	t := taking{call: c, outcomes: make([]Outcome, len(c.Events)), journal: s.cfg.Journal, resolver: r}
 	defer func() {
 		if slices.Sort(t.counted); len(t.counted) > 0 {
 			s.cfg.Counted(slices.Compact(t.counted))
@@ -113,7 +110,7 @@ func (s *Service) Take(ctx context.Context, c Call) ([]Outcome, error) {
 // taking is one call under way: what is resolved and not yet appended.
 type taking struct {
 	call     Call
-	resolver resolver
+	resolver *resolver
 	journal  store.Journal
 	outcomes []Outcome
 	counted  []string // customers
@@ -143,6 +140,9 @@ func (t *taking) append(ctx context.Context) error {
 		if dropped && (result.Outcome == store.Accepted || result.Outcome == store.Unmatched) {
 			t.outcomes[i] = WithheldOf(entry.Event.ID)
 			continue
+		}
+		if result.Outcome == store.Unmatched && t.resolver.matched(entry.Event) {
+			result.Outcome = store.Accepted // its filters leave it out
 		}
 		t.outcomes[i] = outcome(entry.Event.ID, result)
 		if t.call.Unit != "" && result.Outcome == store.Unmatched {
