@@ -37,7 +37,7 @@ type Commands struct {
 	Unmatched     unmatchedCmd     `cmd:"" help:"Events that count for nothing: list, show, fix, replay."`
 	Aliases       aliasesCmd       `cmd:"" help:"Other names of event types and customers: create, list, delete."`
 	Late          lateCmd          `cmd:"" help:"Usage that changed after its period was closed."`
-	Books         booksCmd         `cmd:"" help:"Check that admitted + reported = metered = rated + unpriced."`
+	Books         booksCmd         `cmd:"" help:"Check that admitted + reported - voided = metered = rated + unpriced."`
 	Clock         clockCmd         `cmd:"" help:"Read the business clock; in test mode, advance it."`
 	Portal        portalCmd        `cmd:"" help:"Make a signed link to a customer's portal."`
 	Audit         auditCmd         `cmd:"" help:"What operators did."`
