@@ -343,6 +343,16 @@ type lateListCmd struct {
 }
 
 func (c *lateListCmd) Run(e *Env) error {
-	return c.ask(e, "/v1/late", only("customer", c.Customer), table("CUSTOMER|METER|PERIOD|INVOICE|AT CLOSE|CHANGE|EVENTS|LAST SEEN",
-		"customer", "meter", "period.start", "period.invoice_number", "quantity_at_close", "change", "events", "last_seen"))
+	return c.ask(e, "/v1/late", only("customer", c.Customer), func(w io.Writer, d doc) error {
+		out := lines{w: w}
+		out.put("CUSTOMER", "METER", "PERIOD", "INVOICE", "AT CLOSE", "CHANGE", "EVENTS", "LAST SEEN")
+		for _, x := range d.list("items") {
+			events := x.s("events")
+			if x.s("complete") == "false" {
+				events += "+"
+			}
+			out.put(x.s("customer"), x.s("meter"), x.s("period.start"), x.s("period.invoice_number"), x.s("quantity_at_close"), x.s("change"), events, x.s("last_seen"))
+		}
+		return out.err
+	})
 }
