@@ -343,7 +343,7 @@ type eventCmd struct {
 
 func (c *eventCmd) Run(e *Env) error {
 	return ask(e, "/v1/events/"+url.PathEscape(c.ID), only("source", c.Source), func(w io.Writer, d doc) error {
-		if err := fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "origin", "flags", "key_id", "decision_id")(w, d); err != nil {
+		if err := fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "origin", "flags", "revision", "voided", "backfill", "key_id", "decision_id")(w, d); err != nil {
 			return err
 		}
 		for _, x := range d.list("lines") {

@@ -54,7 +54,7 @@ func (c change) send(e *Env, verb string, body map[string]any) error {
 	if c.Revision != nil {
 		body["revision"] = *c.Revision
 	}
-	return sendTo(e, c.path(verb), only("source", c.Source), body, fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "revision", "voided", "data"))
+	return sendTo(e, c.path(verb), only("source", c.Source), body, fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "revision", "voided"))
 }
 
 // sendTo is send with a query.
