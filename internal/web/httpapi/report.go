@@ -13,6 +13,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/ingest/wire"
 )
@@ -112,7 +113,7 @@ func unread(err error) error {
 			continue
 		}
 		p := newProblem(row.code, sentence(err, row.err))
-		if row.err == wire.ErrEncoding {
+		if errors.Is(err, wire.ErrEncoding) {
 			p.Fix = "Send Content-Encoding " + strings.ReplaceAll(wire.Encodings, ",", " or") + ", or none."
 		}
 		return p
@@ -165,20 +166,20 @@ func (a *api) take(ctx context.Context, events wire.Events, asked asking) error 
 		}
 		defer done()
 	}
-	told := make([]ingest.Outcome, len(events.List))
+	outcomes := make([]ingest.Outcome, len(events.List))
 	if atomic && events.Refused() {
 		for i, e := range events.List {
-			told[i] = ingest.WithheldOf(e.ID)
+			outcomes[i] = ingest.WithheldOf(e.ID)
 		}
 	} else if len(events.List) > 0 {
 		var err error
-		if told, err = a.cfg.Ingest.Take(ctx, ingest.Call{
-			Producer: from.producer, Events: events.List, Permit: from.permit, Atomic: atomic, Parsed: true, Unit: unit,
+		if outcomes, err = a.cfg.Ingest.Take(ctx, ingest.Call{
+			Producer: from.producer, Events: events.List, Permit: permitted(from.permit), Atomic: atomic, Parsed: true, Unit: unit,
 		}); err != nil {
 			return err
 		}
 	}
-	for j, o := range told {
+	for j, o := range outcomes {
 		events.Outcomes[events.Places[j]] = o
 	}
 	return nil
@@ -188,6 +189,20 @@ func (a *api) take(ctx context.Context, events wire.Events, asked asking) error 
 type reporter struct {
 	producer string
 	permit   func(source, eventType string) error // nil: all
+}
+
+// permitted lets an event's outcome tell which rule of the directory it breaks.
+func permitted(check func(source, eventType string) error) func(source, eventType string) error {
+	if check == nil {
+		return nil
+	}
+	return func(source, eventType string) error {
+		err := check(source, eventType)
+		if broken, ok := errors.AsType[*govern.Invalid](err); ok {
+			return &ingest.Invalid{Pointer: broken.Pointer, Rule: broken.Rule, Fix: broken.Fix}
+		}
+		return err
+	}
 }
 
 type reporterKey struct{}
