@@ -32,6 +32,11 @@ type Commands struct {
 	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview."`
 	Trace         traceCmd         `cmd:"" help:"Lead an invoice line back to its windows, events and decisions."`
 	Event         eventCmd         `cmd:"" help:"Show an event and the invoice line that it stands on."`
+	Events        eventsCmd        `cmd:"" help:"Events: list, get, void, amend, history."`
+	Backfill      backfillCmd      `cmd:"" help:"Usage loaded afterwards, as a unit: open, load, preview, close, revert."`
+	Unmatched     unmatchedCmd     `cmd:"" help:"Events that count for nothing: list, show, fix, replay."`
+	Aliases       aliasesCmd       `cmd:"" help:"Other names of event types and customers: create, list, delete."`
+	Late          lateCmd          `cmd:"" help:"Usage that changed after its period was closed."`
 	Books         booksCmd         `cmd:"" help:"Check that admitted + reported - voided = metered = rated + unpriced."`
 	Clock         clockCmd         `cmd:"" help:"Read the business clock; in test mode, advance it."`
 	Portal        portalCmd        `cmd:"" help:"Make a signed link to a customer's portal."`
@@ -270,7 +275,7 @@ type eventCmd struct {
 
 func (c *eventCmd) Run(e *Env) error {
 	return ask(e, "/v1/events/"+url.PathEscape(c.ID), only("source", c.Source), func(w io.Writer, d doc) error {
-		if err := fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "origin", "flags", "key_id", "decision_id")(w, d); err != nil {
+		if err := fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "origin", "flags", "revision", "voided", "backfill", "key_id", "decision_id")(w, d); err != nil {
 			return err
 		}
 		for _, x := range d.list("lines") {

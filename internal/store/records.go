@@ -170,5 +170,7 @@ type Records interface {
 	Leases
 	Recounts
 	Housekeeping
+	Backfills
+	Aliases
 	Close() error
 }

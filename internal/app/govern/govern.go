@@ -45,6 +45,7 @@ type Records interface {
 	store.Accounts
 	store.Keys
 	store.Housekeeping
+	store.Aliases
 }
 
 // Cutter splits a customer's rollups where a subscription begins.
@@ -111,6 +112,9 @@ func (s *Service) loadAccounts(ctx context.Context) error {
 	}
 	err := all(ctx, s.cfg.Records.ListSubscriptions, func(x account.Subscription) string { return x.ID }, s.directory.putSubscription)
 	if err != nil {
+		return err
+	}
+	if err := all(ctx, s.cfg.Records.ListAliases, func(al Alias) string { return al.ID }, s.directory.putAlias); err != nil {
 		return err
 	}
 	if err := s.directory.check(); err != nil {

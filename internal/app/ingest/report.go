@@ -36,6 +36,8 @@ type Call struct {
 	Atomic bool
 	// Parsed: the events come from a Decoder, ParseCloudEvent or ParseBinary, so that their data is canonical already.
 	Parsed bool
+	// Unit is the open backfill that the events are loaded into; empty: none. They count for nothing before it is closed.
+	Unit string
 }
 
 // Report appends events of one producer, as Take does.
@@ -67,6 +69,9 @@ func (s *Service) Take(ctx context.Context, c Call) ([]Outcome, error) {
 			s.cfg.Counted(slices.Compact(t.counted))
 		}
 	}()
+	if c.Unit != "" {
+		t.resolver.ageMax = BackfillAgeMax
+	}
 	most := chunkMax
 	if c.Atomic {
 		most = MaxEvents
@@ -77,6 +82,9 @@ func (s *Service) Take(ctx context.Context, c Call) ([]Outcome, error) {
 		if fault != nil {
 			t.outcomes[i], refused = *fault, true
 			continue
+		}
+		if c.Unit != "" {
+			entry = held(entry, c.Unit)
 		}
 		if t.chunk, t.places = append(t.chunk, entry), append(t.places, i); len(t.chunk) < most {
 			continue
@@ -147,6 +155,9 @@ func (t *taking) append(ctx context.Context) error {
 			}
 		}
 		t.outcomes[i] = outcome(entry.Event.ID, result)
+		if t.call.Unit != "" && result.Outcome == store.Unmatched {
+			t.outcomes[i].Status = accepted // whether anything counts it is seen when the backfill closes
+		}
 		if result.Outcome == store.Accepted && len(entry.Resolutions) > 0 {
 			t.counted = append(t.counted, entry.Resolutions[0].CustomerID)
 		}
@@ -184,7 +195,7 @@ func outcome(id string, r store.Result) Outcome {
 	out := Outcome{ID: id}
 	switch r.Outcome {
 	case store.Accepted:
-		out.Status = "accepted"
+		out.Status = accepted
 	case store.Duplicate:
 		out.Status = "duplicate"
 	case store.Unmatched:

@@ -33,7 +33,9 @@ type resolver struct {
 	meters    map[string][]catalog.Meter // by event type, filled as types are seen
 	reading   *reading.Reading           // of the catalog; nil: made when the first event comes
 	permit    func(source, eventType string) error
-	canonical bool // the events' data is canonical already
+	canonical bool          // the events' data is canonical already
+	again     bool          // the events are stored already: source and time are not judged
+	ageMax    time.Duration // at least so old events are taken, whatever the catalog says
 }
 
 // resolver is one for a call, against the newest catalog.
@@ -161,7 +163,7 @@ func (r *resolver) check(e *meter.Event) *Outcome {
 			return &Outcome{Pointer: f.pointer, Rule: problem, Fix: "send a plain text"}
 		}
 	}
-	if strings.HasPrefix(e.Source, gatewaySources) {
+	if strings.HasPrefix(e.Source, gatewaySources) && !r.again {
 		return &Outcome{Pointer: "/source", Rule: "must not begin with \"" + gatewaySources + "\"", Fix: "those sources belong to gateways; name your own system"}
 	}
 	if fault := r.permitted(e); fault != nil {
@@ -227,7 +229,11 @@ func (r *resolver) checkTime(e *meter.Event) *Outcome {
 		e.Time = r.now
 	}
 	e.Time = period.Truncate(e.Time)
+	if r.again {
+		return nil
+	}
 	age, ahead := r.catalog.Ingest.Bounds()
+	age = max(age, r.ageMax)
 	switch {
 	case e.Time.After(r.now.Add(ahead)):
 		return &Outcome{Pointer: "/time", Rule: "must be at most " + span(ahead) + " ahead of the server's clock", Fix: "it is " + period.Format(r.now) + "; check the sender's clock"}

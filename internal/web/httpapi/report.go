@@ -73,6 +73,7 @@ func (a *api) reportRoute(tag string) {
 	}, map[string]reflect.Type{"200": reflect.TypeFor[reportedBody]()}, []*huma.Param{
 		flag("detail", "false leaves the outcomes out", true),
 		flag("atomic", "true stores all of the events or none: if one is rejected or a conflict, the answer is 422 (atomic_refused) with the outcomes", false),
+		{Name: "backfill", In: "query", Description: "Name or id of the open backfill to load the events into", Schema: &huma.Schema{Type: huma.TypeString}},
 		{Name: "Content-Encoding", In: "header", Description: "How the body is packed", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"gzip", "zstd"}}},
 	}, a.report)
 }
@@ -93,7 +94,7 @@ func (a *api) report(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, unread(err))
 		return
 	}
-	if err := a.take(r.Context(), events, asked.atomic); err != nil {
+	if err := a.take(r.Context(), events, asked); err != nil {
 		a.fail(w, r, err)
 		return
 	}
@@ -121,7 +122,10 @@ func unread(err error) error {
 }
 
 // asking is what the query of a report says.
-type asking struct{ detail, atomic bool }
+type asking struct {
+	detail, atomic bool
+	backfill       string // empty: none
+}
 
 func reportQuery(q url.Values) (asking, error) {
 	out := asking{detail: true}
@@ -132,8 +136,11 @@ func reportQuery(q url.Values) (asking, error) {
 			field = &out.detail
 		case "atomic":
 			field = &out.atomic
+		case "backfill":
+			out.backfill = q.Get(name)
+			continue
 		default:
-			return out, invalid("", "unknown query parameter", "this route takes detail and atomic")
+			return out, invalid("", "unknown query parameter", "this route takes detail, atomic and backfill")
 		}
 		switch q.Get(name) {
 		case "true":
@@ -149,8 +156,16 @@ func reportQuery(q url.Values) (asking, error) {
 }
 
 // take reports the events that could be read; the outcomes of the others keep their places.
-func (a *api) take(ctx context.Context, events wire.Events, atomic bool) error {
-	from := sender(ctx)
+func (a *api) take(ctx context.Context, events wire.Events, asked asking) error {
+	from, unit, atomic := sender(ctx), "", asked.atomic
+	if asked.backfill != "" {
+		var done func()
+		var err error
+		if unit, done, err = a.cfg.Correct.Load(ctx, asked.backfill); err != nil {
+			return notFoundAs(err, "backfill")
+		}
+		defer done()
+	}
 	outcomes := make([]ingest.Outcome, len(events.List))
 	if atomic && events.Refused() {
 		for i, e := range events.List {
@@ -159,7 +174,7 @@ func (a *api) take(ctx context.Context, events wire.Events, atomic bool) error {
 	} else if len(events.List) > 0 {
 		var err error
 		if outcomes, err = a.cfg.Ingest.Take(ctx, ingest.Call{
-			Producer: from.producer, Events: events.List, Permit: permitted(from.permit), Atomic: atomic, Parsed: true,
+			Producer: from.producer, Events: events.List, Permit: permitted(from.permit), Atomic: atomic, Parsed: true, Unit: unit,
 		}); err != nil {
 			return err
 		}

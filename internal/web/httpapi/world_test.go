@@ -21,8 +21,10 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/recount"
 	"github.com/tallystick/tallystick/internal/app/usage"
@@ -47,6 +49,7 @@ type world struct {
 	enforce *enforce.Enforcer
 	clock   *clock.Clock
 	replays *govern.Replays
+	correct *correct.Service
 	journal *file.Journal
 	ingest  *ingest.Service
 	recount *recount.Service
@@ -129,6 +132,13 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 		Directory: w.govern, Journal: w.journal, Records: records, Reread: in.Reread, Now: w.clock.Now, Random: random, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
 	}))
 	bills := must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: w.journal, Invoices: records, Now: w.clock.Now}))
+	w.correct = must[*correct.Service](t)(correct.New(correct.Config{
+		Directory: w.govern, Resolver: in, Journal: w.journal, Backfills: records, Closes: records, Audit: w.govern.Audit, Now: w.clock.Now,
+		Random: random, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
+	}))
+	unmatched := must[*inbox.Service](t)(inbox.New(inbox.Config{
+		Directory: w.govern, Resolver: in, Journal: w.journal, Now: w.clock.Now, Audit: w.govern.Audit, Counted: w.enforce.Counted,
+	}))
 	w.clock.OnAdvance(w.enforce.Flush, func(ctx context.Context) error {
 		for more := true; more; {
 			var err error
@@ -140,7 +150,8 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	})
 	w.replays = must[*govern.Replays](t)(govern.NewReplays(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
-		Govern: w.govern, Enforce: w.enforce, Ingest: in, Bill: bills, Usage: used, Recount: w.recount, Clock: w.clock, Replays: w.replays,
+		Govern: w.govern, Enforce: w.enforce, Ingest: in, Bill: bills, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
+		Clock: w.clock, Replays: w.replays,
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			if w.link != nil {
