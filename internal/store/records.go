@@ -166,6 +166,7 @@ type Records interface {
 	Catalogs
 	Accounts
 	Keys
+	Producers
 	Invoices
 	Leases
 	Housekeeping

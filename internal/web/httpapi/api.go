@@ -78,6 +78,7 @@ func assemble(cfg Config) (*api, error) {
 	a.huma = newHuma(a.routes)
 	a.customers()
 	a.keys()
+	a.producers()
 	a.subscriptions()
 	a.invoices()
 	a.events()

@@ -150,10 +150,14 @@ func rawBatch(body []byte) ([]json.RawMessage, error) {
 func (a *api) ingestAll(ctx context.Context, raws []json.RawMessage) ([]ingest.Outcome, error) {
 	outcomes := make([]ingest.Outcome, len(raws))
 	events, places := make([]meter.Event, 0, len(raws)), make([]int, 0, len(raws))
-	now := a.cfg.Clock.Now()
+	now, from := a.cfg.Clock.Now(), callOf(ctx).sender
 	for i, raw := range raws {
 		e, refused := ingest.ParseCloudEvent(raw, now)
 		if refused != nil {
+			outcomes[i] = *refused
+			continue
+		}
+		if refused := refusedBy(from, e.ID, e.Source, e.Type); refused != nil {
 			outcomes[i] = *refused
 			continue
 		}
@@ -162,7 +166,7 @@ func (a *api) ingestAll(ctx context.Context, raws []json.RawMessage) ([]ingest.O
 	if len(events) == 0 {
 		return outcomes, nil
 	}
-	told, err := a.cfg.Ingest.Report(ctx, producer, events)
+	told, err := a.cfg.Ingest.Report(ctx, from.Producer, events)
 	if err != nil {
 		return nil, err
 	}
