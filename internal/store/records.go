@@ -169,6 +169,7 @@ type Records interface {
 	Producers
 	Invoices
 	Leases
+	Gateways
 	Housekeeping
 	Close() error
 }
