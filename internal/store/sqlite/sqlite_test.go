@@ -298,4 +298,5 @@ func TestSenders(t *testing.T) {
 	t.Parallel()
 	open := func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) }
 	sendertest.Producers(t, open)
+	sendertest.Gateways(t, open)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
@@ -26,6 +27,7 @@ import (
 type Config struct {
 	Govern  *govern.Service
 	Enforce *enforce.Enforcer
+	Receive *receive.Receiver
 	Ingest  *ingest.Service
 	Bill    *bill.Service
 	Clock   *clock.Clock
@@ -57,7 +59,7 @@ type api struct {
 // New checks the configuration and starts nothing.
 func New(cfg Config) (http.Handler, error) {
 	switch {
-	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Clock == nil, cfg.Replays == nil,
+	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Receive == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Clock == nil, cfg.Replays == nil,
 		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
 		return nil, errors.New("httpapi: incomplete configuration")
 	}
