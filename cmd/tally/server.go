@@ -191,7 +191,7 @@ func (s *server) openStores(ctx context.Context) (err error) {
 // openReceiver readies the step in front of the journal, and the gateway's end that signs for it. The key file is made at first
 // start; a removed one is made anew, and the old public key stays on record.
 func (s *server) openReceiver(ctx context.Context) (sender *receive.Sender, err error) {
-	if s.receive, err = receive.New(ctx, receive.Config{Journal: s.journal, Records: s.records, Now: realNow, Random: rand.Reader}); err != nil {
+	if s.receive, err = receive.New(ctx, receive.Config{Journal: s.journal, Records: s.records, Now: s.clock.Now, Random: rand.Reader}); err != nil {
 		return nil, err
 	}
 	seed, err := s.folder.secret("gateway.key")

@@ -51,7 +51,7 @@ type Records interface {
 type Config struct {
 	Journal Journal
 	Records Records
-	Now     func() time.Time // the machine's clock
+	Now     func() time.Time // business clock
 	Random  io.Reader
 }
 

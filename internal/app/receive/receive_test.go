@@ -501,3 +501,20 @@ func FuzzStatement(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkSignAndVerify is what the signature adds to a full batch of the gateway's, both ends together.
+func BenchmarkSignAndVerify(b *testing.B) {
+	w := &world{now: noon, epoch: 1}
+	seed := [32]byte{1}
+	var err error
+	if w.signer, err = receive.NewSigner(seed[:]); err != nil {
+		b.Fatal(err)
+	}
+	batch := w.batch(1, 0, 1, 1000)
+	for b.Loop() {
+		w.sign(&batch, 1, 0, 1)
+		if !receive.Verify(w.signer.Public(), &batch) {
+			b.Fatal("not verified")
+		}
+	}
+}
