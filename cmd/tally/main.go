@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -66,10 +67,22 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "tally:", err)
 		return 2
 	}
-	err = k.Run(&cli.Env{Ctx: ctx, Stdout: stdout, Stderr: stderr, JSON: c.Output == "json", Dir: c.Dir})
+	err = k.Run(&cli.Env{Ctx: ctx, Stdout: stdout, Stderr: stderr, JSON: c.Output == "json", Dir: c.Dir, Now: time.Now, Wait: wait})
 	if err == nil {
 		return 0
 	}
 	fmt.Fprintln(stderr, "tally:", err)
 	return 1
+}
+
+// wait is a pause that ends early with its context.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }

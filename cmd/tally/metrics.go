@@ -46,6 +46,9 @@ func newMetrics(s *server) *metrics {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
 	}, func() float64 { return s.clock.Ahead().Seconds() }))
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tally_events_unmatched", Help: "Events that are kept but count for nothing; see tally unmatched list.",
+	}, func() float64 { return float64(s.inbox.Count()) }))
 	for i := range m.byClass {
 		m.byClass[i] = m.latency.WithLabelValues(strconv.Itoa(i) + "xx")
 	}

@@ -17,8 +17,10 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/cli"
@@ -66,6 +68,8 @@ type server struct {
 	enforce *enforce.Enforcer
 	ingest  *ingest.Service
 	bill    *bill.Service
+	correct *correct.Service
+	inbox   *inbox.Service
 	replays *govern.Replays
 	metrics *metrics
 	access  *os.File
@@ -125,6 +129,9 @@ func (s *server) open(ctx context.Context) error {
 	if s.bill, err = bill.New(bill.Config{
 		Directory: s.govern, Journal: s.journal, Invoices: s.records, Now: s.clock.Now, Grace: s.grace, Settled: s.settled, Log: s.log,
 	}); err != nil {
+		return err
+	}
+	if err := s.openCorrections(); err != nil {
 		return err
 	}
 	s.clock.OnAdvance(s.beforeAdvance, s.afterAdvance)
@@ -299,6 +306,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 	s.every(ctx, g, "books", booksEvery, s.compareBooks)
 	s.every(ctx, g, "clock", clockEvery, func(context.Context) error { return s.clock.Persist() })
 	s.every(ctx, g, "prune", pruneEvery, s.replays.Prune)
+	s.correctionLoops(ctx, g)
 }
 
 // every runs work at an interval. A failure is logged and tried again; a failed sync ends the process, since what was

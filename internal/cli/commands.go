@@ -25,6 +25,7 @@ type Commands struct {
 	Keys          keysCmd          `cmd:"" help:"API keys: create, list, get, revoke."`
 	Subscriptions subscriptionsCmd `cmd:"" help:"Subscriptions: create, list, get."`
 	Producers     producersCmd     `cmd:"" help:"Producers of usage: create, list, get, rotate, revoke."`
+	Ingest        ingestCmd        `cmd:"" help:"Report usage events from a file."`
 	Burst         burstCmd         `cmd:"" help:"Send requests through the gateway and count the answers."`
 	Explain       explainCmd       `cmd:"" help:"Say why a request was allowed or denied."`
 	Usage         usageCmd         `cmd:"" help:"A customer's metered usage."`
@@ -32,6 +33,11 @@ type Commands struct {
 	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview."`
 	Trace         traceCmd         `cmd:"" help:"Lead an invoice line back to its windows, events and decisions."`
 	Event         eventCmd         `cmd:"" help:"Show an event and the invoice line that it stands on."`
+	Events        eventsCmd        `cmd:"" help:"Events: list, get, void, amend, history."`
+	Backfill      backfillCmd      `cmd:"" help:"Usage loaded afterwards, as a unit: open, load, preview, close, revert."`
+	Unmatched     unmatchedCmd     `cmd:"" help:"Events that count for nothing: list, show, fix, replay."`
+	Aliases       aliasesCmd       `cmd:"" help:"Other names of event types and customers: create, list, delete."`
+	Late          lateCmd          `cmd:"" help:"Usage that changed after its period was closed."`
 	Books         booksCmd         `cmd:"" help:"Check that admitted + reported = metered = rated + unpriced."`
 	Clock         clockCmd         `cmd:"" help:"Read the business clock; in test mode, advance it."`
 	Portal        portalCmd        `cmd:"" help:"Make a signed link to a customer's portal."`

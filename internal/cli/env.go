@@ -4,6 +4,7 @@ package cli
 import (
 	"context"
 	"io"
+	"time"
 )
 
 // Env is what every command gets.
@@ -13,6 +14,9 @@ type Env struct {
 	Stderr io.Writer
 	JSON   bool   // print one JSON document
 	Dir    string // the data folder; "" when not given
+	// Now and Wait are the machine's clock: for what takes how long, and to wait before another try. Wait ends early with ctx.
+	Now  func() time.Time
+	Wait func(ctx context.Context, d time.Duration) error
 }
 
 // DataDir is the folder for commands that need one.

@@ -171,5 +171,7 @@ type Records interface {
 	Leases
 	Gateways
 	Housekeeping
+	Backfills
+	Aliases
 	Close() error
 }

@@ -50,7 +50,13 @@ func (f Fault) Error() string {
 // Decode parses one YAML document of at most MaxSource bytes into a valid catalog. Every fault found is returned, in document
 // order, at most MaxFaults; the catalog is nil then. Faults of the YAML itself hide what stands behind them.
 func Decode(file string, source []byte) (*catalog.Catalog, []Fault) {
-	c, faults := decode(source)
+	return DecodeAfter(file, source, nil)
+}
+
+// DecodeAfter is Decode for a document that is to follow the versions so far: a schema that refuses what the earlier one of
+// its type took is a fault, unless it is marked as breaking.
+func DecodeAfter(file string, source []byte, earlier Earlier) (*catalog.Catalog, []Fault) {
+	c, faults := decode(source, earlier)
 	if len(faults) == 0 {
 		return c, nil
 	}
@@ -64,7 +70,7 @@ func Decode(file string, source []byte) (*catalog.Catalog, []Fault) {
 	return nil, faults
 }
 
-func decode(source []byte) (*catalog.Catalog, []Fault) {
+func decode(source []byte, earlier Earlier) (*catalog.Catalog, []Fault) {
 	if len(source) > MaxSource {
 		return nil, []Fault{{Line: 1, Column: 1, Message: fmt.Sprintf("the document has %d bytes", len(source)), Expected: fmt.Sprintf("at most %d", MaxSource)}}
 	}
@@ -79,7 +85,7 @@ func decode(source []byte) (*catalog.Catalog, []Fault) {
 	if fault != nil {
 		return nil, []Fault{*fault}
 	}
-	r := reader{places: map[string]place{}, broken: map[string]bool{}, around: map[string]bool{}}
+	r := reader{places: map[string]place{}, broken: map[string]bool{}, around: map[string]bool{}, earlier: earlier}
 	c := r.catalog(node{value: root})
 	for _, p := range catalog.Validate(c) {
 		r.problem(p)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/tallystick/tallystick/internal/app/reading"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -31,6 +32,10 @@ func (r *reader) catalog(root node) *catalog.Catalog {
 	r.places[""] = root.at
 	r.fields(root, []field{
 		{"tallystick", "1, the version of this form", r.version},
+		{"events", "", func(n node) {
+			r.list(n, "event types", func(n node) { c.Events = append(c.Events, r.eventType(n)) })
+		}},
+		{"ingest", "", func(n node) { c.Ingest = r.ingest(n) }},
 		{"meters", "", func(n node) {
 			r.list(n, "meters", func(n node) { c.Meters = append(c.Meters, r.meter(n)) })
 			if r.broken[n.path] {
@@ -53,23 +58,37 @@ func (r *reader) version(n node) {
 
 func (r *reader) meter(n node) catalog.Meter {
 	var m catalog.Meter
+	var value node
 	r.fields(n, []field{
 		{"key", wantKey, func(n node) { m.Key, _ = r.text(n) }},
 		{"event", "the type of the events it counts", func(n node) { m.Event, _ = r.text(n) }},
-		{"aggregation", "count or sum", func(n node) {
-			m.Aggregation, _ = choose(r, n, option[meter.Aggregation]{"count", meter.Count}, option[meter.Aggregation]{"sum", meter.Sum})
-		}},
-		{"value", "", func(n node) { m.Value, _ = r.text(n) }},
+		{"aggregation", "count, sum, min, max, latest, unique, time_weighted or custom", func(n node) { r.aggregation(n, &m) }},
+		{"value", "", func(n node) { value = n; m.Value, _ = r.text(n) }},
+		{"filter", "", func(n node) { m.Filter = r.filter(n) }},
 		{"unit", "", func(n node) { m.Unit, _ = r.text(n) }},
 		{"scale", "", func(n node) { m.Scale, _ = r.integer(n, "the decimals to keep, 0 to 9") }},
 		{"dimensions", "", func(n node) {
-			r.list(n, "names", func(n node) {
-				name, _ := r.text(n)
-				m.Dimensions = append(m.Dimensions, name)
-			})
+			r.list(n, "names", func(n node) { r.dimension(n, &m) })
 		}},
 	})
+	if m.Custom && strings.TrimSpace(m.Value) != "" {
+		r.expression(value, m.Value, reading.Quantity)
+	}
 	return m
+}
+
+// aggregation reads the meter's aggregation; a custom one sums up what its expression is.
+func (r *reader) aggregation(n node, m *catalog.Meter) {
+	const custom meter.Aggregation = 0
+	options := []option[meter.Aggregation]{}
+	for _, a := range meter.Aggregations() {
+		options = append(options, option[meter.Aggregation]{a.String(), a})
+	}
+	chosen, ok := choose(r, n, append(options, option[meter.Aggregation]{"custom", custom})...)
+	if ok && chosen == custom {
+		m.Custom, chosen = true, meter.Sum
+	}
+	m.Aggregation = chosen
 }
 
 func (r *reader) plan(n node) catalog.Plan {

@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
 
+	"github.com/tallystick/tallystick/internal/app/reading"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -37,6 +38,9 @@ type reader struct {
 	places map[string]place
 	broken map[string]bool // paths whose value was not read
 	around map[string]bool // paths that hold a broken one
+
+	earlier  Earlier           // nil: schemas are compared with none
+	language *reading.Language // made for the first expression
 }
 
 func (r *reader) fault(at place, path, shown, message, expected, suggestion string) {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -252,7 +253,11 @@ func (e *Enforcer) entry(r *reservation, st settlement) store.Entry {
 func dimensions(m catalog.Meter, r *reservation, status int) []meter.Dimension {
 	var out []meter.Dimension
 	for _, name := range m.Dimensions {
-		switch name {
+		member := name
+		if path := m.From[name]; path != "" {
+			member = strings.TrimPrefix(path, "data.")
+		}
+		switch member {
 		case "method":
 			out = append(out, meter.Dimension{Name: name, Value: r.method})
 		case "route":

@@ -151,9 +151,9 @@ type CatalogPlan struct {
 
 // PlanCatalog diffs a file against the newest version and writes nothing. *CatalogFaults.
 func (s *Service) PlanCatalog(ctx context.Context, file string, source []byte) (CatalogPlan, error) {
-	next, faults := declare.Decode(file, source)
-	if len(faults) > 0 {
-		return CatalogPlan{}, &CatalogFaults{faults}
+	next, err := s.decode(ctx, file, source)
+	if err != nil {
+		return CatalogPlan{}, err
 	}
 	plan := s.plan(s.Current(), next)
 	refusals, err := s.refusals(ctx, s.Current(), next)
@@ -168,17 +168,18 @@ func (s *Service) PlanCatalog(ctx context.Context, file string, source []byte) (
 
 // ApplyCatalog stores the next version and makes it current at once; the same content is not a new version.
 // What subscriptions stand on cannot go: removing their plan or a meter that they are limited or billed by is account.ErrState.
-// So is another aggregation or scale of a meter that any version had: counters and rollups are in the old one. *CatalogFaults.
+// So is another aggregation, scale, event, value or filter of a meter that any version had: counters and rollups are in the
+// old one. A schema that breaks the earlier one of its type is a fault, unless it is marked. *CatalogFaults.
 func (s *Service) ApplyCatalog(ctx context.Context, actor, file string, source []byte) (CatalogVersion, CatalogPlan, error) {
 	if err := checkActor(actor); err != nil {
 		return CatalogVersion{}, CatalogPlan{}, err
 	}
-	next, faults := declare.Decode(file, source)
-	if len(faults) > 0 {
-		return CatalogVersion{}, CatalogPlan{}, &CatalogFaults{faults}
-	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	next, err := s.decode(ctx, file, source)
+	if err != nil {
+		return CatalogVersion{}, CatalogPlan{}, err
+	}
 	current := s.Current()
 	plan := s.plan(current, next)
 	if len(plan.Changes) == 0 {
@@ -284,6 +285,43 @@ func (s *Service) refusals(ctx context.Context, current *catalog.Compiled, next 
 	return append(out, recounted...), err
 }
 
+// decode reads a catalog that is to follow the versions so far. *CatalogFaults.
+func (s *Service) decode(ctx context.Context, file string, source []byte) (*catalog.Catalog, error) {
+	var failed error
+	earlier := func(eventType string) ([]byte, int64, bool) {
+		e, version, err := s.earlierType(ctx, eventType)
+		if err != nil {
+			failed = err
+		}
+		return e.Schema, version, len(e.Schema) > 0
+	}
+	next, faults := declare.DecodeAfter(file, source, earlier)
+	switch {
+	case failed != nil:
+		return nil, fmt.Errorf("compare schemas with earlier versions: %w", failed)
+	case len(faults) > 0:
+		return nil, &CatalogFaults{faults}
+	}
+	return next, nil
+}
+
+// earlierType is an event type as the newest version that had it declares it; a zero one where none had.
+func (s *Service) earlierType(ctx context.Context, name string) (catalog.EventType, int64, error) {
+	for v := s.Current(); v.Version > 0; {
+		if e, ok := v.EventType(name); ok {
+			return e, v.Version, nil
+		}
+		if v.Version == 1 {
+			break
+		}
+		var err error
+		if v, err = s.Version(ctx, v.Version-1); err != nil {
+			return catalog.EventType{}, 0, err
+		}
+	}
+	return catalog.EventType{}, 0, nil
+}
+
 // recounted names the meters of next that an applied version counted in another way. Where a meter was removed in between,
 // the version that had it last counts.
 func (s *Service) recounted(ctx context.Context, current *catalog.Compiled, next *catalog.Catalog) ([]string, error) {
@@ -292,11 +330,14 @@ func (s *Service) recounted(ctx context.Context, current *catalog.Compiled, next
 	for v := current; v.Version > 0 && len(left) > 0; {
 		left = slices.DeleteFunc(left, func(is catalog.Meter) bool {
 			was, ok := v.Meter(is.Key)
-			if ok && (is.Aggregation != was.Aggregation || is.Scale != was.Scale) {
-				out = append(out, fmt.Sprintf("meter %q cannot change its aggregation or scale, version %d counts in the old ones; declare another meter",
-					is.Key, v.Version))
+			if !ok {
+				return false
 			}
-			return ok
+			if changed := is.Recounts(was); len(changed) > 0 {
+				out = append(out, fmt.Sprintf("meter %q cannot change its %s, version %d counts in the old way; declare another meter, such as %q",
+					is.Key, strings.Join(changed, " and "), v.Version, free(next, is.Key)))
+			}
+			return true
 		})
 		if v.Version == 1 {
 			break
@@ -307,6 +348,18 @@ func (s *Service) recounted(ctx context.Context, current *catalog.Compiled, next
 		}
 	}
 	return out, nil
+}
+
+// free is a key for a meter that is to stand beside the one with this key.
+func free(c *catalog.Catalog, key string) string {
+	const longest = 60 // leaves room for the number
+	key = key[:min(len(key), longest)]
+	for n := 2; ; n++ {
+		name := fmt.Sprintf("%s_%d", key, n)
+		if _, taken := c.Meter(name); !taken {
+			return name
+		}
+	}
 }
 
 // usage is what lasting subscriptions stand on, sorted by key.

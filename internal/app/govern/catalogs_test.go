@@ -120,13 +120,16 @@ func TestWhatSubscriptionsStandOnStays(t *testing.T) {
 		"a plan to come":         {replace(t, free, ""), `plan "free" cannot be removed, it has 1 active subscription`},
 		"its currency":           {replace(t, "key: pro\n    currency: USD", "key: pro\n    currency: JPY"), `plan "pro" cannot change from USD to JPY`},
 		"its meter":              {strings.Replace(replace(t, tokens, ""), priced, "", 1), `meter "tokens" cannot be removed, plan "pro" with 2 active subscriptions uses it`},
-		"its meter's scale":      {replace(t, "scale: 2", "scale: 3"), `meter "tokens" cannot change its aggregation or scale`},
+		"its meter's scale":      {replace(t, "scale: 2", "scale: 3"), `meter "tokens" cannot change its scale, version `},
 		"a limit's aggregation":  {replace(t, "event: request, aggregation: count", "event: request, aggregation: sum, value: data.n"), `meter "api_calls" cannot change`},
 		"nobody's plan":          {replace(t, "  - key: euro\n    currency: EUR\n", ""), ""},
 		"nobody's meter":         {replace(t, "  - {key: spare, event: spare, aggregation: count}\n", ""), ""},
-		"nobody's meter's scale": {replace(t, "event: spare, aggregation: count", "event: spare, aggregation: sum, value: data.n, scale: 1"), `meter "spare" cannot change its aggregation or scale`},
-		"a meter's event":        {replace(t, "event: completion", "event: answer"), ""},
-		"a meter's value":        {replace(t, "data.tokens", "data.usage.tokens"), ""},
+		"nobody's meter's scale": {replace(t, "event: spare, aggregation: count", "event: spare, aggregation: sum, value: data.n, scale: 1"), `meter "spare" cannot change its aggregation and scale and value, version `},
+		"a meter's event":        {replace(t, "event: completion", "event: answer"), `meter "tokens" cannot change its event, version `},
+		"a meter's value":        {replace(t, "data.tokens", "data.usage.tokens"), `declare another meter, such as "tokens_2"`},
+		"a meter's filter":       {replace(t, "scale: 2", "scale: 2, filter: {data.region: eu}"), `meter "tokens" cannot change its filter, version `},
+		"a custom meter":         {replace(t, "aggregation: sum, value: data.tokens", "aggregation: custom, value: event.data.tokens"), `meter "tokens" cannot change its aggregation and value, version `},
+		"a unit":                 {replace(t, "scale: 2", "scale: 2, unit: token"), ""},
 	} {
 		plan, err := w.PlanCatalog(t.Context(), "plans.yaml", []byte(tc.source))
 		if err != nil {
@@ -176,7 +179,7 @@ func TestAMeterNeverCountsInAnotherWay(t *testing.T) {
 	sums := replace(t, spare, "  - {key: spare, event: spare, aggregation: sum, value: data.n}\n")
 	for _, s := range []*govern.Service{w.Service, w.open()} {
 		plan, err := s.PlanCatalog(t.Context(), "plans.yaml", []byte(sums))
-		if err != nil || !strings.Contains(strings.Join(plan.Warnings, "\n"), `refuse this: meter "spare" cannot change its aggregation or scale, version 1`) {
+		if err != nil || !strings.Contains(strings.Join(plan.Warnings, "\n"), `refuse this: meter "spare" cannot change its aggregation and scale and value, version 1`) {
 			t.Errorf("plan: %q, %v", plan.Warnings, err)
 		}
 		_, _, err = s.ApplyCatalog(t.Context(), "op", "plans.yaml", []byte(sums))
@@ -184,7 +187,7 @@ func TestAMeterNeverCountsInAnotherWay(t *testing.T) {
 			t.Errorf("apply: %v", err)
 		}
 	}
-	w.apply(strings.Replace(plans, "event: spare", "event: other", 1)) // it comes back as it counted
+	w.apply(plans) // it comes back as it counted
 	if v := w.Current().Version; v != 4 {
 		t.Errorf("version %d", v)
 	}
@@ -260,4 +263,35 @@ func TestFailuresOfTheRecords(t *testing.T) {
 	if _, err := govern.New(t.Context(), w.config()); err == nil || !strings.Contains(err.Error(), "catalog version 2") {
 		t.Errorf("a stored catalog that cannot be read: %v", err)
 	}
+}
+
+// TestABreakingSchema: what an earlier version took must be taken still, unless it is said that it breaks.
+func TestABreakingSchema(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	with := func(events string) []byte { return []byte(replace(t, "meters:\n", events+"meters:\n")) }
+	open := with("events:\n  - {type: completion, schema: {type: object, properties: {tokens: {type: integer, maximum: 100}}}}\n")
+	closed := with("events:\n  - {type: completion, schema: {type: object, required: [tokens], properties: {tokens: {type: integer, maximum: 50}}}}\n")
+	w.apply(string(open))
+	w.apply(plans) // the promise outlives the schema
+	for _, s := range []*govern.Service{w.Service, w.open()} {
+		_, err := s.PlanCatalog(t.Context(), "plans.yaml", closed)
+		_, _, err2 := s.ApplyCatalog(t.Context(), "op", "plans.yaml", closed)
+		for _, err := range []error{err, err2} {
+			var faults *govern.CatalogFaults
+			if !errors.As(err, &faults) || len(faults.Faults) != 2 {
+				t.Fatalf("got %v, want two faults", err)
+			}
+			for i, want := range []string{
+				"plans.yaml:3:58: events[0].schema.required[0]: breaks version 1: is required now, and was not before",
+				"plans.yaml:3:113: events[0].schema.properties.tokens.maximum: breaks version 1: is lower than before (got 50)",
+			} {
+				if got := faults.Faults[i].Error(); !strings.HasPrefix(got, want) || !strings.Contains(got, "breaking: true") {
+					t.Errorf("got %s, want %s", got, want)
+				}
+			}
+		}
+	}
+	w.apply(strings.Replace(string(closed), "{type: completion, ", "{type: completion, breaking: true, ", 1))
+	w.apply(string(open)) // to take more is no break
 }

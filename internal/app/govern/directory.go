@@ -35,6 +35,7 @@ type directory struct {
 	keys          map[[sha256.Size]byte]account.APIKey
 	digests       map[string][sha256.Size]byte // by key id
 	fixed         int                          // keys with a fixed secret
+	aliases       map[aliasKey]string          // what a name in events is read as
 }
 
 func newDirectory(pepper []byte, mode account.Mode) *directory {
@@ -42,6 +43,7 @@ func newDirectory(pepper []byte, mode account.Mode) *directory {
 		pepper: slices.Clone(pepper), test: mode == account.Test,
 		customers: map[string]account.Customer{}, ids: map[string]string{}, subscriptions: map[string][]account.Subscription{},
 		keys: map[[sha256.Size]byte]account.APIKey{}, digests: map[string][sha256.Size]byte{},
+		aliases: map[aliasKey]string{},
 	}
 }
 

@@ -46,6 +46,7 @@ type Records interface {
 	store.Keys
 	store.Producers
 	store.Housekeeping
+	store.Aliases
 }
 
 // Cutter splits a customer's rollups where a subscription begins.
@@ -116,6 +117,9 @@ func (s *Service) loadAccounts(ctx context.Context) error {
 		return err
 	}
 	if err := s.loadProducers(ctx); err != nil {
+		return err
+	}
+	if err := all(ctx, s.cfg.Records.ListAliases, func(al Alias) string { return al.ID }, s.directory.putAlias); err != nil {
 		return err
 	}
 	if err := s.directory.check(); err != nil {

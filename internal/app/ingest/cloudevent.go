@@ -22,9 +22,7 @@ const yearMin = 1970
 // A fault is an Outcome with Status rejected.
 func ParseCloudEvent(raw []byte, now time.Time) (meter.Event, *Outcome) {
 	if len(raw) > MaxEvent {
-		return meter.Event{}, &Outcome{
-			Status: rejected, Rule: fmt.Sprintf("an event has at most %d bytes, this one has %d", MaxEvent, len(raw)), Fix: "send less data with it",
-		}
+		return meter.Event{}, tooLong(len(raw))
 	}
 	// The canonical form has no key twice, a bounded depth and valid UTF-8; encoding/json would let these pass.
 	canonical, err := meter.Canonical(raw)
@@ -37,6 +35,10 @@ func ParseCloudEvent(raw []byte, now time.Time) (meter.Event, *Outcome) {
 	}
 	p := envelope{attributes: attributes}
 	return p.event(now)
+}
+
+func tooLong(size int) *Outcome {
+	return &Outcome{Status: rejected, Rule: fmt.Sprintf("an event has at most %d bytes, this one has %d", MaxEvent, size), Fix: "send less data with it"}
 }
 
 // envelope reads attributes; the first fault sticks.
@@ -98,15 +100,24 @@ func (p *envelope) time(now time.Time) time.Time {
 		}
 		return period.Truncate(now)
 	}
+	t, rule := eventTime(s)
+	if rule != "" {
+		p.fail("/time", rule, "write it like "+period.Format(now))
+	}
+	return t
+}
+
+// eventTime reads an event's time; rule is what it breaks, "" for none.
+func eventTime(s string) (t time.Time, rule string) {
 	t, err := time.Parse(time.RFC3339, s)
 	// Parse takes an hour of one digit and a comma too.
 	if err != nil || s[len("2006-01-02T15")] != ':' || strings.Contains(s, ",") {
-		p.fail("/time", "must be an RFC 3339 time", "write it like "+period.Format(now))
+		return time.Time{}, "must be an RFC 3339 time"
 	}
 	if t = period.Truncate(t); t.Year() < yearMin {
-		p.fail("/time", "is too long ago", "write it like "+period.Format(now))
+		return time.Time{}, "is too long ago"
 	}
-	return t
+	return t, ""
 }
 
 func (p *envelope) fail(pointer, rule, fix string) {

@@ -23,10 +23,10 @@ const (
 // largest, and what nobody can have used is refused before it stands in the books for ever.
 const MaxUnits = 1_000_000_000_000_000
 
-// Event times may lie this far from now.
+// Event times may lie this far from now where the catalog says nothing else.
 const (
-	AheadMax = time.Hour
-	AgeMax   = 400 * 24 * time.Hour
+	AheadMax = catalog.AheadDefault
+	AgeMax   = catalog.AgeDefault
 )
 
 const (
@@ -75,7 +75,10 @@ type Config struct {
 }
 
 // Service is safe for concurrent use.
-type Service struct{ cfg Config }
+type Service struct {
+	cfg     Config
+	reading latest
+}
 
 // New checks cfg and starts nothing.
 func New(cfg Config) (*Service, error) {

@@ -3,13 +3,12 @@ package ingest
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/account"
-	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -24,55 +23,145 @@ type Outcome struct {
 	Stored  string `json:"stored_digest,omitempty"` // conflict: hex of the stored one
 }
 
-// Report appends events of one producer; one outcome per event, in order; one bad event never fails its neighbours.
+// Withheld is the status of an event of an atomic call that is fit to be stored and was not, because another one is not.
+const Withheld = "withheld"
+
+// Call is the events of one call, and who sends them.
+type Call struct {
+	Producer string // "api/tok_…"
+	Events   []meter.Event
+	// Permit refuses a source or a type that the producer may not write; nil permits all. An *Invalid is told as it is.
+	Permit func(source, eventType string) error
+	// Atomic: when an event is rejected or a conflict, nothing is stored.
+	Atomic bool
+	// Parsed: the events come from a Decoder, ParseCloudEvent or ParseBinary, so that their data is canonical already.
+	Parsed bool
+	// Unit is the open backfill that the events are loaded into; empty: none. They count for nothing before it is closed.
+	Unit string
+}
+
+// Report appends events of one producer, as Take does.
+func (s *Service) Report(ctx context.Context, producer string, events []meter.Event) ([]Outcome, error) {
+	return s.Take(ctx, Call{Producer: producer, Events: events})
+}
+
+// Take appends the events of a call; one outcome per event, in order; one bad event never fails its neighbours.
 // Every meter whose event is the type reads it. The subject is a customer's id or key; without one, or without a meter,
 // the event is kept unmatched. A zero time is now. The answer follows the journal's fsync.
 //
+// Of an atomic call all is stored or nothing. Nothing was stored exactly if an outcome is rejected or a conflict; events that
+// are fit and not stored before are Withheld then.
+//
 // An error concerns the call: Invalid when a bound of one call is passed, else the journal's (store.ErrFull: try again
 // later). Some of the events may be stored then; sending all of them again is harmless.
-func (s *Service) Report(ctx context.Context, producer string, events []meter.Event) ([]Outcome, error) {
-	if err := bounded(producer, events); err != nil {
+func (s *Service) Take(ctx context.Context, c Call) ([]Outcome, error) {
+	if err := bounded(c.Producer, c.Events); err != nil {
 		return nil, err
 	}
-	r := resolver{
-		directory: s.cfg.Directory, catalog: s.cfg.Directory.Current(), now: period.Truncate(s.cfg.Now()),
-		meters: map[string][]catalog.Meter{},
+	r, err := s.resolver()
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
 	}
-	outcomes := make([]Outcome, len(events))
-	var counted []string // customers
+	r.permit, r.canonical = c.Permit, c.Parsed
+	t := taking{call: c, outcomes: make([]Outcome, len(c.Events)), journal: s.cfg.Journal, resolver: r}
 	defer func() {
-		if slices.Sort(counted); len(counted) > 0 {
-			s.cfg.Counted(slices.Compact(counted))
+		if slices.Sort(t.counted); len(t.counted) > 0 {
+			s.cfg.Counted(slices.Compact(t.counted))
 		}
 	}()
-	var chunk []store.Entry
-	var places []int // of the chunk's entries in outcomes
-	for i, e := range events {
-		entry, fault := r.entry(e)
+	if c.Unit != "" {
+		t.resolver.ageMax = BackfillAgeMax
+	}
+	most := chunkMax
+	if c.Atomic {
+		most = MaxEvents
+	}
+	refused := false
+	for i, e := range c.Events {
+		entry, fault := t.resolver.entry(e)
 		if fault != nil {
-			outcomes[i] = *fault
-		} else {
-			chunk, places = append(chunk, entry), append(places, i)
-		}
-		if len(chunk) < chunkMax && i < len(events)-1 || len(chunk) == 0 {
+			t.outcomes[i], refused = *fault, true
 			continue
 		}
-		results, err := s.cfg.Journal.Append(ctx, store.Batch{Producer: producer, Entries: chunk, ReceivedAt: r.now})
-		if err == nil && len(results) != len(chunk) {
-			err = store.ErrCorrupt
+		if c.Unit != "" {
+			entry = held(entry, c.Unit)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("store reported usage: %w", err)
+		if t.chunk, t.places = append(t.chunk, entry), append(t.places, i); len(t.chunk) < most {
+			continue
 		}
-		for j, result := range results {
-			outcomes[places[j]] = outcome(chunk[j].Event.ID, result)
-			if result.Outcome == store.Accepted {
-				counted = append(counted, chunk[j].Resolutions[0].CustomerID)
+		if err := t.append(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if c.Atomic && refused {
+		for i := range t.outcomes {
+			if t.outcomes[i].Status == "" {
+				t.outcomes[i] = WithheldOf(c.Events[i].ID)
 			}
 		}
-		chunk, places = chunk[:0], places[:0]
+		return t.outcomes, nil
 	}
-	return outcomes, nil
+	if err := t.append(ctx); err != nil {
+		return nil, err
+	}
+	return t.outcomes, nil
+}
+
+// taking is one call under way: what is resolved and not yet appended.
+type taking struct {
+	call     Call
+	resolver *resolver
+	journal  store.Journal
+	outcomes []Outcome
+	counted  []string // customers
+	chunk    []store.Entry
+	places   []int // of the chunk's entries in outcomes
+}
+
+func (t *taking) append(ctx context.Context) error {
+	if len(t.chunk) == 0 {
+		return nil
+	}
+	results, err := t.journal.Append(ctx, store.Batch{
+		Producer: t.call.Producer, Entries: t.chunk, ReceivedAt: t.resolver.now, Atomic: t.call.Atomic,
+	})
+	if err == nil && len(results) != len(t.chunk) {
+		err = store.ErrCorrupt
+	}
+	if t.call.Atomic && errors.Is(err, store.ErrInvalid) {
+		return &Invalid{"", "the events are too many or too long to be stored as one", "send fewer of them, or leave atomic out"}
+	}
+	if err != nil {
+		return fmt.Errorf("store reported usage: %w", err)
+	}
+	dropped := t.call.Atomic && slices.ContainsFunc(results, func(r store.Result) bool { return r.Outcome == store.Conflict })
+	for j, result := range results {
+		entry, i := t.chunk[j], t.places[j]
+		if dropped && (result.Outcome == store.Accepted || result.Outcome == store.Unmatched) {
+			t.outcomes[i] = WithheldOf(entry.Event.ID)
+			continue
+		}
+		if result.Outcome == store.Unmatched && t.resolver.matched(entry.Event) {
+			result.Outcome = store.Accepted // its filters leave it out
+		}
+		t.outcomes[i] = outcome(entry.Event.ID, result)
+		if t.call.Unit != "" && result.Outcome == store.Unmatched {
+			t.outcomes[i].Status = accepted // whether anything counts it is seen when the backfill closes
+		}
+		if result.Outcome == store.Accepted && len(entry.Resolutions) > 0 {
+			t.counted = append(t.counted, entry.Resolutions[0].CustomerID)
+		}
+	}
+	t.chunk, t.places = t.chunk[:0], t.places[:0]
+	return nil
+}
+
+// WithheldOf is the outcome of an event that is Withheld.
+func WithheldOf(id string) Outcome {
+	return Outcome{
+		Status: Withheld, ID: id, Rule: "the call is atomic, and another event of it is rejected or a conflict",
+		Fix: "mend that one and send all again",
+	}
 }
 
 // bounded holds the bounds of one call.
@@ -96,7 +185,7 @@ func outcome(id string, r store.Result) Outcome {
 	out := Outcome{ID: id}
 	switch r.Outcome {
 	case store.Accepted:
-		out.Status = "accepted"
+		out.Status = accepted
 	case store.Duplicate:
 		out.Status = "duplicate"
 	case store.Unmatched:

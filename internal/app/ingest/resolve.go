@@ -1,23 +1,29 @@
 package ingest
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/tallystick/tallystick/internal/app/reading"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
-	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
+
+// Aliases are other names of event types and subjects. A Directory may have them; they are asked about names that neither
+// the catalog nor the customers know, and answer with the name itself where there is no alias.
+type Aliases interface {
+	AliasType(eventType string) string
+	AliasSubject(subject string) string
+}
 
 // resolver turns the events of one call into entries, against one catalog and one instant.
 type resolver struct {
@@ -25,37 +31,126 @@ type resolver struct {
 	catalog   *catalog.Compiled
 	now       time.Time
 	meters    map[string][]catalog.Meter // by event type, filled as types are seen
+	reading   *reading.Reading           // of the catalog; nil: made when the first event comes
+	permit    func(source, eventType string) error
+	canonical bool          // the events' data is canonical already
+	again     bool          // the events are stored already: source and time are not judged
+	ageMax    time.Duration // at least so old events are taken, whatever the catalog says
+}
+
+// resolver is one for a call, against the newest catalog.
+func (s *Service) resolver() (*resolver, error) {
+	current := s.cfg.Directory.Current()
+	compiled, err := s.reading.of(current)
+	if err != nil {
+		return nil, err
+	}
+	return &resolver{
+		directory: s.cfg.Directory, catalog: current, now: period.Truncate(s.cfg.Now()), meters: map[string][]catalog.Meter{}, reading: compiled,
+	}, nil
+}
+
+// latest keeps the reading of the newest catalog version, so that it is compiled once.
+type latest struct {
+	mu      sync.Mutex
+	catalog *catalog.Compiled
+	reading *reading.Reading
+}
+
+func (l *latest) of(c *catalog.Compiled) (*reading.Reading, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.catalog != c {
+		compiled, err := reading.New(c.Catalog)
+		if err != nil {
+			return nil, fmt.Errorf("catalog version %d: %w", c.Version, err)
+		}
+		l.catalog, l.reading = c, compiled
+	}
+	return l.reading, nil
 }
 
 // entry judges one event and finds the customer and meters that it counts for.
 func (r *resolver) entry(e meter.Event) (store.Entry, *Outcome) {
-	if fault := r.check(&e); fault != nil {
+	fault := r.check(&e)
+	entry := store.Entry{Event: e, Origin: meter.Reported}
+	if fault == nil {
+		entry.Resolutions, fault = r.resolutions(e)
+	}
+	if fault != nil {
 		fault.Status, fault.ID = rejected, e.ID
 		return store.Entry{}, fault
 	}
-	entry := store.Entry{Event: e, Origin: meter.Reported}
-	customer, ok := account.Customer{}, false
-	if e.Subject != "" {
-		customer, ok = r.directory.Customer(e.Subject)
+	return entry, nil
+}
+
+// resolutions are what a checked event counts for: nothing without a customer, and nothing on a meter whose filter leaves
+// it out. What a meter cannot read is refused for an unknown subject too: once stored, it could not be mended.
+func (r *resolver) resolutions(e meter.Event) ([]meter.Resolution, *Outcome) {
+	if fault := r.ready(); fault != nil {
+		return nil, fault
 	}
-	// A value that no meter can read is refused for an unknown subject too: once stored, it could not be mended.
+	customer, known := r.customer(e.Subject)
+	in := reading.NewInput(e)
+	var out []meter.Resolution
 	for _, m := range r.readers(e.Type) {
-		value, fault := read(m, e.Data)
-		var dimensions []meter.Dimension
+		counts, err := r.reading.Counts(m, in)
+		if err != nil {
+			return nil, &Outcome{
+				Pointer: "/data", Rule: fmt.Sprintf("must fit the filter of meter %q: %s", m.Key, reason(err)),
+				Fix: "send what the filter reads: " + m.Filter.String(),
+			}
+		}
+		if !counts {
+			continue
+		}
+		resolution := meter.Resolution{CustomerID: customer.ID, Meter: m.Key, CatalogVersion: r.catalog.Version}
+		fault := r.read(m, in, &resolution)
 		if fault == nil {
-			dimensions, fault = dimensionsOf(m, e.Data)
+			resolution.Dimensions, fault = dimensionsOf(m, e.Data)
 		}
 		if fault != nil {
-			fault.Status, fault.ID = rejected, e.ID
-			return store.Entry{}, fault
+			return nil, fault
 		}
-		if ok {
-			entry.Resolutions = append(entry.Resolutions, meter.Resolution{
-				CustomerID: customer.ID, Meter: m.Key, CatalogVersion: r.catalog.Version, Value: value, Dimensions: dimensions,
-			})
+		if known {
+			out = append(out, resolution)
 		}
 	}
-	return entry, nil
+	return out, nil
+}
+
+// customer finds a subject's customer, by its own name or by an alias.
+func (r *resolver) customer(subject string) (account.Customer, bool) {
+	if subject == "" {
+		return account.Customer{}, false
+	}
+	c, ok := r.directory.Customer(subject)
+	if aliases, has := r.directory.(Aliases); !ok && has {
+		if name := aliases.AliasSubject(subject); name != "" && name != subject {
+			return r.directory.Customer(name)
+		}
+	}
+	return c, ok
+}
+
+// matched says that an event belongs somewhere: a meter reads its type and its customer is known. Where filters leave it out,
+// it counts for nothing and is still not an unmatched one.
+func (r *resolver) matched(e meter.Event) bool {
+	_, known := r.customer(e.Subject)
+	return known && len(r.readers(e.Type)) > 0
+}
+
+// eventType is the type that the catalog knows an event by: its own, else its alias.
+func (r *resolver) eventType(own string) string {
+	_, schema := r.catalog.EventType(own)
+	aliases, has := r.directory.(Aliases)
+	if schema || !has || slices.ContainsFunc(r.catalog.Meters, func(m catalog.Meter) bool { return m.Event == own }) {
+		return own
+	}
+	if name := aliases.AliasType(own); name != "" {
+		return name
+	}
+	return own
 }
 
 // check holds the rules of every event and puts its time and data into the stored form.
@@ -68,8 +163,11 @@ func (r *resolver) check(e *meter.Event) *Outcome {
 			return &Outcome{Pointer: f.pointer, Rule: problem, Fix: "send a plain text"}
 		}
 	}
-	if strings.HasPrefix(e.Source, gatewaySources) {
+	if strings.HasPrefix(e.Source, gatewaySources) && !r.again {
 		return &Outcome{Pointer: "/source", Rule: "must not begin with \"" + gatewaySources + "\"", Fix: "those sources belong to gateways; name your own system"}
+	}
+	if fault := r.permitted(e); fault != nil {
+		return fault
 	}
 	if n := len(r.readers(e.Type)); n > metersMax {
 		return &Outcome{Pointer: "/type", Rule: fmt.Sprintf("at most %d meters may read one event, %d do", metersMax, n), Fix: "let fewer meters of the catalog read this type"}
@@ -77,7 +175,53 @@ func (r *resolver) check(e *meter.Event) *Outcome {
 	if fault := r.checkTime(e); fault != nil {
 		return fault
 	}
-	return checkData(e)
+	if fault := r.checkData(e); fault != nil {
+		return fault
+	}
+	return r.checkSchema(*e)
+}
+
+// ready makes the reading where the resolver came without one.
+func (r *resolver) ready() *Outcome {
+	if r.reading != nil {
+		return nil
+	}
+	compiled, err := reading.New(r.catalog.Catalog)
+	if err != nil {
+		return &Outcome{Rule: "must be readable by the catalog: " + err.Error(), Fix: "mend and apply the catalog"}
+	}
+	r.reading = compiled
+	return nil
+}
+
+// checkSchema holds the data against the schema of the event's type.
+func (r *resolver) checkSchema(e meter.Event) *Outcome {
+	if fault := r.ready(); fault != nil {
+		return fault
+	}
+	e.Type = r.eventType(e.Type)
+	if v := r.reading.Check(e); v != nil {
+		return &Outcome{
+			Pointer: v.Pointer, Rule: "must fit the schema: it " + v.Rule,
+			Fix: fmt.Sprintf("send %s; the schema of type %q is in catalog version %d", v.Want, e.Type, r.catalog.Version),
+		}
+	}
+	return nil
+}
+
+// permitted asks whether the producer may write the event's source and type.
+func (r *resolver) permitted(e *meter.Event) *Outcome {
+	if r.permit == nil {
+		return nil
+	}
+	err := r.permit(e.Source, e.Type)
+	if err == nil {
+		return nil
+	}
+	if told, ok := errors.AsType[*Invalid](err); ok {
+		return &Outcome{Pointer: told.Pointer, Rule: told.Rule, Fix: told.Fix}
+	}
+	return &Outcome{Pointer: "/source", Rule: err.Error(), Fix: "use a token that may write this source and type"}
 }
 
 func (r *resolver) checkTime(e *meter.Event) *Outcome {
@@ -85,16 +229,38 @@ func (r *resolver) checkTime(e *meter.Event) *Outcome {
 		e.Time = r.now
 	}
 	e.Time = period.Truncate(e.Time)
+	if r.again {
+		return nil
+	}
+	age, ahead := r.catalog.Ingest.Bounds()
+	age = max(age, r.ageMax)
 	switch {
-	case e.Time.After(r.now.Add(AheadMax)):
-		return &Outcome{Pointer: "/time", Rule: "must be at most 1 hour ahead of the server's clock", Fix: "it is " + period.Format(r.now) + "; check the sender's clock"}
-	case e.Time.Before(r.now.Add(-AgeMax)):
-		return &Outcome{Pointer: "/time", Rule: "must be at most 400 days ago", Fix: "it is " + period.Format(r.now) + "; older usage cannot be billed"}
+	case e.Time.After(r.now.Add(ahead)):
+		return &Outcome{Pointer: "/time", Rule: "must be at most " + span(ahead) + " ahead of the server's clock", Fix: "it is " + period.Format(r.now) + "; check the sender's clock"}
+	case e.Time.Before(r.now.Add(-age)):
+		return &Outcome{Pointer: "/time", Rule: "must be at most " + span(age) + " ago", Fix: "it is " + period.Format(r.now) + "; older usage cannot be billed"}
 	}
 	return nil
 }
 
-func checkData(e *meter.Event) *Outcome {
+// span says a duration in days or hours where it is whole ones.
+func span(d time.Duration) string {
+	for _, unit := range []struct {
+		length time.Duration
+		name   string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}} {
+		switch n := d / unit.length; {
+		case d%unit.length != 0:
+		case n == 1:
+			return "1 " + unit.name
+		default:
+			return fmt.Sprintf("%d %ss", n, unit.name)
+		}
+	}
+	return d.String()
+}
+
+func (r *resolver) checkData(e *meter.Event) *Outcome {
 	if len(e.Data) == 0 {
 		e.Data = nil
 		return nil
@@ -102,6 +268,9 @@ func checkData(e *meter.Event) *Outcome {
 	tooLong := &Outcome{Pointer: "/data", Rule: fmt.Sprintf("must be at most %d bytes of canonical JSON", MaxEvent), Fix: "send less data"}
 	if len(e.Data) > MaxEvent {
 		return tooLong
+	}
+	if r.canonical {
+		return nil // a decoder saw that it is an object
 	}
 	canonical, err := meter.Canonical(e.Data)
 	if err != nil {
@@ -136,78 +305,13 @@ func badText(s string, required bool) string {
 func (r *resolver) readers(eventType string) []catalog.Meter {
 	list, ok := r.meters[eventType]
 	if !ok {
+		name := r.eventType(eventType)
 		for _, m := range r.catalog.Meters {
-			if m.Event == eventType {
+			if m.Event == name {
 				list = append(list, m)
 			}
 		}
 		r.meters[eventType] = list
 	}
 	return list
-}
-
-// read takes a meter's value from canonical data.
-func read(m catalog.Meter, data []byte) (money.Decimal, *Outcome) {
-	if m.Aggregation != meter.Sum {
-		return money.FromInt(1), nil
-	}
-	pointer := "/" + strings.ReplaceAll(m.Value, ".", "/")
-	reads := fmt.Sprintf("meter %q sums %s", m.Key, m.Value)
-	if data == nil {
-		return money.Decimal{}, &Outcome{Pointer: pointer, Rule: "is missing", Fix: "send a number: " + reads}
-	}
-	value, err := meter.Value(m.Value, data)
-	if err != nil {
-		return money.Decimal{}, &Outcome{Pointer: pointer, Rule: "must be a number or a decimal string: " + err.Error(), Fix: "send a number: " + reads}
-	}
-	if value.Sign() < 0 {
-		return money.Decimal{}, &Outcome{Pointer: pointer, Rule: "must not be negative", Fix: "usage only adds up; correct an invoice by a credit note"}
-	}
-	switch units, err := value.Scaled(m.Scale); {
-	case errors.Is(err, money.ErrInexact):
-		return money.Decimal{}, &Outcome{
-			Pointer: pointer, Rule: fmt.Sprintf("must have at most %d decimals, has %d", m.Scale, value.Scale()),
-			Fix: fmt.Sprintf("round it, or raise the scale of meter %q", m.Key),
-		}
-	case err != nil || units > MaxUnits:
-		return money.Decimal{}, &Outcome{
-			Pointer: pointer, Rule: fmt.Sprintf("must be at most %s", money.FromScaled(MaxUnits, m.Scale)),
-			Fix: fmt.Sprintf("check the unit of meter %q; send more than that in several events", m.Key),
-		}
-	}
-	return value, nil
-}
-
-// dimensionsOf reads a meter's dimensions, members of the data by their names. A missing one or null is left out.
-func dimensionsOf(m catalog.Meter, data []byte) ([]meter.Dimension, *Outcome) {
-	if len(m.Dimensions) == 0 || data == nil {
-		return nil, nil
-	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(data, &members); err != nil {
-		return nil, &Outcome{Pointer: "/data", Rule: "must be a JSON object", Fix: "mend the JSON"}
-	}
-	var out []meter.Dimension
-	for _, name := range m.Dimensions {
-		raw, ok := members[name]
-		if !ok || string(raw) == "null" {
-			continue
-		}
-		at := "/data/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
-		value := string(raw) // a number or a boolean stands as it is written
-		if raw[0] == '{' || raw[0] == '[' {
-			return nil, &Outcome{Pointer: at, Rule: "must be a text, a number or a boolean", Fix: "meter " + strconv.Quote(m.Key) + " groups by it"}
-		}
-		if raw[0] == '"' {
-			if err := json.Unmarshal(raw, &value); err != nil {
-				return nil, &Outcome{Pointer: at, Rule: "must be a text", Fix: "mend the JSON"}
-			}
-		}
-		if problem := badText(value, false); problem != "" {
-			return nil, &Outcome{Pointer: at, Rule: problem, Fix: "meter " + strconv.Quote(m.Key) + " groups by it; send a short name"}
-		}
-		out = append(out, meter.Dimension{Name: name, Value: value})
-	}
-	slices.SortFunc(out, func(a, b meter.Dimension) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
 }

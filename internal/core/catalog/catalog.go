@@ -1,7 +1,10 @@
-// Package catalog is what a seller declares: meters, plans with prices and limits, gateway routes. Values and rules, no YAML.
+// Package catalog is what a seller declares: event types, meters, plans with prices and limits, gateway routes. Values and
+// rules, no YAML.
 package catalog
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
@@ -20,24 +23,129 @@ const (
 	MaxLimits     = 20 // of one plan
 	MaxRoutes     = 500
 	MaxScale      = 9
+
+	MaxEventTypes = 200
+	MaxSchema     = 32 << 10 // bytes of one JSON Schema, canonical
+	MaxExpression = 1024     // characters of a CEL expression
+	MaxMatches    = 8        // paths of one filter
+	MaxValues     = 50       // values of one path of a filter
+)
+
+// How far an event's time may lie from its receipt where the catalog does not say.
+const (
+	AgeDefault   = 400 * 24 * time.Hour
+	AheadDefault = time.Hour
 )
 
 // Catalog is one declared version. It is shared between goroutines once applied and must then not be changed.
 type Catalog struct {
+	Events    []EventType
+	Ingest    Ingest
 	Meters    []Meter
 	Plans     []Plan
 	Routes    []Route
 	KeyHeader string // gateway.key_header; empty: Authorization: Bearer
 }
 
+// EventType is what the data of one type of events must look like.
+type EventType struct {
+	Type     string
+	Schema   []byte // JSON Schema 2020-12, canonical JSON
+	Breaking bool   // it may refuse what an earlier version took
+}
+
+// Ingest says which event times are taken. Zero stands for the default.
+type Ingest struct {
+	MaxAge, MaxAhead time.Duration // before and after the receipt
+}
+
+// Bounds are the declared ones, or the defaults.
+func (i Ingest) Bounds() (age, ahead time.Duration) {
+	age, ahead = i.MaxAge, i.MaxAhead
+	if age == 0 {
+		age = AgeDefault
+	}
+	if ahead == 0 {
+		ahead = AheadDefault
+	}
+	return age, ahead
+}
+
 // Meter says which events count, and how they fold into a quantity.
 type Meter struct {
 	Key, Event  string // Event is a CloudEvents type
 	Aggregation meter.Aggregation
-	Value       string // "data.tokens", sum only
+	Custom      bool   // aggregation: custom. Aggregation is Sum then, and Value a CEL expression
+	Value       string // "data.tokens"; Count has none
+	Filter      Filter // which events of the type count
 	Unit        string
-	Scale       int // decimals kept by counters, 0..MaxScale; Count has 0. An event's value is at most 10^15 units of it
+	Scale       int // decimals kept by counters, 0..MaxScale; Count and Unique have 0. An event's value is at most 10^15 units of it
 	Dimensions  []string
+	From        map[string]string // by dimension: the path it is read from, where that is not the member of its name
+}
+
+// Filter chooses events: by an expression, or by matches that must all hold. The zero Filter takes all.
+type Filter struct {
+	Expression string // CEL
+	Matches    []Match
+}
+
+// Match holds where one of the values stands at the path. Values compare as text, so 5 and "5" are the same.
+type Match struct {
+	Path   string
+	Values []string
+}
+
+// None says that the filter takes all events.
+func (f Filter) None() bool { return f.Expression == "" && len(f.Matches) == 0 }
+
+// String is the filter on one line; equal filters are equal texts, in whatever order they were written.
+func (f Filter) String() string {
+	if f.Expression != "" {
+		return f.Expression
+	}
+	parts := make([]string, len(f.Matches))
+	for i, m := range f.Matches {
+		values := slices.Clone(m.Values)
+		slices.Sort(values)
+		parts[i] = m.Path + ": [" + strings.Join(values, ", ") + "]"
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
+}
+
+// Recounts names the fields by which the meter counts in another way than it did: "value", "filter". None: what was counted
+// and what will be counted add up.
+func (m Meter) Recounts(was Meter) []string {
+	before, after := was.reads(), m.reads()
+	var out []string
+	for _, c := range before.changes(after) {
+		out = append(out, strings.TrimPrefix(c.Path, after.path+"."))
+	}
+	return out
+}
+
+// Word is the meter's aggregation as the catalog says it.
+func (m Meter) Word() string {
+	if m.Custom {
+		return "custom"
+	}
+	return m.Aggregation.String()
+}
+
+// Routable says that a gateway can count the meter: each request is worth the same before and after it.
+func (m Meter) Routable() bool {
+	return m.Aggregation.Additive() && !m.Custom && m.Filter.None()
+}
+
+// EventType finds an event type.
+func (c *Catalog) EventType(name string) (EventType, bool) {
+	for _, e := range c.Events {
+		if e.Type == name {
+			return e, true
+		}
+	}
+	return EventType{}, false
 }
 
 // Plan is what a customer subscribes to.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -106,6 +107,10 @@ func (c *Catalog) entries() []entry {
 		return nil
 	}
 	var out []entry
+	for _, e := range c.Events {
+		out = append(out, entry{"events." + e.Type, []field{{"schema", string(e.Schema)}}})
+	}
+	out = append(out, c.Ingest.entries()...)
 	for _, m := range c.Meters {
 		out = append(out, m.entry())
 	}
@@ -131,19 +136,43 @@ func (c *Catalog) entries() []entry {
 	return out
 }
 
-func (m Meter) entry() entry {
+func (i Ingest) entries() []entry {
+	var out []entry
+	for _, f := range []struct {
+		name  string
+		value time.Duration
+	}{{"max_age", i.MaxAge}, {"max_ahead", i.MaxAhead}} {
+		if f.value != 0 {
+			out = append(out, entry{"ingest." + f.name, []field{{"", FormatSpan(f.value)}}})
+		}
+	}
+	return out
+}
+
+// reads is the part of a meter that says what it counts.
+func (m Meter) reads() entry {
 	e := entry{path: "meters." + m.Key}
 	e.set("event", m.Event)
-	switch m.Aggregation {
-	case meter.Count:
-		e.set("aggregation", "count")
-	case meter.Sum:
-		e.set("aggregation", "sum")
+	e.set("aggregation", m.Word())
+	if m.Aggregation != meter.Count && m.Aggregation != meter.Unique {
 		e.set("scale", strconv.Itoa(m.Scale))
 	}
 	e.set("value", m.Value)
+	e.set("filter", m.Filter.String())
+	return e
+}
+
+func (m Meter) entry() entry {
+	e := m.reads()
 	e.set("unit", m.Unit)
-	e.set("dimensions", strings.Join(m.Dimensions, " "))
+	names := make([]string, len(m.Dimensions))
+	for i, name := range m.Dimensions {
+		names[i] = name
+		if path := m.From[name]; path != "" {
+			names[i] += "=" + path
+		}
+	}
+	e.set("dimensions", strings.Join(names, " "))
 	return e
 }
 

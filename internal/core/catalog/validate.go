@@ -2,13 +2,11 @@ package catalog
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/tallystick/tallystick/internal/core/account"
-	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 )
 
@@ -35,6 +33,7 @@ func amountMax() money.Decimal { return money.FromInt(1_000_000_000_000) }
 // what net/http makes of them is not a pure question.
 func Validate(c *Catalog) []Problem {
 	v := validator{catalog: c, suggestions: maxSuggestions, meters: make(map[string]Meter, len(c.Meters))}
+	v.validateEvents()
 	v.validateMeters()
 	v.count("plans", len(c.Plans), MaxPlans)
 	plans := map[string]string{}
@@ -101,40 +100,6 @@ func (v *validator) validateMeters() {
 			if account.ValidKey(m.Key) == nil {
 				v.meterKeys = append(v.meterKeys, m.Key)
 			}
-		}
-	}
-}
-
-func (v *validator) meter(path string, m Meter) {
-	if m.Event == "" || strings.ContainsFunc(m.Event, unicode.IsSpace) || !plainText(m.Event) {
-		v.add(path+".event", "is not an event type"+got(m.Event), fmt.Sprintf("1 to %d characters without spaces", maxText), "")
-	}
-	switch m.Aggregation {
-	case meter.Count:
-		if m.Value != "" {
-			v.add(path+".value", "does not go with aggregation count: each event counts 1"+got(m.Value), "no value, or aggregation: sum", "")
-		}
-		if m.Scale != 0 {
-			v.add(path+".scale", fmt.Sprintf("does not go with aggregation count (got \"%d\")", m.Scale), "0, or no scale", "0")
-		}
-	case meter.Sum:
-		if !dataPath(m.Value) {
-			v.add(path+".value", "is not a path into the event's data"+got(m.Value), `"data." and the name of a number in it, such as "data.tokens"`, "")
-		}
-	default:
-		v.add(path+".aggregation", "is unknown", "count or sum", "")
-	}
-	if m.Scale < 0 || m.Scale > MaxScale {
-		v.add(path+".scale", fmt.Sprintf("is out of range (got \"%d\")", m.Scale), fmt.Sprintf("the decimals to keep, 0 to %d", MaxScale), "")
-	}
-	v.text(path+".unit", m.Unit)
-	v.count(path+".dimensions", len(m.Dimensions), MaxDimensions)
-	for i, name := range m.Dimensions {
-		at := fmt.Sprintf("%s.dimensions[%d]", path, i)
-		if account.ValidKey(name) != nil {
-			v.add(at, "is not a name"+got(name), "1 to 64 of a-z A-Z 0-9 . _ - with a letter or digit first", "")
-		} else if slices.Contains(m.Dimensions[:i], name) {
-			v.add(at, "is listed twice"+got(name), "each dimension once", "")
 		}
 	}
 }
@@ -213,18 +178,6 @@ func decimals(scale int) string {
 	default:
 		return fmt.Sprintf("at most %d decimals", scale)
 	}
-}
-
-// dataPath tells whether s is "data." and dotted names.
-func dataPath(s string) bool {
-	rest, ok := strings.CutPrefix(s, "data.")
-	if !ok || len(s) > maxText || !plainText(s) {
-		return false
-	}
-	names := strings.Split(rest, ".")
-	return len(names) <= maxValueDepth && !slices.ContainsFunc(names, func(name string) bool {
-		return name == "" || strings.TrimSpace(name) != name
-	})
 }
 
 func plainText(s string) bool {

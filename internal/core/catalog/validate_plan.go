@@ -130,6 +130,10 @@ func (v *validator) limit(path string, p *Plan, l *Limit, windows map[string]str
 		return
 	}
 	m, known := v.meterRef(path+".meter", l.Meter)
+	if known && m.Key != "" && !m.Aggregation.Additive() && m.Aggregation != 0 {
+		v.add(path+".meter", fmt.Sprintf("cannot be limited: what aggregation %s measures does not add up request by request%s", m.Word(), got(l.Meter)), wantAdditive, "")
+		return
+	}
 	if l.Bucket != nil {
 		if l.Window != 0 {
 			v.add(path+".window", "does not go with token_bucket"+got(l.Window.String()), "no window", "")
@@ -171,6 +175,13 @@ func (v *validator) spendCap(path string, p *Plan, l *Limit, windows map[string]
 	}
 	if !slices.ContainsFunc(p.Prices, func(pr price.Price) bool { return pr.Model == price.Graduated }) {
 		v.add(path+".spend_cap", "caps nothing: the plan has no graduated price", "a graduated price in this plan", "")
+	}
+	for _, pr := range p.Prices {
+		if m, ok := v.meters[pr.Meter]; ok && pr.Model == price.Graduated && m.Aggregation != 0 && !m.Aggregation.Additive() {
+			v.add(path+".spend_cap", fmt.Sprintf("cannot hold: price %q is on meter %s, and what aggregation %s measures does not add up request by request",
+				pr.Key, m.Key, m.Word()), "usage prices on meters with aggregation count, sum or custom, or another plan without the cap for them", "")
+			break
+		}
 	}
 	if first, taken := windows["spend_cap"]; taken {
 		v.add(path, fmt.Sprintf("is a second spend cap after limit %q", first), "one spend cap in a plan", "")
@@ -229,11 +240,23 @@ func (v *validator) route(path string, r Route) {
 		if !r.Cost.IsZero() {
 			v.add(path+".cost", "has no meter to count on"+got(r.Cost.String()), "a meter on this route, or no cost", "")
 		}
-	} else if m, ok := v.meterRef(path+".meter", r.Meter); ok {
-		v.cost(path+".cost", r.Cost, m)
+	} else if m, ok := v.meterRef(path+".meter", r.Meter); ok && m.Aggregation != 0 {
+		v.routeMeter(path, r, m)
 	}
 	if r.Timeout < timeoutMin || r.Timeout > timeoutMax {
 		v.add(path+".timeout", "is out of range"+got(r.Timeout.String()), "1ms to 10m", "")
+	}
+}
+
+// routeMeter checks that a gateway can count the meter, and what a request costs on it.
+func (v *validator) routeMeter(path string, r Route, m Meter) {
+	switch {
+	case m.Routable():
+		v.cost(path+".cost", r.Cost, m)
+	case !m.Filter.None():
+		v.add(path+".meter", "has a filter, and a gateway counts every request that it lets through"+got(r.Meter), "a meter without a filter; the route chooses the requests", "")
+	default:
+		v.add(path+".meter", fmt.Sprintf("cannot be counted by a gateway: its aggregation is %s%s", m.Word(), got(r.Meter)), "a meter with aggregation count or sum", "")
 	}
 }
 

@@ -32,6 +32,16 @@ func Canonical(json []byte) ([]byte, error) {
 	return p.out, nil
 }
 
+// CanonicalValue appends the canonical form of the value that text begins with to dst, and says how many bytes it read. What
+// follows the value is not looked at. depth is how many objects and arrays already stand around the value.
+func CanonicalValue(dst, text []byte, depth int) (out []byte, read int, err error) {
+	p := parser{in: text, out: dst}
+	if err := p.value(depth); err != nil {
+		return dst, 0, err
+	}
+	return p.out, p.pos, nil
+}
+
 // parser reads JSON from in and appends its canonical form to out.
 type parser struct {
 	in  []byte

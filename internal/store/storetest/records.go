@@ -43,6 +43,8 @@ func Records(t *testing.T, open func(t *testing.T) store.Records) {
 		"LimitsAndClosing":     recordsLimitsAndClosing,
 		"PagesAreNewestFirst":  recordsPagesAreNewestFirst,
 		"OddValues":            recordsOddValues,
+		"Backfills":            recordsBackfills,
+		"Aliases":              recordsAliases,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -16,8 +16,10 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/web/session"
@@ -30,6 +32,8 @@ type Config struct {
 	Receive *receive.Receiver
 	Ingest  *ingest.Service
 	Bill    *bill.Service
+	Correct *correct.Service
+	Inbox   *inbox.Service
 	Clock   *clock.Clock
 	Replays *govern.Replays
 	Signer  *session.Signer
@@ -59,7 +63,7 @@ type api struct {
 // New checks the configuration and starts nothing.
 func New(cfg Config) (http.Handler, error) {
 	switch {
-	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Receive == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Clock == nil, cfg.Replays == nil,
+	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Receive == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Correct == nil, cfg.Inbox == nil, cfg.Clock == nil, cfg.Replays == nil,
 		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
 		return nil, errors.New("httpapi: incomplete configuration")
 	}
@@ -84,6 +88,10 @@ func assemble(cfg Config) (*api, error) {
 	a.subscriptions()
 	a.invoices()
 	a.events()
+	a.revisions()
+	a.backfills()
+	a.inbox()
+	a.late()
 	a.usage()
 	a.books()
 	a.clock()

@@ -18,6 +18,7 @@ const (
 	yamlType  = "application/yaml"
 	eventType = "application/cloudevents+json"
 	batchType = "application/cloudevents-batch+json"
+	linesType = "application/x-ndjson"
 	// hidden stands for a value that no answer may repeat.
 	hidden = "s3cr3t-value"
 )
@@ -81,7 +82,13 @@ func TestBadInput(t *testing.T) {
 		{"events without a type", "POST", "/v1/events", " ", hidden, 415, "media_type_unsupported", ""},
 		{"malformed event", "POST", "/v1/events", eventType, `{"id":"` + hidden, 400, "malformed", ""},
 		{"malformed batch", "POST", "/v1/events", batchType, `[{"id":"` + hidden + `"},`, 400, "malformed", ""},
-		{"batch that is none", "POST", "/v1/events", batchType, `{"id":"` + hidden + `"}`, 400, "malformed", ""},
+		{"batch that is none", "POST", "/v1/events", batchType, `{"id":"` + hidden + `"}`, 422, "invalid", ""},
+		{"event that is none", "POST", "/v1/events", eventType, `["` + hidden + `"]`, 422, "invalid", ""},
+		{"event that is a text", "POST", "/v1/events", "", `"` + hidden + `"`, 422, "invalid", ""},
+		{"event that is null", "POST", "/v1/events", "", `null`, 422, "invalid", ""},
+		{"lines too many", "POST", "/v1/events", linesType, strings.Repeat("1\n", 10_001), 422, "invalid", ""},
+		{"atomic", "POST", "/v1/events?atomic=" + hidden, batchType, `[]`, 422, "invalid", "/atomic"},
+		{"events with a parameter", "POST", "/v1/events?" + hidden + "=1", batchType, `[]`, 422, "invalid", ""},
 		{"batch with a tail", "POST", "/v1/events", batchType, `[] "` + hidden + `"`, 400, "malformed", ""},
 		{"batch too long", "POST", "/v1/events", batchType, "[" + strings.Repeat("1,", 10_000) + "1]", 422, "invalid", ""},
 		{"batch too large", "POST", "/v1/events", batchType, `["` + strings.Repeat("x", 16<<20) + `"]`, 413, "body_too_large", ""},

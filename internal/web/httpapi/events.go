@@ -31,7 +31,11 @@ type EventBody struct {
 	KeyID      string          `json:"key_id,omitempty"`
 	DecisionID string          `json:"decision_id,omitempty" doc:"Of admitted events: what the client was told"`
 	Data       json.RawMessage `json:"data"`
-	Flags      []string        `json:"flags" doc:"recovered: settled after a crash; incomplete: the answer was cut off"`
+	Flags      []string        `json:"flags" doc:"recovered: settled after a crash; incomplete: the answer was cut off; held: loaded by an open backfill, counts for nothing yet"`
+	Revision   uint64          `json:"revision,omitempty" doc:"Of its newest change; absent: never changed"`
+	Voided     bool            `json:"voided,omitempty" doc:"It counts for nothing any more"`
+	Erased     bool            `json:"erased,omitempty" doc:"Its subject and data are gone"`
+	Backfill   string          `json:"backfill,omitempty" doc:"Id of the backfill that loaded it"`
 	Status     int             `json:"status,omitempty" doc:"HTTP status of the upstream's answer"`
 	Readings   []readingBody   `json:"readings" doc:"Every meter's reading"`
 }
@@ -61,7 +65,7 @@ func (a *api) eventOf(r store.Record, customerID, meterKey string) eventBody {
 	e := r.Event
 	out := eventBody{
 		ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, Time: instant(e.Time), ReceivedAt: instant(r.ReceivedAt), Position: r.Position,
-		KeyID: r.KeyID, Data: json.RawMessage("null"), Flags: []string{}, Readings: make([]readingBody, 0, len(r.Resolutions)),
+		KeyID: r.KeyID, Revision: r.Revision, Voided: r.Voided, Erased: r.Erased, Backfill: r.Unit, Data: json.RawMessage("null"), Flags: []string{}, Readings: make([]readingBody, 0, len(r.Resolutions)),
 	}
 	found := false
 	for i, res := range r.Resolutions {
@@ -84,6 +88,9 @@ func (a *api) eventOf(r store.Record, customerID, meterKey string) eventBody {
 	}
 	if r.Flags&store.Incomplete != 0 {
 		out.Flags = append(out.Flags, "incomplete")
+	}
+	if r.Flags&store.Held != 0 && !r.Voided && len(r.Resolutions) == 0 {
+		out.Flags = append(out.Flags, "held")
 	}
 	if len(e.Data) > 0 {
 		out.Data = e.Data

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -142,32 +141,6 @@ func FuzzCursor(f *testing.F) {
 		}
 		if s != "" && cursor("keys", at) != s {
 			t.Errorf("%q is read as %q, which is written %q", s, at, cursor("keys", at))
-		}
-	})
-}
-
-// FuzzRawEvents: what is taken apart has the same elements for encoding/json.
-func FuzzRawEvents(f *testing.F) {
-	for _, s := range []string{`[]`, `[{"id":"1"},2]`, `[1,]`, `{"id":"1"}`, `[] []`, `nul`, `[[[]]`, "[\"\xff\"]"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		raws, err := rawEvents(typeBatch, []byte(s))
-		var want []json.RawMessage
-		valid := json.Unmarshal([]byte(s), &want) == nil && strings.HasPrefix(strings.TrimLeft(s, " \t\r\n"), "[")
-		if valid != (err == nil) {
-			t.Fatalf("%q: error %v, but valid is %v", s, err, valid)
-		}
-		if len(raws) != len(want) && err == nil {
-			t.Fatalf("%q: %d elements, want %d", s, len(raws), len(want))
-		}
-		for i := range raws {
-			if !bytes.Equal(raws[i], want[i]) {
-				t.Errorf("element %d: %s, want %s", i, raws[i], want[i])
-			}
-		}
-		if one, err := rawEvents(typeEvent, []byte(s)); (err == nil) != json.Valid([]byte(s)) || err == nil && len(one) != 1 {
-			t.Errorf("single: %v", err)
 		}
 	})
 }

@@ -151,16 +151,14 @@ func (a *api) authenticateProducer(r *http.Request, c *call, token string) *prob
 	return nil
 }
 
-// refusedBy is the outcome of an event that its sender may not report; nil when they may.
-func refusedBy(from govern.Sender, id, source, eventType string) *ingest.Outcome {
-	err := from.Check(source, eventType)
-	if err == nil {
-		return nil
+// permit tells ingest which events a sender may report.
+func permit(from govern.Sender) func(source, eventType string) error {
+	return func(source, eventType string) error {
+		err := from.Check(source, eventType)
+		var broken *govern.Invalid
+		if errors.As(err, &broken) {
+			return &ingest.Invalid{Pointer: broken.Pointer, Rule: broken.Rule, Fix: broken.Fix}
+		}
+		return err
 	}
-	out := &ingest.Outcome{Status: "rejected", ID: id, Rule: "must not be sent with this token"}
-	var broken *govern.Invalid
-	if errors.As(err, &broken) {
-		out.Pointer, out.Rule, out.Fix = broken.Pointer, broken.Rule, broken.Fix
-	}
-	return out
 }

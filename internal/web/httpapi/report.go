@@ -1,23 +1,23 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
+	"net/url"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/tallystick/tallystick/internal/app/ingest"
-	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/app/ingest/wire"
 )
 
-// cloudEventBody is here for the OpenAPI document; ingest.ParseCloudEvent reads events.
+// cloudEventBody is here for the OpenAPI document; package wire reads events.
 type cloudEventBody struct {
 	_           struct{}       `additionalProperties:"true"`
 	SpecVersion string         `json:"specversion" enum:"1.0"`
@@ -30,7 +30,7 @@ type cloudEventBody struct {
 }
 
 type outcomeBody struct {
-	Status  string `json:"status" enum:"accepted,duplicate,conflict,rejected,unmatched"`
+	Status  string `json:"status" enum:"accepted,duplicate,conflict,rejected,unmatched,withheld" doc:"withheld: of an atomic call that was refused, fit to be stored"`
 	ID      string `json:"id"`
 	Pointer string `json:"pointer,omitempty" doc:"JSON Pointer into the event"`
 	Rule    string `json:"rule,omitempty"`
@@ -48,146 +48,212 @@ type reportedBody struct {
 	Outcomes  []outcomeBody `json:"outcomes,omitempty" doc:"One for each event, in order"`
 }
 
-const (
-	typeEvent = "application/cloudevents+json"
-	typeBatch = "application/cloudevents-batch+json"
-)
+// refusedBody is the problem of an atomic call of which nothing was stored.
+type refusedBody struct {
+	problem
+	reportedBody
+}
 
 func (a *api) reportRoute(tag string) {
 	event := a.schema(reflect.TypeFor[cloudEventBody]())
 	longest := ingest.MaxEvents
+	batch := &huma.Schema{Type: huma.TypeArray, Items: event, MaxItems: &longest}
+	flag := func(name, what string, usual bool) *huma.Param {
+		return &huma.Param{Name: name, In: "query", Description: what, Schema: &huma.Schema{Type: huma.TypeBoolean, Default: usual}}
+	}
 	a.byHand(operation{
 		method: http.MethodPost, path: "/v1/events", id: "report-events", tag: tag, summary: "Report usage",
-		description: "CloudEvents 1.0, one or a batch of at most 10,000 events and 16 MiB. Each event has its own outcome; the answer follows the disk. " +
+		description: "CloudEvents 1.0: one event, a batch, a line for each, or one event in binary mode, its attributes in ce- headers and its data as the body. " +
+			"At most 10,000 events and 16 MiB, also after unpacking. Each event has its own outcome; the answer follows the disk. " +
 			"The status is 200 whenever the body could be read, whatever the outcomes are.",
 	}, ingest.MaxBytes, map[string]*huma.Schema{
-		typeEvent: event, jsonType: event, typeBatch: {Type: huma.TypeArray, Items: event, MaxItems: &longest},
-	}, map[string]reflect.Type{"200": reflect.TypeFor[reportedBody]()}, []*huma.Param{{
-		Name: "detail", In: "query", Description: "false leaves the outcomes out", Schema: &huma.Schema{Type: huma.TypeBoolean, Default: true},
-	}}, a.report)
+		wire.TypeEvent: event, wire.TypeBatch: batch, jsonType: {OneOf: []*huma.Schema{event, batch}},
+		wire.TypeLines: {Type: huma.TypeString, Description: "One event a line"},
+	}, map[string]reflect.Type{"200": reflect.TypeFor[reportedBody]()}, []*huma.Param{
+		flag("detail", "false leaves the outcomes out", true),
+		flag("atomic", "true stores all of the events or none: if one is rejected or a conflict, the answer is 422 (atomic_refused) with the outcomes", false),
+		{Name: "backfill", In: "query", Description: "Name or id of the open backfill to load the events into", Schema: &huma.Schema{Type: huma.TypeString}},
+		{Name: "Content-Encoding", In: "header", Description: "How the body is packed", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"gzip", "zstd"}}},
+	}, a.report)
 }
 
 func (a *api) report(w http.ResponseWriter, r *http.Request) {
-	detail, err := detailed(r)
+	asked, err := reportQuery(r.URL.Query())
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	raws, err := rawEvents(r.Header.Get("Content-Type"), callOf(r.Context()).body)
+	events, err := wire.Read(wire.Body{
+		Type: r.Header.Get("Content-Type"), Encoding: strings.Join(r.Header.Values("Content-Encoding"), ", "), Headers: r.Header, Bytes: callOf(r.Context()).body,
+	}, a.cfg.Clock.Now())
 	if err != nil {
+		if errors.Is(err, wire.ErrEncoding) {
+			w.Header().Set("Accept-Encoding", wire.Encodings)
+		}
+		a.fail(w, r, unread(err))
+		return
+	}
+	if err := a.take(r.Context(), events, asked); err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	outcomes, err := a.ingestAll(r.Context(), raws)
-	if err != nil {
-		a.fail(w, r, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, jsonType, reported(outcomes, detail))
+	a.told(w, r, events.Outcomes, asked)
 }
 
-func detailed(r *http.Request) (bool, error) {
-	q := r.URL.Query()
+// unread is the problem of a body that is no events.
+func unread(err error) error {
+	for _, row := range []struct {
+		err  error
+		code code
+	}{
+		{wire.ErrMalformed, codeMalformed}, {wire.ErrType, codeMediaType}, {wire.ErrEncoding, codeMediaType}, {wire.ErrTooLarge, codeBodyTooLarge},
+	} {
+		if !errors.Is(err, row.err) {
+			continue
+		}
+		p := newProblem(row.code, sentence(err, row.err))
+		if row.err == wire.ErrEncoding {
+			p.Fix = "Send Content-Encoding " + strings.ReplaceAll(wire.Encodings, ",", " or") + ", or none."
+		}
+		return p
+	}
+	return err
+}
+
+// asking is what the query of a report says.
+type asking struct {
+	detail, atomic bool
+	backfill       string // empty: none
+}
+
+func reportQuery(q url.Values) (asking, error) {
+	out := asking{detail: true}
 	for name := range q {
-		if name != "detail" {
-			return false, invalid("", "unknown query parameter", "this route takes detail alone")
-		}
-	}
-	switch q.Get("detail") {
-	case "", "true":
-		return true, nil
-	case "false":
-		return false, nil
-	}
-	return false, invalid("detail", "must be true or false", "")
-}
-
-// rawEvents takes a body apart without looking into the events.
-func rawEvents(contentType string, body []byte) ([]json.RawMessage, error) {
-	media, _, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		media = ""
-	}
-	switch media {
-	case typeBatch:
-		return rawBatch(body)
-	case typeEvent, jsonType:
-		if !json.Valid(body) {
-			return nil, newProblem(codeMalformed, "The body must be one JSON object.")
-		}
-		return []json.RawMessage{body}, nil
-	}
-	return nil, newProblem(codeMediaType, "Send one event as "+typeEvent+", or an array of events as "+typeBatch+".")
-}
-
-func rawBatch(body []byte) ([]json.RawMessage, error) {
-	malformed := newProblem(codeMalformed, "The body must be one JSON array of events. Nothing of it was stored.")
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
-		return nil, malformed
-	}
-	var raws []json.RawMessage
-	for dec.More() {
-		if len(raws) == ingest.MaxEvents {
-			return nil, invalid("", fmt.Sprintf("at most %d events in one call", ingest.MaxEvents), "send them in several calls")
-		}
-		var raw json.RawMessage
-		if dec.Decode(&raw) != nil {
-			return nil, malformed
-		}
-		raws = append(raws, raw)
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, malformed
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, malformed
-	}
-	return raws, nil
-}
-
-// ingestAll reports the events that can be read; the outcomes of the others keep their places.
-func (a *api) ingestAll(ctx context.Context, raws []json.RawMessage) ([]ingest.Outcome, error) {
-	outcomes := make([]ingest.Outcome, len(raws))
-	events, places := make([]meter.Event, 0, len(raws)), make([]int, 0, len(raws))
-	now, from := a.cfg.Clock.Now(), callOf(ctx).sender
-	for i, raw := range raws {
-		e, refused := ingest.ParseCloudEvent(raw, now)
-		if refused != nil {
-			outcomes[i] = *refused
+		var field *bool
+		switch name {
+		case "detail":
+			field = &out.detail
+		case "atomic":
+			field = &out.atomic
+		case "backfill":
+			out.backfill = q.Get(name)
 			continue
+		default:
+			return out, invalid("", "unknown query parameter", "this route takes detail, atomic and backfill")
 		}
-		if refused := refusedBy(from, e.ID, e.Source, e.Type); refused != nil {
-			outcomes[i] = *refused
-			continue
+		switch q.Get(name) {
+		case "true":
+			*field = true
+		case "false":
+			*field = false
+		case "":
+		default:
+			return out, invalid(name, "must be true or false", "")
 		}
-		events, places = append(events, e), append(places, i)
 	}
-	if len(events) == 0 {
-		return outcomes, nil
+	return out, nil
+}
+
+// take reports the events that could be read; the outcomes of the others keep their places.
+func (a *api) take(ctx context.Context, events wire.Events, asked asking) error {
+	from, unit, atomic := callOf(ctx).sender, "", asked.atomic
+	if asked.backfill != "" {
+		var done func()
+		var err error
+		if unit, done, err = a.cfg.Correct.Load(ctx, asked.backfill); err != nil {
+			return notFoundAs(err, "backfill")
+		}
+		defer done()
 	}
-	told, err := a.cfg.Ingest.Report(ctx, from.Producer, events)
-	if err != nil {
-		return nil, err
+	told := make([]ingest.Outcome, len(events.List))
+	if atomic && events.Refused() {
+		for i, e := range events.List {
+			told[i] = ingest.WithheldOf(e.ID)
+		}
+	} else if len(events.List) > 0 {
+		var err error
+		if told, err = a.cfg.Ingest.Take(ctx, ingest.Call{
+			Producer: from.Producer, Events: events.List, Permit: permit(from), Atomic: atomic, Parsed: true, Unit: unit,
+		}); err != nil {
+			return err
+		}
 	}
 	for j, o := range told {
-		outcomes[places[j]] = o
+		events.Outcomes[events.Places[j]] = o
 	}
-	return outcomes, nil
+	return nil
 }
 
-func reported(outcomes []ingest.Outcome, detail bool) reportedBody {
-	var out reportedBody
-	counts := map[string]*int{
-		"accepted": &out.Accepted, "duplicate": &out.Duplicate, "conflict": &out.Conflict, "rejected": &out.Rejected, "unmatched": &out.Unmatched,
+// told answers with the outcomes.
+func (a *api) told(w http.ResponseWriter, r *http.Request, outcomes []ingest.Outcome, asked asking) {
+	counts, refused := count(outcomes)
+	if asked.atomic && refused {
+		out := refusedBody{problem: *newProblem(codeAtomicRefused, ""), reportedBody: counts}
+		out.RequestID = callOf(r.Context()).id
+		for _, o := range outcomes {
+			if asked.detail {
+				out.Outcomes = append(out.Outcomes, outcomeBody(o))
+			}
+		}
+		writeJSON(w, out.Status, "application/problem+json", out)
+		return
 	}
+	b := fmt.Appendf(make([]byte, 0, 128+64*len(outcomes)), `{"accepted":%d,"duplicate":%d,"conflict":%d,"rejected":%d,"unmatched":%d`,
+		counts.Accepted, counts.Duplicate, counts.Conflict, counts.Rejected, counts.Unmatched)
+	if asked.detail && len(outcomes) > 0 {
+		b = append(b, `,"outcomes":[`...)
+		for i, o := range outcomes {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendOutcome(b, o)
+		}
+		b = append(b, ']')
+	}
+	w.Header().Set("Content-Type", jsonType)
+	_, _ = w.Write(append(b, '}', '\n')) // the client may be gone
+}
+
+// appendOutcome writes what encoding/json would; plain outcomes, which are nearly all, by hand.
+func appendOutcome(b []byte, o ingest.Outcome) []byte {
+	if o.Pointer != "" || o.Rule != "" || o.Fix != "" || o.Digest != "" || o.Stored != "" || !plainText(o.ID) {
+		long, err := json.Marshal(outcomeBody(o))
+		if err != nil {
+			panic(fmt.Sprintf("httpapi: an outcome does not marshal: %v", err))
+		}
+		return append(b, long...)
+	}
+	b = append(append(b, `{"status":"`...), o.Status...)
+	b = append(append(b, `","id":"`...), o.ID...)
+	return append(b, `"}`...)
+}
+
+// plainText says that a text needs no escapes in JSON.
+func plainText(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
+			return false
+		}
+	}
+	return true
+}
+
+// count sums the outcomes up; refused is whether one of them is rejected or a conflict.
+func count(outcomes []ingest.Outcome) (out reportedBody, refused bool) {
 	for _, o := range outcomes {
-		if n, ok := counts[o.Status]; ok {
-			*n++
-		}
-		if detail {
-			out.Outcomes = append(out.Outcomes, outcomeBody(o))
+		switch o.Status {
+		case "accepted":
+			out.Accepted++
+		case "duplicate":
+			out.Duplicate++
+		case "conflict":
+			out.Conflict++
+		case "rejected":
+			out.Rejected++
+		case "unmatched":
+			out.Unmatched++
 		}
 	}
-	return out
+	return out, out.Conflict+out.Rejected > 0
 }

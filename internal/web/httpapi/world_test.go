@@ -21,8 +21,10 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/core/account"
@@ -41,14 +43,16 @@ const token = "tally_op_test"
 
 // world is the API over real services and stores, with a clock of its own. Same steps, same bytes: only request ids differ.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	h       http.Handler
 	govern  *govern.Service
 	enforce *enforce.Enforcer
 	receive *receive.Receiver
 	clock   *clock.Clock
 	replays *govern.Replays
+	correct *correct.Service
 	journal *file.Journal
+	ingest  *ingest.Service
 	ready   bool
 	log     bytes.Buffer
 	// link stands for what makes portal links, where a test needs it to fail or to wait.
@@ -70,7 +74,7 @@ func (l *locked) Read(b []byte) (int, error) {
 	return l.r.Read(b)
 }
 
-func must[T any](t *testing.T) func(T, error) T {
+func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {
@@ -93,12 +97,12 @@ func (w *world) step() {
 	w.real = w.real.Add(time.Second)
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	return openWorld(t, account.Test)
 }
 
-func openWorld(t *testing.T, mode account.Mode) *world {
+func openWorld(t testing.TB, mode account.Mode) *world {
 	t.Helper()
 	w := &world{t: t, ready: true, real: time.Date(2026, 10, 15, 12, 0, 0, 0, time.UTC)}
 	dir, ctx := t.TempDir(), t.Context()
@@ -126,7 +130,15 @@ func openWorld(t *testing.T, mode account.Mode) *world {
 	in := must[*ingest.Service](t)(ingest.New(ingest.Config{
 		Directory: w.govern, Journal: w.journal, Now: w.clock.Now, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
 	}))
+	w.ingest = in
 	bills := must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: w.journal, Invoices: records, Now: w.clock.Now}))
+	w.correct = must[*correct.Service](t)(correct.New(correct.Config{
+		Directory: w.govern, Resolver: in, Journal: w.journal, Backfills: records, Closes: records, Audit: w.govern.Audit, Now: w.clock.Now,
+		Random: random, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
+	}))
+	unmatched := must[*inbox.Service](t)(inbox.New(inbox.Config{
+		Directory: w.govern, Resolver: in, Journal: w.journal, Now: w.clock.Now, Audit: w.govern.Audit, Counted: w.enforce.Counted,
+	}))
 	w.clock.OnAdvance(w.enforce.Flush, func(ctx context.Context) error {
 		for more := true; more; {
 			var err error
@@ -138,7 +150,7 @@ func openWorld(t *testing.T, mode account.Mode) *world {
 	})
 	w.replays = must[*govern.Replays](t)(govern.NewReplays(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
-		Govern: w.govern, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Clock: w.clock, Replays: w.replays,
+		Govern: w.govern, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Correct: w.correct, Inbox: unmatched, Clock: w.clock, Replays: w.replays,
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			if w.link != nil {
@@ -199,7 +211,7 @@ func (w *world) want(status int, method, path, body string, header ...string) an
 }
 
 // field reads a field of a JSON answer by its path, for example "items.0.id".
-func (a answer) field(t *testing.T, path string) any {
+func (a answer) field(t testing.TB, path string) any {
 	t.Helper()
 	var v any
 	if err := json.Unmarshal(a.body, &v); err != nil {
@@ -222,7 +234,7 @@ func (a answer) field(t *testing.T, path string) any {
 	return v
 }
 
-func (a answer) text(t *testing.T, path string) string {
+func (a answer) text(t testing.TB, path string) string {
 	t.Helper()
 	s, ok := a.field(t, path).(string)
 	if !ok {
@@ -257,7 +269,7 @@ func (w *world) golden(name string, a answer) {
 	compare(w.t, filepath.Join("testdata", name+".txt"), out.Bytes())
 }
 
-func compare(t *testing.T, path string, got []byte) {
+func compare(t testing.TB, path string, got []byte) {
 	t.Helper()
 	if *update {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

@@ -1,0 +1,348 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+)
+
+type eventsCmd struct {
+	List    eventsListCmd    `cmd:"" help:"List stored events."`
+	Get     eventCmd         `cmd:"" help:"Show an event and the invoice line that it stands on."`
+	Void    eventsVoidCmd    `cmd:"" help:"Let an event count for nothing; its history is kept."`
+	Amend   eventsAmendCmd   `cmd:"" help:"Give an event another type, subject or data; its history is kept."`
+	History eventsHistoryCmd `cmd:"" help:"All that was done to an event."`
+}
+
+type eventsListCmd struct {
+	Customer string `help:"Only this customer's." placeholder:"CUSTOMER"`
+	Meter    string `help:"Only this meter's." placeholder:"METER"`
+	pages
+}
+
+func (c *eventsListCmd) Run(e *Env) error {
+	q := only("customer", c.Customer)
+	if c.Meter != "" {
+		q.Set("meter", c.Meter)
+	}
+	return c.ask(e, "/v1/events", q, table("TIME|SOURCE|ID|TYPE|CUSTOMER|METER|VALUE|FLAGS", "time", "source", "id", "type", "customer", "meter", "value", "flags"))
+}
+
+// oneEvent names an event; its identity is the source with the id.
+type oneEvent struct {
+	ID     string `arg:""`
+	Source string `help:"The event's source." default:"gateway/1"`
+}
+
+func (o oneEvent) path(verb string) string { return "/v1/events/" + url.PathEscape(o.ID) + "/" + verb }
+
+// change says why, and to which state of the event.
+type change struct {
+	oneEvent
+	Reason   string  `help:"Why; kept with the change for ever." required:""`
+	Revision *uint64 `help:"Fail when the event has another revision by now." placeholder:"N"`
+}
+
+func (c change) send(e *Env, verb string, body map[string]any) error {
+	body["reason"] = c.Reason
+	if c.Revision != nil {
+		body["revision"] = *c.Revision
+	}
+	return sendTo(e, c.path(verb), only("source", c.Source), body, fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "revision", "voided", "data"))
+}
+
+// sendTo is send with a query.
+func sendTo(e *Env, path string, q url.Values, body any, text func(io.Writer, doc) error) error {
+	c, err := newClient(e)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	answer, err := c.do(e.Ctx, http.MethodPost, path, q, "application/json", b)
+	if err != nil {
+		return err
+	}
+	return e.print(answer, text)
+}
+
+type eventsVoidCmd struct{ change }
+
+func (c *eventsVoidCmd) Run(e *Env) error { return c.send(e, "void", map[string]any{}) }
+
+type eventsAmendCmd struct {
+	change
+	Type    *string `help:"Another type."`
+	Subject *string `help:"Another customer."`
+	Data    string  `help:"Other data, a JSON object; all of it." placeholder:"JSON"`
+}
+
+func (c *eventsAmendCmd) Run(e *Env) error {
+	body := map[string]any{}
+	if c.Type != nil {
+		body["type"] = *c.Type
+	}
+	if c.Subject != nil {
+		body["subject"] = *c.Subject
+	}
+	if c.Data != "" {
+		if !json.Valid([]byte(c.Data)) {
+			return errors.New(`--data: expected a JSON object, such as '{"tokens": 12}'`)
+		}
+		body["data"] = json.RawMessage(c.Data)
+	}
+	if len(body) == 0 {
+		return errors.New("nothing to change: give --type, --subject or --data")
+	}
+	return c.send(e, "amend", body)
+}
+
+type eventsHistoryCmd struct{ oneEvent }
+
+func (c *eventsHistoryCmd) Run(e *Env) error {
+	return ask(e, c.path("history"), only("source", c.Source), func(w io.Writer, d doc) error {
+		out := lines{w: w}
+		out.put("AT", "KIND", "REVISION", "BY", "REASON", "TYPE", "SUBJECT", "COUNTS")
+		for _, x := range d.list("items") {
+			counts := "nothing"
+			for i, r := range x.list("readings") {
+				if i == 0 {
+					counts = ""
+				}
+				counts += r.s("customer") + " " + r.s("meter") + " " + r.s("value") + " "
+			}
+			out.put(x.s("at"), x.s("kind"), x.s("revision"), x.s("actor"), x.s("reason"), x.s("type"), x.s("subject"), counts)
+		}
+		return out.err
+	})
+}
+
+type backfillCmd struct {
+	Open    backfillOpenCmd    `cmd:"" help:"Open a backfill: a unit of usage to load afterwards."`
+	Load    backfillLoadCmd    `cmd:"" help:"Load a file of events into an open backfill; they count for nothing yet."`
+	Preview backfillPreviewCmd `cmd:"" help:"What closing it, or reverting a closed one, would do to usage."`
+	Close   backfillCloseCmd   `cmd:"" help:"Let its events count."`
+	Revert  backfillRevertCmd  `cmd:"" help:"Void all its events, before or after closing."`
+	List    backfillListCmd    `cmd:"" help:"List backfills."`
+	Show    backfillShowCmd    `cmd:"" help:"Show a backfill and how far its job is."`
+}
+
+type oneBackfill struct {
+	Name string `arg:"" help:"Its name or id."`
+}
+
+func (o oneBackfill) path() string { return "/v1/backfills/" + url.PathEscape(o.Name) }
+
+func backfillFields() func(io.Writer, doc) error {
+	return fields("id", "name", "reason", "state", "opened_at", "opened_by", "changed_at", "changed_by",
+		"progress.events", "progress.counted", "progress.unmatched", "progress.voided")
+}
+
+type backfillOpenCmd struct {
+	Name   string `arg:"" help:"Your name for it."`
+	Reason string `help:"Why; kept with it for ever." required:""`
+}
+
+func (c *backfillOpenCmd) Run(e *Env) error {
+	return send(e, "/v1/backfills", put("name", c.Name, "reason", c.Reason), backfillFields())
+}
+
+type backfillPreviewCmd struct{ oneBackfill }
+
+func (c *backfillPreviewCmd) Run(e *Env) error {
+	return ask(e, c.path()+"/preview", nil, func(w io.Writer, d doc) error {
+		if err := fields("action", "events", "unmatched", "voided")(w, d); err != nil {
+			return err
+		}
+		out := lines{w: w}
+		if d.s("complete") == "false" {
+			out.put("It has more events than one preview takes; this is a part.")
+		}
+		out.put("CUSTOMER", "METER", "PERIOD", "EVENTS", "FROM", "TO", "CLOSED BY")
+		for _, x := range d.list("items") {
+			closed := x.s("closed.invoice_number")
+			if _, ok := x["closed"]; ok && closed == "" {
+				closed = "no invoice"
+			} else if ok {
+				closed = "invoice " + closed
+			}
+			out.put(x.s("customer"), x.s("meter"), x.s("period.start"), x.s("events"), x.s("from"), firstOf(x.s("to"), "?"), closed)
+		}
+		return out.err
+	})
+}
+
+// jobEvery is how often a command asks how far a job is.
+const jobEvery = 200 * time.Millisecond
+
+// wait asks for a backfill until its job is done, and prints it.
+func (o oneBackfill) wait(e *Env, verb string, body map[string]any) error {
+	c, err := newClient(e)
+	if err != nil {
+		return err
+	}
+	b, err := c.post(e.Ctx, o.path()+"/"+verb, body)
+	if err != nil {
+		return err
+	}
+	for {
+		var state struct {
+			State string `json:"state"`
+		}
+		if err := decode(b, &state); err != nil {
+			return err
+		}
+		if state.State != "closing" && state.State != "reverting" {
+			return e.print(b, backfillFields())
+		}
+		select {
+		case <-e.Ctx.Done():
+			return fmt.Errorf("the job goes on; `tally backfill show` tells how far it is: %w", e.Ctx.Err())
+		case <-time.After(jobEvery): //nolint:forbidigo // a pause between two questions to the server
+		}
+		if b, err = c.get(e.Ctx, o.path(), nil); err != nil {
+			return err
+		}
+	}
+}
+
+type backfillCloseCmd struct{ oneBackfill }
+
+func (c *backfillCloseCmd) Run(e *Env) error { return c.wait(e, "close", map[string]any{}) }
+
+type backfillRevertCmd struct {
+	oneBackfill
+	Reason string `help:"Why; kept with it for ever." required:""`
+}
+
+func (c *backfillRevertCmd) Run(e *Env) error {
+	return c.wait(e, "revert", map[string]any{"reason": c.Reason})
+}
+
+type backfillListCmd struct{ pages }
+
+func (c *backfillListCmd) Run(e *Env) error {
+	return c.ask(e, "/v1/backfills", nil, table("NAME|STATE|OPENED|BY|REASON|ID", "name", "state", "opened_at", "opened_by", "reason", "id"))
+}
+
+type backfillShowCmd struct{ oneBackfill }
+
+func (c *backfillShowCmd) Run(e *Env) error { return ask(e, c.path(), nil, backfillFields()) }
+
+type backfillLoadCmd struct {
+	oneBackfill
+	File string `arg:"" help:"CloudEvents, one JSON object a line; - for stdin."`
+}
+
+// Bounds of one call to the server, below its own, and of one line.
+const (
+	loadEvents = 5000
+	loadBytes  = 8 << 20
+	loadLine   = 1 << 20
+)
+
+// loaded are the outcomes of a file's events.
+type loaded struct {
+	Accepted  int `json:"accepted"`
+	Duplicate int `json:"duplicate"`
+	Conflict  int `json:"conflict"`
+	Rejected  int `json:"rejected"`
+	Unmatched int `json:"unmatched"`
+	Outcomes  []struct {
+		Status  string `json:"status"`
+		ID      string `json:"id"`
+		Pointer string `json:"pointer"`
+		Rule    string `json:"rule"`
+	} `json:"outcomes,omitempty"`
+}
+
+func (c *backfillLoadCmd) Run(e *Env) error {
+	in := io.Reader(os.Stdin)
+	if c.File != "-" {
+		f, err := os.Open(c.File)
+		if err != nil {
+			return fmt.Errorf("read events: %w", err)
+		}
+		defer f.Close() //nolint:errcheck // it is only read
+		in = f
+	}
+	cl, err := newClient(e)
+	if err != nil {
+		return err
+	}
+	var total loaded
+	var chunk []byte
+	var numbers []int // of the chunk's lines in the file
+	scanner := bufio.NewScanner(in)
+	scanner.Buffer(nil, loadLine)
+	number := 0
+	for scanner.Scan() {
+		number++
+		if len(scanner.Bytes()) == 0 {
+			continue
+		}
+		chunk, numbers = append(append(chunk, scanner.Bytes()...), '\n'), append(numbers, number)
+		if len(numbers) < loadEvents && len(chunk) < loadBytes {
+			continue
+		}
+		if err := total.load(e, cl, c.Name, chunk, numbers); err != nil {
+			return err
+		}
+		chunk, numbers = chunk[:0], numbers[:0]
+	}
+	if err := scanner.Err(); err != nil {
+		return fmt.Errorf("read line %d: %w", number+1, err)
+	}
+	if len(numbers) > 0 {
+		if err := total.load(e, cl, c.Name, chunk, numbers); err != nil {
+			return err
+		}
+	}
+	b, err := json.Marshal(total)
+	if err != nil {
+		return err
+	}
+	return e.print(b, fields("accepted", "duplicate", "conflict", "rejected", "unmatched"))
+}
+
+// load sends some lines and adds their outcomes up; what was not stored is told by its line.
+func (t *loaded) load(e *Env, cl *client, name string, chunk []byte, numbers []int) error {
+	b, err := cl.do(e.Ctx, http.MethodPost, "/v1/events", url.Values{"backfill": {name}}, "application/x-ndjson", chunk)
+	if err != nil {
+		return fmt.Errorf("lines %d to %d: %w", numbers[0], numbers[len(numbers)-1], err)
+	}
+	var part loaded
+	if err := decode(b, &part); err != nil {
+		return err
+	}
+	t.Accepted, t.Duplicate, t.Conflict = t.Accepted+part.Accepted, t.Duplicate+part.Duplicate, t.Conflict+part.Conflict
+	t.Rejected, t.Unmatched = t.Rejected+part.Rejected, t.Unmatched+part.Unmatched
+	for i, o := range part.Outcomes {
+		if (o.Status == "rejected" || o.Status == "conflict") && i < len(numbers) {
+			fmt.Fprintf(e.Stderr, "line %d: %s %s: %s %s\n", numbers[i], o.Status, o.ID, o.Pointer, o.Rule)
+		}
+	}
+	return nil
+}
+
+type lateCmd struct {
+	List lateListCmd `cmd:"" help:"Closed periods whose usage changed after their close."`
+}
+
+type lateListCmd struct {
+	Customer string `help:"Only this customer's." placeholder:"CUSTOMER"`
+	pages
+}
+
+func (c *lateListCmd) Run(e *Env) error {
+	return c.ask(e, "/v1/late", only("customer", c.Customer), table("CUSTOMER|METER|PERIOD|INVOICE|AT CLOSE|CHANGE|EVENTS|LAST SEEN",
+		"customer", "meter", "period.start", "period.invoice_number", "quantity_at_close", "change", "events", "last_seen"))
+}
