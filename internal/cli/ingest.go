@@ -17,10 +17,9 @@ import (
 	"github.com/tallystick/tallystick/internal/cli/intake"
 )
 
-// How often a batch is sent again that the server could not take, and how long is waited between: ever longer, half a minute
-// in all.
+// How long is waited before a batch is sent again that the server could not take: ever longer.
 const (
-	ingestTries   = 10
+	ingestTries   = 100
 	ingestPause   = 100 * time.Millisecond
 	ingestLongest = 5 * time.Second
 )
@@ -33,6 +32,7 @@ type ingestCmd struct {
 	Source   string `help:"Source of all events of a table."`
 	Rejects  string `help:"Write all rejected and conflicting events to this file, one JSON object a line." placeholder:"FILE"`
 	Restart  bool   `help:"Begin at the begin, not where an interrupted run ended."`
+	Tries    int    `help:"How often a batch is sent before giving up when the server is away or full; 10 take half a minute." default:"10"`
 	Parallel int    `help:"Batches under way at once; 1 keeps the order of the file." default:"4"`
 }
 
@@ -40,6 +40,9 @@ type ingestCmd struct {
 func (c *ingestCmd) Run(e *Env) error {
 	if c.Parallel < 1 || c.Parallel > intake.ParallelMax {
 		return fmt.Errorf("--parallel must be 1 to %d", intake.ParallelMax)
+	}
+	if c.Tries < 1 || c.Tries > ingestTries {
+		return fmt.Errorf("--tries must be 1 to %d", ingestTries)
 	}
 	mapping, err := c.mapping()
 	if err != nil {
@@ -52,7 +55,9 @@ func (c *ingestCmd) Run(e *Env) error {
 	cl.http.Transport = keepConnections(cl.transport(), c.Parallel)
 	run := intake.Run{
 		Path: c.File, Mapping: mapping, Restart: c.Restart, Rejects: c.Rejects, Parallel: c.Parallel, Notes: e.Stderr,
-		Send: func(ctx context.Context, body []byte) ([]intake.Outcome, error) { return cl.report(ctx, e, body) },
+		Send: func(ctx context.Context, body []byte) ([]intake.Outcome, error) {
+			return cl.report(ctx, e, c.Tries, body)
+		},
 	}
 	if intake.Terminal(e.Stderr) {
 		run.Progress = intake.NewBar(e.Stderr, e.Now)
@@ -87,14 +92,14 @@ func keepConnections(t *http.Transport, n int) *http.Transport {
 }
 
 // report sends lines of events until the server has taken them. It carries no Idempotency-Key: events have ids of their own.
-func (c *client) report(ctx context.Context, e *Env, body []byte) ([]intake.Outcome, error) {
+func (c *client) report(ctx context.Context, e *Env, tries int, body []byte) ([]intake.Outcome, error) {
 	pause := ingestPause
 	for try := 1; ; try++ {
 		outcomes, after, err := c.reportOnce(ctx, body)
 		if err == nil || after < 0 || ctx.Err() != nil {
 			return outcomes, err
 		}
-		if try == ingestTries {
+		if try == tries {
 			return nil, fmt.Errorf("given up after %d tries: %w", try, err)
 		}
 		if e.Wait(ctx, max(pause, min(after, ingestLongest))) != nil {

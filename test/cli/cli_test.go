@@ -44,14 +44,15 @@ func TestCommands(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": func(ts *testscript.TestScript, neg bool, args []string) { start(ts, tally, neg, args) },
-			"halt":  halt,
-			"fails": fails,
-			"json":  matchJSON,
-			"take":  take,
-			"sum":   sum,
-			"calc":  calc,
-			"noon":  noon,
+			"start":    func(ts *testscript.TestScript, neg bool, args []string) { start(ts, tally, neg, args) },
+			"halt":     halt,
+			"generate": generate,
+			"fails":    fails,
+			"json":     matchJSON,
+			"take":     take,
+			"sum":      sum,
+			"calc":     calc,
+			"noon":     noon,
 		},
 	})
 }
@@ -126,6 +127,24 @@ func halt(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".out"), p.Stdout.Bytes(), 0o600))
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".err"), p.Stderr.Bytes(), 0o600))
+}
+
+// generate FILE N [CHANGED]: writes N events, one a line; event number i has i tokens, but number CHANGED has one more.
+func generate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: generate FILE N [CHANGED]")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	var out strings.Builder
+	for i := 1; i <= n; i++ {
+		tokens := i
+		if len(args) > 2 && args[2] == strconv.Itoa(i) {
+			tokens++
+		}
+		fmt.Fprintf(&out, `{"specversion":"1.0","source":"generator","id":"e-%d","type":"completion","subject":"acme","data":{"tokens":%d,"model":"m%d"}}`+"\n", i, tokens, i%3)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(out.String()), 0o600))
 }
 
 // fails CODE PROGRAM ARGS: the command must end with this exit code, say something on stderr and nothing on stdout.

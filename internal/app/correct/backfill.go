@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -159,9 +161,7 @@ func (s *Service) step(ctx context.Context, b Backfill) (more bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("read its events: %w", err)
 	}
-	revisions := store.Revisions{
-		Actor: b.ChangedBy, Reason: "backfill " + b.Name + ": " + cmp.Or(b.ChangedFor, b.Reason), At: period.Truncate(s.cfg.Now()),
-	}
+	revisions := store.Revisions{Actor: b.ChangedBy, Reason: cmp.Or(b.ChangedFor, b.Reason), At: period.Truncate(s.cfg.Now())}
 	var changed [][]meter.Resolution
 	for _, r := range page.Records {
 		b.Events++
@@ -184,9 +184,11 @@ func (s *Service) step(ctx context.Context, b Backfill) (more bool, err error) {
 		revisions.List = append(revisions.List, next)
 	}
 	if len(revisions.List) > 0 {
-		if _, err := s.cfg.Journal.Revise(ctx, revisions); err != nil {
+		uncountable, err := s.write(ctx, revisions)
+		if err != nil {
 			return false, fmt.Errorf("revise its events: %w", err)
 		}
+		b.Counted, b.Unmatched = b.Counted-uncountable, b.Unmatched+uncountable
 		s.counted(changed...)
 	}
 	if b.Cursor = page.Next; b.Cursor == "" {
@@ -211,4 +213,33 @@ func (s *Service) resolved(r store.Record) []meter.Resolution {
 		return nil // the catalog changed since it was loaded: it goes to the unmatched ones
 	}
 	return list
+}
+
+// write revises in parts where the whole is too long, or where one of the events cannot count because a sum would pass the
+// bounds of numbers: that one is left without resolutions, among the unmatched ones.
+func (s *Service) write(ctx context.Context, r store.Revisions) (uncountable int64, err error) {
+	_, err = s.cfg.Journal.Revise(ctx, r)
+	if !errors.Is(err, store.ErrInvalid) && !errors.Is(err, money.ErrOverflow) {
+		return 0, err
+	}
+	if n := len(r.List); n > 1 {
+		all := r.List
+		r.List = all[:n/2]
+		first, err := s.write(ctx, r)
+		if err != nil {
+			return first, err
+		}
+		r.List = all[n/2:]
+		second, err := s.write(ctx, r)
+		return first + second, err
+	}
+	if len(r.List[0].Resolutions) == 0 {
+		return 0, err
+	}
+	s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "an event of a backfill cannot count", slog.String("source", r.List[0].Source),
+		slog.String("event", r.List[0].ID), slog.Any("error", err))
+	r.List = []store.Revision{r.List[0]}
+	r.List[0].Resolutions = nil
+	_, err = s.cfg.Journal.Revise(ctx, r)
+	return 1, err
 }

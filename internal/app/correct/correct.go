@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	reasonMax = 500 // bytes
+	reasonMax = 256 // bytes
 	pageUsual = 100
 	pageMax   = 1000
 	tries     = 3 // of a revision that another one overtook

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -79,7 +80,7 @@ func (s *Service) Replay(ctx context.Context, q Replay) (out Replayed, err error
 	return out, nil
 }
 
-// replay judges one page. Where somebody revised one of its events in between, each is written by itself and that one is left.
+// replay judges one page. Where one of its events cannot be written, each is by itself, and that one is left.
 func (s *Service) replay(ctx context.Context, q Replay, page []store.Record) (replayed, left int64, err error) {
 	var list []store.Revision
 	for _, r := range page {
@@ -100,18 +101,26 @@ func (s *Service) replay(ctx context.Context, q Replay, page []store.Record) (re
 	if err == nil {
 		return int64(len(list)), left, nil
 	}
-	if !errors.Is(err, store.ErrConflict) {
+	if !alone(err) {
 		return 0, 0, err
 	}
 	for i := range list {
 		switch err := s.write(ctx, q, list[i:i+1]); {
 		case err == nil:
 			replayed++
-		case !errors.Is(err, store.ErrConflict):
+		case !alone(err):
 			return replayed, left, err
+		default:
+			left++
 		}
 	}
 	return replayed, left, nil
+}
+
+// alone says that an error may be the fault of one event of many: it was revised meanwhile, or a sum would pass the bounds of
+// numbers; or that all together are too long.
+func alone(err error) bool {
+	return errors.Is(err, store.ErrConflict) || errors.Is(err, money.ErrOverflow) || errors.Is(err, store.ErrInvalid)
 }
 
 func (s *Service) write(ctx context.Context, q Replay, list []store.Revision) error {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -304,10 +305,18 @@ func TestFirstComesFirst(t *testing.T) {
 		text.WriteString(strings.Replace(event(1_000_000), `"t"`, fmt.Sprintf(`"t%d"`, i), 1) + events(i*1000, i*1000+999))
 	}
 	path := write(t, filepath.Join(t.TempDir(), "in"), text.String())
-	s := &server{}
-	r := Run{Path: path, Parallel: ParallelMax, Send: s.send, Notes: &bytes.Buffer{}}
-	c, err := r.Do(t.Context())
-	if err != nil || c.Conflict != 11 || !strings.Contains(s.stored["1000000"], `"t0"`) {
-		t.Errorf("%+v, %v, stored %s", c, err, s.stored["1000000"])
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		hastened := func(ctx context.Context, body []byte) ([]Outcome, error) {
+			if bytes.Contains(body, []byte(`"t0"`)) {
+				<-time.After(time.Second) // all that can overtake it does
+			}
+			return s.send(ctx, body)
+		}
+		r := Run{Path: path, Parallel: ParallelMax, Send: hastened, Notes: &bytes.Buffer{}}
+		c, err := r.Do(t.Context())
+		if err != nil || c.Conflict != 11 || !strings.Contains(s.stored["1000000"], `"t0"`) {
+			t.Errorf("%+v, %v, stored %s", c, err, s.stored["1000000"])
+		}
+	})
 }

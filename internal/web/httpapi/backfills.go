@@ -38,7 +38,7 @@ func backfillOf(b store.Backfill) backfillBody {
 
 type newBackfillBody struct {
 	Name   string `json:"name" doc:"Your name for it; accepted wherever its id is"`
-	Reason string `json:"reason" maxLength:"500" doc:"Kept with it for ever"`
+	Reason string `json:"reason" maxLength:"256" doc:"Kept with it for ever"`
 }
 
 type previewBody struct {
@@ -105,7 +105,7 @@ func (a *api) backfills() {
 	}, func(ctx context.Context, in *struct {
 		Ref
 		Body struct {
-			Reason string `json:"reason" maxLength:"500"`
+			Reason string `json:"reason" maxLength:"256"`
 		}
 	},
 	) (backfillBody, error) {

@@ -38,7 +38,7 @@ type unmatchedBody struct {
 type replayBody struct {
 	Cause  string `json:"cause,omitempty" doc:"Of the group; default: all"`
 	Value  string `json:"value,omitempty" doc:"Of the group"`
-	Reason string `json:"reason,omitempty" maxLength:"500" doc:"Kept in the events' history"`
+	Reason string `json:"reason,omitempty" maxLength:"256" doc:"Kept in the events' history"`
 	DryRun bool   `json:"dry_run,omitempty" doc:"Only count"`
 	Cursor string `json:"cursor,omitempty" maxLength:"1024" doc:"next of the call before"`
 }

@@ -19,7 +19,7 @@ type eventOfSource struct {
 }
 
 type voidBody struct {
-	Reason   string  `json:"reason" maxLength:"500" doc:"Kept with the change for ever"`
+	Reason   string  `json:"reason" maxLength:"256" doc:"Kept with the change for ever"`
 	Revision *uint64 `json:"revision,omitempty" doc:"Answer 409 when the event has another revision than this one by now"`
 }
 
