@@ -167,7 +167,7 @@ async function unmatched(demo, page) {
   await page.locator('tr[data-event="b-4"]').waitFor();
   await page.getByRole("link", { name: "3 events" }).click();
   await page.getByRole("button", { name: "Alias and replay" }).first().press("Enter");
-  await page.getByRole("status").getByText("2 events count now").waitFor();
+  await page.getByRole("status").getByText("2 events counted anew").waitFor();
   equal((await used()) - before, 3, "usage after the replay grew by");
   await page.goto(`${demo.api}/events?type=request&customer=acme`);
   await page.getByRole("link", { name: "b-4" }).click();

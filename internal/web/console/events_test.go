@@ -188,7 +188,7 @@ func TestUnmatchedPage(t *testing.T) {
 		t.Errorf("an odd cause: %s", body)
 	}
 	to, _ := w.post(http.StatusSeeOther, "/events/unmatched/fix", url.Values{"cause": {"unknown_type"}, "value": {"requst"}, "to": {"request"}})
-	if to != "/events/unmatched?replayed=2" || !strings.Contains(w.page(to), "<strong>Done:</strong> 2 events") {
+	if to != "/events/unmatched?replayed=2" || !strings.Contains(w.page(to), "<strong>Done:</strong> 2 events counted anew") {
 		t.Errorf("leads to %s", to)
 	}
 	w.post(http.StatusSeeOther, "/events/unmatched/fix", url.Values{"cause": {"unknown_customer"}, "value": {"acmee"}, "to": {"acme"}})
