@@ -5,10 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tallystick/tallystick/internal/app/declare"
+	"github.com/tallystick/tallystick/internal/app/ingest"
 )
 
 const root = ".."
@@ -103,6 +106,25 @@ func TestExamplesAreAccepted(t *testing.T) {
 	for _, path := range glob(t, "examples/*.yaml") {
 		if _, faults := declare.Decode(path, []byte(read(t, path[len(root)+1:]))); len(faults) > 0 {
 			t.Error(faults)
+		}
+	}
+}
+
+func TestEventsOfExamplesAreRead(t *testing.T) {
+	t.Parallel()
+	for line := range strings.Lines(read(t, "examples/events.ndjson")) {
+		if _, fault := ingest.ParseCloudEvent([]byte(line), time.Unix(0, 0)); fault != nil {
+			t.Errorf("%s: %+v", line, fault)
+		}
+	}
+	header, _, _ := strings.Cut(read(t, "examples/usage.csv"), "\n")
+	mapping := regexp.MustCompile(`--map (\S+)`).FindStringSubmatch(read(t, "docs/usage-events.md"))
+	if mapping == nil {
+		t.Fatal("the example of a table has no mapping")
+	}
+	for pair := range strings.SplitSeq(mapping[1], ",") {
+		if _, column, _ := strings.Cut(pair, "="); !slices.Contains(strings.Split(header, ","), column) {
+			t.Errorf("the table has no column %q", column)
 		}
 	}
 }

@@ -255,7 +255,7 @@ func (s *server) announce(ctx context.Context, e *cli.Env, upstream string, took
   gateway   %s → demo API %s
   catalog   version %d: free 100 calls a day, hard · pro $20.00 a month, 10000 calls included, then $0.0004
   history   %d customers, %d days of usage, %d invoices issued    %.1f s
-  books     admitted %s + reported %s = metered %s = rated %s + unpriced %s, difference %s
+  books     admitted %s + reported %s − voided %s = metered %s = rated %s + unpriced %s, difference %s
   demo      keys, money and clock are for trying out; the clock can be advanced
 
   Console   %s            token %s
@@ -269,7 +269,7 @@ func (s *server) announce(ctx context.Context, e *cli.Env, upstream string, took
     bin/tally invoices list%s
   Stop with Ctrl-C; start again and it goes on where it was.
 `, s.dir, s.endpoint.Gateway, upstream, s.govern.Current().Version, len(demoCustomers()), historyDays, invoices, took.Seconds(),
-		b.Admitted, b.Reported, b.Metered, b.Rated, b.Unpriced, b.Difference, s.endpoint.API, s.endpoint.Token, link, dir, dir, dir, dir, dir)
+		b.Admitted, b.Reported, b.Voided, b.Metered, b.Rated, b.Unpriced, b.Difference, s.endpoint.API, s.endpoint.Token, link, dir, dir, dir, dir, dir)
 	return err
 }
 

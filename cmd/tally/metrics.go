@@ -72,7 +72,7 @@ func (m *metrics) failed(loop string) { m.failures.WithLabelValues(loop).Inc() }
 // books publishes a comparison. A gauge is a float: exact numbers are at /v1/books.
 func (m *metrics) books(b bill.Books) {
 	for side, d := range map[string]interface{ String() string }{
-		"admitted": b.Admitted, "reported": b.Reported, "metered": b.Metered, "rated": b.Rated,
+		"admitted": b.Admitted, "reported": b.Reported, "voided": b.Voided, "metered": b.Metered, "rated": b.Rated,
 		"unpriced": b.Unpriced, "late": b.Late, "difference": b.Difference,
 	} {
 		if f, err := strconv.ParseFloat(d.String(), 64); err == nil {

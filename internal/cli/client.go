@@ -23,7 +23,8 @@ const answerMax = 64 << 20
 // client speaks /v1 for the commands.
 type client struct {
 	Endpoint
-	http *http.Client
+	http     *http.Client
+	backfill string // that reported events are loaded into; empty: none
 }
 
 // newClient finds the server: an explicit --dir beats TALLY_URL, which beats ./tally-data.

@@ -38,7 +38,7 @@ type Commands struct {
 	Unmatched     unmatchedCmd     `cmd:"" help:"Events that count for nothing: list, show, fix, replay."`
 	Aliases       aliasesCmd       `cmd:"" help:"Other names of event types and customers: create, list, delete."`
 	Late          lateCmd          `cmd:"" help:"Usage that changed after its period was closed."`
-	Books         booksCmd         `cmd:"" help:"Check that admitted + reported = metered = rated + unpriced."`
+	Books         booksCmd         `cmd:"" help:"Check that admitted + reported - voided = metered = rated + unpriced."`
 	Clock         clockCmd         `cmd:"" help:"Read the business clock; in test mode, advance it."`
 	Portal        portalCmd        `cmd:"" help:"Make a signed link to a customer's portal."`
 	Audit         auditCmd         `cmd:"" help:"What operators did."`
@@ -344,7 +344,7 @@ type eventCmd struct {
 
 func (c *eventCmd) Run(e *Env) error {
 	return ask(e, "/v1/events/"+url.PathEscape(c.ID), only("source", c.Source), func(w io.Writer, d doc) error {
-		if err := fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "origin", "flags", "key_id", "decision_id")(w, d); err != nil {
+		if err := fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "origin", "flags", "revision", "voided", "backfill", "key_id", "decision_id")(w, d); err != nil {
 			return err
 		}
 		for _, x := range d.list("lines") {

@@ -1,14 +1,12 @@
 package cli
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 )
 
@@ -54,7 +52,7 @@ func (c change) send(e *Env, verb string, body map[string]any) error {
 	if c.Revision != nil {
 		body["revision"] = *c.Revision
 	}
-	return sendTo(e, c.path(verb), only("source", c.Source), body, fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "revision", "voided", "data"))
+	return sendTo(e, c.path(verb), only("source", c.Source), body, fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "revision", "voided"))
 }
 
 // sendTo is send with a query.
@@ -203,10 +201,8 @@ func (o oneBackfill) wait(e *Env, verb string, body map[string]any) error {
 		if state.State != "closing" && state.State != "reverting" {
 			return e.print(b, backfillFields())
 		}
-		select {
-		case <-e.Ctx.Done():
-			return fmt.Errorf("the job goes on; `tally backfill show` tells how far it is: %w", e.Ctx.Err())
-		case <-time.After(jobEvery): //nolint:forbidigo // a pause between two questions to the server
+		if err := e.Wait(e.Ctx, jobEvery); err != nil {
+			return fmt.Errorf("the job goes on; `tally backfill show` tells how far it is: %w", err)
 		}
 		if b, err = c.get(e.Ctx, o.path(), nil); err != nil {
 			return err
@@ -237,100 +233,16 @@ type backfillShowCmd struct{ oneBackfill }
 
 func (c *backfillShowCmd) Run(e *Env) error { return ask(e, c.path(), nil, backfillFields()) }
 
+// backfillLoadCmd takes all forms of files that reported events may have.
 type backfillLoadCmd struct {
 	oneBackfill
-	File string `arg:"" help:"CloudEvents, one JSON object a line; - for stdin."`
+	ingestCmd
 }
 
-// Bounds of one call to the server, below its own, and of one line.
-const (
-	loadEvents = 5000
-	loadBytes  = 8 << 20
-	loadLine   = 1 << 20
-)
-
-// loaded are the outcomes of a file's events.
-type loaded struct {
-	Accepted  int `json:"accepted"`
-	Duplicate int `json:"duplicate"`
-	Conflict  int `json:"conflict"`
-	Rejected  int `json:"rejected"`
-	Unmatched int `json:"unmatched"`
-	Outcomes  []struct {
-		Status  string `json:"status"`
-		ID      string `json:"id"`
-		Pointer string `json:"pointer"`
-		Rule    string `json:"rule"`
-	} `json:"outcomes,omitempty"`
-}
-
+// Run sends the file and prints how many events have which outcome.
 func (c *backfillLoadCmd) Run(e *Env) error {
-	in := io.Reader(os.Stdin)
-	if c.File != "-" {
-		f, err := os.Open(c.File)
-		if err != nil {
-			return fmt.Errorf("read events: %w", err)
-		}
-		defer f.Close() //nolint:errcheck // it is only read
-		in = f
-	}
-	cl, err := newClient(e)
-	if err != nil {
-		return err
-	}
-	var total loaded
-	var chunk []byte
-	var numbers []int // of the chunk's lines in the file
-	scanner := bufio.NewScanner(in)
-	scanner.Buffer(nil, loadLine)
-	number := 0
-	for scanner.Scan() {
-		number++
-		if len(scanner.Bytes()) == 0 {
-			continue
-		}
-		chunk, numbers = append(append(chunk, scanner.Bytes()...), '\n'), append(numbers, number)
-		if len(numbers) < loadEvents && len(chunk) < loadBytes {
-			continue
-		}
-		if err := total.load(e, cl, c.Name, chunk, numbers); err != nil {
-			return err
-		}
-		chunk, numbers = chunk[:0], numbers[:0]
-	}
-	if err := scanner.Err(); err != nil {
-		return fmt.Errorf("read line %d: %w", number+1, err)
-	}
-	if len(numbers) > 0 {
-		if err := total.load(e, cl, c.Name, chunk, numbers); err != nil {
-			return err
-		}
-	}
-	b, err := json.Marshal(total)
-	if err != nil {
-		return err
-	}
-	return e.print(b, fields("accepted", "duplicate", "conflict", "rejected", "unmatched"))
-}
-
-// load sends some lines and adds their outcomes up; what was not stored is told by its line.
-func (t *loaded) load(e *Env, cl *client, name string, chunk []byte, numbers []int) error {
-	b, err := cl.do(e.Ctx, http.MethodPost, "/v1/events", url.Values{"backfill": {name}}, "application/x-ndjson", chunk)
-	if err != nil {
-		return fmt.Errorf("lines %d to %d: %w", numbers[0], numbers[len(numbers)-1], err)
-	}
-	var part loaded
-	if err := decode(b, &part); err != nil {
-		return err
-	}
-	t.Accepted, t.Duplicate, t.Conflict = t.Accepted+part.Accepted, t.Duplicate+part.Duplicate, t.Conflict+part.Conflict
-	t.Rejected, t.Unmatched = t.Rejected+part.Rejected, t.Unmatched+part.Unmatched
-	for i, o := range part.Outcomes {
-		if (o.Status == "rejected" || o.Status == "conflict") && i < len(numbers) {
-			fmt.Fprintf(e.Stderr, "line %d: %s %s: %s %s\n", numbers[i], o.Status, o.ID, o.Pointer, o.Rule)
-		}
-	}
-	return nil
+	c.Backfill = c.Name
+	return c.ingestCmd.Run(e)
 }
 
 type lateCmd struct {
@@ -343,6 +255,16 @@ type lateListCmd struct {
 }
 
 func (c *lateListCmd) Run(e *Env) error {
-	return c.ask(e, "/v1/late", only("customer", c.Customer), table("CUSTOMER|METER|PERIOD|INVOICE|AT CLOSE|CHANGE|EVENTS|LAST SEEN",
-		"customer", "meter", "period.start", "period.invoice_number", "quantity_at_close", "change", "events", "last_seen"))
+	return c.ask(e, "/v1/late", only("customer", c.Customer), func(w io.Writer, d doc) error {
+		out := lines{w: w}
+		out.put("CUSTOMER", "METER", "PERIOD", "INVOICE", "AT CLOSE", "CHANGE", "EVENTS", "LAST SEEN")
+		for _, x := range d.list("items") {
+			events := x.s("events")
+			if x.s("complete") == "false" {
+				events += "+"
+			}
+			out.put(x.s("customer"), x.s("meter"), x.s("period.start"), x.s("period.invoice_number"), x.s("quantity_at_close"), x.s("change"), events, x.s("last_seen"))
+		}
+		return out.err
+	})
 }

@@ -34,6 +34,8 @@ type ingestCmd struct {
 	Restart  bool   `help:"Begin at the begin, not where an interrupted run ended."`
 	Tries    int    `help:"How often a batch is sent before giving up when the server is away or full; 10 take half a minute." default:"10"`
 	Parallel int    `help:"Batches under way at once; 1 keeps the order of the file." default:"4"`
+	// Backfill is the open backfill to load the events into; set by its own command.
+	Backfill string `kong:"-"`
 }
 
 // Run sends the file and prints how many events have which outcome.
@@ -52,6 +54,7 @@ func (c *ingestCmd) Run(e *Env) error {
 	if err != nil {
 		return err
 	}
+	cl.backfill = c.Backfill
 	cl.http.Transport = keepConnections(cl.transport(), c.Parallel)
 	run := intake.Run{
 		Path: c.File, Mapping: mapping, Restart: c.Restart, Rejects: c.Rejects, Parallel: c.Parallel, Notes: e.Stderr,
@@ -121,7 +124,11 @@ func again(err error) time.Duration {
 
 // reportOnce says too how long to wait before another try; less than 0: another try is of no use.
 func (c *client) reportOnce(ctx context.Context, body []byte) ([]intake.Outcome, time.Duration, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.API+"/v1/events", bytes.NewReader(body))
+	target := c.API + "/v1/events"
+	if c.backfill != "" {
+		target += "?" + only("backfill", c.backfill).Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
 	if err != nil {
 		return nil, -1, err
 	}

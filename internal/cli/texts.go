@@ -83,9 +83,9 @@ func traceText(w io.Writer, d doc) error {
 
 func booksText(w io.Writer, d doc) error {
 	out := lines{w: w}
-	out.put("CUSTOMER", "METER", "PERIOD", "ADMITTED", "REPORTED", "METERED", "RATED", "UNPRICED", "LATE", "DIFFERENCE")
+	out.put("CUSTOMER", "METER", "PERIOD", "ADMITTED", "REPORTED", "VOIDED", "METERED", "RATED", "UNPRICED", "LATE", "DIFFERENCE")
 	row := func(r doc, customer string) {
-		out.put(customer, r.s("meter"), r.s("period.start"), r.s("admitted"), r.s("reported"), r.s("metered"), r.s("rated"), r.s("unpriced"), r.s("late"), r.s("difference"))
+		out.put(customer, r.s("meter"), r.s("period.start"), r.s("admitted"), r.s("reported"), r.s("voided"), r.s("metered"), r.s("rated"), r.s("unpriced"), r.s("late"), r.s("difference"))
 	}
 	for _, r := range d.list("rows") {
 		row(r, r.s("customer"))
@@ -93,6 +93,19 @@ func booksText(w io.Writer, d doc) error {
 	row(d, "all")
 	for _, f := range d.list("findings") {
 		out.put("FINDING", "gateway "+f.s("gateway"), f.s("reason"), f.s("count")+" times, last "+f.s("last_at"), f.s("detail"))
+	}
+	apart := d.list("apart")
+	if len(apart) == 0 {
+		return out.err
+	}
+	out.put("")
+	out.put("APART", "METER", "PERIOD", "AGGREGATION", "METERED", "RATED", "LATE", "DIFFERENCE")
+	for _, r := range apart {
+		rated := r.s("rated")
+		if r.s("priced") != "true" {
+			rated = "no price"
+		}
+		out.put(r.s("customer"), r.s("meter"), r.s("period.start"), r.s("aggregation"), r.s("metered"), rated, r.s("late"), r.s("difference"))
 	}
 	return out.err
 }

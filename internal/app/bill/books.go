@@ -10,6 +10,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/books"
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
@@ -22,8 +23,8 @@ type Books struct {
 	At       time.Time
 }
 
-// Books balances every additive meter, customer and billing period at one cut. Rows without any figure are left out; the
-// others stand newest period first, then by customer key and meter. customerRef "" is all; account.ErrNotFound for an
+// Books balances every additive meter, customer and billing period at one cut, and checks the others' lines apart. Rows
+// without any figure are left out; the others stand newest period first, then by customer key and meter. customerRef "" is all; account.ErrNotFound for an
 // unknown customer.
 //
 // The records are read before the journal: subscriptions, then closes, then invoices, and then one View. What changes in
@@ -35,6 +36,9 @@ func (s *Service) Books(ctx context.Context, customerRef string) (Books, error) 
 	if err != nil {
 		return Books{}, fmt.Errorf("books: %w", err)
 	}
+	if err := s.readKinds(ctx, file); err != nil {
+		return Books{}, fmt.Errorf("books: %w", err)
+	}
 	err = s.cfg.Journal.View(ctx, func(v store.View) error {
 		out.Position = v.Position()
 		return file.read(v)
@@ -42,11 +46,11 @@ func (s *Service) Books(ctx context.Context, customerRef string) (Books, error) 
 	if err != nil {
 		return Books{}, fmt.Errorf("books: read journal: %w", err)
 	}
-	rows, err := file.rows(out.Position)
+	rows, apart, err := file.rows(out.Position)
 	if err != nil {
 		return Books{}, fmt.Errorf("books: %w", err)
 	}
-	if out.Report, err = books.Balance(rows); err != nil {
+	if out.Report, err = books.Balance(rows, apart...); err != nil {
 		return Books{}, err
 	}
 	return out, nil
@@ -66,8 +70,9 @@ func (sp *span) closed() bool { return sp.closing != nil && sp.closing.Done }
 // reading is what the journal says of one series in one span. Outside of all spans, span is nil.
 type reading struct {
 	store.SeriesKey
-	span                              *span
-	admitted, reported, metered, late money.Decimal
+	span                                      *span
+	admitted, reported, voided, metered, late money.Decimal
+	kind                                      meter.Aggregation // of a meter that does not add up: metered is at the close, without late
 }
 
 // file is one balance in the making.
@@ -76,6 +81,21 @@ type file struct {
 	customers  map[string]account.Customer
 	spans      map[string][]*span // by customer id
 	readings   []reading
+	kinds      map[string]meter.Aggregation // by meter
+}
+
+// readKinds finds how the journal's meters aggregate, before the cut: catalog versions may have to be loaded for it.
+func (s *Service) readKinds(ctx context.Context, f *file) error {
+	var keys []store.SeriesKey
+	err := s.cfg.Journal.View(ctx, func(v store.View) error {
+		keys = f.series(v)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	f.kinds, err = s.kindsOf(ctx, keys)
+	return err
 }
 
 // openFile reads the records' side.
@@ -185,6 +205,9 @@ func (f *file) series(v store.View) []store.SeriesKey {
 
 // readSeries reads a series in each of its customer's spans. What the whole series has beyond them is outside.
 func (f *file) readSeries(v store.View, key store.SeriesKey) error {
+	if kind := f.kinds[key.Meter]; apart(kind) {
+		return f.readMeasured(v, key, kind)
+	}
 	outside := reading{SeriesKey: key}
 	all, err := v.Usage(key, period.Interval{})
 	if err != nil {
@@ -192,6 +215,9 @@ func (f *file) readSeries(v store.View, key store.SeriesKey) error {
 	}
 	outside.metered = all.Sum
 	if outside.reported, err = v.Reported(key, period.Interval{}); err != nil {
+		return err
+	}
+	if outside.voided, err = v.Voided(key, period.Interval{}); err != nil {
 		return err
 	}
 	known := map[int64]bool{}
@@ -204,6 +230,9 @@ func (f *file) readSeries(v store.View, key store.SeriesKey) error {
 			return err
 		}
 		if outside.reported, err = outside.reported.Sub(r.reported); err != nil {
+			return err
+		}
+		if outside.voided, err = outside.voided.Sub(r.voided); err != nil {
 			return err
 		}
 		known[sp.period.Start.UnixMicro()] = true
@@ -225,6 +254,28 @@ func (f *file) readSeries(v store.View, key store.SeriesKey) error {
 	return nil
 }
 
+// readMeasured reads a series that does not add up in each of its customer's spans. There is nothing to balance outside.
+func (f *file) readMeasured(v store.View, key store.SeriesKey, kind meter.Aggregation) error {
+	for _, sp := range f.spans[key.CustomerID] {
+		r := reading{SeriesKey: key, span: sp, kind: kind}
+		var err error
+		if r.metered, err = measure(v, key, sp.period, kind, sp.closing); err != nil {
+			return err
+		}
+		if sp.closing != nil {
+			now, err := measure(v, key, sp.period, kind, nil)
+			if err != nil {
+				return err
+			}
+			if r.late, err = now.Sub(r.metered); err != nil {
+				return err
+			}
+		}
+		f.readings = append(f.readings, r)
+	}
+	return nil
+}
+
 func readSpan(v store.View, key store.SeriesKey, sp *span) (r reading, err error) {
 	r = reading{SeriesKey: key, span: sp}
 	used, err := v.Usage(key, sp.period)
@@ -233,6 +284,9 @@ func readSpan(v store.View, key store.SeriesKey, sp *span) (r reading, err error
 	}
 	r.metered = used.Sum
 	if r.reported, err = v.Reported(key, sp.period); err != nil {
+		return r, err
+	}
+	if r.voided, err = v.Voided(key, sp.period); err != nil {
 		return r, err
 	}
 	if r.admitted, err = v.Admitted(key, sp.period.Start.UnixMicro()); err != nil {
@@ -245,13 +299,20 @@ func readSpan(v store.View, key store.SeriesKey, sp *span) (r reading, err error
 }
 
 // rows brings both sides together.
-func (f *file) rows(position uint64) ([]books.Row, error) {
+func (f *file) rows(position uint64) ([]books.Row, []books.Measured, error) {
 	f.rateOpen(position)
 	var rows []books.Row
+	var apart []books.Measured
 	for _, r := range f.readings {
+		if r.kind != 0 {
+			if m := f.measured(r); m.Priced || !m.Metered.IsZero() || !m.Rated.IsZero() || !m.Late.IsZero() {
+				apart = append(apart, m)
+			}
+			continue
+		}
 		row, err := f.row(r)
 		if err != nil {
-			return nil, fmt.Errorf("customer %s, meter %s: %w", r.CustomerID, r.Meter, err)
+			return nil, nil, fmt.Errorf("customer %s, meter %s: %w", r.CustomerID, r.Meter, err)
 		}
 		if !blank(row) {
 			rows = append(rows, row)
@@ -261,7 +322,28 @@ func (f *file) rows(position uint64) ([]books.Row, error) {
 		return cmp.Or(b.Period.Start.Compare(a.Period.Start), cmp.Compare(a.Customer, b.Customer),
 			cmp.Compare(a.CustomerID, b.CustomerID), cmp.Compare(a.Meter, b.Meter))
 	})
-	return rows, nil
+	slices.SortFunc(apart, func(a, b books.Measured) int {
+		return cmp.Or(b.Period.Start.Compare(a.Period.Start), cmp.Compare(a.Customer, b.Customer),
+			cmp.Compare(a.CustomerID, b.CustomerID), cmp.Compare(a.Meter, b.Meter))
+	})
+	return rows, apart, nil
+}
+
+// measured is one line of what is checked apart.
+func (f *file) measured(r reading) books.Measured {
+	m := books.Measured{
+		CustomerID: r.CustomerID, Customer: f.customers[r.CustomerID].Key, Meter: r.Meter, Aggregation: r.kind,
+		Period: r.span.period, Metered: r.metered, Late: r.late,
+		Priced: slices.Contains(r.span.contract.meters, r.Meter),
+	}
+	expected := m.Metered
+	if !m.Priced {
+		expected = money.Decimal{}
+	} else if r.span.unrated != nil {
+		m.Error = r.span.unrated.Error()
+	}
+	m.Rated = r.span.rated(r.Meter, expected)
+	return m
 }
 
 // rateOpen gives the spans that are not closed the lines of a preview of what was read. One that cannot be rated has none and
@@ -272,9 +354,12 @@ func (f *file) rateOpen(position uint64) {
 		if r.span == nil || r.span.closed() {
 			continue
 		}
-		quantity, err := r.metered.Sub(r.late)
-		if err != nil {
-			r.span.unrated = err
+		quantity := r.metered
+		if r.kind == 0 {
+			var err error
+			if quantity, err = r.metered.Sub(r.late); err != nil {
+				r.span.unrated = err
+			}
 		}
 		used[r.span] = append(used[r.span], invoice.Usage{Meter: r.Meter, Quantity: quantity})
 	}
@@ -296,6 +381,7 @@ func (f *file) row(r reading) (books.Row, error) {
 		Meter:      r.Meter,
 		Admitted:   r.admitted,
 		Reported:   r.reported,
+		Voided:     r.voided,
 		Metered:    r.metered,
 		Unpriced:   r.metered,
 		Late:       r.late,
@@ -349,7 +435,7 @@ func (sp *span) rated(meter string, expected money.Decimal) money.Decimal {
 }
 
 func blank(r books.Row) bool {
-	for _, d := range []money.Decimal{r.Admitted, r.Reported, r.Metered, r.Rated, r.Unpriced, r.Late} {
+	for _, d := range []money.Decimal{r.Admitted, r.Reported, r.Voided, r.Metered, r.Rated, r.Unpriced, r.Late} {
 		if !d.IsZero() {
 			return false
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
@@ -58,7 +59,8 @@ func (t term) periods(until time.Time) []period.Interval {
 type contract struct {
 	term
 	plan   catalog.Plan
-	meters []string // that a price charges, in declared order, each once
+	meters []string                     // that a price charges, in declared order, each once
+	kinds  map[string]meter.Aggregation // of the meters
 }
 
 func (s *Service) contract(ctx context.Context, t term) (contract, error) {
@@ -70,10 +72,12 @@ func (s *Service) contract(ctx context.Context, t term) (contract, error) {
 	if !ok {
 		return contract{}, fmt.Errorf("subscription %s: catalog version %d has no plan %q", t.ID, t.CatalogVersion, t.Plan)
 	}
-	c := contract{term: t, plan: plan}
+	c := contract{term: t, plan: plan, kinds: map[string]meter.Aggregation{}}
 	for _, p := range plan.Prices {
 		if p.Model != price.Flat && !slices.Contains(c.meters, p.Meter) {
 			c.meters = append(c.meters, p.Meter)
+			m, _ := version.Meter(p.Meter)
+			c.kinds[p.Meter] = m.Aggregation
 		}
 	}
 	return c, nil
@@ -112,6 +116,14 @@ func (c contract) usage(v store.View, in period.Interval, closing *store.Close) 
 	list := make([]invoice.Usage, 0, len(c.meters))
 	for _, m := range c.meters {
 		key := store.SeriesKey{CustomerID: c.CustomerID, Meter: m}
+		if apart(c.kinds[m]) {
+			quantity, err := measure(v, key, in, c.kinds[m], closing)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, invoice.Usage{Meter: m, Quantity: quantity})
+			continue
+		}
 		used, err := v.Usage(key, in)
 		if err != nil {
 			return nil, fmt.Errorf("usage of meter %q: %w", m, err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
@@ -169,7 +170,8 @@ func (s *Service) Standing(ctx context.Context, customerRef string) (Standing, e
 		if usage, err = c.usage(v, out.Period, nil); err != nil {
 			return err
 		}
-		out.Daily, err = daily(v, store.SeriesKey{CustomerID: customer.ID, Meter: out.Meter}, out.Period, customer.Zone, now)
+		key := store.SeriesKey{CustomerID: customer.ID, Meter: out.Meter}
+		out.Daily, err = daily(v, key, c.kinds[out.Meter], out.Period, customer.Zone, now)
 		return err
 	})
 	if err != nil {
@@ -196,7 +198,7 @@ func (s *Service) shown(c contract) string {
 }
 
 // daily splits the part of a period up to now by local days. Local midnights lie on the rollups' grid.
-func daily(v store.View, k store.SeriesKey, in period.Interval, zone period.Zone, now time.Time) ([]DayUsage, error) {
+func daily(v store.View, k store.SeriesKey, kind meter.Aggregation, in period.Interval, zone period.Zone, now time.Time) ([]DayUsage, error) {
 	if k.Meter == "" {
 		return nil, nil
 	}
@@ -217,10 +219,18 @@ func daily(v store.View, k store.SeriesKey, in period.Interval, zone period.Zone
 		if part.Empty() {
 			continue // a day that the zone skipped
 		}
-		used, err := v.Usage(k, part)
+		value, err := dayValue(v, k, kind, part)
 		if err != nil {
 			return nil, fmt.Errorf("usage of the day %s: %w", period.Format(part.Start), err)
 		}
-		days = append(days, DayUsage{start, used.Sum})
+		days = append(days, DayUsage{start, value})
 	}
+}
+
+func dayValue(v store.View, k store.SeriesKey, kind meter.Aggregation, in period.Interval) (money.Decimal, error) {
+	if apart(kind) {
+		return measure(v, k, in, kind, nil)
+	}
+	used, err := v.Usage(k, in)
+	return used.Sum, err
 }

@@ -17,7 +17,8 @@ import (
 )
 
 // Trace is a line's way back: windows, and a page of the events (each with its decision) behind them, oldest first. The
-// windows' values add up to the line's quantity and Late. A flat line has neither.
+// windows' values add up to the line's quantity and Late. A flat line has neither; of a meter that does not add up there are
+// no windows, and Late is by how much it measures more, or less, since.
 type Trace struct {
 	Invoice invoice.Invoice
 	Line    invoice.Line
@@ -36,7 +37,15 @@ func (s *Service) Trace(ctx context.Context, invoiceID, line, cursor string, lim
 		return out, err
 	}
 	key := store.SeriesKey{CustomerID: out.Invoice.CustomerID, Meter: out.Line.Meter}
+	kind, err := s.kindOf(ctx, key.Meter)
+	if err != nil {
+		return Trace{}, fmt.Errorf("trace line %s: %w", out.Line.ID, err)
+	}
 	err = s.cfg.Journal.View(ctx, func(v store.View) (err error) {
+		if apart(kind) {
+			out.Late, err = lateMeasure(v, key, out.Line.Period, kind, out.Invoice.Position)
+			return err
+		}
 		if out.Windows, err = v.Windows(key, out.Line.Period); err != nil {
 			return err
 		}

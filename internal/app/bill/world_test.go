@@ -294,8 +294,12 @@ func describe(rows []books.Row) string {
 		if !r.Period.Start.IsZero() {
 			start = r.Period.Start.Format(time.DateOnly)
 		}
-		out += fmt.Sprintf("%s %s %s: admitted %s reported %s metered %s rated %s unpriced %s late %s difference %s\n", start, r.Customer, r.Meter,
-			r.Admitted, r.Reported, r.Metered, r.Rated, r.Unpriced, r.Late, r.Difference)
+		voided := ""
+		if !r.Voided.IsZero() {
+			voided = " voided " + r.Voided.String()
+		}
+		out += fmt.Sprintf("%s %s %s: admitted %s reported %s%s metered %s rated %s unpriced %s late %s difference %s\n", start, r.Customer, r.Meter,
+			r.Admitted, r.Reported, voided, r.Metered, r.Rated, r.Unpriced, r.Late, r.Difference)
 	}
 	return out
 }

@@ -29,7 +29,7 @@ meters:
 
 // more reads a further type, and one by a filter.
 const more = plans + `  - {key: images, event: image, aggregation: sum, value: data.count}
-  - {key: large, event: picture, aggregation: count, filter: "data.size > 10"}
+  - {key: large, event: picture, aggregation: count, filter: "event.data.size > 10"}
 `
 
 var start = time.Date(2026, 3, 10, 0, 0, 0, 0, time.UTC)

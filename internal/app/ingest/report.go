@@ -135,11 +135,21 @@ func (t *taking) append(ctx context.Context) error {
 		return fmt.Errorf("store reported usage: %w", err)
 	}
 	dropped := t.call.Atomic && slices.ContainsFunc(results, func(r store.Result) bool { return r.Outcome == store.Conflict })
+	var unwritten map[[16]byte]bool // identities of this batch that would have been written
+	if dropped {
+		unwritten = map[[16]byte]bool{}
+	}
 	for j, result := range results {
 		entry, i := t.chunk[j], t.places[j]
-		if dropped && (result.Outcome == store.Accepted || result.Outcome == store.Unmatched) {
-			t.outcomes[i] = WithheldOf(entry.Event.ID)
-			continue
+		if dropped {
+			identity := entry.Event.Identity()
+			if result.Outcome == store.Accepted || result.Outcome == store.Unmatched {
+				unwritten[identity] = true
+			}
+			if unwritten[identity] && result.Outcome != store.Conflict {
+				t.outcomes[i] = WithheldOf(entry.Event.ID)
+				continue
+			}
 		}
 		if result.Outcome == store.Unmatched && t.resolver.matched(entry.Event) {
 			result.Outcome = store.Accepted // its filters leave it out

@@ -153,7 +153,7 @@ func FuzzLines(f *testing.F) {
 			t.Fatal(err)
 		}
 		want := 0
-		for _, line := range strings.Split(text, "\n") {
+		for line := range strings.SplitSeq(text, "\n") {
 			if strings.Trim(line, " \t\r") != "" {
 				want++
 			}

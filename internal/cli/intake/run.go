@@ -113,6 +113,9 @@ func (r *Run) Do(ctx context.Context) (counts Counts, err error) {
 		}
 	}()
 	if err := r.pump(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("interrupted: %w", err)
+		}
 		hint := "; all that was sent is safe, send the rest again"
 		if r.path != "" && r.saved.Offset > 0 {
 			hint = "; run the same command again to go on there"

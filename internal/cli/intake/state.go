@@ -34,11 +34,11 @@ func loadState(path, reading string) (*state, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the state of an earlier run: %w", err)
 	}
-	var s state
-	if json.Unmarshal(b, &s) != nil || s.Version != stateVersion || s.Reading != reading || s.Offset <= 0 || s.Line < 0 {
-		return nil, nil
+	s := &state{}
+	if json.Unmarshal(b, s) != nil || s.Version != stateVersion || s.Reading != reading || s.Offset <= 0 || s.Line < 0 {
+		s = nil // another version's, or of another way to read
 	}
-	return &s, nil
+	return s, nil
 }
 
 func (s *state) at() (place, bool) {

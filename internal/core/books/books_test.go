@@ -20,6 +20,39 @@ func row(admitted, reported, metered, rated, unpriced, late string) books.Row {
 	}
 }
 
+func voided(r books.Row, v string) books.Row {
+	r.Voided = money.MustDecimal(v)
+	return r
+}
+
+// TestApart: what does not add up is checked against its lines alone, and its difference counts.
+func TestApart(t *testing.T) {
+	t.Parallel()
+	d := money.MustDecimal
+	apart := []books.Measured{
+		{Meter: "peak", Metered: d("7"), Rated: d("7"), Priced: true},
+		{Meter: "altered", Metered: d("7"), Rated: d("6.5"), Priced: true},
+		{Meter: "free", Metered: d("9")},
+		{Meter: "rated without a price", Metered: d("9"), Rated: d("9")},
+		{Meter: "later", Metered: d("7"), Rated: d("7"), Late: d("3"), Priced: true},
+	}
+	report, err := books.Balance([]books.Row{row("11", "0", "10", "10", "0", "0")}, apart...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range report.Apart {
+		got = append(got, m.Difference.String())
+	}
+	if want := []string{"0", "0.5", "0", "9", "0"}; !slices.Equal(got, want) || report.Difference.String() != "10.5" || !report.Metered.Equal(d("10")) {
+		t.Errorf("differences %v, in total %s, want %v", got, report.Difference, want)
+	}
+	huge := d("99999999999999999999999999999999999999")
+	if _, err := books.Balance(nil, books.Measured{Metered: huge, Rated: huge.Neg(), Priced: true}); !errors.Is(err, money.ErrOverflow) {
+		t.Errorf("Balance: %v", err)
+	}
+}
+
 func TestBalance(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -41,6 +74,9 @@ func TestBalance(t *testing.T) {
 			[]string{"1", "1", "0"},
 			"2",
 		},
+		{"what was voided is off", []books.Row{voided(row("10", "5", "12", "12", "0", "0"), "3")}, []string{"0"}, "0"},
+		{"a void altered", []books.Row{voided(row("10", "5", "12", "12", "0", "0"), "2.5")}, []string{"0.5"}, "0.5"},
+		{"voided after the close", []books.Row{voided(row("0", "5", "3", "5", "-2", "-2"), "2")}, []string{"0"}, "0"},
 		{"nor within a row", []books.Row{row("11", "0", "10", "11", "0", "0")}, []string{"2"}, "2"},
 	}
 	for _, tt := range tests {
@@ -63,16 +99,16 @@ func TestBalance(t *testing.T) {
 
 func TestTotals(t *testing.T) {
 	t.Parallel()
-	rows := []books.Row{row("1", "2", "3", "4", "5", "6"), row("10", "20", "30", "40", "50", "60")}
+	rows := []books.Row{voided(row("1", "2", "3", "4", "5", "6"), "0.5"), voided(row("10", "20", "30", "40", "50", "60"), "0.25")}
 	report, err := books.Balance(rows)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, d := range []money.Decimal{report.Admitted, report.Reported, report.Metered, report.Rated, report.Unpriced, report.Late, report.Difference} {
+	for _, d := range []money.Decimal{report.Admitted, report.Reported, report.Voided, report.Metered, report.Rated, report.Unpriced, report.Late, report.Difference} {
 		got = append(got, d.String())
 	}
-	if want := []string{"11", "22", "33", "44", "55", "66", "66"}; !slices.Equal(got, want) {
+	if want := []string{"11", "22", "0.75", "33", "44", "55", "66", "66.75"}; !slices.Equal(got, want) {
 		t.Errorf("totals %v, want %v", got, want)
 	}
 	if !rows[0].Difference.IsZero() {
@@ -95,8 +131,9 @@ func TestEveryChangeShows(t *testing.T) {
 		for i := range rows {
 			admitted, rated := rapid.Int64Range(0, 1e6).Draw(t, "admitted"), rapid.Int64Range(0, 1e6).Draw(t, "rated")
 			metered := max(admitted, rated)
+			void := rapid.Int64Range(0, 1e6).Draw(t, "voided")
 			rows[i] = books.Row{
-				Admitted: money.FromScaled(admitted, 2), Reported: money.FromScaled(metered-admitted, 2),
+				Admitted: money.FromScaled(admitted, 2), Reported: money.FromScaled(metered-admitted+void, 2), Voided: money.FromScaled(void, 2),
 				Metered: money.FromScaled(metered, 2), Rated: money.FromScaled(rated, 2), Unpriced: money.FromScaled(metered-rated, 2),
 			}
 		}
@@ -104,7 +141,7 @@ func TestEveryChangeShows(t *testing.T) {
 			t.Fatalf("balanced rows: difference %s, %v", report.Difference, err)
 		}
 		altered := &rows[rapid.IntRange(0, n-1).Draw(t, "row")]
-		column := rapid.SampledFrom([]*money.Decimal{&altered.Admitted, &altered.Reported, &altered.Metered, &altered.Rated, &altered.Unpriced}).Draw(t, "column")
+		column := rapid.SampledFrom([]*money.Decimal{&altered.Admitted, &altered.Reported, &altered.Voided, &altered.Metered, &altered.Rated, &altered.Unpriced}).Draw(t, "column")
 		by := money.FromScaled(rapid.Int64Range(1, 1000).Draw(t, "by"), 2)
 		if rapid.Bool().Draw(t, "down") {
 			by = by.Neg()

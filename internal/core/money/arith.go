@@ -129,3 +129,20 @@ func cmpNarrow(d, e Decimal) int {
 	}
 	return d.Sign() // at e's scale d no longer fits, so it is the one further from 0
 }
+
+// RoundTo rounds to at most so many decimals, 0 to 38; a tie goes away from zero. It is for quantities that a division made
+// longer than any price can take; money has Round.
+func (d Decimal) RoundTo(decimals int) (Decimal, error) {
+	decimals = min(max(decimals, 0), maxDigits)
+	if d.Scale() <= decimals {
+		return d, nil
+	}
+	ctx := exact()
+	ctx.Precision = 2*maxDigits + 1 // nothing in range is cut but by the quantum
+	ctx.Rounding = apd.RoundHalfUp
+	var w apd.Decimal
+	if _, err := ctx.Quantize(&w, d.apd(), -int32(decimals)); err != nil {
+		return Decimal{}, ErrOverflow
+	}
+	return pack(&w)
+}

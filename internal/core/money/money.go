@@ -1,5 +1,5 @@
 // Package money holds exact decimals, currencies and posted amounts. No value in it is ever a float, and no operation
-// rounds except Round: a result is exact or it is an error.
+// rounds except Round and Decimal.RoundTo: a result is exact or it is an error.
 package money
 
 import "errors"

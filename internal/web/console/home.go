@@ -216,6 +216,17 @@ func (v homeView) faults() []books.Row {
 	return out
 }
 
+// apart are those of the meters that do not add up, where what is rated is not what is metered.
+func (v homeView) apart() []books.Measured {
+	var out []books.Measured
+	for _, m := range v.books.Apart {
+		if !m.Difference.IsZero() && len(out) < faultsShown {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
 // customersAfter is the next page of the customers.
 func customersAfter(find, key string) string {
 	return "/customers?" + url.Values{"find": {find}, "after": {key}}.Encode()

@@ -13,11 +13,12 @@ import (
 type FiguresBody struct {
 	Admitted   money.Decimal `json:"admitted" doc:"Running totals of enforcement"`
 	Reported   money.Decimal `json:"reported" doc:"Receipts of ingest"`
+	Voided     money.Decimal `json:"voided" doc:"What was taken away again: voided events, and the old values of amended ones"`
 	Metered    money.Decimal `json:"metered" doc:"Rollups"`
 	Rated      money.Decimal `json:"rated" doc:"Quantities on invoice and preview lines"`
 	Unpriced   money.Decimal `json:"unpriced" doc:"No price on the meter, no subscription, or late"`
 	Late       money.Decimal `json:"late" doc:"The part of unpriced that came after its period was closed"`
-	Difference money.Decimal `json:"difference" doc:"|admitted + reported - metered| + |metered - rated - unpriced|; in the totals the sum over the rows"`
+	Difference money.Decimal `json:"difference" doc:"|admitted + reported - voided - metered| + |metered - rated - unpriced|; in the totals the sum over the rows"`
 }
 
 type booksBody struct {
@@ -29,6 +30,7 @@ type booksBody struct {
 	WrittenOff int64          `json:"written_off" doc:"Admitted before a crash and lost, never billed; since the start of the process"`
 	Rows       []booksRowBody `json:"rows" doc:"Newest period first"`
 	Findings   []findingBody  `json:"findings" doc:"All that was ever wrong with gateways' batches"`
+	Apart      []apartBody    `json:"apart" doc:"Meters that do not add up, newest period first: of them metered = rated"`
 }
 
 type findingBody struct {
@@ -38,6 +40,21 @@ type findingBody struct {
 	FirstAt time.Time `json:"first_at"`
 	LastAt  time.Time `json:"last_at"`
 	Detail  string    `json:"detail" doc:"Of the last one"`
+}
+
+// apartBody is a meter that does not add up, in one period.
+type apartBody struct {
+	Customer    string        `json:"customer" doc:"The customer's key"`
+	CustomerID  string        `json:"customer_id"`
+	Meter       string        `json:"meter"`
+	Aggregation string        `json:"aggregation" enum:"min,max,latest,unique,time_weighted"`
+	Period      spanBody      `json:"period"`
+	Metered     money.Decimal `json:"metered" doc:"What the journal measures, at the period's close or now"`
+	Rated       money.Decimal `json:"rated" doc:"The quantity on invoice and preview lines"`
+	Priced      bool          `json:"priced" doc:"False: no price of the subscription is on the meter"`
+	Late        money.Decimal `json:"late" doc:"By how much it measures more, or less, since the close"`
+	Difference  money.Decimal `json:"difference" doc:"|metered - rated|, without a price |rated|"`
+	Error       string        `json:"error,omitempty" doc:"Why it could not be rated"`
 }
 
 type booksRowBody struct {
@@ -52,7 +69,7 @@ type booksRowBody struct {
 func (a *api) books() {
 	handle(a, operation{
 		method: http.MethodGet, path: "/v1/books", id: "get-books", tag: "books",
-		summary: "Check that admitted + reported = metered = rated + unpriced",
+		summary: "Check that admitted + reported - voided = metered = rated + unpriced",
 	}, a.balance)
 }
 
@@ -77,9 +94,9 @@ func (a *api) balance(ctx context.Context, in *struct {
 		return booksBody{}, err
 	}
 	out := booksBody{
-		FiguresBody: FiguresBody{b.Admitted, b.Reported, b.Metered, b.Rated, b.Unpriced, b.Late, b.Difference},
+		FiguresBody: FiguresBody{b.Admitted, b.Reported, b.Voided, b.Metered, b.Rated, b.Unpriced, b.Late, b.Difference},
 		Position:    b.Position, At: instant(b.At), Open: stats.Open, Spooled: stats.SpoolLag, WrittenOff: stats.WrittenOff,
-		Rows: make([]booksRowBody, 0, len(b.Rows)), Findings: make([]findingBody, 0, len(found)),
+		Rows: make([]booksRowBody, 0, len(b.Rows)), Apart: make([]apartBody, 0, len(b.Apart)), Findings: make([]findingBody, 0, len(found)),
 	}
 	for _, f := range found {
 		out.Findings = append(out.Findings, findingBody{f.Node, f.Reason, f.Count, instant(f.First), instant(f.Last), f.Detail})
@@ -87,13 +104,18 @@ func (a *api) balance(ctx context.Context, in *struct {
 	for _, r := range b.Rows {
 		out.Rows = append(out.Rows, booksRowOf(r))
 	}
+	for _, m := range b.Apart {
+		out.Apart = append(out.Apart, apartBody{
+			m.Customer, m.CustomerID, m.Meter, m.Aggregation.String(), spanOf(m.Period), m.Metered, m.Rated, m.Priced, m.Late, m.Difference, m.Error,
+		})
+	}
 	return out, nil
 }
 
 func booksRowOf(r books.Row) booksRowBody {
 	out := booksRowBody{
 		Customer: r.Customer, CustomerID: r.CustomerID, Meter: r.Meter,
-		FiguresBody: FiguresBody{r.Admitted, r.Reported, r.Metered, r.Rated, r.Unpriced, r.Late, r.Difference},
+		FiguresBody: FiguresBody{r.Admitted, r.Reported, r.Voided, r.Metered, r.Rated, r.Unpriced, r.Late, r.Difference},
 		Error:       r.Error,
 	}
 	if !r.Period.Start.IsZero() {

@@ -13,15 +13,16 @@ import (
 
 // closedBody is a billing period that is closed.
 type closedBody struct {
-	spanBody
-	Position      uint64 `json:"position" doc:"In the journal, that it was rated at"`
-	InvoiceID     string `json:"invoice_id,omitempty" doc:"Absent: no invoice was due"`
-	InvoiceNumber int64  `json:"invoice_number,omitempty"`
+	Start         time.Time `json:"start"`
+	End           time.Time `json:"end"`
+	Position      uint64    `json:"position" doc:"In the journal, that it was rated at"`
+	InvoiceID     string    `json:"invoice_id,omitempty" doc:"Absent: no invoice was due"`
+	InvoiceNumber int64     `json:"invoice_number,omitempty"`
 }
 
 // closedOf names the invoice of a close.
 func (a *api) closedOf(ctx context.Context, c store.Close) (closedBody, error) {
-	out := closedBody{spanBody: spanOf(c.Period), Position: c.Position, InvoiceID: c.InvoiceID}
+	out := closedBody{Start: instant(c.Period.Start), End: instant(c.Period.End), Position: c.Position, InvoiceID: c.InvoiceID}
 	if c.InvoiceID == "" {
 		return out, nil
 	}
@@ -38,8 +39,8 @@ type arrivalBody struct {
 	Change    money.Decimal `json:"change" doc:"Since then; negative: usage was taken away"`
 	Events    int64         `json:"events" doc:"That came or were revised since the close"`
 	Complete  bool          `json:"complete" doc:"false: more events than were counted"`
-	FirstSeen time.Time     `json:"first_seen" doc:"When the first of them came or was revised"`
-	LastSeen  time.Time     `json:"last_seen"`
+	FirstSeen time.Time     `json:"first_seen,omitzero" doc:"When the first of them came or was revised; absent: all were voided"`
+	LastSeen  time.Time     `json:"last_seen,omitzero"`
 }
 
 func (a *api) late() {

@@ -155,8 +155,7 @@ func (a *api) authenticateProducer(r *http.Request, c *call, token string) *prob
 func permit(from govern.Sender) func(source, eventType string) error {
 	return func(source, eventType string) error {
 		err := from.Check(source, eventType)
-		var broken *govern.Invalid
-		if errors.As(err, &broken) {
+		if broken, ok := errors.AsType[*govern.Invalid](err); ok {
 			return &ingest.Invalid{Pointer: broken.Pointer, Rule: broken.Rule, Fix: broken.Fix}
 		}
 		return err

@@ -112,7 +112,7 @@ func unread(err error) error {
 			continue
 		}
 		p := newProblem(row.code, sentence(err, row.err))
-		if row.err == wire.ErrEncoding {
+		if errors.Is(err, wire.ErrEncoding) {
 			p.Fix = "Send Content-Encoding " + strings.ReplaceAll(wire.Encodings, ",", " or") + ", or none."
 		}
 		return p
@@ -165,20 +165,20 @@ func (a *api) take(ctx context.Context, events wire.Events, asked asking) error 
 		}
 		defer done()
 	}
-	told := make([]ingest.Outcome, len(events.List))
+	outcomes := make([]ingest.Outcome, len(events.List))
 	if atomic && events.Refused() {
 		for i, e := range events.List {
-			told[i] = ingest.WithheldOf(e.ID)
+			outcomes[i] = ingest.WithheldOf(e.ID)
 		}
 	} else if len(events.List) > 0 {
 		var err error
-		if told, err = a.cfg.Ingest.Take(ctx, ingest.Call{
+		if outcomes, err = a.cfg.Ingest.Take(ctx, ingest.Call{
 			Producer: from.Producer, Events: events.List, Permit: permit(from), Atomic: atomic, Parsed: true, Unit: unit,
 		}); err != nil {
 			return err
 		}
 	}
-	for j, o := range told {
+	for j, o := range outcomes {
 		events.Outcomes[events.Places[j]] = o
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -181,4 +182,17 @@ func TestAtomic(t *testing.T) {
 	usage("3")
 	post(http.StatusOK, "/v1/events?atomic=true&detail=false", event("1", "1"), event("3", "4"))
 	usage("7")
+	w.golden("atomic_conflict", post(http.StatusUnprocessableEntity, "/v1/events?atomic=true", event("5", "5"), event("1", "9"), event("2", "2")))
+	w.golden("atomic_brief", post(http.StatusUnprocessableEntity, "/v1/events?atomic=true&detail=false", event("5", "5"), event("1", "9")))
+	usage("7")
+	w.want(http.StatusNotFound, http.MethodGet, "/v1/events/5?source=shop%2F1", "")
+	many := make([]string, 10_000)
+	for i := range many {
+		many[i] = event(fmt.Sprint("m", i), "1")
+	}
+	w.step()
+	post(http.StatusUnprocessableEntity, "/v1/events?atomic=true&detail=false", append(slices.Clone(many[1:]), event("1", "9"))...)
+	usage("7")
+	post(http.StatusOK, "/v1/events?atomic=true&detail=false", many...)
+	usage("10007")
 }

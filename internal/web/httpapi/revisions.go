@@ -12,8 +12,8 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// eventOfSource names the producer of an event in the query, as for reading it.
-type eventOfSource struct {
+// EventOfSource names an event: its id in the path, its source in the query.
+type EventOfSource struct {
 	ID     string `path:"id"`
 	Source string `query:"source" default:"gateway/1" doc:"Of the event; events of a gateway have its short id as id"`
 }
@@ -24,10 +24,11 @@ type voidBody struct {
 }
 
 type amendBody struct {
-	voidBody
-	Type    *string        `json:"type,omitempty" maxLength:"256" doc:"Default: as it is"`
-	Subject *string        `json:"subject,omitempty" maxLength:"256" doc:"Default: as it is"`
-	Data    map[string]any `json:"data,omitempty" doc:"All of it; default: as it is"`
+	Reason   string         `json:"reason" maxLength:"256" doc:"Kept with the change for ever"`
+	Revision *uint64        `json:"revision,omitempty" doc:"Answer 409 when the event has another revision than this one by now"`
+	Type     *string        `json:"type,omitempty" maxLength:"256" doc:"Default: as it is"`
+	Subject  *string        `json:"subject,omitempty" maxLength:"256" doc:"Default: as it is"`
+	Data     map[string]any `json:"data,omitempty" doc:"All of it; default: as it is"`
 }
 
 type revisedBody struct {
@@ -54,7 +55,7 @@ func (a *api) revisions() {
 		method: http.MethodPost, path: "/v1/events/{id}/void", id: "void-event", tag: tag, summary: "Let an event count for nothing",
 		description: "Its content and history are kept. Voiding it again changes nothing.",
 	}, func(ctx context.Context, in *struct {
-		eventOfSource
+		EventOfSource
 		Body voidBody
 	},
 	) (eventBody, error) {
@@ -64,7 +65,7 @@ func (a *api) revisions() {
 		method: http.MethodPost, path: "/v1/events/{id}/amend", id: "amend-event", tag: tag, summary: "Give an event another type, subject or data",
 		description: "The new content obeys the rules of new events and counts at the event's own time. Identity and time stay. A voided event counts again.",
 	}, func(ctx context.Context, in *struct {
-		eventOfSource
+		EventOfSource
 		Body amendBody
 	},
 	) (eventBody, error) {
@@ -76,7 +77,7 @@ func (a *api) revisions() {
 			}
 			to.Data = data
 		}
-		return a.corrected(a.cfg.Correct.Amend(ctx, in.change(in.Body.voidBody), to))
+		return a.corrected(a.cfg.Correct.Amend(ctx, in.change(voidBody{in.Body.Reason, in.Body.Revision}), to))
 	})
 	handle(a, operation{
 		method: http.MethodGet, path: "/v1/events/{id}/history", id: "get-event-history", tag: tag, summary: "All that was done to an event",
@@ -94,7 +95,7 @@ func dataOf(body []byte) (json.RawMessage, error) {
 	return sent.Data, nil
 }
 
-func (e eventOfSource) change(b voidBody) correct.Change {
+func (e EventOfSource) change(b voidBody) correct.Change {
 	return correct.Change{Source: e.Source, ID: e.ID, Actor: operator, Reason: b.Reason, Revision: b.Revision}
 }
 
@@ -108,7 +109,7 @@ func (a *api) corrected(r store.Record, err error) (eventBody, error) {
 	return a.eventOf(r, "", ""), nil
 }
 
-func (a *api) history(ctx context.Context, in *eventOfSource) (historyBody, error) {
+func (a *api) history(ctx context.Context, in *EventOfSource) (historyBody, error) {
 	list, err := a.cfg.Correct.History(ctx, in.Source, in.ID)
 	if err != nil {
 		return historyBody{}, notFoundAs(err, "event of this source")

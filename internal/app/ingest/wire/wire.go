@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"slices"
 	"strings"
@@ -204,16 +203,4 @@ func lines(d *ingest.Decoder, text []byte) (Events, error) {
 		}
 	}
 	return out, nil
-}
-
-// limited reads at most a call's bytes; more are ErrTooLarge.
-func limited(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, ingest.MaxBytes+1))
-	if len(b) > ingest.MaxBytes {
-		return nil, fmt.Errorf("%w: unpacked, the body may have at most %d bytes", ErrTooLarge, ingest.MaxBytes)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: the body cannot be unpacked", ErrMalformed)
-	}
-	return b, nil
 }

@@ -53,6 +53,16 @@ func zstandard(t testing.TB, s string) []byte {
 	return b.Bytes()
 }
 
+// whole is packed as by those who know the length before, which then stands in the head.
+func whole(t testing.TB, s string) []byte {
+	t.Helper()
+	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.EncodeAll([]byte(s), nil)
+}
+
 // ids are those of what was read, with ! for an event that was refused.
 func ids(e wire.Events) string {
 	out := make([]string, len(e.Outcomes))
@@ -88,6 +98,7 @@ func TestRead(t *testing.T) {
 		"gzip in parts":    {wire.Body{Type: wire.TypeLines, Encoding: "gzip", Bytes: append(gzipped(t, one+"\n"), gzipped(t, two)...)}, "1 2"},
 		"zstd":             {wire.Body{Type: wire.TypeEvent, Encoding: "zstd", Bytes: zstandard(t, one)}, "1"},
 		"zstd in parts":    {wire.Body{Type: wire.TypeLines, Encoding: "zstd", Bytes: append(zstandard(t, one+"\n"), zstandard(t, two)...)}, "1 2"},
+		"zstd, whole":      {wire.Body{Type: wire.TypeLines, Encoding: "zstd", Bytes: whole(t, one+strings.Repeat("\n", ingest.MaxBytes-len(one)))}, "1"},
 		"identity":         {wire.Body{Type: wire.TypeEvent, Encoding: "identity", Bytes: []byte(one)}, "1"},
 	} {
 		e, err := wire.Read(tt.body, now)
@@ -119,6 +130,7 @@ func TestNoEvents(t *testing.T) {
 		"zstd torn":          {wire.Body{Type: wire.TypeEvent, Encoding: "zstd", Bytes: zstandard(t, one)[:20]}, wire.ErrMalformed},
 		"gzip bomb":          {wire.Body{Type: wire.TypeLines, Encoding: "gzip", Bytes: gzipped(t, bomb)}, wire.ErrTooLarge},
 		"zstd bomb":          {wire.Body{Type: wire.TypeLines, Encoding: "zstd", Bytes: zstandard(t, bomb)}, wire.ErrTooLarge},
+		"zstd bomb, whole":   {wire.Body{Type: wire.TypeLines, Encoding: "zstd", Bytes: whole(t, bomb)}, wire.ErrTooLarge},
 		"zstd bomb in parts": {wire.Body{Type: wire.TypeLines, Encoding: "zstd", Bytes: bytes.Repeat(zstandard(t, bomb[:ingest.MaxBytes/2]), 3)}, wire.ErrTooLarge},
 		"no JSON":            {wire.Body{Type: wire.TypeJSON, Bytes: []byte("x")}, wire.ErrMalformed},
 		"nothing":            {wire.Body{Type: wire.TypeJSON}, wire.ErrMalformed},
@@ -188,7 +200,7 @@ func FuzzLines(f *testing.F) {
 			t.Fatal(err)
 		}
 		i, next := 0, 0
-		for _, line := range strings.Split(s, "\n") {
+		for line := range strings.SplitSeq(s, "\n") {
 			if line = strings.Trim(line, " \t\r"); line == "" {
 				continue
 			}
