@@ -32,7 +32,8 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 		return nil, nil, err
 	}
 	rest, err := httpapi.New(httpapi.Config{
-		Govern: s.govern, Enforce: s.enforce, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays,
+		Govern: s.govern, Enforce: s.enforce, Receive: s.receive, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox,
+		Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays,
 		Signer: s.signer, PortalLink: s.portalLink, Version: version, Ready: s.serving.Load, Metrics: s.metrics.handler(), Log: s.log,
 		Real: realNow,
 	})
@@ -40,7 +41,7 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 		return nil, nil, err
 	}
 	pages, err := console.New(console.Config{
-		Govern: s.govern, Enforce: s.enforce, Bill: s.bill, Clock: s.clock, Signer: s.signer, PortalLink: s.portalLink,
+		Govern: s.govern, Enforce: s.enforce, Bill: s.bill, Ingest: s.ingest, Correct: s.correct, Inbox: s.inbox, Clock: s.clock, Signer: s.signer, PortalLink: s.portalLink,
 		Version: version, Demo: s.demo, Log: s.log,
 	})
 	if err != nil {

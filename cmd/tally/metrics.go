@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/spool"
 )
@@ -41,7 +42,7 @@ func newMetrics(s *server) *metrics {
 			Name: "tally_books_position", Help: "Journal position of the last comparison of the books.",
 		}),
 	}
-	m.registry.MustRegister(m.latency, m.failures, m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal})
+	m.registry.MustRegister(m.latency, m.failures, m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal}, &receiveCollector{s.receive})
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
 	}, func() float64 { return s.clock.Ahead().Seconds() }))
@@ -147,5 +148,22 @@ func (c *journalCollector) Collect(ch chan<- prometheus.Metric) {
 		{"tally_journal_torn_bytes", "Bytes cut off the log's end when it was opened.", prometheus.GaugeValue, st.TornBytes},
 	} {
 		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), x.kind, float64(x.n))
+	}
+}
+
+// receiveCollector reads what became of the gateways' batches at each scrape.
+type receiveCollector struct{ r *receive.Receiver }
+
+func (c *receiveCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *receiveCollector) Collect(ch chan<- prometheus.Metric) {
+	st := c.r.Stats()
+	taken := prometheus.NewDesc("tally_gateway_batches_total", "Signed batches of gateways that were taken.", nil, nil)
+	again := prometheus.NewDesc("tally_gateway_batches_repeated_total", "Batches that had been taken before; they had no effect.", nil, nil)
+	refused := prometheus.NewDesc("tally_gateway_batches_refused_total", "Batches refused, or found missing (lost), by reason; must be 0.", []string{"reason"}, nil)
+	ch <- prometheus.MustNewConstMetric(taken, prometheus.CounterValue, float64(st.Taken))
+	ch <- prometheus.MustNewConstMetric(again, prometheus.CounterValue, float64(st.Duplicates))
+	for _, why := range receive.Reasons() {
+		ch <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(st.Refused[why]), string(why))
 	}
 }

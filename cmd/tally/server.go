@@ -22,6 +22,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
 	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/cli"
@@ -66,6 +67,7 @@ type server struct {
 	spool   *spool.Spool
 	clock   *clock.Clock
 	govern  *govern.Service
+	receive *receive.Receiver
 	enforce *enforce.Enforcer
 	ingest  *ingest.Service
 	bill    *bill.Service
@@ -112,9 +114,14 @@ func (s *server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	sender, err := s.openReceiver(ctx)
+	if err != nil {
+		return err
+	}
 	if s.enforce, err = enforce.Open(ctx, enforce.Config{
 		Directory: s.govern, Spool: s.spool, Leases: s.records, Journal: s.journal, Keyring: ring, Node: gatewayNode,
 		Boot: bootID(), Now: s.clock.Now, Real: realNow, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
+		Deliver: sender.Deliver,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
 	}
@@ -202,6 +209,26 @@ func (s *server) openStores(ctx context.Context) (err error) {
 		s.log.InfoContext(ctx, "the last run ended in the middle of a write to the spool; nothing that was answered is missing", slog.Int64("bytes", r.Bytes))
 	}
 	return nil
+}
+
+// openReceiver readies the step in front of the journal, and the gateway's end that signs for it. The key file is made at first
+// start; a removed one is made anew, and the old public key stays on record.
+func (s *server) openReceiver(ctx context.Context) (sender *receive.Sender, err error) {
+	if s.receive, err = receive.New(ctx, receive.Config{Journal: s.journal, Records: s.records, Now: s.clock.Now, Random: rand.Reader}); err != nil {
+		return nil, err
+	}
+	seed, err := s.folder.secret("gateway.key")
+	if err != nil {
+		return nil, err
+	}
+	signer, err := receive.NewSigner(seed)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.receive.Register(ctx, gatewayNode, signer.Public()); err != nil {
+		return nil, err
+	}
+	return receive.NewSender(gatewayNode, signer, s.receive), nil
 }
 
 // openSecrets readies what operators and customers sign in with, and says where the server is.

@@ -91,6 +91,9 @@ func booksText(w io.Writer, d doc) error {
 		row(r, r.s("customer"))
 	}
 	row(d, "all")
+	for _, f := range d.list("findings") {
+		out.put("FINDING", "gateway "+f.s("gateway"), f.s("reason"), f.s("count")+" times, last "+f.s("last_at"), f.s("detail"))
+	}
 	apart := d.list("apart")
 	if len(apart) == 0 {
 		return out.err

@@ -161,16 +161,33 @@ type Housekeeping interface {
 	PutSetting(ctx context.Context, name, value string) error
 }
 
+// Credentials keeps what callers show: keys of customers and tokens of producers, without their secrets.
+type Credentials interface {
+	Keys
+	Producers
+}
+
+// Nodes keeps what gateways were given and what came from them.
+type Nodes interface {
+	Leases
+	Gateways
+}
+
+// Corrections keeps what changes how events count.
+type Corrections interface {
+	Backfills
+	Aliases
+	Recounts
+}
+
 // Records is all that a records driver offers.
 type Records interface {
 	Catalogs
 	Accounts
-	Keys
+	Credentials
 	Invoices
-	Leases
-	Recounts
+	Nodes
+	Corrections
 	Housekeeping
-	Backfills
-	Aliases
 	Close() error
 }

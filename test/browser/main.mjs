@@ -148,6 +148,35 @@ async function traced(demo, page) {
   await page.getByRole("heading", { name: "Windows" }).waitFor();
 }
 
+// unmatched reports events that nobody counts, mends one group and voids one event, by clicking.
+async function unmatched(demo, page) {
+  const report = (id, type, subject) =>
+    demo.get("/v1/events", {
+      method: "POST",
+      headers: { "Content-Type": "application/cloudevents+json" },
+      body: JSON.stringify({ specversion: "1.0", source: "browser", id, type, subject }),
+    });
+  const used = async () => Number((await demo.get("/v1/usage?customer=acme&meter=api_calls")).value);
+  const before = await used();
+  await page.goto(`${demo.api}/events`);
+  await report("b-1", "requst", "acme");
+  await report("b-2", "requst", "acme");
+  await report("b-3", "request", "acmee");
+  await report("b-4", "request", "acme");
+  await shown(page, "unmatched-total", "3");
+  await page.locator('tr[data-event="b-4"]').waitFor();
+  await page.getByRole("link", { name: "3 events" }).click();
+  await page.getByRole("button", { name: "Alias and replay" }).first().press("Enter");
+  await page.getByRole("status").getByText("2 events counted anew").waitFor();
+  equal((await used()) - before, 3, "usage after the replay grew by");
+  await page.goto(`${demo.api}/events?type=request&customer=acme`);
+  await page.getByRole("link", { name: "b-4" }).click();
+  await page.getByRole("heading", { name: "Void" }).locator("..").getByLabel("Reason").fill("sent twice");
+  await page.getByRole("button", { name: "Void" }).click();
+  await page.getByText("operator: sent twice").waitFor();
+  equal((await used()) - before, 2, "usage after the void grew by");
+}
+
 async function all(demo, browser) {
   const shots = await mkdtemp(join(tmpdir(), "tally-shots-"));
   console.log(`screenshots in ${shots}`);
@@ -174,9 +203,11 @@ async function all(demo, browser) {
 
   const invoices = (await demo.get("/v1/invoices?customer=acme")).items;
   const operator = await home.context().newPage();
+  await check("unmatched events are seen, mended and replayed; an event is voided", () => unmatched(demo, operator));
   const pages = {
     home: "/", decisions: "/decisions", denied: `/decisions/${encodeURIComponent(free.last_denial.decision_id)}`,
     customers: "/customers", customer: "/customers/acme", "customer-stopped": "/customers/bolt",
+    events: "/events", event: "/events/show?source=browser&id=b-4", unmatched: "/events/unmatched",
     invoices: "/invoices", invoice: `/invoices/${invoices[0].id}`, line: `/invoices/${invoices[0].id}/lines/1`,
   };
   const visitor = await browser.page();

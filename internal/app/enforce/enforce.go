@@ -37,8 +37,12 @@ type Config struct {
 	Spool     store.Spool
 	Leases    store.Leases
 	Journal   store.Journal
-	Keyring   *receipt.Keyring
-	Node      uint16 // this gateway's number; one process at a time uses it
+	// Deliver hands over what an epoch read in its spool from one offset to another; an empty batch says that there was nothing
+	// to tell. Results and errors are those of Journal.Append; after an error the same call is made again. Default: straight
+	// into the journal.
+	Deliver func(ctx context.Context, epoch uint32, from, to int64, b *store.Batch) ([]store.Result, error)
+	Keyring *receipt.Keyring
+	Node    uint16 // this gateway's number; one process at a time uses it
 	// Boot names the machine's boot; the same value after a restart means that the page cache survived. Empty: never the same.
 	Boot   string
 	Now    func() time.Time // business clock
@@ -87,6 +91,14 @@ func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
 	if cfg.Directory == nil || cfg.Spool == nil || cfg.Leases == nil || cfg.Journal == nil || cfg.Keyring == nil || cfg.Now == nil || cfg.Real == nil || cfg.Log == nil {
 		return nil, errors.New("enforce: incomplete configuration")
 	}
+	if cfg.Deliver == nil {
+		cfg.Deliver = func(ctx context.Context, _ uint32, _, _ int64, b *store.Batch) ([]store.Result, error) {
+			if len(b.Entries)+len(b.Marks)+len(b.Totals) == 0 {
+				return nil, nil
+			}
+			return cfg.Journal.Append(ctx, *b)
+		}
+	}
 	if cfg.CarryBehind == 0 {
 		cfg.CarryBehind = carryBehindDefault
 	}
@@ -106,6 +118,7 @@ func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
 	e.ship.open = map[requestKey]*openRequest{}
 	e.ship.names = names{}
 	e.ship.next = cfg.Spool.Start()
+	e.ship.shipped = e.ship.next
 	if err := e.recover(ctx); err != nil {
 		return nil, err
 	}

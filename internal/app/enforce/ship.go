@@ -1,13 +1,12 @@
 package enforce
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -22,6 +21,7 @@ import (
 
 const (
 	shipBytes  = 512 << 10 // how much of the spool one batch takes
+	coverBytes = 32 << 10  // of the spool without anything to tell are told of, so that they can be truncated
 	carriedMax = 256       // how many reservations are carried forward at a time
 )
 
@@ -37,7 +37,8 @@ type shipper struct {
 	next       int64 // spool offset behind what was decoded
 	open       map[requestKey]*openRequest
 	names      names
-	pending    *store.Batch // decoded, not yet accepted by the journal
+	shipped    int64         // what was taken of the spool, as the receiver knows it
+	pending    []store.Batch // decoded, not yet taken
 	totals     map[totalKey]int64
 	recovering bool // reading what an earlier run left
 	// lastSeen is the latest decision instant read.
@@ -63,21 +64,21 @@ func (e *Enforcer) shipOnce(ctx context.Context) (more bool, err error) {
 	s := &e.ship
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pending == nil {
+	if len(s.pending) == 0 {
 		if err := e.decodeBatch(); err != nil {
 			return false, err
 		}
 	}
-	if b := s.pending; len(b.Entries) > 0 || len(b.Marks) > 0 {
-		if err := e.appendBatch(ctx, b); err != nil {
+	for len(s.pending) > 0 {
+		if err := e.deliver(ctx, &s.pending[0]); err != nil {
 			return false, err
 		}
+		s.pending = s.pending[1:]
 	}
-	s.pending = nil
 	if err := e.carry(); err != nil {
 		return false, err
 	}
-	keep := s.next
+	keep := s.shipped
 	for _, o := range s.open {
 		keep = min(keep, o.offset)
 	}
@@ -113,18 +114,34 @@ func (e *Enforcer) carry() error {
 // passed, so it is a fault of the program and must not be skipped in silence.
 func (e *Enforcer) decodeBatch() error {
 	s := &e.ship
-	b := &store.Batch{Producer: e.source, Node: e.cfg.Node, Epoch: e.epoch, ReceivedAt: e.cfg.Now()}
+	b := store.Batch{Producer: e.source, Node: e.cfg.Node, Epoch: e.epoch, ReceivedAt: e.cfg.Now()}
 	s.totals = map[totalKey]int64{}
+	s.shipped = min(s.shipped, s.next) // less when all is read again
 	next, err := e.cfg.Spool.Read(s.next, shipBytes, func(offset int64, payload []byte) error {
-		return e.decodeRecord(b, offset, payload)
+		return e.decodeRecord(&b, offset, payload)
 	})
 	if err != nil {
 		at := s.next
 		s.open, s.next = map[requestKey]*openRequest{}, e.cfg.Spool.Start() // read all again next time: appending twice is harmless
 		return fmt.Errorf("read spool from %d: %w", at, err)
 	}
-	b.Totals = s.totalsOf()[e.epoch] // those of earlier epochs travel in batches of their own, see appendBatch
-	s.pending, s.next = b, next
+	s.next = next
+	if len(b.Entries) == 0 && len(b.Marks) == 0 && next-s.shipped < coverBytes {
+		return nil // nothing to tell yet
+	}
+	byEpoch := map[uint32][]store.AdmittedTotal{}
+	for k, v := range s.totals {
+		byEpoch[k.epoch] = append(byEpoch[k.epoch], store.AdmittedTotal{
+			CustomerID: k.customerID, Meter: k.meter, PeriodStart: k.periodStart, Total: money.FromScaled(v, k.scale),
+		})
+	}
+	b.Totals = byEpoch[e.epoch]
+	delete(byEpoch, e.epoch)
+	// Totals of earlier epochs (left by a crash) go ahead in batches of their own, since a batch belongs to one epoch.
+	for _, epoch := range slices.Sorted(maps.Keys(byEpoch)) {
+		s.pending = append(s.pending, store.Batch{Producer: b.Producer, Node: b.Node, Epoch: epoch, Totals: byEpoch[epoch], ReceivedAt: b.ReceivedAt})
+	}
+	s.pending = append(s.pending, b)
 	return nil
 }
 
@@ -184,33 +201,18 @@ func (e *Enforcer) decodeRecord(b *store.Batch, offset int64, payload []byte) er
 	return nil
 }
 
-// totalsOf are the batch's running totals by epoch.
-func (s *shipper) totalsOf() map[uint32][]store.AdmittedTotal {
-	out := map[uint32][]store.AdmittedTotal{}
-	for k, v := range s.totals {
-		out[k.epoch] = append(out[k.epoch], store.AdmittedTotal{
-			CustomerID: k.customerID, Meter: k.meter, PeriodStart: k.periodStart, Total: money.FromScaled(v, k.scale),
-		})
+// deliver hands the first pending batch to the journal. The last one of what was decoded covers the spool up to there.
+func (e *Enforcer) deliver(ctx context.Context, b *store.Batch) error {
+	s := &e.ship
+	to := s.shipped
+	if len(s.pending) == 1 {
+		to = s.next
 	}
-	return out
-}
-
-// appendBatch hands the batch to the journal. Totals of earlier epochs (left by a crash) go ahead in batches of their own,
-// since a batch belongs to one epoch; the entries follow with the present epoch's totals.
-func (e *Enforcer) appendBatch(ctx context.Context, b *store.Batch) error {
-	for epoch, totals := range e.ship.totalsOf() {
-		if epoch == e.epoch {
-			continue
-		}
-		ahead := store.Batch{Producer: b.Producer, Node: b.Node, Epoch: epoch, Totals: totals, ReceivedAt: b.ReceivedAt}
-		if _, err := e.cfg.Journal.Append(ctx, ahead); err != nil {
-			return fmt.Errorf("ship totals of epoch %d: %w", epoch, err)
-		}
-	}
-	results, err := e.cfg.Journal.Append(ctx, *b)
+	results, err := e.cfg.Deliver(ctx, e.epoch, s.shipped, to, b)
 	if err != nil {
 		return fmt.Errorf("ship %d requests: %w", len(b.Entries), err)
 	}
+	s.shipped = to
 	for i, r := range results {
 		if r.Outcome == store.Conflict {
 			e.stats.conflicts.Add(1)
@@ -269,35 +271,12 @@ func eventData(r *reservation, cost money.Decimal, status int) []byte {
 	b = append(b, `{"cost":`...)
 	b = append(b, cost.String()...)
 	b = append(b, `,"method":`...)
-	b = appendJSON(b, r.method)
+	b = meter.AppendString(b, r.method)
 	b = append(b, `,"route":`...)
-	b = appendJSON(b, r.route)
+	b = meter.AppendString(b, r.route)
 	b = append(b, `,"status":`...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	return append(b, '}')
-}
-
-// appendJSON appends s as a JSON string.
-func appendJSON(b []byte, s string) []byte {
-	plain := true
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			plain = false
-			break
-		}
-	}
-	if plain {
-		b = append(b, '"')
-		b = append(b, s...)
-		return append(b, '"')
-	}
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(s); err != nil { // a string always encodes
-		return append(b, `""`...)
-	}
-	return append(b, bytes.TrimSuffix(buf.Bytes(), []byte("\n"))...)
 }
 
 // Flush ships all that is settled now.
@@ -308,7 +287,7 @@ func (e *Enforcer) Flush(ctx context.Context) error {
 			return err
 		}
 		e.ship.mu.Lock()
-		done := e.ship.next >= end && e.ship.pending == nil
+		done := e.ship.next >= end && len(e.ship.pending) == 0
 		e.ship.mu.Unlock()
 		if done {
 			return nil

@@ -2,6 +2,7 @@ package enforce
 
 import (
 	"context"
+	"crypto/rand"
 	"flag"
 	"log/slog"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
@@ -42,6 +44,7 @@ type world struct {
 	spool       *spool.Spool
 	real        func() time.Time
 	durable     map[string][]byte // the spool's files as they would survive a power cut
+	receiver    *receive.Receiver
 	e           *Enforcer
 }
 
@@ -169,14 +172,39 @@ func (w *world) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.openReceiver()
+	signer, err := receive.NewSigner(make([]byte, 32))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.receiver.Register(ctx, 1, signer.Public()); err != nil {
+		w.t.Fatal(err)
+	}
 	w.e, err = Open(ctx, Config{
 		Directory: w, Spool: w.spool, Leases: w.records, Journal: w.journal, Keyring: ring, Node: 1, Boot: w.boot, Now: w.Now, Real: w.real, Rebooted: w.boot != "boot-1", Torn: w.spool.Recovery().Torn(),
-		Log: slog.New(slog.DiscardHandler),
+		Log: slog.New(slog.DiscardHandler), Deliver: receive.NewSender(1, signer, w.receiver).Deliver,
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(w.crash)
+}
+
+// openReceiver puts the real checks in front of the journal.
+func (w *world) openReceiver() {
+	w.t.Helper()
+	var err error
+	if w.receiver, err = receive.New(context.Background(), receive.Config{Journal: w.journal, Records: w.records, Now: w.Now, Random: rand.Reader}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// wantSound fails when any batch of the gateway was refused or found missing, in this run or before.
+func (w *world) wantSound(fail func(string, ...any)) {
+	found, err := w.receiver.Findings(context.Background())
+	if err != nil || len(found) > 0 {
+		fail("findings %+v, %v", found, err)
+	}
 }
 
 // crash ends the process without a goodbye: the stores lose nothing that they acknowledged.

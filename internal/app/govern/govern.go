@@ -44,6 +44,7 @@ type Records interface {
 	store.Catalogs
 	store.Accounts
 	store.Keys
+	store.Producers
 	store.Housekeeping
 	store.Aliases
 }
@@ -67,6 +68,7 @@ type Config struct {
 type Service struct {
 	cfg       Config
 	directory *directory
+	senders   senders
 	writing   sync.Mutex // held for the whole of each write, and guards cfg.Random
 	current   atomic.Pointer[catalog.Compiled]
 	versions  versions
@@ -112,6 +114,9 @@ func (s *Service) loadAccounts(ctx context.Context) error {
 	}
 	err := all(ctx, s.cfg.Records.ListSubscriptions, func(x account.Subscription) string { return x.ID }, s.directory.putSubscription)
 	if err != nil {
+		return err
+	}
+	if err := s.loadProducers(ctx); err != nil {
 		return err
 	}
 	if err := all(ctx, s.cfg.Records.ListAliases, func(al Alias) string { return al.ID }, s.directory.putAlias); err != nil {

@@ -34,9 +34,14 @@ func NewSecret(mode Mode, random io.Reader) (string, error) {
 	if mode != Live && mode != Test {
 		return "", fmt.Errorf("%w: mode %q is neither live nor test", ErrInvalid, mode)
 	}
+	return drawSecret("tally_"+string(mode)+"_", random)
+}
+
+// drawSecret is a prefix, base62 of 32 random bytes and the checksum of both.
+func drawSecret(prefix string, random io.Reader) (string, error) {
 	var n [32]byte
 	if _, err := io.ReadFull(random, n[:]); err != nil {
-		return "", fmt.Errorf("draw a key: %w", err)
+		return "", fmt.Errorf("draw a secret: %w", err)
 	}
 	var digits [secretRandomLen]byte
 	for i := len(digits) - 1; i >= 0; i-- {
@@ -48,7 +53,7 @@ func NewSecret(mode Mode, random io.Reader) (string, error) {
 		}
 		digits[i] = base62[rest]
 	}
-	body := "tally_" + string(mode) + "_" + string(digits[:])
+	body := prefix + string(digits[:])
 	sum := secretSum(crc32.ChecksumIEEE([]byte(body)))
 	return body + string(sum[:]), nil
 }
@@ -64,22 +69,26 @@ func secretSum(crc uint32) (digits [secretSumLen]byte) {
 // CheckSecret verifies shape and checksum only, so that a flood of made-up keys costs neither a digest nor a look-up.
 // It allocates nothing. ErrBadSecret, which never repeats the secret.
 func CheckSecret(s string) error {
-	if len(s) != secretLen || !strings.HasPrefix(s, "tally_live_") && !strings.HasPrefix(s, "tally_test_") {
+	if len(s) != secretLen || !strings.HasPrefix(s, "tally_live_") && !strings.HasPrefix(s, "tally_test_") || !secretSound(s, secretPrefixLen) {
 		return ErrBadSecret
 	}
+	return nil
+}
+
+// secretSound checks alphabet and checksum of a secret whose prefix and length are right.
+func secretSound(s string, prefix int) bool {
+	body := len(s) - secretSumLen
 	crc := ^uint32(0)
-	for i := range secretBodyLen {
+	for i := range body {
 		c := s[i]
-		if i >= secretPrefixLen && !isAlnum(c) {
-			return ErrBadSecret
+		if i >= prefix && !isAlnum(c) {
+			return false
 		}
 		// By hand: crc32.ChecksumIEEE would need the bytes on the heap.
 		crc = crc32.IEEETable[byte(crc)^c] ^ crc>>8
 	}
-	if sum := secretSum(^crc); s[secretBodyLen:] != string(sum[:]) {
-		return ErrBadSecret
-	}
-	return nil
+	sum := secretSum(^crc)
+	return s[body:] == string(sum[:])
 }
 
 // SecretHint is what may be shown of a secret for ever: the last 4 characters of its random part, "" for a malformed one.

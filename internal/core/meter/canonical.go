@@ -91,7 +91,7 @@ func (p *parser) value(depth int) error {
 		if err != nil {
 			return err
 		}
-		p.out = appendString(p.out, s)
+		p.out = AppendString(p.out, s)
 		return nil
 	case c == '-' || isDigit(c):
 		return p.number()
@@ -156,7 +156,7 @@ func (p *parser) object(depth int) error {
 		if m.key, err = p.text(); err != nil {
 			return err
 		}
-		p.out = append(appendString(p.out, m.key), ':')
+		p.out = append(AppendString(p.out, m.key), ':')
 		p.space()
 		if !p.take(':') {
 			return p.fail("expected ':'")
@@ -315,10 +315,12 @@ func (p *parser) hex4() (rune, error) {
 	return r, nil
 }
 
-func appendString(dst, s []byte) []byte {
+// AppendString appends a text as a string of canonical JSON. The text must be UTF-8.
+func AppendString[T string | []byte](dst []byte, s T) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
-	for _, c := range s {
+	for i := range len(s) {
+		c := s[i]
 		switch {
 		case c == '"' || c == '\\':
 			dst = append(dst, '\\', c)

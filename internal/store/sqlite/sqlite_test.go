@@ -19,6 +19,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/storetest"
 	"github.com/tallystick/tallystick/internal/store/storetest/recounts"
+	"github.com/tallystick/tallystick/internal/store/storetest/sendertest"
 )
 
 func mustOpen(t testing.TB, path string) *Records {
@@ -297,4 +298,11 @@ func BenchmarkDrawLeases(b *testing.B) {
 			}
 		})
 	}
+}
+
+func TestSenders(t *testing.T) {
+	t.Parallel()
+	open := func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) }
+	sendertest.Producers(t, open)
+	sendertest.Gateways(t, open)
 }

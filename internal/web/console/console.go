@@ -11,8 +11,11 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/inbox"
+	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/web/session"
 	"github.com/tallystick/tallystick/internal/web/statement"
@@ -24,6 +27,9 @@ type Config struct {
 	Govern  *govern.Service
 	Enforce *enforce.Enforcer
 	Bill    *bill.Service
+	Ingest  *ingest.Service
+	Correct *correct.Service
+	Inbox   *inbox.Service
 	Clock   *clock.Clock
 	Signer  *session.Signer
 	// PortalLink makes a signed link to a customer's portal.
@@ -55,8 +61,8 @@ func New(cfg Config) (http.Handler, error) {
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	if cfg.Signer == nil || cfg.PortalLink == nil {
-		return nil, fmt.Errorf("console: signer and portal link are required: %w", account.ErrInvalid)
+	if cfg.Signer == nil || cfg.PortalLink == nil || cfg.Ingest == nil || cfg.Correct == nil || cfg.Inbox == nil {
+		return nil, fmt.Errorf("console: signer, portal link, ingest, corrections and inbox are required: %w", account.ErrInvalid)
 	}
 	var err error
 	if c.assets, err = ui.LoadAssets(); err != nil {
@@ -82,6 +88,13 @@ func New(cfg Config) (http.Handler, error) {
 		"GET /invoices":                c.invoices,
 		"GET /invoices/{id}":           c.invoice,
 		"GET /invoices/{id}/lines/{n}": c.line,
+		"GET /events":                  c.events,
+		"GET /events/live":             c.eventsLive,
+		"GET /events/show":             c.event,
+		"POST /events/void":            c.voidEvent,
+		"POST /events/amend":           c.amendEvent,
+		"GET /events/unmatched":        c.unmatched,
+		"POST /events/unmatched/fix":   c.fixUnmatched,
 		"/":                            c.nothing,
 	} {
 		mux.Handle(pattern, c.signedIn(page))
@@ -144,6 +157,7 @@ func (c *console) frame(r *http.Request, title string) ui.Frame {
 		{Href: "/", Text: "Home"},
 		{Href: "/decisions", Text: "Decisions"},
 		{Href: "/customers", Text: "Customers"},
+		{Href: "/events", Text: "Events"},
 		{Href: "/invoices", Text: "Invoices"},
 	} {
 		item.Here = r.URL.Path == item.Href

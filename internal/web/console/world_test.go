@@ -16,8 +16,11 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/inbox"
+	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/store/file"
@@ -66,6 +69,8 @@ type world struct {
 	govern  *govern.Service
 	enforce *enforce.Enforcer
 	bill    *bill.Service
+	ingest  *ingest.Service
+	inbox   *inbox.Service
 	clock   *clock.Clock
 	cookie  *http.Cookie // of the session, once signed in
 
@@ -114,7 +119,18 @@ func newWorld(t *testing.T) *world {
 		Keyring: must[*receipt.Keyring](t)(receipt.ParseKeyring(receipt.NewKeyringFile(make([]byte, 32)))),
 	}))
 	w.bill = must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: journal, Invoices: records, Now: w.clock.Now}))
+	w.ingest = must[*ingest.Service](t)(ingest.New(ingest.Config{
+		Directory: w.govern, Journal: journal, Now: w.clock.Now, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
+	}))
+	corrections := must[*correct.Service](t)(correct.New(correct.Config{
+		Directory: w.govern, Resolver: w.ingest, Journal: journal, Backfills: records, Closes: records, Audit: w.govern.Audit, Now: w.clock.Now,
+		Random: rand.NewChaCha8([32]byte{2}), Counted: w.enforce.Counted, Flush: w.enforce.Flush,
+	}))
+	w.inbox = must[*inbox.Service](t)(inbox.New(inbox.Config{
+		Directory: w.govern, Resolver: w.ingest, Journal: journal, Now: w.clock.Now, Audit: w.govern.Audit, Counted: w.enforce.Counted,
+	}))
 	w.h = must[http.Handler](t)(console.New(console.Config{
+		Ingest: w.ingest, Correct: corrections, Inbox: w.inbox,
 		Govern: w.govern, Enforce: w.enforce, Bill: w.bill, Clock: w.clock, Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Log: log,
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			return "http://127.0.0.1:8080/portal/open?token=" + ref, w.now().Add(ttl), nil

@@ -21,6 +21,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
 	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/web/session"
@@ -30,6 +31,7 @@ import (
 type Config struct {
 	Govern  *govern.Service
 	Enforce *enforce.Enforcer
+	Receive *receive.Receiver
 	Ingest  *ingest.Service
 	Bill    *bill.Service
 	Usage   *usage.Service
@@ -65,7 +67,8 @@ type api struct {
 // New checks the configuration and starts nothing.
 func New(cfg Config) (http.Handler, error) {
 	switch {
-	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Correct == nil, cfg.Inbox == nil, cfg.Usage == nil, cfg.Recount == nil, cfg.Clock == nil, cfg.Replays == nil,
+	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Receive == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Correct == nil, cfg.Inbox == nil,
+		cfg.Usage == nil, cfg.Recount == nil, cfg.Clock == nil, cfg.Replays == nil,
 		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
 		return nil, errors.New("httpapi: incomplete configuration")
 	}
@@ -86,6 +89,7 @@ func assemble(cfg Config) (*api, error) {
 	a.huma = newHuma(a.routes)
 	a.customers()
 	a.keys()
+	a.producers()
 	a.subscriptions()
 	a.invoices()
 	a.events()

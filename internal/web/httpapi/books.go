@@ -29,7 +29,17 @@ type booksBody struct {
 	Spooled    int64          `json:"spooled_bytes" doc:"In the gateway's spool and not yet in the journal"`
 	WrittenOff int64          `json:"written_off" doc:"Admitted before a crash and lost, never billed; since the start of the process"`
 	Rows       []booksRowBody `json:"rows" doc:"Newest period first"`
+	Findings   []findingBody  `json:"findings" doc:"All that was ever wrong with gateways' batches"`
 	Apart      []apartBody    `json:"apart" doc:"Meters that do not add up, newest period first: of them metered = rated"`
+}
+
+type findingBody struct {
+	Gateway uint16    `json:"gateway" doc:"The node's number"`
+	Reason  string    `json:"reason" enum:"unsigned,unknown_key,forged,epoch,foreign,gap,lost"`
+	Count   int64     `json:"count"`
+	FirstAt time.Time `json:"first_at"`
+	LastAt  time.Time `json:"last_at"`
+	Detail  string    `json:"detail" doc:"Of the last one"`
 }
 
 // apartBody is a meter that does not add up, in one period.
@@ -79,10 +89,17 @@ func (a *api) balance(ctx context.Context, in *struct {
 	if err != nil {
 		return booksBody{}, err
 	}
+	found, err := a.cfg.Receive.Findings(ctx)
+	if err != nil {
+		return booksBody{}, err
+	}
 	out := booksBody{
 		FiguresBody: FiguresBody{b.Admitted, b.Reported, b.Voided, b.Metered, b.Rated, b.Unpriced, b.Late, b.Difference},
 		Position:    b.Position, At: instant(b.At), Open: stats.Open, Spooled: stats.SpoolLag, WrittenOff: stats.WrittenOff,
-		Rows: make([]booksRowBody, 0, len(b.Rows)), Apart: make([]apartBody, 0, len(b.Apart)),
+		Rows: make([]booksRowBody, 0, len(b.Rows)), Apart: make([]apartBody, 0, len(b.Apart)), Findings: make([]findingBody, 0, len(found)),
+	}
+	for _, f := range found {
+		out.Findings = append(out.Findings, findingBody{f.Node, f.Reason, f.Count, instant(f.First), instant(f.Last), f.Detail})
 	}
 	for _, r := range b.Rows {
 		out.Rows = append(out.Rows, booksRowOf(r))

@@ -14,6 +14,9 @@ const (
 	codeBodyTimeout     code = "body_timeout"
 	codeTokenMissing    code = "token_missing"
 	codeTokenUnknown    code = "token_unknown"
+	codeTokenRevoked    code = "token_revoked"
+	codeTokenExpired    code = "token_expired"
+	codeTokenScope      code = "token_scope"
 	codeNoSubscription  code = "no_subscription"
 	codeNotFound        code = "not_found"
 	codeMethod          code = "method_not_allowed"
@@ -70,13 +73,16 @@ func codeTable() []codeInfo {
 		{codeMalformed, http.StatusBadRequest, "The request cannot be read", "The body is not a document of the announced type.", "Check the body's syntax and its Content-Type.", false, whereAPI},
 		{codeCursorInvalid, http.StatusBadRequest, "The cursor is not valid", "The cursor was not made by this list.", "Take the cursor from next in the answer of the page before, or begin without one.", false, whereAPI},
 		{codeTokenMissing, http.StatusUnauthorized, "The operator's token is missing", "The call carries no operator's token. Cookies do not count.", "Send it as \"Authorization: Bearer TOKEN\"; it is in client.json of the data folder.", false, whereAPI},
-		{codeTokenUnknown, http.StatusUnauthorized, "The token is not an operator's", "The token is not the operator's token of this deployment. A gateway key is not one either.", "Take the token from client.json of the data folder.", false, whereAPI},
+		{codeTokenUnknown, http.StatusUnauthorized, "The token is not known", "The token is neither the operator's nor a producer's of this deployment. A gateway key is not one either.", "Take the token from client.json of the data folder.", false, whereAPI},
+		{codeTokenRevoked, http.StatusUnauthorized, "The token was revoked", "The producer, or this token of it, was revoked and works no more.", "Use the producer's other token, or have the operator draw a new one: tally producers rotate.", false, whereAPI},
+		{codeTokenExpired, http.StatusUnauthorized, "The producer has expired", "The producer's time is over, and with it that of its tokens.", "Have the operator create another producer.", false, whereAPI},
 		{codeKeyMissing, http.StatusUnauthorized, "The API key is missing", "The request carries no API key.", "Send it as \"Authorization: Bearer KEY\".", false, whereBoth},
 		{codeKeyUnknown, http.StatusUnauthorized, "The API key is not known", "No such key exists in this deployment.", "Check the key for typing errors, or create a new one.", false, whereBoth},
 		{codeKeyRevoked, http.StatusUnauthorized, "The API key was revoked", "The key was revoked and works no more.", "Use another key, or create a new one.", false, whereBoth},
 		{codeKeyExpired, http.StatusUnauthorized, "The API key has expired", "The key's time is over.", "Create a new key.", false, whereBoth},
 		{codeSpendCap, http.StatusPaymentRequired, "The spend cap is reached", "The charges of this billing period have reached the cap. Waiting within the period does not help.", "Raise the spend cap, or wait for the next billing period.", false, whereGateway},
 		{codeNoSubscription, http.StatusForbidden, "There is no active subscription", "The key is good, but its customer has no active subscription.", "Start a subscription for this customer.", false, whereBoth},
+		{codeTokenScope, http.StatusForbidden, "The token is not for this", "A producer's token reports usage by POST /v1/events and opens nothing else.", "Use the operator's token for this call.", false, whereAPI},
 		{codeNotFound, http.StatusNotFound, "Not found", "Nothing here has this path, id or key.", "Check the id or key; lists show what there is.", false, whereAPI},
 		{codeRouteUnknown, http.StatusNotFound, "No route matches", "No route of the gateway's catalog matches the request. It was not counted.", "Check the method and the path.", false, whereGateway},
 		{codeMethod, http.StatusMethodNotAllowed, "The method is not allowed here", "The path exists, but not with this method.", "Use a method that the Allow header names.", false, whereAPI},

@@ -57,6 +57,9 @@ type statusBody struct {
 	Open               int64      `json:"open" doc:"Requests on their way"`
 	SpoolBytes         int64      `json:"spool_bytes"`
 	SpoolLag           int64      `json:"spool_lag_bytes" doc:"Not yet in the journal"`
+	Batches            int64      `json:"batches" doc:"Signed batches of gateways that were taken"`
+	BatchesRepeated    int64      `json:"batches_repeated" doc:"Taken before, without effect"`
+	BatchesRefused     int64      `json:"batches_refused" doc:"Forged, foreign or with one missing before; the books list them"`
 	Rates              []rateBody `json:"rates" doc:"Decisions of each of the last 60 seconds, oldest first"`
 }
 
@@ -88,6 +91,11 @@ func (a *api) status() statusBody {
 		DeniedSpend: s.DeniedSpend, DeniedKey: s.DeniedKey, DeniedSubscription: s.DeniedSubscription, Unavailable: s.Unavailable,
 		Incomplete: s.Incomplete, Recovered: s.Recovered, WrittenOff: s.WrittenOff, Conflicts: s.Conflicts, Draws: s.Draws,
 		MarksLost: s.MarksLost, Open: s.Open, SpoolBytes: s.SpoolBytes, SpoolLag: s.SpoolLag, Rates: []rateBody{},
+	}
+	taken := a.cfg.Receive.Stats()
+	out.Batches, out.BatchesRepeated = taken.Taken, taken.Duplicates
+	for _, n := range taken.Refused {
+		out.BatchesRefused += n
 	}
 	if a.cfg.Clock.Test() {
 		out.Mode = "test"

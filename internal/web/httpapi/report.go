@@ -13,7 +13,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/ingest/wire"
 )
@@ -157,7 +156,7 @@ func reportQuery(q url.Values) (asking, error) {
 
 // take reports the events that could be read; the outcomes of the others keep their places.
 func (a *api) take(ctx context.Context, events wire.Events, asked asking) error {
-	from, unit, atomic := sender(ctx), "", asked.atomic
+	from, unit, atomic := callOf(ctx).sender, "", asked.atomic
 	if asked.backfill != "" {
 		var done func()
 		var err error
@@ -174,7 +173,7 @@ func (a *api) take(ctx context.Context, events wire.Events, asked asking) error 
 	} else if len(events.List) > 0 {
 		var err error
 		if outcomes, err = a.cfg.Ingest.Take(ctx, ingest.Call{
-			Producer: from.producer, Events: events.List, Permit: permitted(from.permit), Atomic: atomic, Parsed: true, Unit: unit,
+			Producer: from.Producer, Events: events.List, Permit: permit(from), Atomic: atomic, Parsed: true, Unit: unit,
 		}); err != nil {
 			return err
 		}
@@ -183,36 +182,6 @@ func (a *api) take(ctx context.Context, events wire.Events, asked asking) error 
 		events.Outcomes[events.Places[j]] = o
 	}
 	return nil
-}
-
-// reporter is who reports events, and what it may write.
-type reporter struct {
-	producer string
-	permit   func(source, eventType string) error // nil: all
-}
-
-// permitted lets an event's outcome tell which rule of the directory it breaks.
-func permitted(check func(source, eventType string) error) func(source, eventType string) error {
-	if check == nil {
-		return nil
-	}
-	return func(source, eventType string) error {
-		err := check(source, eventType)
-		if broken, ok := errors.AsType[*govern.Invalid](err); ok {
-			return &ingest.Invalid{Pointer: broken.Pointer, Rule: broken.Rule, Fix: broken.Fix}
-		}
-		return err
-	}
-}
-
-type reporterKey struct{}
-
-// sender is who the authenticator found behind a call; the operator, who may write all, where it named nobody.
-func sender(ctx context.Context) reporter {
-	if r, ok := ctx.Value(reporterKey{}).(reporter); ok {
-		return r
-	}
-	return reporter{producer: producer}
 }
 
 // told answers with the outcomes.

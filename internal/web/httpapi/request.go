@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/core/account"
 )
 
 const (
@@ -29,8 +31,10 @@ const (
 
 // call is what the handlers know of the request beyond its parameters.
 type call struct {
-	id   string // req_…
-	body []byte // of a POST, whole
+	id     string        // req_…
+	body   []byte        // of a POST, whole
+	actor  string        // who calls, behind the guard of operators
+	sender govern.Sender // whose events a report is
 }
 
 type callKey struct{}
@@ -93,7 +97,7 @@ func (a *api) unrouted(w http.ResponseWriter, r *http.Request) {
 // v1 answers a request to /v1. The answer is whole before any of it is sent.
 func (a *api) v1(w http.ResponseWriter, r *http.Request, c *call) govern.Answer {
 	if guardOf(r.URL.Path) == operators {
-		if p := a.authenticate(r); p != nil {
+		if p := a.authenticate(r, c); p != nil {
 			return a.refuse(r, p)
 		}
 	}
@@ -117,19 +121,22 @@ func (a *api) v1(w http.ResponseWriter, r *http.Request, c *call) govern.Answer 
 	if len(key) > replayKeyMax || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return a.refuse(r, invalid(headerReplay, "must be 1 to 128 visible ASCII characters", "use a random text for each new call"))
 	}
-	return a.once(r, govern.Call{Key: key, Actor: operator, Route: pattern, BodyDigest: digest(r, body)})
+	return a.once(r, govern.Call{Key: key, Actor: cmp.Or(c.actor, operator), Route: pattern, BodyDigest: digest(r, body)})
 }
 
-// authenticate takes the operator's token from the Authorization header and from nowhere else: a cookie, which browsers send by
+// authenticate takes the operator's or a producer's token from the Authorization header and from nowhere else: a cookie, which browsers send by
 // themselves, must not authorize a call.
-func (a *api) authenticate(r *http.Request) *problem {
+func (a *api) authenticate(r *http.Request, c *call) *problem {
 	token := bearer(r)
 	switch {
+	case account.IsProducerSecret(token):
+		return a.authenticateProducer(r, c, token)
 	case token == "":
 		return newProblem(codeTokenMissing, "")
 	case !a.cfg.Signer.IsOperator(token):
 		return newProblem(codeTokenUnknown, "")
 	}
+	c.actor, c.sender = operator, a.cfg.Govern.OperatorSender(producer)
 	return nil
 }
 

@@ -26,10 +26,12 @@ import (
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
 	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/receipt"
+	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
@@ -47,6 +49,7 @@ type world struct {
 	h       http.Handler
 	govern  *govern.Service
 	enforce *enforce.Enforcer
+	receive *receive.Receiver
 	clock   *clock.Clock
 	replays *govern.Replays
 	correct *correct.Service
@@ -120,8 +123,12 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	}))
 	sp := must[*spool.Spool](t)(spool.Open(spool.Config{Dir: filepath.Join(dir, "spool")}))
 	ring := must[*receipt.Keyring](t)(receipt.ParseKeyring(receipt.NewKeyringFile(make([]byte, 32))))
+	w.receive = must[*receive.Receiver](t)(receive.New(ctx, receive.Config{Journal: w.journal, Records: records, Now: w.clock.Now, Random: &locked{r: rand.NewChaCha8([32]byte{1})}}))
+	signer := must[*receive.Signer](t)(receive.NewSigner(make([]byte, 32)))
+	must[store.GatewayKey](t)(w.receive.Register(ctx, 1, signer.Public()))
 	w.enforce = must[*enforce.Enforcer](t)(enforce.Open(ctx, enforce.Config{
 		Directory: w.govern, Spool: sp, Leases: records, Journal: w.journal, Keyring: ring, Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,
+		Deliver: receive.NewSender(1, signer, w.receive).Deliver,
 	}))
 	in := must[*ingest.Service](t)(ingest.New(ingest.Config{
 		Directory: w.govern, Journal: w.journal, Now: w.clock.Now, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
@@ -150,7 +157,7 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	})
 	w.replays = must[*govern.Replays](t)(govern.NewReplays(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
-		Govern: w.govern, Enforce: w.enforce, Ingest: in, Bill: bills, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
+		Govern: w.govern, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
 		Clock: w.clock, Replays: w.replays,
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
