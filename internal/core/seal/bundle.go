@@ -212,7 +212,7 @@ func (b *Bundle) included(c Checkpoint) (Head, error) {
 
 // EventOf is an event as its leaf shows it.
 func EventOf(h Head, leaf LeafPart) (*EventPart, error) {
-	if h.Kind != kindEvent {
+	if h.Kind != KindEvent {
 		return nil, malformed("the leaf's record is of kind %d, not an event", h.Kind)
 	}
 	e := &EventPart{
@@ -271,7 +271,7 @@ func (p *LinePart) series() (Series, bool) {
 
 // lineOf rebuilds the line from the sealed document and checks its events.
 func (b *Bundle) lineOf(h Head) (*LinePart, error) {
-	if h.Kind != kindSeal || b.Line == nil {
+	if h.Kind != KindSeal || b.Line == nil {
 		return nil, malformed("the leaf's record is of kind %d, not a sealed close", h.Kind)
 	}
 	c, err := ParseClose(h.Document)

@@ -24,7 +24,9 @@ const (
 	tagTotal      = 15
 	tagCustomer   = 16
 	tagReference  = 17
-	tagDocument   = 22
+	tagDistinct   = 22
+	tagUnit       = 23
+	tagDocument   = 24
 
 	tagSubject = 1
 	tagData    = 2
@@ -32,10 +34,15 @@ const (
 	tagKey     = 5
 )
 
-// Kinds of records that a proof is about.
+// Kinds of records, as in Head.Kind.
 const (
-	kindEvent = 1
-	kindSeal  = 10
+	KindEvent   = 1
+	KindBatch   = 2
+	KindCut     = 4
+	KindAmend   = 5
+	KindVoid    = 6
+	KindSeal    = 8
+	KindResolve = 10
 )
 
 // headStart is kind and position, which stand before the fields.
@@ -57,6 +64,7 @@ type Head struct {
 	Totals      []Total
 	Customer    string // of a cut
 	Target      uint64 // of what refers to another record: its position
+	Unit        string // of an event: the backfill that it belongs to
 	Document    []byte // of a seal
 }
 
@@ -99,6 +107,17 @@ func ParseHead(b []byte) (Head, error) {
 			h.Epoch = w.num
 		case tagCustomer:
 			h.Customer = string(w.buf)
+		case tagDistinct:
+			r := reader{b: w.buf}
+			i, text := r.uint(), r.text()
+			if w.err = r.err; w.err == nil && i >= uint64(len(h.Resolutions)) {
+				w.fail("a distinct text without its resolution")
+			}
+			if w.err == nil {
+				h.Resolutions[i].Distinct = text
+			}
+		case tagUnit:
+			h.Unit = string(w.buf)
 		case tagDocument:
 			h.Document = w.buf
 		case tagReference:

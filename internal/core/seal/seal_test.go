@@ -84,7 +84,7 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-func (w *world) sealHead() []byte { return head(10, 7, text(nil, 22, string(w.document))) }
+func (w *world) sealHead() []byte { return head(8, 7, text(nil, 24, string(w.document))) }
 
 var parts = []seal.Part{{Position: 5, Hash: tlog.Hash{1}}, {Position: 6, Hash: tlog.Hash{2}}}
 
