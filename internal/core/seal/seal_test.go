@@ -2,6 +2,8 @@ package seal_test
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -54,13 +56,51 @@ type world struct {
 
 const size = 9
 
+var testKey = [seal.KeySize]byte{'k', 31: 'z'}
+
+// TestForms holds what is written out by hand to the libraries.
+func TestForms(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		key := [seal.KeySize]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "key"))
+		position := rapid.Uint64().Draw(t, "position")
+		mac := hmac.New(sha256.New, key[:])
+		mac.Write(binary.BigEndian.AppendUint64(nil, position))
+		salt := seal.Salt(&key, position)
+		if !hmac.Equal(mac.Sum(nil), salt[:]) {
+			t.Fatal("the salt is not the HMAC")
+		}
+		digest := rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "digest")
+		payload := rapid.SliceOfN(rapid.Byte(), 0, 2000).Draw(t, "payload")
+		c := seal.Commit(salt, digest, payload)
+		if want := sha256.Sum256(bytes.Join([][]byte{{1}, salt[:], {16}, digest, payload}, nil)); c != want {
+			t.Fatal("the commitment is not the hash")
+		}
+		before, behind := text(nil, 5, "api"), text(nil, 9, "x")
+		whole := head(1, position, append(text(bytes.Clone(before), 8, string(digest)), behind...))
+		open := head(1, position, append(bytes.Clone(before), behind...))
+		got, err := seal.Hash(whole, &c)
+		if want := tlog.RecordHash(bytes.Join([][]byte{{1, 1}, c[:], open}, nil)); err != nil || got != want {
+			t.Fatalf("the leaf is not the record's hash: %v", err)
+		}
+		got, err = seal.Hash(whole, nil)
+		if want := tlog.RecordHash(append([]byte{1, 0}, whole...)); err != nil || got != want {
+			t.Fatalf("the bare leaf is not the record's hash: %v", err)
+		}
+		public, split, err := seal.Split(whole)
+		if err != nil || !bytes.Equal(public, open) || !bytes.Equal(split, digest) {
+			t.Fatalf("split: %v", err)
+		}
+	})
+}
+
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	skey, vkey, err := seal.NewKey(bytes.NewReader(bytes.Repeat([]byte{7}, 64)), seal.Origin("d1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{key: vkey, salt: seal.Salt([]byte("k"), 5), payload: text(text(nil, 1, "acme"), 2, `{"n":3}`)}
+	w := &world{key: vkey, salt: seal.Salt(&testKey, 5), payload: text(text(nil, 1, "acme"), 2, `{"n":3}`)}
 	if w.signer, err = note.NewSigner(skey); err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +256,7 @@ func TestVerifyLine(t *testing.T) {
 func TestErasedEvent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c, err := seal.CommitRecord([]byte("k"), 5, eventHead(5), w.payload)
+	c, err := seal.CommitRecord(&testKey, 5, eventHead(5), w.payload)
 	if err != nil {
 		t.Fatal(err)
 	}
