@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -51,6 +52,32 @@ type Service struct {
 	last    store.Checkpoint
 	trusted bool // the last checkpoint was found again in the tree
 	due     bool // a close was sealed since
+
+	stats struct{ leaves, covered, at atomic.Int64 } // for who must not wait for mu
+}
+
+// Stats are figures for metrics.
+type Stats struct {
+	Leaves  int64     // in the tree
+	Covered int64     // by the newest checkpoint
+	At      time.Time // of the newest checkpoint; zero: there is none
+}
+
+// Stats reads the figures without waiting for work under way.
+func (s *Service) Stats() Stats {
+	st := Stats{Leaves: s.stats.leaves.Load(), Covered: s.stats.covered.Load()}
+	if at := s.stats.at.Load(); at != 0 {
+		st.At = time.UnixMicro(at).UTC()
+	}
+	return st
+}
+
+func (s *Service) note() {
+	s.stats.leaves.Store(s.size)
+	if s.last.Size > 0 {
+		s.stats.covered.Store(int64(s.last.Size))
+		s.stats.at.Store(s.last.Time.UnixMicro())
+	}
 }
 
 // ErrFenced says that another sealer has taken over.
@@ -88,6 +115,12 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	}
 	s.trusted = len(newest) == 0
 	s.size = cfg.Tiles.Len(1) * seal.Block
+	if s.last.Size > 0 {
+		if _, err := seal.Open(s.last.Note, cfg.Verifier); err != nil {
+			cfg.Log.WarnContext(ctx, "the last checkpoint is of another key: those of before verify with the old public key only", slog.Any("error", err))
+		}
+	}
+	s.note()
 	return s, nil
 }
 
@@ -163,6 +196,7 @@ func (s *Service) checkpoint(ctx context.Context) error {
 		return fencedAs(err)
 	}
 	s.last, s.due = next, false
+	s.note()
 	return nil
 }
 
@@ -231,6 +265,7 @@ func (s *Service) take(hashes []tlog.Hash) error {
 	}
 	s.tail = append([]tlog.Hash(nil), rest...)
 	s.size += int64(len(hashes))
+	s.note()
 	return nil
 }
 
