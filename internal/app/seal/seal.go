@@ -50,8 +50,10 @@ type Service struct {
 	size    int64       // leaves taken in
 	tail    []tlog.Hash // of the last block, which is not full yet
 	last    store.Checkpoint
-	trusted bool // the last checkpoint was found again in the tree
-	due     bool // a close was sealed since
+	trusted bool      // the last checkpoint was found again in the tree
+	due     bool      // a close was sealed since
+	refused error     // the log does not lead to the last checkpoint; until the next start
+	told    time.Time // when Tick said so last
 
 	stats struct{ leaves, covered, at atomic.Int64 } // for who must not wait for mu
 }
@@ -152,10 +154,17 @@ func (s *Service) Latest(ctx context.Context) (store.Checkpoint, error) {
 }
 
 // Tick takes new records into the tree. It signs a checkpoint when a minute of business time is over or a close was sealed, if
-// the tree grew.
+// the tree grew. Where the log does not lead to what was signed before, it says so once a minute and does nothing.
 func (s *Service) Tick(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if now := s.cfg.Now(); s.refused != nil {
+		if now.Sub(s.told) < Interval {
+			return nil
+		}
+		s.told = now
+		return s.refused
+	}
 	if !s.due && s.cfg.Now().Sub(s.last.Time) < Interval {
 		return s.grow(ctx, growMax)
 	}
@@ -171,6 +180,9 @@ func (s *Service) Checkpoint(ctx context.Context) (store.Checkpoint, error) {
 }
 
 func (s *Service) checkpoint(ctx context.Context) error {
+	if s.refused != nil {
+		return s.refused
+	}
 	if err := s.grow(ctx, 0); err != nil {
 		return err
 	}
@@ -218,8 +230,10 @@ func (s *Service) trust(ctx context.Context) error {
 			}
 		}
 		if rebuilt {
-			return fmt.Errorf("the journal does not lead to the checkpoint of %d leaves that was signed before: nothing more is signed; run `tally audit` and restore the journal from a backup: %w",
+			s.told = s.cfg.Now()
+			s.refused = fmt.Errorf("the journal does not lead to the checkpoint of %d leaves that was signed before: nothing more is signed; run `tally audit` and restore the journal from a backup: %w",
 				s.last.Size, store.ErrCorrupt)
+			return s.refused
 		}
 		s.cfg.Log.WarnContext(ctx, "the tree's tiles do not lead to the last checkpoint; they are made again from the log", slog.Uint64("size", s.last.Size))
 		if err := s.cfg.Tiles.Truncate(0); err != nil {

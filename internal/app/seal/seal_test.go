@@ -152,6 +152,14 @@ func TestSealRefusesChangedHistory(t *testing.T) {
 	if err := w.seal.Tick(t.Context()); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "tally audit") {
 		t.Errorf("a changed log got a checkpoint: %v", err)
 	}
+	ok(t, w.seal.Tick(t.Context())) // it is said once a minute
+	w.now = w.now.Add(time.Minute)
+	if err := w.seal.Tick(t.Context()); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("a minute later: %v", err)
+	}
+	if _, err := w.seal.Checkpoint(t.Context()); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("on demand: %v", err)
+	}
 }
 
 // TestForget: an event whose payload was erased, with its commitment in the log, is proved without its subject's key. The
