@@ -63,7 +63,7 @@ func (h *hasher) each(ctx context.Context, j store.Journal, from uint64, limit i
 				hashes = append(hashes, tlog.Hash{})
 				return nil
 			}
-			v, err := seal.CommitRecord(&key, l.Position, l.Head, l.Payload)
+			v, err := seal.CommitRecord(key[:], l.Position, l.Head, l.Payload)
 			if err != nil {
 				return fmt.Errorf("record %d: %w", l.Position, err)
 			}
@@ -92,7 +92,7 @@ func (h *hasher) finish(ctx context.Context, hashes []tlog.Hash, later []waiting
 	}
 	for _, w := range later {
 		key := h.keys[w.subject]
-		c, err := seal.CommitRecord(&key, w.position, w.head, w.payload)
+		c, err := seal.CommitRecord(key[:], w.position, w.head, w.payload)
 		if err != nil {
 			return fmt.Errorf("record %d: %w", w.position, err)
 		}

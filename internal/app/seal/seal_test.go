@@ -175,7 +175,7 @@ func TestForget(t *testing.T) {
 	commitments := map[uint64]coreseal.Commitment{}
 	_, err = w.journal.Leaves(t.Context(), 1, 1000, func(l store.Leaf) (err error) {
 		if l.Payload != nil {
-			commitments[l.Position], err = coreseal.CommitRecord(&keys[0], l.Position, l.Head, l.Payload)
+			commitments[l.Position], err = coreseal.CommitRecord(keys[0][:], l.Position, l.Head, l.Payload)
 		}
 		return err
 	})

@@ -62,13 +62,17 @@ func Commit(salt Commitment, digest, payload []byte) Commitment {
 	return sha256.Sum256(append(b, payload...))
 }
 
-// CommitRecord is the commitment of a record of the log, to be kept when its payload is erased. head is store.Leaf.Head.
-func CommitRecord(key *[KeySize]byte, position uint64, head, payload []byte) (Commitment, error) {
+// CommitRecord is the commitment of a record of the log, to be kept when its payload is erased. key is the subject's, head is
+// store.Leaf.Head.
+func CommitRecord(key []byte, position uint64, head, payload []byte) (Commitment, error) {
+	if len(key) != KeySize {
+		return Commitment{}, malformed("a subject's key has %d bytes, found %d", KeySize, len(key))
+	}
 	_, _, digest, err := cut(head)
 	if err != nil {
 		return Commitment{}, err
 	}
-	return Commit(Salt(key, position), digest, payload), nil
+	return Commit(Salt((*[KeySize]byte)(key), position), digest, payload), nil
 }
 
 // appendData is what a leaf's hash covers: the version, whether there is a commitment, the commitment, the head in two parts. The

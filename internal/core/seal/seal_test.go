@@ -256,7 +256,7 @@ func TestVerifyLine(t *testing.T) {
 func TestErasedEvent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c, err := seal.CommitRecord(&testKey, 5, eventHead(5), w.payload)
+	c, err := seal.CommitRecord(testKey[:], 5, eventHead(5), w.payload)
 	if err != nil {
 		t.Fatal(err)
 	}
