@@ -3,9 +3,11 @@ package seal_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -205,6 +207,46 @@ func TestForget(t *testing.T) {
 	w.tick()
 	if r := w.audit(nil); len(r.Findings) > 0 {
 		t.Errorf("%+v", r.Findings)
+	}
+}
+
+// TestAtOnce appends, signs, proves and closes at the same time; afterwards all adds up.
+func TestAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.report("a", 300)
+	fixed := w.now
+	var group sync.WaitGroup
+	for n := range 3 {
+		group.Go(func() {
+			for i := range 20 {
+				_, err := w.journal.Append(t.Context(), store.Batch{Producer: "api", ReceivedAt: fixed, Entries: []store.Entry{event(fmt.Sprintf("x%d-%d", n, i), start, 1)}})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		group.Go(func() {
+			for i := range 10 {
+				if _, err := w.seal.Checkpoint(t.Context()); err != nil {
+					t.Error(err)
+				}
+				b, err := w.seal.ProveEvent(t.Context(), "api", fmt.Sprintf("a%d", 100*n+i))
+				if err == nil {
+					_, _, err = coreseal.Verify(b, w.verifier)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				_ = w.seal.Stats()
+			}
+		})
+	}
+	w.closeMonth()
+	group.Wait()
+	w.tick()
+	if r := w.audit(nil); len(r.Findings) > 0 || r.Events != 360 {
+		t.Errorf("%+v", r)
 	}
 }
 
