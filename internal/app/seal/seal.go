@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -265,7 +266,7 @@ func (s *Service) grow(ctx context.Context, most int64) error {
 }
 
 func (s *Service) take(hashes []tlog.Hash) error {
-	all := append(s.tail[:len(s.tail):len(s.tail)], hashes...)
+	all := append(slices.Clip(s.tail), hashes...)
 	var roots [][32]byte
 	rest := all
 	for len(rest) >= seal.Block {

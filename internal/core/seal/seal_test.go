@@ -35,13 +35,13 @@ func head(kind byte, position uint64, fields []byte) []byte {
 	return append(binary.LittleEndian.AppendUint64([]byte{kind}, position), fields...)
 }
 
-// eventHead is an event of acme that counts 3 calls.
-func eventHead(position uint64) []byte {
+// eventHead is the event at position 5: 3 calls of acme.
+func eventHead() []byte {
 	f := number(nil, 2, 2)
 	f = number(f, 4, uint64(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixMicro())<<1)
 	f = text(text(text(f, 5, "api"), 6, "e1"), 7, "request")
 	f = text(f, 8, strings.Repeat("d", 16))
-	return head(1, position, text(f, 9, "\x04acme\x05calls\x02\x013\x01\x05route\x04/one"))
+	return head(1, 5, text(f, 9, "\x04acme\x05calls\x02\x013\x01\x05route\x04/one"))
 }
 
 // world is a small tree with an event at position 5 and a sealed close at position 7.
@@ -110,7 +110,7 @@ func newWorld(t testing.TB) *world {
 		switch p {
 		case 5:
 			c := seal.Commit(w.salt, []byte(strings.Repeat("d", 16)), w.payload)
-			h, err = seal.Hash(eventHead(5), &c)
+			h, err = seal.Hash(eventHead(), &c)
 		case 7:
 			h, err = seal.Hash(w.sealHead(), nil)
 		default:
@@ -173,7 +173,7 @@ func (w *world) bundle(t testing.TB, proof string, edit func(*seal.Bundle)) []by
 	position := uint64(5)
 	switch proof {
 	case seal.EventProof:
-		if b.Leaf, err = seal.LeafOf(5, eventHead(5), w.payload, &w.salt, nil); err != nil {
+		if b.Leaf, err = seal.LeafOf(5, eventHead(), w.payload, &w.salt, nil); err != nil {
 			t.Fatal(err)
 		}
 		h, err := seal.ParseHead(b.Leaf.Head)
@@ -256,12 +256,12 @@ func TestVerifyLine(t *testing.T) {
 func TestErasedEvent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c, err := seal.CommitRecord(testKey[:], 5, eventHead(5), w.payload)
+	c, err := seal.CommitRecord(testKey[:], 5, eventHead(), w.payload)
 	if err != nil {
 		t.Fatal(err)
 	}
 	erased := w.bundle(t, seal.EventProof, func(b *seal.Bundle) {
-		if b.Leaf, err = seal.LeafOf(5, eventHead(5), nil, nil, &c); err != nil {
+		if b.Leaf, err = seal.LeafOf(5, eventHead(), nil, nil, &c); err != nil {
 			t.Fatal(err)
 		}
 		h, err := seal.ParseHead(b.Leaf.Head)
@@ -442,7 +442,7 @@ func FuzzVerify(f *testing.F) {
 }
 
 func FuzzHead(f *testing.F) {
-	f.Add(eventHead(5))
+	f.Add(eventHead())
 	f.Add(newWorld(f).sealHead())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, err := seal.ParseHead(b)
