@@ -17,6 +17,8 @@ type Env struct {
 	// Now and Wait are the machine's clock: for what takes how long, and to wait before another try. Wait ends early with ctx.
 	Now  func() time.Time
 	Wait func(ctx context.Context, d time.Duration) error
+
+	AuditFolder AuditFolder // for `tally audit` without a server
 }
 
 // DataDir is the folder for commands that need one.

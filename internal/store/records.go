@@ -189,5 +189,7 @@ type Records interface {
 	Nodes
 	Corrections
 	Housekeeping
+	Seals
+	SubjectKeys
 	Close() error
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/storetest"
 	"github.com/tallystick/tallystick/internal/store/storetest/recounts"
+	"github.com/tallystick/tallystick/internal/store/storetest/sealtest"
 	"github.com/tallystick/tallystick/internal/store/storetest/sendertest"
 )
 
@@ -305,4 +306,34 @@ func TestSenders(t *testing.T) {
 	open := func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) }
 	sendertest.Producers(t, open)
 	sendertest.Gateways(t, open)
+}
+
+func TestSeals(t *testing.T) {
+	t.Parallel()
+	sealtest.Seals(t, func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) })
+}
+
+// TestForgottenKeyIsGone looks for the bytes of a deleted key in the files.
+func TestForgottenKeyIsGone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := mustOpen(t, filepath.Join(dir, "records.db"))
+	key := [32]byte([]byte("the key of one person, 32 bytes."))
+	_, err := r.SubjectKeys(t.Context(), []string{"a", "b"}, [][32]byte{key, {1}})
+	ok(t, err)
+	held := func() (found bool) {
+		for _, name := range []string{"records.db", "records.db-wal"} {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			ok(t, err)
+			found = found || bytes.Contains(b, key[:])
+		}
+		return found
+	}
+	if !held() {
+		t.Fatal("the key is not in the files to begin with")
+	}
+	ok(t, r.ForgetSubject(t.Context(), "a"))
+	if held() {
+		t.Error("the key is still in the files")
+	}
 }

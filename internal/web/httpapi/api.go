@@ -23,6 +23,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
+	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
@@ -38,6 +39,7 @@ type Config struct {
 	Recount *recount.Service
 	Correct *correct.Service
 	Inbox   *inbox.Service
+	Seal    *seal.Service
 	Clock   *clock.Clock
 	Replays *govern.Replays
 	Signer  *session.Signer
@@ -68,7 +70,7 @@ type api struct {
 func New(cfg Config) (http.Handler, error) {
 	switch {
 	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Receive == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Correct == nil, cfg.Inbox == nil,
-		cfg.Usage == nil, cfg.Recount == nil, cfg.Clock == nil, cfg.Replays == nil,
+		cfg.Seal == nil, cfg.Usage == nil, cfg.Recount == nil, cfg.Clock == nil, cfg.Replays == nil,
 		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
 		return nil, errors.New("httpapi: incomplete configuration")
 	}
@@ -105,6 +107,7 @@ func assemble(cfg Config) (*api, error) {
 	a.decisions()
 	a.limits()
 	a.operations()
+	a.sealRoutes()
 	if err := a.writeSpec(); err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}

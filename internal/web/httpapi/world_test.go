@@ -28,11 +28,15 @@ import (
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
+	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/receipt"
+	coreseal "github.com/tallystick/tallystick/internal/core/seal"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
+	"github.com/tallystick/tallystick/internal/store/file/tree"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/web/httpapi"
@@ -56,6 +60,8 @@ type world struct {
 	journal *file.Journal
 	ingest  *ingest.Service
 	recount *recount.Service
+	seal    *seal.Service
+	sealing bool // closes are sealed, which takes positions in the journal
 	ready   bool
 	log     bytes.Buffer
 	// link stands for what makes portal links, where a test needs it to fail or to wait.
@@ -138,7 +144,16 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	w.recount = must[*recount.Service](t)(recount.New(recount.Config{
 		Directory: w.govern, Journal: w.journal, Records: records, Reread: in.Reread, Now: w.clock.Now, Random: random, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
 	}))
-	bills := must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: w.journal, Invoices: records, Now: w.clock.Now}))
+	own := &locked{r: rand.NewChaCha8([32]byte{1})} // the ids of others do not depend on it
+	noteKey, verifier, err := coreseal.NewKey(own, coreseal.Origin("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tiles := must[*tree.Tree](t)(tree.Open(tree.Config{Dir: filepath.Join(dir, "journal", "tree")}))
+	w.seal = must[*seal.Service](t)(seal.Open(ctx, seal.Config{
+		Seals: records, Keys: records, Invoices: records, Journal: w.journal, Tiles: tiles, Signer: noteKey, Verifier: verifier, Now: w.clock.Now, Random: own,
+	}))
+	bills := must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: w.journal, Invoices: records, Now: w.clock.Now, Seal: w.sealClose}))
 	w.correct = must[*correct.Service](t)(correct.New(correct.Config{
 		Directory: w.govern, Resolver: in, Journal: w.journal, Backfills: records, Closes: records, Audit: w.govern.Audit, Now: w.clock.Now,
 		Random: random, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
@@ -157,7 +172,7 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	})
 	w.replays = must[*govern.Replays](t)(govern.NewReplays(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
-		Govern: w.govern, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
+		Govern: w.govern, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
 		Clock: w.clock, Replays: w.replays,
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
@@ -171,13 +186,20 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	}))
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(ctx)
-		for _, err := range []error{w.enforce.Close(ctx), sp.Close(), w.journal.Close(), records.Close()} {
+		for _, err := range []error{w.enforce.Close(ctx), tiles.Close(), sp.Close(), w.journal.Close(), records.Close()} {
 			if err != nil {
 				t.Error(err)
 			}
 		}
 	})
 	return w
+}
+
+func (w *world) sealClose(ctx context.Context, c store.Close, usage []invoice.Usage, draft invoice.Invoice) error {
+	if !w.sealing {
+		return nil
+	}
+	return w.seal.SealClose(ctx, c, usage, draft)
 }
 
 // answer is what came back.
