@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -27,17 +28,17 @@ type Task struct {
 
 // Write makes the sealed file and gives it its name durably. A sealed file that is there is replaced at once; a raw one
 // stays and is the caller's to remove. After a crash there is the old file or the new one.
-func Write(t Task) (Info, error) {
-	_, info, err := t.writeAll()
+func Write(ctx context.Context, t Task) (Info, error) {
+	_, info, err := t.writeAll(ctx)
 	if err != nil {
 		return info, fmt.Errorf("seal segment %d: %w", t.Number, err)
 	}
 	return info, nil
 }
 
-func (t *Task) writeAll() (w *writer, info Info, err error) {
+func (t *Task) writeAll(ctx context.Context) (w *writer, info Info, err error) {
 	count := newCounter()
-	first, err := t.walk(func(frame []byte) error {
+	first, err := t.walk(ctx, func(frame []byte) error {
 		return record.Split(frame[segment.FrameHeader:], func(_ int, body []byte) error {
 			count.record(body)
 			return nil
@@ -54,7 +55,7 @@ func (t *Task) writeAll() (w *writer, info Info, err error) {
 	w = &writer{f: f, next: first, info: Info{Number: t.Number, First: first, ErasedTo: t.ErasedTo, RawBytes: segment.HeaderSize}}
 	err = w.begin(count.dictionary())
 	if err == nil {
-		if _, err = t.walk(w.frame); err == nil {
+		if _, err = t.walk(ctx, w.frame); err == nil {
 			err = w.end()
 		}
 	}
@@ -68,8 +69,11 @@ func (t *Task) writeAll() (w *writer, info Info, err error) {
 }
 
 // walk reads the source's frames in order, edited.
-func (t *Task) walk(each func(frame []byte) error) (first uint64, err error) {
+func (t *Task) walk(ctx context.Context, each func(frame []byte) error) (first uint64, err error) {
 	return Frames(t.Name, t.Number, t.From, func(_ int64, frame []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if t.Edit != nil {
 			if frame, err = editFrame(frame, t.Edit); err != nil {
 				return err
