@@ -23,7 +23,7 @@ const (
 	chunkHeader = 8  // length and CRC, before the tables and before each block
 	trailerSize = 24 // where the footer is: offset (8), length (4), CRC of all before (4), magic (8)
 	entrySize   = 24
-	infoSize    = 72
+	infoSize    = 80
 )
 
 // FS is what sealing needs of a disk besides reading and writing.
@@ -42,6 +42,7 @@ type Info struct {
 	Last        uint64 `json:"last"`
 	Events      int64  `json:"events"`
 	Erased      int64  `json:"erased"`    // records whose payload was taken out
+	Payloads    int64  `json:"payloads"`  // records that still have theirs
 	ErasedTo    uint64 `json:"erased_to"` // the erasures up to this position are done here
 	RawBytes    int64  `json:"raw_bytes"`
 	Bytes       int64  `json:"bytes"`
@@ -171,6 +172,7 @@ func encodeFooter(info *Info, entries []entry, at int64) []byte {
 	put(uint64(info.RawBytes))
 	put(uint64(info.Events))
 	put(uint64(info.Erased))
+	put(uint64(info.Payloads))
 	put(info.ErasedTo)
 	put(uint64(info.Received))
 	put(uint64(info.Earliest))
@@ -209,7 +211,7 @@ func decodeFooter(b []byte, info *Info, at int64) (entries []entry, ok bool) {
 		b = b[8:]
 		return v
 	}
-	info.Last, info.RawBytes, info.Events, info.Erased = next(), int64(next()), int64(next()), int64(next())
+	info.Last, info.RawBytes, info.Events, info.Erased, info.Payloads = next(), int64(next()), int64(next()), int64(next()), int64(next())
 	info.ErasedTo, info.Received, info.Earliest, info.Latest = next(), int64(next()), int64(next()), int64(next())
 	info.EventsTimed = info.Events > 0
 	if n := next(); n != uint64(len(b)/entrySize) || len(b)%entrySize != 0 {

@@ -229,6 +229,20 @@ func (r *Reader) Record(position uint64, buf []byte) ([]byte, error) {
 	return append(slices.Grow(buf[:0], len(rec)), rec...), nil
 }
 
+// Offset is where a record begins in the raw segment; behind the last one it is the size.
+func (r *Reader) Offset(position uint64) (int64, error) {
+	if position > r.info.Last {
+		return r.info.RawBytes, nil
+	}
+	position = max(position, r.info.First)
+	i := sort.Search(len(r.entries), func(i int) bool { return r.entries[i].first > position }) - 1
+	b, err := r.block(i)
+	if err != nil {
+		return 0, err
+	}
+	return r.entries[i].raw + int64(b.offsets[position-r.entries[i].first]), nil
+}
+
 // Size is that of the raw segment.
 func (r *Reader) Size() (int64, error) { return r.info.RawBytes, nil }
 

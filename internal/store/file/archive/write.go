@@ -231,6 +231,9 @@ func (w *writer) note(body []byte) {
 	if find(w.p.head, headErased).num > 0 {
 		w.info.Erased++
 	}
+	if len(w.p.payload) > 0 {
+		w.info.Payloads++
+	}
 	if record.Kind(w.p.kind) != record.KindEvent {
 		return
 	}
