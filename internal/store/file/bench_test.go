@@ -146,7 +146,7 @@ func TestMemory(t *testing.T) {
 		customers, perBucket int
 		atMost               int64
 	}{
-		"100 events a bucket": {100, 100, 110},
+		"100 events a bucket": {100, 100, 210},
 		"1 event a bucket":    {100, 1, 330},
 	} {
 		dir := t.TempDir()

@@ -10,16 +10,16 @@ import (
 	"github.com/tallystick/tallystick/internal/store/file/record"
 )
 
-// call is one Append or Cut on its way. It is encoded by its own goroutine, before it joins a group.
+// call is one Append, Cut, Revise or Seal on its way. It is encoded by its own goroutine, before it joins a group.
 type call struct {
 	batch   store.Batch
 	entries []prepared
 	buf     []byte // records: of the entries, then the batch's, then of the marks
 	head    span   // the batch's record in buf
 	marks   []span
-	cut     bool // then CustomerID and at are set, and buf holds the record
-	of      string
-	at      int64
+	// alone stages a call that is a group of its own, by the leader. apply makes it part of the index once it is durable; nil:
+	// there is nothing to write.
+	alone func() (apply func(), err error)
 
 	pending bool // its outcome rests on what the group writes
 	results []store.Result
@@ -32,7 +32,6 @@ type call struct {
 // prepared is an entry with all that does not depend on the journal's state.
 type prepared struct {
 	identity, digest [16]byte
-	at               int64
 	record           span
 }
 
@@ -69,10 +68,8 @@ func (c *call) prepare(b *store.Batch) error {
 			return fmt.Errorf("entry %d: %w", i, err)
 		}
 		r.Flags, r.Event, r.Origin, r.Resolutions, r.Receipt, r.KeyID = e.Flags, e.Event, e.Origin, e.Resolutions, e.Receipt, e.KeyID
-		r.Digest = e.Event.Digest()
-		c.entries = append(c.entries, prepared{
-			identity: e.Event.Identity(), digest: r.Digest, at: e.Event.Time.UnixMicro(), record: c.encode(&r),
-		})
+		r.Digest, r.Unit = e.Event.Digest(), e.Unit
+		c.entries = append(c.entries, prepared{identity: e.Event.Identity(), digest: r.Digest, record: c.encode(&r)})
 		if rec := c.entries[i].record; rec.to-rec.from > record.BodyMax {
 			return invalid("entry %d: an event has at most %d bytes, dimensions included", i, record.BodyMax)
 		}
@@ -85,8 +82,8 @@ func (c *call) prepare(b *store.Batch) error {
 	}
 	for i := range b.Marks {
 		m := &b.Marks[i]
-		if !text(m.Source, 1) || !text(m.ID, 1) || m.Flags == 0 {
-			return invalid("mark %d: source, id and flags are needed", i)
+		if !text(m.Source, 1) || !text(m.ID, 1) || m.Flags == 0 || m.Flags&store.Held != 0 {
+			return invalid("mark %d: source, id and flags are needed, other ones than Held", i)
 		}
 		r := record.Record{Kind: record.KindMark, ReceivedAt: b.ReceivedAt, Flags: m.Flags, Event: meter.Event{Source: m.Source, ID: m.ID, Time: time.UnixMicro(0)}}
 		c.marks = append(c.marks, c.encode(&r))
@@ -108,22 +105,17 @@ func (c *call) prepareHead(b *store.Batch) error {
 			return invalid("admitted total %d: customer, meter and a total of at least 0 are needed", i)
 		}
 	}
+	if len(b.Signature) > MaxText || !text(b.KeyID, 0) {
+		return invalid("a signature and its key's id have at most %d bytes", MaxText)
+	}
 	c.head = c.encode(&record.Record{
 		Kind: record.KindBatch, ReceivedAt: b.ReceivedAt, Event: meter.Event{Time: time.UnixMicro(0)}, Producer: b.Producer,
 		Node: b.Node, Epoch: b.Epoch, First: b.First, Last: b.Last, Totals: b.Totals,
+		Signature: b.Signature, SignerKey: b.KeyID,
 	})
 	if c.head.to-c.head.from > record.BodyMax {
 		return invalid("the admitted totals have more than %d bytes: send them in parts", record.BodyMax)
 	}
-	return nil
-}
-
-func (c *call) prepareCut(customerID string, at time.Time) error {
-	if !text(customerID, 1) || !instant(at) {
-		return invalid("customer %q at %v: a customer and an instant are needed", customerID, at)
-	}
-	c.cut, c.of, c.at = true, customerID, at.UnixMicro()
-	c.head = c.encode(&record.Record{Kind: record.KindCut, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: at}, CustomerID: customerID})
 	return nil
 }
 
@@ -137,25 +129,48 @@ func (c *call) encode(r *record.Record) span {
 func check(e *store.Entry) error {
 	v := &e.Event
 	switch {
-	case !text(v.Source, 1) || !text(v.ID, 1) || !text(v.Type, 1):
-		return invalid("source, id and type must be texts of 1 to %d bytes", MaxText)
-	case !text(v.Subject, 0) || !text(v.TraceParent, 0) || !text(e.KeyID, 0):
-		return invalid("subject, trace and key id must be texts of at most %d bytes", MaxText)
-	case len(v.Data) > MaxData || !utf8.Valid(v.Data):
-		return invalid("data must be JSON of at most %d bytes", MaxData)
+	case !text(v.Source, 1) || !text(v.ID, 1):
+		return invalid("source and id must be texts of 1 to %d bytes", MaxText)
+	case !text(v.TraceParent, 0) || !text(e.KeyID, 0) || !text(e.Unit, 0):
+		return invalid("trace, key id and unit must be texts of at most %d bytes", MaxText)
 	case len(e.Receipt) > MaxText:
 		return invalid("a receipt has at most %d bytes", MaxText)
 	case !instant(v.Time):
 		return invalid("the event time is missing or out of range")
 	case e.Origin != meter.Admitted && e.Origin != meter.Reported:
 		return invalid("unknown origin %d", e.Origin)
-	case len(e.Resolutions) > MaxResolutions:
+	case e.Flags&store.Held != 0 && len(e.Resolutions) > 0:
+		return invalid("an event that is held has no resolutions")
+	}
+	if err := checkContent(v); err != nil {
+		return err
+	}
+	return checkResolutions(e.Resolutions)
+}
+
+func checkContent(v *meter.Event) error {
+	switch {
+	case !text(v.Type, 1):
+		return invalid("the type must be a text of 1 to %d bytes", MaxText)
+	case !text(v.Subject, 0):
+		return invalid("the subject must be a text of at most %d bytes", MaxText)
+	case len(v.Data) > MaxData || !utf8.Valid(v.Data):
+		return invalid("data must be JSON of at most %d bytes", MaxData)
+	}
+	return nil
+}
+
+func checkResolutions(all []meter.Resolution) error {
+	if len(all) > MaxResolutions {
 		return invalid("an event has at most %d resolutions", MaxResolutions)
 	}
-	for i := range e.Resolutions {
-		r := &e.Resolutions[i]
+	for i := range all {
+		r := &all[i]
 		if !text(r.CustomerID, 1) || !text(r.Meter, 1) || len(r.Dimensions) > MaxResolutions {
 			return invalid("resolution %d: customer, meter and at most %d dimensions are needed", i, MaxResolutions)
+		}
+		if !text(r.Distinct, 0) || len(r.Distinct) > MaxDistinct {
+			return invalid("resolution %d: a distinct text has at most %d bytes", i, MaxDistinct)
 		}
 		for _, d := range r.Dimensions {
 			if !text(d.Name, 1) || !text(d.Value, 0) {
@@ -163,7 +178,7 @@ func check(e *store.Entry) error {
 			}
 		}
 		for k := range i {
-			if e.Resolutions[k].Meter == r.Meter && e.Resolutions[k].CustomerID == r.CustomerID {
+			if all[k].Meter == r.Meter && all[k].CustomerID == r.CustomerID {
 				return invalid("meter %s reads the event twice", r.Meter)
 			}
 		}

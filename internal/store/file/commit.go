@@ -3,6 +3,7 @@ package file
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
@@ -33,20 +34,20 @@ func (j *Journal) commit(calls []*call) {
 		}
 		return
 	}
-	j.group.reset()
+	j.group.Reset()
 	j.frame = segment.BeginFrame(j.frame)
-	var err error
-	var splits []split
-	if calls[0].cut {
-		splits, err = j.stageCut(calls[0])
+	apply := func() { j.index.Apply(j.group) }
+	if first := calls[0]; first.alone != nil {
+		j.group.Begin()
+		if apply, first.err = first.alone(); first.err != nil {
+			j.count(first.err)
+			return
+		}
+		first.pending = true
 	} else {
 		for _, c := range calls {
 			c.err = j.stage(c)
 		}
-	}
-	if err != nil {
-		calls[0].err = err
-		return
 	}
 	if len(j.frame) == segment.FrameHeader { // nothing new
 		return
@@ -61,11 +62,7 @@ func (j *Journal) commit(calls []*call) {
 		return
 	}
 	j.mu.Lock()
-	if calls[0].cut {
-		j.index.cut(calls[0].of, calls[0].at, splits, j.group.position)
-	} else {
-		j.index.apply(j.group)
-	}
+	apply()
 	j.mu.Unlock()
 	if cap(j.frame) > keepFrame {
 		j.frame = nil
@@ -81,52 +78,44 @@ func (j *Journal) count(err error) {
 	}
 }
 
+// errConflict takes an atomic batch back that has a conflict in it.
+var errConflict = errors.New("a conflict in an atomic batch")
+
 // stage adds a call to the group, or leaves the group as it was.
 func (j *Journal) stage(c *call) error {
 	g := j.group
-	before, length := g.begin(), len(j.frame)
+	before, length := g.Begin(), len(j.frame)
 	err := j.stageBatch(c)
-	if err != nil {
-		g.rollback(before)
-		j.frame = j.frame[:length]
-		j.count(err)
+	if err == nil {
+		return nil
 	}
+	g.Rollback(before)
+	j.frame = j.frame[:length]
+	if errors.Is(err, errConflict) {
+		return nil
+	}
+	j.count(err)
 	return err
 }
 
 func (j *Journal) stageBatch(c *call) error {
 	g := j.group
 	head := len(j.frame)
+	first := g.Position()
 	j.put(c, c.head) // taken back when nothing follows and no total changed
-	wrote := false
-	for i := range c.entries {
-		e := &c.entries[i]
-		res := &c.results[i]
-		res.Digest = e.digest
-		if _, held, pending := g.lookup(e.identity); held != nil {
-			res.Outcome, res.Position, res.Stored = store.Duplicate, held.position, held.digest
-			if held.digest != e.digest {
-				res.Outcome = store.Conflict
-			}
-			c.pending = c.pending || pending
-			continue
-		}
-		if g.index.events.count+len(g.events) >= g.max {
-			return fmt.Errorf("the index holds its limit of %d events; raise MaxEvents: %w", g.max, store.ErrFull)
-		}
-		entry := &c.batch.Entries[i]
-		at := j.put(c, e.record)
-		if err := g.event(e.identity, e.digest, g.position, entry.Origin, e.at, entry.Resolutions); err != nil {
-			return fmt.Errorf("entry %d: %w", i, err)
-		}
-		g.events[len(g.events)-1].at = segment.Location(at)
-		res.Outcome, res.Position, res.Stored = store.Accepted, g.position, e.digest
-		if len(entry.Resolutions) == 0 {
-			res.Outcome = store.Unmatched
-		}
-		wrote = true
+	wrote, err := j.stageEntries(c)
+	if err != nil {
+		return err
 	}
-	totalled, err := j.stageTotals(&c.batch)
+	if c.batch.Atomic && slices.ContainsFunc(c.results, func(r store.Result) bool { return r.Outcome == store.Conflict }) {
+		for i := range c.results {
+			if c.results[i].Position > first {
+				c.results[i].Position = 0 // none of it is written
+			}
+		}
+		return errConflict
+	}
+	totalled, err := g.Totals(c.batch.Node, c.batch.Epoch, c.batch.Totals)
 	if err != nil {
 		return err
 	}
@@ -139,75 +128,63 @@ func (j *Journal) stageBatch(c *call) error {
 		return nil
 	}
 	j.frame = j.frame[:head]
-	g.position--
+	g.Back()
 	return nil
 }
 
+func (j *Journal) stageEntries(c *call) (wrote bool, err error) {
+	g := j.group
+	for i := range c.entries {
+		e := &c.entries[i]
+		res := &c.results[i]
+		res.Digest = e.digest
+		if _, held, pending := g.Lookup(e.identity); held != nil {
+			res.Outcome, res.Position, res.Stored = store.Duplicate, held.Position, held.Digest
+			if held.Digest != e.digest {
+				res.Outcome = store.Conflict
+			}
+			c.pending = c.pending || pending
+			continue
+		}
+		if err := g.Full(); err != nil {
+			return false, err
+		}
+		entry := &c.batch.Entries[i]
+		at := j.put(c, e.record)
+		if err := g.Event(e.identity, e.digest, at, entry); err != nil {
+			return false, fmt.Errorf("entry %d: %w", i, err)
+		}
+		res.Outcome, res.Position, res.Stored = store.Accepted, g.Position(), e.digest
+		if len(entry.Resolutions) == 0 && entry.Flags&store.Held == 0 {
+			res.Outcome = store.Unmatched
+		}
+		wrote = true
+	}
+	return wrote, nil
+}
+
 // put copies a call's record into the frame under the next position and returns its offset in the frame.
-func (j *Journal) put(c *call, s span) int {
+func (j *Journal) put(c *call, s span) segment.Location {
 	at := len(j.frame)
 	j.frame = append(j.frame, c.buf[s.from:s.to]...)
-	j.group.position++
-	record.Seal(j.frame[at:], j.group.position)
-	return at
+	record.Seal(j.frame[at:], j.group.Next())
+	return segment.Location(at)
 }
 
 func (j *Journal) stageMarks(c *call) (changed bool, err error) {
 	for i := range c.batch.Marks {
 		m := &c.batch.Marks[i]
-		ordinal, held, pending := j.group.lookup(meter.IdentityOf(m.Source, m.ID))
+		ordinal, held, pending := j.group.Lookup(meter.IdentityOf(m.Source, m.ID))
 		if held == nil {
 			return false, fmt.Errorf("mark %d: event %q of %q: %w", i, m.ID, m.Source, store.ErrNotFound)
 		}
 		c.pending = c.pending || pending
-		if j.group.mark(ordinal, m.Flags) {
+		if j.group.Mark(ordinal, m.Flags) {
 			j.put(c, c.marks[i])
 			changed = true
 		}
 	}
 	return changed, nil
-}
-
-func (j *Journal) stageTotals(b *store.Batch) (changed bool, err error) {
-	for i := range b.Totals {
-		t := &b.Totals[i]
-		k := totalKey{store.SeriesKey{CustomerID: t.CustomerID, Meter: t.Meter}, t.PeriodStart, nodeEpoch{b.Node, b.Epoch}}
-		if j.group.total(k, t.Total) {
-			changed = true
-		}
-	}
-	if changed && j.index.counts.totals+len(j.group.totals) > MaxTotals {
-		return false, fmt.Errorf("the index holds its limit of %d admitted totals: %w", MaxTotals, store.ErrFull)
-	}
-	return changed, nil
-}
-
-// stageCut prepares a cut. Nothing is put into the frame when buckets are already apart there.
-func (j *Journal) stageCut(c *call) ([]split, error) {
-	x := j.index
-	if x.customers[c.of].boundary(c.at) {
-		return nil, nil
-	}
-	if x.counts.cuts >= MaxCuts {
-		j.stats.full.Add(1)
-		return nil, fmt.Errorf("the index holds its limit of %d cuts: %w", MaxCuts, store.ErrFull)
-	}
-	splits, err := x.splits(c.of, c.at, j.readPart())
-	if err != nil {
-		return nil, err
-	}
-	j.put(c, c.head)
-	c.pending = true
-	return splits, nil
-}
-
-// readPart fetches events for a split.
-func (j *Journal) readPart() func(ordinal uint32, k store.SeriesKey) (part, error) {
-	var buf []byte
-	return func(ordinal uint32, k store.SeriesKey) (p part, err error) {
-		p, buf, err = j.partOf(*j.index.events.get(ordinal), k, buf)
-		return p, err
-	}
 }
 
 // write appends the frame to the last segment and syncs it. The log ends where it did when it fails with ErrFull.
@@ -231,10 +208,7 @@ func (j *Journal) write() error {
 	if err := s.File.Sync(); err != nil {
 		return j.breakDown("sync "+s.Name, err)
 	}
-	for i := range j.group.events {
-		e := &j.group.events[i]
-		e.at = segment.Locate(s.Number, j.size+int64(e.at))
-	}
+	j.group.Place(s.Number, j.size)
 	j.size += int64(len(j.frame))
 	j.stats.bytes.Add(int64(len(j.frame)))
 	j.stats.groups.Add(1)
@@ -250,7 +224,7 @@ func (j *Journal) writeFault(what string, err error) error {
 
 // rotate begins the next segment. A leftover of an earlier attempt is written over.
 func (j *Journal) rotate() error {
-	return j.begin(uint32(len(*j.segments.Load()))+1, j.index.position+1)
+	return j.begin(uint32(len(*j.segments.Load()))+1, j.index.Position()+1)
 }
 
 // begin makes a segment and its name durable before anything is written to it.

@@ -184,8 +184,8 @@ func TestNeverServed(t *testing.T) {
 		}
 		b[i] ^= 0x10
 	}
-	e := j.index.events.get(0)
-	if size := record.HeaderSize + int(binary.LittleEndian.Uint32(b[e.at.Offset():])); refused != size {
+	e, _ := j.find("s", "a")
+	if size := record.HeaderSize + int(binary.LittleEndian.Uint32(b[e.At.Offset():])); refused != size {
 		t.Errorf("%d flips were found, want every one of the record's %d bytes", refused, size)
 	}
 }
@@ -193,22 +193,26 @@ func TestNeverServed(t *testing.T) {
 // TestWrongPlace: a whole record is not served for another one.
 func TestWrongPlace(t *testing.T) {
 	t.Parallel()
-	j, err := Open(Config{Dir: "d", FS: memFS{}})
+	fs := memFS{}
+	j, err := Open(Config{Dir: "d", FS: fs})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := j.Append(t.Context(), store.Batch{Entries: []store.Entry{usageEvent("a"), usageEvent("b")}}); err != nil {
 		t.Fatal(err)
 	}
-	a, b := j.index.events.get(0), j.index.events.get(1)
-	a.at = b.at
+	a, _ := j.find("s", "a")
+	b, _ := j.find("s", "b")
+	log := fs[segment.Path("d", 1)].b
+	place := log[a.At.Offset():b.At.Offset()]
+	copy(place, log[b.At.Offset():]) // as long
 	if _, err := j.Event(t.Context(), "s", "a"); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("another position: %v", err)
 	}
 	if _, err := j.Scan(t.Context(), store.Scan{}); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("another position in a scan: %v", err)
 	}
-	*a = *b
+	record.Seal(place, a.Position)
 	if _, err := j.Event(t.Context(), "s", "a"); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("another identity: %v", err)
 	}
@@ -268,7 +272,7 @@ func TestReservedKinds(t *testing.T) {
 		return Open(Config{Dir: "d", FS: fs})
 	}
 	event := record.Record{Kind: record.KindAmend, Origin: meter.Reported, Event: usageEvent("b").Event, Resolutions: usageEvent("b").Resolutions}
-	for kind := record.KindAmend; kind < record.KindErasure+5; kind++ {
+	for _, kind := range []record.Kind{record.KindBackfill, record.KindResolve + 1, 99, 255} {
 		event.Kind = kind
 		if _, err := with(event); !errors.Is(err, store.ErrNewer) {
 			t.Errorf("kind %d: %v, want ErrNewer", kind, err)

@@ -7,14 +7,16 @@
 // only then answers. Readers see whole commits that are durable, never more. Positions number all records, not only
 // events: they ascend, with gaps between events.
 //
+// Nothing is ever changed in the log. A revision is a record of its own that points at its event; a call's revisions are one
+// commit. What they change is kept as contributions, so that any figure can be read as it was at a position.
+//
 // Failures. No room (ENOSPC, quota): the part that was written is taken back, the batch gets store.ErrFull, later ones may
 // succeed. A failed sync, or any other failed write: store.ErrBroken for ever, since what is on disk is unknown; reading
 // still works, the process must stop. When opening, an unfinished commit at the end of the last segment is cut off (see
 // Stats.TornBytes); damage elsewhere is store.ErrCorrupt and names file and byte.
 //
-// Memory, measured (TestMemory prints it): 75 to 90 bytes an event, and 105 to 130 for each 15-minute bucket of a series
-// that has events. The default bound of 20 million events is 1.7 GB with many events a bucket, and 4 GB with one. Beyond
-// the bound Append answers store.ErrFull.
+// Memory, measured (TestMemory prints it): about 200 bytes an event, and 100 for each 15-minute bucket of a series that has
+// events. Beyond the bound of 20 million events Append answers store.ErrFull.
 //
 // Two processes must not open one folder; the caller holds the data folder's LOCK.
 package file

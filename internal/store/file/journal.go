@@ -9,7 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/index"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
@@ -25,8 +27,9 @@ const (
 	MaxText         = 4 << 10 // source, id, type, subject, trace, names, receipt
 	MaxData         = 1 << 20
 	MaxResolutions  = 64 // of an event, and dimensions of each
-	MaxTotals       = 4 << 20
-	MaxCuts         = 1 << 20
+	MaxDistinct     = 256
+	MaxRevisions    = 16384 // of one call
+	MaxDocument     = 1 << 20
 
 	DefaultSegmentBytes = 64 << 20
 	DefaultMaxEvents    = 20_000_000
@@ -66,16 +69,14 @@ type Journal struct {
 
 	// mu guards index against the leader's apply. The leader alone writes to it.
 	mu    sync.RWMutex
-	index *index
-
-	late lateSums
+	index *index.Index
 
 	segments atomic.Pointer[[]*segment.Segment] // ascending by number, from 1; only grows
 
 	queue queue
 
 	// Owned by the leader.
-	group     *group
+	group     *index.Group
 	calling   []*call
 	frame     []byte
 	size      int64 // end of the last segment
@@ -95,6 +96,7 @@ var _ store.Journal = (*Journal)(nil)
 // Stats are figures for metrics and for the log line at start.
 type Stats struct {
 	Events, Segments, Series, Buckets, Cuts, Totals, Marks int
+	Revisions, Unmatched                                   int // events revised; events that count for nothing
 	Position                                               uint64
 	Bytes                                                  int64 // of all segments
 	TornBytes                                              int64 // cut off the end when opening: a write that was never acknowledged
@@ -120,10 +122,10 @@ func Open(cfg Config) (*Journal, error) {
 		return nil, fmt.Errorf("open journal: folder %q, segments of %d bytes (%d to %d), %d events (at most %d): %w", cfg.Dir,
 			cfg.SegmentBytes, segmentBytesMin, int64(segmentBytesMax), cfg.MaxEvents, int64(maxEventsMax), store.ErrInvalid)
 	}
-	j := &Journal{cfg: cfg, fs: cfg.FS, index: newIndex()}
+	j := &Journal{cfg: cfg, fs: cfg.FS, index: index.New()}
 	j.segments.Store(&[]*segment.Segment{})
 	j.pool.New = func() any { return &call{wake: make(chan struct{}, 1)} }
-	j.group = newGroup(j.index, cfg.MaxEvents)
+	j.group = index.NewGroup(j.index, cfg.MaxEvents)
 	if err := j.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal: %w", err), j.closeFiles())
 	}
@@ -196,24 +198,51 @@ func (j *Journal) Cut(ctx context.Context, customerID string, at time.Time) erro
 		return fmt.Errorf("cut: %w", err)
 	}
 	defer j.leave()
-	c, _ := j.pool.Get().(*call)
-	defer j.recycle(c)
-	if err := c.prepareCut(customerID, at); err != nil {
-		return fmt.Errorf("cut: %w", err)
-	}
-	if err := j.submit(ctx, c); err != nil {
+	if err := j.cut(ctx, customerID, at); err != nil {
 		return fmt.Errorf("cut: %w", err)
 	}
 	return nil
 }
 
+func (j *Journal) cut(ctx context.Context, customerID string, at time.Time) error {
+	if !text(customerID, 1) || !instant(at) {
+		return invalid("customer %q at %v: a customer and an instant are needed", customerID, at)
+	}
+	c, _ := j.pool.Get().(*call)
+	defer j.recycle(c)
+	rec := c.encode(&record.Record{Kind: record.KindCut, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: at}, CustomerID: customerID})
+	c.alone = func() (apply func(), err error) {
+		if j.index.Apart(customerID, at.UnixMicro()) {
+			return nil, nil // nothing to write
+		}
+		cut, err := j.index.Split(customerID, at.UnixMicro())
+		if err != nil {
+			return nil, err
+		}
+		j.put(c, rec)
+		return func() { j.index.Cut(cut, j.group.Position()) }, nil
+	}
+	return j.submit(ctx, c)
+}
+
+// View implements store.Journal.
+func (j *Journal) View(ctx context.Context, read func(store.View) error) error {
+	if err := j.enter(ctx); err != nil {
+		return fmt.Errorf("view: %w", err)
+	}
+	defer j.leave()
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	return read(j.index.View())
+}
+
 // Stats reads the figures.
 func (j *Journal) Stats() Stats {
 	j.mu.RLock()
-	x := j.index
+	c := j.index.Counts()
 	s := Stats{
-		Events: x.events.count, Series: len(x.series), Buckets: x.counts.buckets, Cuts: x.counts.cuts, Totals: x.counts.totals,
-		Marks: len(x.marks), Position: x.position,
+		Events: c.Events, Series: c.Series, Buckets: c.Buckets, Cuts: c.Cuts, Totals: c.Totals, Marks: c.Marks,
+		Revisions: c.Revisions, Unmatched: c.Unmatched, Position: j.index.Position(),
 	}
 	j.mu.RUnlock()
 	s.Segments = len(*j.segments.Load())
@@ -222,36 +251,6 @@ func (j *Journal) Stats() Stats {
 	s.Waiting = j.queue.len()
 	s.Broken = j.broken.Load() != nil
 	return s
-}
-
-// read fetches and checks one event of the log. buf is room to use again.
-func (j *Journal) read(e entry, p *record.Parsed, buf []byte) ([]byte, error) {
-	s := (*j.segments.Load())[e.at.Segment()-1]
-	buf, err := s.ReadRecord(e.at.Offset(), buf)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.Parse(record.Body(buf)); err != nil || p.Kind() != record.KindEvent || p.Position() != e.position {
-		return nil, segment.Corrupt(s.Name, e.at.Offset(), fmt.Sprintf("expected event %d, found another record", e.position))
-	}
-	return buf, nil
-}
-
-// partOf reads how a stored event counts in a series.
-func (j *Journal) partOf(e entry, k store.SeriesKey, buf []byte) (part, []byte, error) {
-	var p record.Parsed
-	buf, err := j.read(e, &p, buf)
-	if err != nil {
-		return part{}, nil, err
-	}
-	resolutions, err := p.Resolutions(nil, &record.Interner{})
-	for i := range resolutions {
-		if r := &resolutions[i]; err == nil && r.CustomerID == k.CustomerID && r.Meter == k.Meter {
-			return part{time: p.Time(), origin: p.Origin(), value: r.Value}, buf, nil
-		}
-	}
-	s := (*j.segments.Load())[e.at.Segment()-1]
-	return part{}, nil, segment.Corrupt(s.Name, e.at.Offset(), fmt.Sprintf("event %d does not count for meter %s", e.position, k.Meter))
 }
 
 // addSegment makes a segment known to readers.

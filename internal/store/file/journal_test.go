@@ -7,14 +7,14 @@ import (
 
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
-	"github.com/tallystick/tallystick/internal/store/storetest"
+	"github.com/tallystick/tallystick/internal/store/journaltest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	storetest.Journal(t, func(t *testing.T, dir string) store.Journal {
+	journaltest.Run(t, func(t *testing.T, dir string) store.Journal {
 		t.Helper()
 		return open(t, file.Config{Dir: dir})
 	})
@@ -23,7 +23,7 @@ func TestConformance(t *testing.T) {
 // TestConformanceSmallSegments has a segment end after every few commits.
 func TestConformanceSmallSegments(t *testing.T) {
 	t.Parallel()
-	storetest.Journal(t, func(t *testing.T, dir string) store.Journal {
+	journaltest.Run(t, func(t *testing.T, dir string) store.Journal {
 		t.Helper()
 		return open(t, file.Config{Dir: dir, SegmentBytes: 4 << 10})
 	})

@@ -57,13 +57,13 @@ func (q *queue) abandon(c *call) bool {
 	return false
 }
 
-// take removes the next group from the front. A cut is a group of its own.
+// take removes the next group from the front. A call that stages for itself is a group of its own.
 func (q *queue) take(group []*call) []*call {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	entries, bytes := 0, 0
 	for _, c := range q.waiting {
-		if len(group) > 0 && (c.cut || group[0].cut || entries+len(c.entries) > MaxGroupEntries || bytes+c.size() > MaxGroupBytes) {
+		if len(group) > 0 && (c.alone != nil || group[0].alone != nil || entries+len(c.entries) > MaxGroupEntries || bytes+c.size() > MaxGroupBytes) {
 			break
 		}
 		entries += len(c.entries)

@@ -3,6 +3,7 @@ package file
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
@@ -122,11 +123,11 @@ type replay struct {
 // replayBatch is how many events are staged before they are applied.
 const replayBatch = 4096
 
-func (rp *replay) position() uint64 { return rp.j.group.position }
+func (rp *replay) position() uint64 { return rp.j.group.Position() }
 
 func (rp *replay) flush() {
-	rp.j.index.apply(rp.j.group)
-	rp.j.group.reset()
+	rp.j.index.Apply(rp.j.group)
+	rp.j.group.Reset()
 }
 
 // replay reads a segment's frames and returns where they end.
@@ -162,7 +163,7 @@ func (rp *replay) replay(s *segment.Segment, last bool) (int64, error) {
 
 func (rp *replay) frame(s *segment.Segment, at int64, frame []byte) error {
 	g := rp.j.group
-	g.begin()
+	g.Begin()
 	err := record.Split(frame[segment.FrameHeader:], func(offset int, body []byte) error {
 		offset += segment.FrameHeader
 		err := rp.record(segment.Locate(s.Number, at+int64(offset)), body)
@@ -175,9 +176,9 @@ func (rp *replay) frame(s *segment.Segment, at int64, frame []byte) error {
 		default:
 			return segment.Corrupt(s.Name, at+int64(offset), err.Error())
 		}
-		if len(g.events) >= replayBatch {
+		if g.Staged() >= replayBatch {
 			rp.flush()
-			g.begin()
+			g.Begin()
 		}
 		return nil
 	})
@@ -192,25 +193,29 @@ func (rp *replay) record(at segment.Location, body []byte) error {
 	if err := p.Parse(body); err != nil {
 		return err
 	}
-	if p.Position() != g.position+1 {
-		return fmt.Errorf("%w: record %d follows record %d", record.ErrMalformed, p.Position(), g.position)
+	if p.Position() != g.Position()+1 {
+		return fmt.Errorf("%w: record %d follows record %d", record.ErrMalformed, p.Position(), g.Position())
 	}
-	g.position++
+	g.Next()
 	switch p.Kind() {
 	case record.KindEvent:
 		return rp.event(at)
 	case record.KindBatch:
 		return rp.batch()
 	case record.KindMark:
-		ordinal, held, _ := g.lookup(p.Identity())
+		ordinal, held, _ := g.Lookup(p.Identity())
 		if held == nil {
 			return fmt.Errorf("%w: a mark without its event", record.ErrMalformed)
 		}
-		g.mark(ordinal, p.Flags())
+		g.Mark(ordinal, p.Flags())
 		return nil
 	case record.KindCut:
 		return rp.cut()
-	case record.KindAmend, record.KindVoid, record.KindBackfill, record.KindCheckpoint, record.KindErasure:
+	case record.KindAmend, record.KindVoid, record.KindResolve:
+		return rp.revision(at)
+	case record.KindSeal, record.KindErasure:
+		return nil // the tree looks at it; what an erasure took names it
+	case record.KindBackfill:
 	}
 	return fmt.Errorf("a record of kind %d, which this program does not know: use the program that wrote it: %w", p.Kind(), store.ErrNewer)
 }
@@ -221,18 +226,19 @@ func (rp *replay) event(at segment.Location) error {
 		return fmt.Errorf("%w: event %d has no time or no origin", record.ErrMalformed, p.Position())
 	}
 	identity := p.Identity()
-	if _, held, _ := g.lookup(identity); held != nil {
-		return fmt.Errorf("%w: event %d has the identity of event %d", record.ErrMalformed, p.Position(), held.position)
+	if _, held, _ := g.Lookup(identity); held != nil {
+		return fmt.Errorf("%w: event %d has the identity of event %d", record.ErrMalformed, p.Position(), held.Position)
 	}
 	var err error
 	if rp.resolutions, err = p.Resolutions(rp.resolutions[:0], rp.in); err != nil {
 		return err
 	}
-	if err := g.event(identity, p.Digest(), p.Position(), p.Origin(), p.Time(), rp.resolutions); err != nil {
-		return err
+	if p.Flags()&store.Held != 0 && len(rp.resolutions) > 0 {
+		return fmt.Errorf("%w: event %d is held and has resolutions", record.ErrMalformed, p.Position())
 	}
-	g.events[len(g.events)-1].at = at
-	return nil
+	return g.Event(identity, p.Digest(), at, &store.Entry{
+		Event: meter.Event{Time: time.UnixMicro(p.Time())}, Origin: p.Origin(), Resolutions: rp.resolutions, Flags: p.Flags(), Unit: p.Unit(),
+	})
 }
 
 func (rp *replay) batch() (err error) {
@@ -240,27 +246,57 @@ func (rp *replay) batch() (err error) {
 		return err
 	}
 	node, epoch := rp.parsed.Node()
-	of := nodeEpoch{node, epoch}
-	for _, t := range rp.totals {
-		rp.j.group.total(totalKey{store.SeriesKey{CustomerID: t.CustomerID, Meter: t.Meter}, t.PeriodStart, of}, t.Total)
-	}
+	_, _ = rp.j.group.Totals(node, epoch, rp.totals) // what is in the log is taken in, however much it is
 	return nil
+}
+
+// revision replays what changed an event; that must be in the index.
+func (rp *replay) revision(at segment.Location) error {
+	j, target := rp.j, rp.parsed.Target()
+	ordinal, _, ok := j.index.At(target)
+	if !ok {
+		rp.flushBefore()
+		ordinal, _, ok = j.index.At(target)
+	}
+	if !ok {
+		return fmt.Errorf("%w: a revision without its event", record.ErrMalformed)
+	}
+	r, err := rp.parsed.Record(rp.in)
+	if err != nil {
+		return err
+	}
+	if r.Kind == record.KindVoid && len(r.Resolutions) > 0 {
+		return fmt.Errorf("%w: a void with resolutions", record.ErrMalformed)
+	}
+	was, err := j.state(ordinal)
+	if err != nil {
+		return err
+	}
+	kind, _ := revisionKind(r.Kind)
+	return j.group.Revise(ordinal, kind, at, was, revisedState(was, kind, r.Event, r.Resolutions))
+}
+
+// flushBefore applies all that stands before the record at work.
+func (rp *replay) flushBefore() {
+	rp.j.group.Back()
+	rp.flush()
+	rp.j.group.Next()
+	rp.j.group.Begin()
 }
 
 // cut replays a cut: what came before it must be in the index.
 func (rp *replay) cut() error {
 	j, of, at := rp.j, rp.parsed.Customer(), rp.parsed.Time()
-	position := j.group.position
-	rp.flush()
-	if !inRange(at) || j.index.customers[of].boundary(at) {
+	rp.flushBefore()
+	if !inRange(at) || j.index.Apart(of, at) {
 		return fmt.Errorf("%w: a cut where buckets are apart already", record.ErrMalformed)
 	}
-	splits, err := j.index.splits(of, at, j.readPart())
+	cut, err := j.index.Split(of, at)
 	if err != nil {
 		return err
 	}
-	j.index.cut(of, at, splits, position)
-	j.group.reset()
-	j.group.begin()
+	j.index.Cut(cut, j.group.Position())
+	j.group.Reset()
+	j.group.Begin()
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
@@ -90,6 +89,16 @@ func FuzzReplay(f *testing.F) {
 	f.Add(byte(record.KindEvent), event("a"), byte(record.KindEvent), event("b"), byte(record.KindMark), mark)
 	f.Add(byte(record.KindEvent), event("a"), byte(record.KindCut), cut, byte(record.KindCut), cut)
 	f.Add(byte(record.KindVoid), event("a"), byte(99), cut, byte(0), batch)
+	revision := func(kind record.Kind) []byte {
+		r := record.Record{Kind: kind, Event: meter.Event{Type: "u", Subject: "s", Time: time.UnixMicro(0)}, Reference: &record.Reference{Target: 1, Reason: "r", Actor: "a"}}
+		if kind != record.KindVoid {
+			r.Resolutions = full().Resolutions[:1]
+		}
+		return body(r)[9:]
+	}
+	f.Add(byte(record.KindEvent), event("a"), byte(record.KindAmend), revision(record.KindAmend), byte(record.KindVoid), revision(record.KindVoid))
+	f.Add(byte(record.KindEvent), event("a"), byte(record.KindVoid), revision(record.KindVoid), byte(record.KindCut), cut)
+	f.Add(byte(record.KindEvent), event("a"), byte(record.KindResolve), revision(record.KindResolve), byte(record.KindSeal), batch)
 	f.Fuzz(func(t *testing.T, k1 byte, b1 []byte, k2 byte, b2 []byte, k3 byte, b3 []byte) {
 		frame := segment.BeginFrame(nil)
 		for i, b := range [][]byte{b1, b2, b3} {
@@ -102,17 +111,4 @@ func FuzzReplay(f *testing.F) {
 		segment.EndFrame(frame)
 		openBytes(t, frame)
 	})
-}
-
-func TestGrid(t *testing.T) {
-	t.Parallel()
-	for _, at := range []time.Time{
-		{},
-		time.UnixMicro(-1), time.UnixMicro(0), time.UnixMicro(900_000_000 - 1), time.UnixMicro(900_000_000),
-		time.Date(2026, 3, 1, 12, 14, 59, 999_999_000, time.UTC), time.Date(1, 1, 1, 0, 16, 0, 0, time.UTC),
-	} {
-		if got, want := gridStart(at.UnixMicro()), period.BucketStart(at).UnixMicro(); got != want {
-			t.Errorf("gridStart(%v) = %d, want %d", at, got, want)
-		}
-	}
 }

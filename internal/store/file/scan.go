@@ -3,14 +3,15 @@ package file
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/file/record"
+	"github.com/tallystick/tallystick/internal/store/file/index"
 )
 
 // Bounds of one page: records in it, and records read to find them.
@@ -20,37 +21,23 @@ const (
 	scanReads   = 20_000
 )
 
-// candidate is an event that a scan may return.
-type candidate struct {
-	entry
-	bucket int64 // start, in a scan of one series
-	flags  store.Flags
-}
-
-// cursor is where the last page ended: a bucket and a position in it. A scan over all events has no bucket.
-type cursor struct {
-	set      bool
-	bucket   int64
-	position uint64
-}
-
-func parseCursor(s string) (c cursor, err error) {
+func parseCursor(s string) (c index.Cursor, err error) {
 	if s == "" {
 		return c, nil
 	}
 	bucket, position, ok := strings.Cut(s, ".")
 	var err1, err2 error
-	c.bucket, err1 = strconv.ParseInt(bucket, 36, 64)
-	c.position, err2 = strconv.ParseUint(position, 36, 64)
+	c.Bucket, err1 = strconv.ParseInt(bucket, 36, 64)
+	c.Position, err2 = strconv.ParseUint(position, 36, 64)
 	if !ok || err1 != nil || err2 != nil {
 		return c, invalid("cursor %q: take it from the page before", s)
 	}
-	c.set = true
+	c.Set = true
 	return c, nil
 }
 
-func (c cursor) text() string {
-	return strconv.FormatInt(c.bucket, 36) + "." + strconv.FormatUint(c.position, 36)
+func cursorText(c index.Cursor) string {
+	return strconv.FormatInt(c.Bucket, 36) + "." + strconv.FormatUint(c.Position, 36)
 }
 
 // Scan implements store.Journal. A scan of one series searches its buckets, any other one the log by position. A cut made
@@ -78,141 +65,67 @@ func (j *Journal) scan(ctx context.Context, s store.Scan) (page store.Page, err 
 	if err != nil {
 		return page, err
 	}
-	var buf []byte
 	for reads := 0; ; {
-		found := j.candidates(s, at)
+		j.mu.RLock()
+		found := j.index.Candidates(s, at, max(s.Limit+1, scanChunk))
+		j.mu.RUnlock()
 		if len(found) == 0 {
 			return page, nil
 		}
-		for _, c := range found {
+		for i := range found {
+			c := &found[i]
 			if reads++; reads > scanReads {
-				page.Next = at.text()
+				page.Next = cursorText(at)
 				return page, ctx.Err()
 			}
-			var r store.Record
-			var ok bool
-			if r, ok, buf, err = j.match(s, c, buf); err != nil {
+			r, ok, err := j.match(&s, c)
+			if err != nil {
 				return page, err
 			}
 			if ok && len(page.Records) == s.Limit {
-				page.Next = at.text()
+				page.Next = cursorText(at)
 				return page, nil
 			}
 			if ok {
 				page.Records = append(page.Records, r)
 			}
-			at = cursor{true, c.bucket, c.position}
+			at = index.Cursor{Set: true, Bucket: c.Bucket, Position: c.Position}
 		}
 	}
-}
-
-// candidates are the next events that may match; none at the end.
-func (j *Journal) candidates(s store.Scan, at cursor) []candidate {
-	n := max(s.Limit+1, scanChunk)
-	j.mu.RLock()
-	defer j.mu.RUnlock()
-	if s.CustomerID == "" || s.Meter == "" {
-		return j.index.byPosition(at, s.NewestFirst, n)
-	}
-	return j.index.byBucket(s, at, n)
 }
 
 const scanChunk = 64
 
-func (x *index) candidate(ordinal uint32, bucket int64) candidate {
-	return candidate{entry: *x.events.get(ordinal), bucket: bucket, flags: x.marks[ordinal]}
-}
-
-func (x *index) byPosition(at cursor, newestFirst bool, n int) []candidate {
-	var found []candidate
-	if newestFirst {
-		next := x.events.count
-		if at.set {
-			next = x.events.after(at.position - 1)
-		}
-		for i := next - 1; i >= 0 && len(found) < n; i-- {
-			found = append(found, x.candidate(uint32(i), 0))
-		}
-		return found
-	}
-	for i := x.events.after(at.position); i < x.events.count && len(found) < n; i++ {
-		found = append(found, x.candidate(uint32(i), 0))
-	}
-	return found
-}
-
-func (x *index) byBucket(s store.Scan, at cursor, n int) []candidate {
-	from, to := limits(s.In)
-	if !s.In.Start.IsZero() {
-		from = x.customers[s.CustomerID].start(from)
-	}
-	if at.set && s.NewestFirst {
-		to = min(to, at.bucket+1)
-	} else if at.set {
-		from = max(from, at.bucket)
-	}
-	buckets := x.series[s.SeriesKey].span(from, to)
-	var found []candidate
-	for i := range buckets {
-		b := buckets[i]
-		if s.NewestFirst {
-			b = buckets[len(buckets)-1-i]
-		}
-		refs := b.refs
-		first := 0 // of the refs behind the cursor
-		if at.set && b.start == at.bucket {
-			first = sort.Search(len(refs), func(i int) bool { return x.events.get(refs[i]).position >= at.position })
-			if s.NewestFirst {
-				refs = refs[:first]
-			} else if refs = refs[first:]; len(refs) > 0 && x.events.get(refs[0]).position == at.position {
-				refs = refs[1:]
-			}
-		}
-		for k := range refs {
-			if len(found) == n {
-				return found
-			}
-			if s.NewestFirst {
-				k = len(refs) - 1 - k
-			}
-			found = append(found, x.candidate(refs[k], b.start))
-		}
-	}
-	return found
-}
-
 // match reads a candidate and says whether the scan asks for it.
-func (j *Journal) match(s store.Scan, c candidate, buf []byte) (r store.Record, ok bool, room []byte, err error) {
-	var p record.Parsed
-	if buf, err = j.read(c.entry, &p, buf); err != nil {
-		return r, false, nil, err
+func (j *Journal) match(s *store.Scan, c *index.Candidate) (r store.Record, ok bool, err error) {
+	if c.Changed() <= s.After {
+		return r, false, nil
+	}
+	if r, err = j.current(c); err != nil {
+		return r, false, err
 	}
 	from, to := limits(s.In)
-	if at := p.Time(); at < from || at >= to {
-		return r, false, buf, nil
+	if at := r.Event.Time.UnixMicro(); at < from || at >= to || s.Unit != "" && r.Unit != s.Unit {
+		return r, false, nil
 	}
-	full, err := p.Record(&record.Interner{})
-	if err != nil {
-		return r, false, nil, fmt.Errorf("event %d: %w: %w", c.position, err, store.ErrCorrupt)
+	if s.CustomerID == "" && s.Meter == "" {
+		return r, true, nil
 	}
-	if s.CustomerID != "" || s.Meter != "" {
-		if !slices.ContainsFunc(full.Resolutions, func(r meter.Resolution) bool {
-			return (s.CustomerID == "" || r.CustomerID == s.CustomerID) && (s.Meter == "" || r.Meter == s.Meter)
-		}) {
-			return r, false, buf, nil
-		}
-	}
-	return stored(&full, c.flags), true, buf, nil
+	return r, slices.ContainsFunc(r.Resolutions, func(r meter.Resolution) bool {
+		return (s.CustomerID == "" || r.CustomerID == s.CustomerID) && (s.Meter == "" || r.Meter == s.Meter)
+	}), nil
 }
 
-// stored is a record as the contract has it.
-func stored(r *Record, marks store.Flags) store.Record {
-	return store.Record{
-		Entry: store.Entry{
-			Event: r.Event, Origin: r.Origin, Resolutions: r.Resolutions, Receipt: r.Receipt, Flags: r.Flags | marks, KeyID: r.KeyID,
-		},
-		Position: r.Position, Digest: r.Digest, ReceivedAt: r.ReceivedAt,
+// limits are an interval's bounds in microseconds; zero times are open.
+func limits(in period.Interval) (from, to int64) {
+	from, to = math.MinInt64, math.MaxInt64
+	if !in.Start.IsZero() {
+		from = in.Start.UnixMicro()
 	}
+	if !in.End.IsZero() {
+		to = in.End.UnixMicro()
+	}
+	return from, to
 }
 
 // Event implements store.Journal.
@@ -221,17 +134,11 @@ func (j *Journal) Event(ctx context.Context, source, id string) (store.Record, e
 		return store.Record{}, fmt.Errorf("event: %w", err)
 	}
 	defer j.leave()
-	j.mu.RLock()
-	ordinal, ok := j.index.ids[meter.IdentityOf(source, id)]
-	var c candidate
-	if ok {
-		c = j.index.candidate(ordinal, 0)
+	c, err := j.find(source, id)
+	if err != nil {
+		return store.Record{}, fmt.Errorf("event %q of %q: %w", id, source, err)
 	}
-	j.mu.RUnlock()
-	if !ok {
-		return store.Record{}, fmt.Errorf("event %q of %q: %w", id, source, store.ErrNotFound)
-	}
-	r, _, _, err := j.match(store.Scan{}, c, nil)
+	r, err := j.current(&c)
 	if err != nil {
 		return store.Record{}, fmt.Errorf("event %q of %q: %w", id, source, err)
 	}
@@ -239,4 +146,14 @@ func (j *Journal) Event(ctx context.Context, source, id string) (store.Record, e
 		return store.Record{}, fmt.Errorf("event %q of %q: the log has another event there: %w", id, source, store.ErrCorrupt)
 	}
 	return r, nil
+}
+
+func (j *Journal) find(source, id string) (index.Candidate, error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	c, ok := j.index.Find(meter.IdentityOf(source, id))
+	if !ok {
+		return c, store.ErrNotFound
+	}
+	return c, nil
 }

@@ -18,9 +18,15 @@ type Parsed struct {
 	num                 [headKnown + 1]uint64 // number fields by tag
 	buf                 [headKnown + 1][]byte // bytes fields by tag, without the repeated ones
 	resolutions, totals [][]byte
+	distincts           [][]byte
 	payload             [payloadKnown + 1][]byte
 	headExt, payloadExt []byte
+	body                []byte
+	headEnd             int  // where the head ends in body
+	erased              span // where the fields that an erasure adds stand in body
 }
+
+type span struct{ from, to int }
 
 func isNumber(tag uint64) bool {
 	switch tag {
@@ -33,7 +39,7 @@ func isNumber(tag uint64) bool {
 
 // Parse splits a body into its fields. Only what has exactly one encoding is accepted.
 func (p *Parsed) Parse(body []byte) error {
-	*p = Parsed{resolutions: p.resolutions[:0], totals: p.totals[:0]}
+	*p = Parsed{resolutions: p.resolutions[:0], totals: p.totals[:0], distincts: p.distincts[:0], body: body}
 	if len(body) < BodyMin {
 		return fmt.Errorf("%w: too short", ErrMalformed)
 	}
@@ -93,14 +99,71 @@ func (p *Parsed) Node() (node uint16, epoch uint32) {
 // Customer of a cut.
 func (p *Parsed) Customer() string { return string(p.buf[headCustomer]) }
 
-// Resolutions appends an event's resolutions, without their dimensions, to dst.
+// Unit of an event: the backfill that it belongs to.
+func (p *Parsed) Unit() string { return string(p.buf[headUnit]) }
+
+// Target is the position of the record that this one refers to; 0: none.
+func (p *Parsed) Target() uint64 {
+	r := reader{b: p.buf[headReference]}
+	if len(r.b) == 0 {
+		return 0
+	}
+	return r.uint()
+}
+
+// Subject of the content; empty where there is none, or none any more.
+func (p *Parsed) Subject() string { return string(p.payload[payloadSubject]) }
+
+// Names are the source and id of an event.
+func (p *Parsed) Names() (source, id string) { return string(p.buf[headSource]), string(p.buf[headID]) }
+
+// Document of a seal; it points into the encoding.
+func (p *Parsed) Document() []byte { return p.buf[headDocument] }
+
+// Commitment to a payload that was erased; nil: it was not.
+func (p *Parsed) Commitment() *[32]byte {
+	c := p.buf[headCommitment]
+	if p.num[headErased] == 0 || len(c) != 32 {
+		return nil
+	}
+	return (*[32]byte)(c)
+}
+
+// Head is the record without its payload and without what an erasure adds to the head; it may point into the encoding.
+func (p *Parsed) Head() []byte {
+	if p.erased.to == 0 {
+		return p.body[:p.headEnd]
+	}
+	head := append([]byte(nil), p.body[:p.erased.from]...)
+	return append(head, p.body[p.erased.to:p.headEnd]...)
+}
+
+// Payload is the encoded payload fields; empty: none, or erased.
+func (p *Parsed) Payload() []byte { return p.body[p.headEnd+1:] }
+
+// Resolutions appends an event's resolutions to dst. Their dimensions are shared by in; do not write to them.
 func (p *Parsed) Resolutions(dst []meter.Resolution, in *Interner) ([]meter.Resolution, error) {
+	first := len(dst)
 	for _, b := range p.resolutions {
-		r, err := decodeResolution(b, in, false)
+		r, err := decodeResolution(b, in)
 		if err != nil {
 			return dst, err
 		}
 		dst = append(dst, r)
+	}
+	next := uint64(0)
+	for _, b := range p.distincts {
+		v := reader{b: b}
+		i := v.uint()
+		text := v.sized()
+		if v.err == nil && (i < next || i >= uint64(len(dst)-first) || len(text) == 0) {
+			v.fail("a distinct text without its resolution")
+		}
+		if err := v.end(); err != nil {
+			return dst, err
+		}
+		dst[first+int(i)].Distinct = in.text(text)
+		next = i + 1
 	}
 	return dst, nil
 }
@@ -128,12 +191,19 @@ func (p *Parsed) parseHead(r *reader) {
 		}
 		if r.b[0] == headEnd {
 			p.headExt = p.headExt[:max(0, len(p.headExt)-len(r.b))]
+			p.headEnd = len(p.body) - len(r.b)
 			r.b = r.b[1:]
 			return
 		}
 		before := r.b
-		f := r.next(last, last == headResolution || last == headTotal || last > headKnown)
+		f := r.next(last, last == headResolution || last == headTotal || last == headDistinct || last > headKnown)
 		last = f.tag
+		if f.tag == headCommitment || f.tag == headErased {
+			if p.erased.from == 0 {
+				p.erased.from = len(p.body) - len(before)
+			}
+			p.erased.to = len(p.body) - len(r.b)
+		}
 		switch {
 		case r.err != nil:
 		case f.tag > headKnown:
@@ -146,6 +216,8 @@ func (p *Parsed) parseHead(r *reader) {
 			p.resolutions = append(p.resolutions, f.buf)
 		case f.tag == headTotal:
 			p.totals = append(p.totals, f.buf)
+		case f.tag == headDistinct:
+			p.distincts = append(p.distincts, f.buf)
 		case isNumber(f.tag):
 			p.num[f.tag] = f.num
 		default:
@@ -197,18 +269,14 @@ func (p *Parsed) Record(in *Interner) (Record, error) {
 		Origin: meter.Origin(p.num[headOrigin]), Digest: p.Digest(), Receipt: clone(p.payload[payloadReceipt]), KeyID: string(p.payload[payloadKey]),
 		Producer: string(p.buf[headProducer]), Node: uint16(p.num[headNode]), Epoch: uint32(p.num[headEpoch]),
 		First: p.num[headFirst], Last: p.num[headLast], CustomerID: string(p.buf[headCustomer]),
-		Signature: clone(p.buf[headSignature]), SignerKey: string(p.buf[headSigner]),
+		Unit: p.Unit(), Document: clone(p.buf[headDocument]), Signature: clone(p.buf[headSignature]), SignerKey: string(p.buf[headSigner]),
 		Commitment: clone(p.buf[headCommitment]), Erased: p.num[headErased], Salt: clone(p.payload[payloadSalt]),
 		HeadExt: clone(p.headExt), PayloadExt: clone(p.payloadExt),
 	}
-	for _, b := range p.resolutions {
-		res, err := decodeResolution(b, in, true)
-		if err != nil {
-			return Record{}, err
-		}
-		r.Resolutions = append(r.Resolutions, res)
-	}
 	var err error
+	if r.Resolutions, err = p.Resolutions(nil, in); err != nil {
+		return Record{}, err
+	}
 	if r.Totals, err = p.Totals(nil, in); err != nil {
 		return Record{}, err
 	}
@@ -239,24 +307,47 @@ func (r *reader) end() error {
 	return r.err
 }
 
-// decodeResolution reads one resolution; dimensions only on demand, since rollups do not need them.
-func decodeResolution(b []byte, in *Interner, dimensions bool) (meter.Resolution, error) {
+func decodeResolution(b []byte, in *Interner) (meter.Resolution, error) {
 	v := reader{b: b}
 	res := meter.Resolution{
 		CustomerID: in.text(v.sized()), Meter: in.text(v.sized()), CatalogVersion: unzigzag(v.uint()), Value: in.decimal(&v),
 	}
-	if !dimensions {
+	if v.err != nil {
 		return res, v.err
 	}
+	var err error
+	res.Dimensions, err = in.dimensionsOf(v.b)
+	return res, err
+}
+
+// dimensionsOf reads the end of a resolution: a number of names and values.
+func (in *Interner) dimensionsOf(b []byte) ([]meter.Dimension, error) {
+	if len(b) == 1 && b[0] == 0 {
+		return nil, nil
+	}
+	if all, ok := in.dimensions[string(b)]; ok {
+		return all, nil
+	}
+	v := reader{b: b}
 	n := v.uint()
 	if n > uint64(len(v.b)) {
 		v.fail("too many dimensions")
 		n = 0
 	}
+	var all []meter.Dimension
 	for range n {
-		res.Dimensions = append(res.Dimensions, meter.Dimension{Name: string(v.sized()), Value: string(v.sized())})
+		all = append(all, meter.Dimension{Name: string(v.sized()), Value: string(v.sized())})
 	}
-	return res, v.end()
+	if err := v.end(); err != nil {
+		return nil, err
+	}
+	if in.dimensions != nil {
+		if len(in.dimensions) >= internMax {
+			clear(in.dimensions)
+		}
+		in.dimensions[string(b)] = all
+	}
+	return all, nil
 }
 
 func decodeTotal(b []byte, in *Interner) (store.AdmittedTotal, error) {
@@ -268,15 +359,16 @@ func decodeTotal(b []byte, in *Interner) (store.AdmittedTotal, error) {
 // Interner shares texts and values that come again and again in a log. The zero value shares nothing. Not safe for
 // concurrent use.
 type Interner struct {
-	texts    map[string]string
-	decimals map[string]money.Decimal
+	texts      map[string]string
+	decimals   map[string]money.Decimal
+	dimensions map[string][]meter.Dimension
 }
 
 const internMax = 1 << 16
 
 // NewInterner makes one that shares a bounded number of texts and values.
 func NewInterner() *Interner {
-	return &Interner{texts: map[string]string{}, decimals: map[string]money.Decimal{}}
+	return &Interner{texts: map[string]string{}, decimals: map[string]money.Decimal{}, dimensions: map[string][]meter.Dimension{}}
 }
 
 func (in *Interner) text(b []byte) string {

@@ -14,21 +14,21 @@ import (
 // Kind says what a record is.
 type Kind uint8
 
-// The kinds. Those from KindAmend on are reserved: a reader of version 1 refuses them, since leaving them out would make
-// its figures wrong.
+// The kinds. Backfill is reserved: a reader refuses it, since leaving it out would make its figures wrong.
 const (
-	KindEvent Kind = iota + 1
-	KindBatch      // what was appended together: it stands before its events
-	KindMark       // adds flags to an event
-	KindCut        // splits a customer's buckets
-	KindAmend
-	KindVoid
-	KindBackfill
-	KindCheckpoint
-	KindErasure
+	KindEvent    Kind = iota + 1
+	KindBatch         // what was appended together: it stands before its events
+	KindMark          // adds flags to an event
+	KindCut           // splits a customer's buckets
+	KindAmend         // gives an event other content, and what it counts for
+	KindVoid          // makes an event count for nothing
+	KindBackfill      // reserved
+	KindSeal          // a document that the tree commits to
+	KindErasure       // took the payload of records away; they name it
+	KindResolve       // says what an event counts for now
 )
 
-// Reference points at another record. Reserved for amend, void and backfill.
+// Reference points at another record: of amend, void and resolve, at the event.
 type Reference struct {
 	Target        uint64 // position
 	Reason, Actor string
@@ -59,10 +59,13 @@ type Record struct {
 	// A cut; its instant is Event.Time.
 	CustomerID string
 
-	// Reserved.
-	Reference  *Reference
-	Signature  []byte
-	SignerKey  string
+	Signature []byte // over the batch, by SignerKey
+	SignerKey string
+	// An amend, void or resolve; of an amend also the type, subject, data and digest of Event, and Resolutions.
+	Reference *Reference
+	Unit      string // of an event: the backfill that it belongs to
+	Document  []byte // of a seal
+	// What an erasure leaves behind.
 	Commitment []byte // to the payload section, kept when that is erased
 	Erased     uint64 // position of the record that erased the payload section
 	Salt       []byte
@@ -94,7 +97,10 @@ const (
 	headSigner
 	headCommitment
 	headErased
-	headKnown = headErased
+	headDistinct
+	headUnit
+	headDocument
+	headKnown = headDocument
 )
 
 // Payload fields: what erasure takes away.
@@ -178,6 +184,15 @@ func (r *Record) appendHead(dst []byte) []byte {
 	dst = appendBytes(dst, headSigner, r.SignerKey)
 	dst = appendBytes(dst, headCommitment, r.Commitment)
 	dst = appendUint(dst, headErased, r.Erased)
+	for i := range r.Resolutions {
+		if text := r.Resolutions[i].Distinct; text != "" {
+			dst = appendNested(dst, headDistinct, func(dst []byte) []byte {
+				return appendSized(binary.AppendUvarint(dst, uint64(i)), text)
+			})
+		}
+	}
+	dst = appendBytes(dst, headUnit, r.Unit)
+	dst = appendBytes(dst, headDocument, r.Document)
 	return append(dst, r.HeadExt...)
 }
 

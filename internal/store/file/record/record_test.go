@@ -26,12 +26,12 @@ func full() Record {
 		Origin: meter.Admitted, Digest: [16]byte{15: 1},
 		Resolutions: []meter.Resolution{
 			{CustomerID: "cus_1", Meter: "api_calls", CatalogVersion: -1, Value: money.MustDecimal("-12.5")},
-			{CustomerID: "cus_1", Meter: "tokens", Value: money.FromInt(0), Dimensions: []meter.Dimension{{Name: "route", Value: long}, {Name: "status"}}},
+			{CustomerID: "cus_1", Meter: "tokens", Value: money.FromInt(0), Distinct: "user 7", Dimensions: []meter.Dimension{{Name: "route", Value: long}, {Name: "status"}}},
 		},
 		Receipt: []byte{0, 1, 2}, KeyID: "key_1", Producer: "gateway/1", Node: 65535, Epoch: 1<<32 - 1, First: 1, Last: 1<<64 - 1,
 		Totals:     []store.AdmittedTotal{{CustomerID: "cus_1", Meter: "api_calls", PeriodStart: -7, Total: money.FromInt(3)}, {CustomerID: "c", Meter: long}},
 		CustomerID: "cus_1", Reference: &Reference{Target: 9, Reason: "typo", Actor: "tok_1"}, Signature: []byte{1}, SignerKey: "k",
-		Commitment: []byte{2}, Erased: 77, Salt: []byte{3},
+		Unit: "import 7", Document: []byte("d"), Commitment: []byte{2}, Erased: 77, Salt: []byte{3},
 		HeadExt:    appendUint(appendUint(appendBytes(nil, 60, "later"), 61, 5), 61, 6),
 		PayloadExt: appendBytes(nil, 63, "later"),
 	}

@@ -125,6 +125,11 @@ func BeginFrame(dst []byte) []byte {
 	return append(dst[:0], make([]byte, FrameHeader)...)
 }
 
+// IsFrame says whether bytes begin a frame; no record's length looks like that.
+func IsFrame(b []byte) bool {
+	return len(b) >= FrameHeader && string(b[:len(frameMagic)]) == frameMagic
+}
+
 // EndFrame fills the frame's header in.
 func EndFrame(frame []byte) {
 	copy(frame, frameMagic)

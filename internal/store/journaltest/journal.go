@@ -1,4 +1,5 @@
-package storetest
+// Package journaltest is the conformance suite that every driver of store.Journal passes.
+package journaltest
 
 import (
 	"context"
@@ -17,14 +18,16 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// Journal holds a driver to the contract of store.Journal. open must open what lies in dir, and again after Close.
-func Journal(t *testing.T, open func(t *testing.T, dir string) store.Journal) {
+// Run holds a driver to the contract of store.Journal. open must open what lies in dir, and again after Close.
+func Run(t *testing.T, open func(t *testing.T, dir string) store.Journal) {
 	for name, test := range map[string]func(w *ledger){
 		"Empty": journalEmpty, "ReadsBack": journalReadsBack, "Outcomes": journalOutcomes, "Refuses": journalRefuses,
 		"AllOrNone": journalAllOrNone, "Overflow": journalOverflow, "Windows": journalWindows, "Cut": journalCut,
 		"CutEarly": journalCutEarly, "Late": journalLate, "LateAgain": journalLateAgain, "Admitted": journalAdmitted, "Reported": journalReported,
 		"Marks": journalMarks, "ScanSeries": journalScanSeries, "ScanAll": journalScanAll, "ScanRefuses": journalScanRefuses,
 		"Closed": journalClosed, "Cancelled": journalCancelled, "Concurrent": journalConcurrent,
+		"Revise": journalRevise, "Resolve": journalResolve, "ReviseRefuses": journalReviseRefuses, "Atomic": journalAtomic,
+		"RevisedCut": journalRevisedCut, "Measure": journalMeasure, "Leaves": journalLeaves,
 		"Model": journalModel,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -350,6 +353,14 @@ func journalClosed(w *ledger) {
 	w.fails("Scan", err, store.ErrClosed)
 	_, err = w.journal.Event(w.t.Context(), "s", "i")
 	w.fails("Event", err, store.ErrClosed)
+	_, err = w.journal.Revise(w.t.Context(), store.Revisions{})
+	w.fails("Revise", err, store.ErrClosed)
+	_, err = w.journal.History(w.t.Context(), "s", "i")
+	w.fails("History", err, store.ErrClosed)
+	_, err = w.journal.Seal(w.t.Context(), []byte("x"))
+	w.fails("Seal", err, store.ErrClosed)
+	_, err = w.journal.Leaves(w.t.Context(), 1, 1, nil)
+	w.fails("Leaves", err, store.ErrClosed)
 	w.journal = w.open(w.t, w.dir)
 }
 

@@ -1,4 +1,4 @@
-package file
+package index
 
 import (
 	"sync"
@@ -9,8 +9,8 @@ import (
 // maxLateSums bounds the sums kept; any of them can be read again.
 const maxLateSums = 10_000
 
-// lateSums keeps what View.Late read. A sum stays true: events are never taken back, and a cut moves none into or out of
-// an interval. Only what lies behind upTo is to be added.
+// lateSums keeps what View.Late read. A sum stays true: contributions are never removed, and a cut moves none into or
+// out of an interval. Only what lies behind upTo is to be added.
 type lateSums struct {
 	mu   sync.Mutex
 	kept map[lateKey]lateSum

@@ -1,4 +1,4 @@
-package storetest
+package journaltest
 
 import (
 	"cmp"
@@ -17,15 +17,16 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// model is the journal written down naively: a list of events, and everything else computed from it.
+// model is the journal written down naively: a list of events and what was done to each, and everything else computed from it.
 type model struct {
-	events []store.Record
-	cuts   map[string][]time.Time
-	totals map[string]map[int64]map[[2]int]money.Decimal // series → period → node and epoch
+	events  []store.Record             // as they count now
+	history map[string][]store.Revised // by id
+	cuts    map[string][]time.Time
+	totals  map[string]map[int64]map[[2]int]money.Decimal // series → period → node and epoch
 }
 
 func newModel() *model {
-	return &model{cuts: map[string][]time.Time{}, totals: map[string]map[int64]map[[2]int]money.Decimal{}}
+	return &model{history: map[string][]store.Revised{}, cuts: map[string][]time.Time{}, totals: map[string]map[int64]map[[2]int]money.Decimal{}}
 }
 
 func (m *model) find(source, id string) *store.Record {
@@ -46,9 +47,10 @@ func (m *model) append(b store.Batch, got []store.Result) (want []store.Result) 
 				r.Outcome = store.Conflict
 			}
 		} else {
-			if len(e.Resolutions) == 0 {
+			if len(e.Resolutions) == 0 && e.Flags&store.Held == 0 {
 				r.Outcome = store.Unmatched
 			}
+			m.history[e.Event.ID] = []store.Revised{{Position: r.Position, At: b.ReceivedAt, Event: e.Event, Resolutions: e.Resolutions}}
 			m.events = append(m.events, store.Record{Entry: e, Position: r.Position, Digest: r.Digest, ReceivedAt: b.ReceivedAt})
 		}
 		want = append(want, r)
@@ -131,6 +133,8 @@ func journalModel(w *ledger) {
 			switch rapid.IntRange(0, 9).Draw(rt, "step") {
 			case 0:
 				one.reopen()
+			case 3, 4:
+				m.revise(rt, one)
 			case 1, 2:
 				c := drawCustomer(rt)
 				at := minute(0).Add(time.Duration(rapid.IntRange(0, 60*60).Draw(rt, "cut")) * time.Second)
@@ -175,14 +179,20 @@ func drawEntry(rt *rapid.T) store.Entry {
 	e := entry(fmt.Sprint(rapid.IntRange(0, 40).Draw(rt, "id")), at, value)
 	e.Origin = rapid.SampledFrom([]meter.Origin{meter.Admitted, meter.Reported}).Draw(rt, "origin")
 	e.Resolutions[0].CustomerID = drawCustomer(rt)
+	e.Resolutions[0].Distinct = rapid.SampledFrom([]string{"", "x", "y", "z"}).Draw(rt, "distinct")
+	if route := rapid.SampledFrom([]string{"", "/a", "/b"}).Draw(rt, "route"); route != "" {
+		e.Resolutions[0].Dimensions = []meter.Dimension{{Name: "route", Value: route}}
+	}
 	switch rapid.IntRange(0, 3).Draw(rt, "resolutions") {
 	case 0:
 		e.Resolutions = nil
+		e.Flags = rapid.SampledFrom([]store.Flags{0, store.Held}).Draw(rt, "held")
 	case 1:
 		second := e.Resolutions[0]
 		second.Meter, second.CustomerID = "tokens", drawCustomer(rt)
 		e.Resolutions = append(e.Resolutions, second)
 	}
+	e.Unit = rapid.SampledFrom([]string{"", "", "import"}).Draw(rt, "unit")
 	return e
 }
 
@@ -225,6 +235,29 @@ func (m *model) compareEvents(rt *rapid.T, w *ledger) {
 	back := w.scan(store.Scan{Limit: 11, NewestFirst: true})
 	slices.Reverse(back)
 	equal(rt, "all events from the newest", m.events, back)
+	after := rapid.Uint64Range(0, 60).Draw(rt, "since")
+	for _, s := range []store.Scan{
+		{Unmatched: true}, {Unit: "import"}, {After: after}, {Unmatched: true, Unit: "import", After: after},
+		{SeriesKey: store.SeriesKey{CustomerID: "cus_a", Meter: "api_calls"}, Unit: "import", After: after},
+	} {
+		want := m.filtered(s)
+		s.Limit = 3
+		got := ids(w.scan(s))
+		s.NewestFirst = true
+		back := ids(w.scan(s))
+		slices.Reverse(back)
+		equal(rt, fmt.Sprintf("scan %+v from the newest", s), got, back)
+		if s.Meter != "" { // by bucket
+			slices.Sort(want)
+			slices.Sort(got)
+		}
+		equal(rt, fmt.Sprintf("scan %+v", s), want, got)
+	}
+	for _, r := range m.events {
+		history, err := w.journal.History(w.t.Context(), r.Event.Source, r.Event.ID)
+		equal(rt, "error", nil, err)
+		equal(rt, "history", m.history[r.Event.ID], history)
+	}
 }
 
 func (m *model) compareSeries(rt *rapid.T, w *ledger, k store.SeriesKey) {
@@ -233,13 +266,9 @@ func (m *model) compareSeries(rt *rapid.T, w *ledger, k store.SeriesKey) {
 	in := span(bounds[i], bounds[rapid.IntRange(i, len(bounds)-1).Draw(rt, "to")])
 	after := rapid.Uint64Range(0, 60).Draw(rt, "after")
 	var want meter.Rollup
-	var late money.Decimal
-	m.each(k, in, func(r store.Record, v money.Decimal) {
-		want, _ = want.Fold(r.Origin, v)
-		if r.Position > after {
-			late, _ = late.Add(v)
-		}
-	})
+	m.each(k, in, func(r store.Record, v money.Decimal) { want, _ = want.Fold(r.Origin, v) })
+	reported, voided := m.tallies(k, in)
+	late, _ := m.sum(k, in, ^uint64(0)).Sub(m.sum(k, in, after))
 	w.view(func(v store.View) {
 		got, err := v.Usage(k, in)
 		equal(rt, "error", nil, err)
@@ -247,13 +276,17 @@ func (m *model) compareSeries(rt *rapid.T, w *ledger, k store.SeriesKey) {
 		windows, err := v.Windows(k, in)
 		equal(rt, "error", nil, err)
 		equal(rt, "windows", m.windows(k, in), windows)
-		reported, err := v.Reported(k, in)
+		reportedGot, err := v.Reported(k, in)
 		equal(rt, "error", nil, err)
-		equal(rt, "reported", want.Reported, reported)
+		equal(rt, "reported", reported, reportedGot)
+		voidedGot, err := v.Voided(k, in)
+		equal(rt, "error", nil, err)
+		equal(rt, "voided", voided, voidedGot)
 		lateGot, err := v.Late(k, in, after)
 		equal(rt, "error", nil, err)
 		equal(rt, "late", late, lateGot)
 		m.compareTotals(rt, v, k)
+		m.compareMeasure(rt, v, k, in)
 	})
 	one := store.Scan{SeriesKey: k, Limit: rapid.IntRange(1, 9).Draw(rt, "limit")}
 	equal(rt, "scan", m.scan(k), ids(w.scan(one)))
@@ -278,14 +311,14 @@ func (m *model) compareTotals(rt *rapid.T, v store.View, k store.SeriesKey) {
 	}
 	slices.Sort(periods)
 	equal(rt, "admitted periods", periods, v.AdmittedPeriods(k))
-	windows := m.windows(k, span(minute(0), minute(120)))
+	starts := m.ever(k)
 	i := slices.IndexFunc(v.Series(), func(s store.Series) bool { return s.SeriesKey == k })
-	if (i >= 0) != (len(windows) > 0 || len(of) > 0) {
+	if (i >= 0) != (len(starts) > 0 || len(of) > 0) {
 		rt.Fatalf("series %v listed: %v", k, i >= 0)
 	}
-	if i >= 0 && len(windows) > 0 {
-		equal(rt, "first bucket", windows[0].Start, v.Series()[i].First)
-		equal(rt, "last bucket", windows[len(windows)-1].Start, v.Series()[i].Last)
+	if i >= 0 && len(starts) > 0 {
+		equal(rt, "first bucket", starts[0], v.Series()[i].First)
+		equal(rt, "last bucket", starts[len(starts)-1], v.Series()[i].Last)
 	}
 	if !slices.IsSortedFunc(v.Series(), func(a, b store.Series) int {
 		return cmp.Or(cmp.Compare(a.CustomerID, b.CustomerID), cmp.Compare(a.Meter, b.Meter))

@@ -1,0 +1,214 @@
+package file
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/index"
+	"github.com/tallystick/tallystick/internal/store/file/record"
+)
+
+func recordKind(k store.RevisionKind) record.Kind {
+	switch k {
+	case store.Amend:
+		return record.KindAmend
+	case store.Void:
+		return record.KindVoid
+	case store.Resolve:
+		return record.KindResolve
+	}
+	return 0
+}
+
+func revisionKind(k record.Kind) (store.RevisionKind, bool) {
+	for _, r := range []store.RevisionKind{store.Amend, store.Void, store.Resolve} {
+		if recordKind(r) == k {
+			return r, true
+		}
+	}
+	return 0, false
+}
+
+// revisedState is the state after a revision.
+func revisedState(was *index.State, kind store.RevisionKind, content meter.Event, resolutions []meter.Resolution) *index.State {
+	now := &index.State{Revision: was.Revision, Event: was.Event, Origin: was.Origin, Voided: kind == store.Void}
+	if kind != store.Void {
+		now.Resolutions = resolutions
+	}
+	if kind == store.Amend {
+		amended(&now.Event, &content)
+	}
+	return now
+}
+
+// changes says whether the two differ in more than their revision.
+func changes(was, now *index.State) bool {
+	same := was.Voided == now.Voided && was.Held == now.Held && was.Event.Type == now.Event.Type &&
+		was.Event.Subject == now.Event.Subject && bytes.Equal(was.Event.Data, now.Event.Data) &&
+		slices.EqualFunc(was.Resolutions, now.Resolutions, func(a, b meter.Resolution) bool {
+			return a.CustomerID == b.CustomerID && a.Meter == b.Meter && a.CatalogVersion == b.CatalogVersion &&
+				a.Value.Equal(b.Value) && a.Distinct == b.Distinct && slices.Equal(a.Dimensions, b.Dimensions)
+		})
+	return !same
+}
+
+// Revise implements store.Journal.
+func (j *Journal) Revise(ctx context.Context, r store.Revisions) ([]uint64, error) {
+	if err := j.enter(ctx); err != nil {
+		return nil, fmt.Errorf("revise: %w", err)
+	}
+	defer j.leave()
+	if err := checkRevisions(&r); err != nil {
+		return nil, fmt.Errorf("revise: %w", err)
+	}
+	if len(r.List) == 0 {
+		return []uint64{}, nil
+	}
+	c, _ := j.pool.Get().(*call)
+	defer j.recycle(c)
+	records := make([]record.Record, len(r.List))
+	bytes := 0
+	for i := range r.List {
+		records[i] = revisionRecord(&r, i)
+		s := c.encode(&records[i])
+		if bytes += s.to - s.from; s.to-s.from > record.BodyMax || bytes > MaxBatchBytes {
+			return nil, fmt.Errorf("revise: %w", invalid("the revisions have more than %d bytes: send them in parts", MaxBatchBytes))
+		}
+		c.buf = c.buf[:0] // the target is not known yet
+	}
+	var results []uint64
+	c.alone = func() (apply func(), err error) {
+		results, err = j.stageRevisions(c, r.List, records)
+		return func() { j.index.Apply(j.group) }, err
+	}
+	if err := j.submit(ctx, c); err != nil {
+		return nil, fmt.Errorf("revise: %w", err)
+	}
+	return results, nil
+}
+
+func revisionRecord(r *store.Revisions, i int) record.Record {
+	v := &r.List[i]
+	rec := record.Record{
+		Kind: recordKind(v.Kind), ReceivedAt: r.At, Event: meter.Event{Time: time.UnixMicro(0)},
+		Reference: &record.Reference{Target: 1 << 63, Reason: r.Reason, Actor: r.Actor},
+	}
+	if v.Kind != store.Void {
+		rec.Resolutions = v.Resolutions
+	}
+	if v.Kind == store.Amend {
+		amended(&rec.Event, &v.Event)
+		rec.Digest = rec.Event.Digest()
+	}
+	return rec
+}
+
+func checkRevisions(r *store.Revisions) error {
+	switch {
+	case !text(r.Actor, 1) || !text(r.Reason, 1):
+		return invalid("an actor and a reason are needed, texts of 1 to %d bytes", MaxText)
+	case !instant(r.At):
+		return invalid("the instant of the revision is missing or out of range")
+	case len(r.List) > MaxRevisions:
+		return invalid("at most %d revisions go together: send them in parts", MaxRevisions)
+	}
+	for i := range r.List {
+		if err := checkRevision(&r.List[i]); err != nil {
+			return fmt.Errorf("revision %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func checkRevision(v *store.Revision) error {
+	if !text(v.Source, 1) || !text(v.ID, 1) || recordKind(v.Kind) == 0 {
+		return invalid("source, id and a kind are needed")
+	}
+	if v.Kind == store.Void && len(v.Resolutions) > 0 {
+		return invalid("a void has no resolutions")
+	}
+	if v.Kind == store.Amend {
+		if err := checkContent(&v.Event); err != nil {
+			return err
+		}
+	}
+	return checkResolutions(v.Resolutions)
+}
+
+// stageRevisions puts those into the frame that change something.
+func (j *Journal) stageRevisions(c *call, list []store.Revision, records []record.Record) ([]uint64, error) {
+	results := make([]uint64, len(list))
+	for i := range list {
+		v := &list[i]
+		ordinal, held, _ := j.group.Lookup(meter.IdentityOf(v.Source, v.ID))
+		if held == nil {
+			return nil, fmt.Errorf("revision %d: event %q of %q: %w", i, v.ID, v.Source, store.ErrNotFound)
+		}
+		was, err := j.state(ordinal)
+		if err != nil {
+			return nil, fmt.Errorf("revision %d: %w", i, err)
+		}
+		if v.If != store.AnyRevision && v.If != was.Revision {
+			return nil, fmt.Errorf("revision %d: event %q of %q was revised at position %d, not %d: read it again: %w", i, v.ID, v.Source,
+				was.Revision, v.If, store.ErrConflict)
+		}
+		now := revisedState(was, v.Kind, v.Event, v.Resolutions)
+		if !changes(was, now) {
+			results[i] = was.Revision
+			continue
+		}
+		records[i].Reference.Target = held.Position
+		c.buf = c.buf[:0]
+		at := j.put(c, c.encode(&records[i]))
+		if err := j.group.Revise(ordinal, v.Kind, at, was, now); err != nil {
+			return nil, fmt.Errorf("revision %d: %w", i, err)
+		}
+		results[i] = j.group.Position()
+	}
+	return results, nil
+}
+
+// History implements store.Journal.
+func (j *Journal) History(ctx context.Context, source, id string) ([]store.Revised, error) {
+	if err := j.enter(ctx); err != nil {
+		return nil, fmt.Errorf("history: %w", err)
+	}
+	defer j.leave()
+	all, err := j.history(source, id)
+	if err != nil {
+		return nil, fmt.Errorf("history of event %q of %q: %w", id, source, err)
+	}
+	return all, nil
+}
+
+func (j *Journal) history(source, id string) ([]store.Revised, error) {
+	c, err := j.find(source, id)
+	if err != nil {
+		return nil, err
+	}
+	first, err := j.read(c.At, record.KindEvent, c.Position)
+	if err != nil {
+		return nil, err
+	}
+	content := first.Event
+	all := []store.Revised{{Position: c.Position, At: first.ReceivedAt, Event: content, Resolutions: first.Resolutions}}
+	for _, v := range c.Revisions {
+		r, err := j.readRevision(v, c.Position)
+		if err != nil {
+			return nil, err
+		}
+		if v.Kind == store.Amend {
+			amended(&content, &r.Event)
+		}
+		all = append(all, store.Revised{
+			Kind: v.Kind, Position: v.Position, At: r.ReceivedAt, Actor: r.Reference.Actor, Reason: r.Reference.Reason,
+			Event: content, Resolutions: r.Resolutions,
+		})
+	}
+	return all, nil
+}
