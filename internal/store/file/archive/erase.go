@@ -2,9 +2,15 @@ package archive
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/store/file/record"
+	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
 // Commit commits to a payload section before it is erased: SHA-256 over a salt that belongs to the subject and the position,
@@ -103,4 +109,43 @@ func FindErasure(body []byte) (Erasure, bool) {
 		First: find(p.head, headFirst).num, Last: find(p.head, headLast).num,
 	}
 	return e, e.Subject != "" || e.Last > 0
+}
+
+var errTouched = errors.New("touched")
+
+// Touches says whether a segment has a payload that one of the erasures takes.
+func Touches(ctx context.Context, name string, number uint32, f segment.File, all []Erasure) (bool, error) {
+	var p parsed
+	_, err := Frames(name, number, f, func(_ int64, frame []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return record.Split(frame[segment.FrameHeader:], func(_ int, body []byte) error {
+			if err := p.parse(body); err != nil || len(p.payload) == 0 {
+				return err
+			}
+			if _, ok := Covers(all, p.position, string(find(p.payload, payloadSubject).buf)); ok {
+				return errTouched
+			}
+			return nil
+		})
+	})
+	if errors.Is(err, errTouched) {
+		return true, nil
+	}
+	return false, err
+}
+
+// Received is the first time of receipt in a frame; zero when there is none.
+func Received(frame []byte) (at time.Time) {
+	var p parsed
+	_ = record.Split(frame[segment.FrameHeader:], func(_ int, body []byte) error { // the frame was checked
+		if p.parse(body) == nil && at.IsZero() {
+			if micros := unzigzag(find(p.head, headReceived).num); micros > 0 {
+				at = time.UnixMicro(micros)
+			}
+		}
+		return nil
+	})
+	return at
 }
