@@ -180,12 +180,16 @@ func (j *Journal) mask(r *Record) {
 }
 
 // maskLeaf does the same with a leaf, which commits to the same.
-func (j *Journal) maskLeaf(l *store.Leaf) {
+func (j *Journal) maskLeaf(l *store.Leaf) error {
 	if l.Payload == nil || j.cfg.Commit == nil {
-		return
+		return nil
 	}
 	if _, ok := archive.Covers(j.erasing(), l.Position, l.Subject); ok {
-		sum := j.cfg.Commit(l.Subject, l.Position, l.Payload)
+		sum, err := j.cfg.Commit(l.Subject, l.Position, l.Head, l.Payload)
+		if err != nil {
+			return fmt.Errorf("commit to record %d: %w", l.Position, err)
+		}
 		l.Commitment, l.Payload, l.Subject = &sum, nil, ""
 	}
+	return nil
 }

@@ -111,7 +111,7 @@ type walk struct {
 	s      *segment.Segment
 	window segment.Window
 	parsed record.Parsed
-	mask   func(l *store.Leaf)
+	mask   func(l *store.Leaf) error
 }
 
 // open turns to a segment, at an offset or at a record; release it.
@@ -173,6 +173,8 @@ func (w *walk) leaf(body []byte, position uint64, end int64, each func(store.Lea
 	if p.Kind() == record.KindEvent {
 		leaf.Source, leaf.ID = p.Names()
 	}
-	w.mask(&leaf)
+	if err := w.mask(&leaf); err != nil {
+		return err
+	}
 	return each(leaf)
 }

@@ -28,8 +28,8 @@ func (fs memFS) Rename(from, to string) error {
 
 func (fs memFS) Remove(name string) error { delete(fs, name); return nil }
 
-func commitTo(subject string, position uint64, payload []byte) [32]byte {
-	return sha256.Sum256(fmt.Appendf(nil, "%s %d %s", subject, position, payload))
+func commitTo(subject string, position uint64, head, payload []byte) ([32]byte, error) {
+	return sha256.Sum256(fmt.Appendf(nil, "%s %d %x %s", subject, position, head, payload)), nil
 }
 
 const year = 365 * 24 * time.Hour
@@ -89,7 +89,10 @@ func see(t testing.TB, j *Journal) (s seen) {
 		next, err := j.Leaves(t.Context(), from, 7, func(l store.Leaf) error {
 			l.Head = bytes.Clone(l.Head)
 			if l.Payload != nil {
-				sum := commitTo(l.Subject, l.Position, l.Payload)
+				sum, err := commitTo(l.Subject, l.Position, l.Head, l.Payload)
+				if err != nil {
+					return err
+				}
 				l.Commitment, l.Payload, l.Subject = &sum, nil, ""
 			}
 			s.Leaves = append(s.Leaves, l)

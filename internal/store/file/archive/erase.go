@@ -13,9 +13,9 @@ import (
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
-// Commit commits to a payload section before it is erased: SHA-256 over a salt that belongs to the subject and the position,
-// and the payload. The tree's leaf stays the same with it.
-type Commit func(subject string, position uint64, payload []byte) [32]byte
+// Commit commits to a payload section before it is erased, under a salt that belongs to the subject and the position, as the
+// tree does: its leaf stays the same. head is kind, position and head fields, as in store.Leaf.
+type Commit func(subject string, position uint64, head, payload []byte) ([32]byte, error)
 
 // Erasure takes payloads out: those of a subject up to its own record, or all between two positions.
 type Erasure struct {
@@ -75,7 +75,10 @@ func Erase(all []Erasure, commit Commit) Edit {
 		if find(p.head, headErased).num > 0 {
 			return nil, fmt.Errorf("record %d is erased and has a payload", p.position)
 		}
-		sum := commit(string(subject), p.position, bytes.Clone(body[p.payloadAt:]))
+		sum, err := commit(string(subject), p.position, bytes.Clone(body[:p.payloadAt-1]), bytes.Clone(body[p.payloadAt:]))
+		if err != nil {
+			return nil, fmt.Errorf("commit to record %d: %w", p.position, err)
+		}
 		return p.without(sum, by), nil
 	}
 }
