@@ -34,8 +34,9 @@ type Commands struct {
 	Books         booksCmd         `cmd:"" help:"Check that admitted + reported = metered = rated + unpriced."`
 	Clock         clockCmd         `cmd:"" help:"Read the business clock; in test mode, advance it."`
 	Portal        portalCmd        `cmd:"" help:"Make a signed link to a customer's portal."`
-	Audit         auditCmd         `cmd:"" help:"What operators did."`
 	Status        statusCmd        `cmd:"" help:"Counters of the running server."`
+
+	SealCommands
 }
 
 // ask gets a document and prints it.
@@ -389,12 +390,6 @@ type portalCmd struct {
 
 func (c *portalCmd) Run(e *Env) error {
 	return send(e, "/v1/customers/"+url.PathEscape(c.Customer)+"/portal-link", put("ttl_s", int(c.TTL/time.Second)), fields("url", "expires_at"))
-}
-
-type auditCmd struct{ pages }
-
-func (c *auditCmd) Run(e *Env) error {
-	return c.ask(e, "/v1/audit", nil, table("TIME|ACTOR|ACTION|TARGET", "time", "actor", "action", "target"))
 }
 
 type statusCmd struct{}

@@ -13,6 +13,8 @@ type Env struct {
 	Stderr io.Writer
 	JSON   bool   // print one JSON document
 	Dir    string // the data folder; "" when not given
+
+	AuditFolder AuditFolder // for `tally audit` without a server
 }
 
 // DataDir is the folder for commands that need one.

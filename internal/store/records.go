@@ -169,5 +169,7 @@ type Records interface {
 	Invoices
 	Leases
 	Housekeeping
+	Seals
+	SubjectKeys
 	Close() error
 }

@@ -27,7 +27,7 @@ type Directory interface {
 	ActiveSubscription(customerID string, at time.Time) (account.Subscription, bool)
 }
 
-// Config is what a Service needs. All but Grace, Settled and Log are required.
+// Config is what a Service needs. All but Grace, Settled, Seal and Log are required.
 type Config struct {
 	Directory Directory
 	Journal   store.Journal
@@ -36,7 +36,10 @@ type Config struct {
 	Grace     time.Duration    // a period is closed this long after its end; default 0
 	// Settled returns when every gateway decision before the instant is in the journal (bounded wait); may be nil.
 	Settled func(ctx context.Context, before time.Time) error
-	Log     *slog.Logger // default: discard
+	// Seal commits to a close before it is finalized: what was used up to its position, and the invoice that follows (without
+	// lines: none is due). It is called again after a crash, with the same. May be nil.
+	Seal func(ctx context.Context, c store.Close, usage []invoice.Usage, draft invoice.Invoice) error
+	Log  *slog.Logger // default: discard
 }
 
 // Service is safe for concurrent use, also by several processes over the same stores.

@@ -182,6 +182,11 @@ func (s *Service) finish(ctx context.Context, c contract, begun store.Close, now
 	if err != nil {
 		return err
 	}
+	if s.cfg.Seal != nil {
+		if err := s.cfg.Seal(ctx, begun, usage, draft); err != nil {
+			return err
+		}
+	}
 	var issue *invoice.Invoice
 	if len(draft.Lines) > 0 {
 		issue = &draft

@@ -19,6 +19,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
@@ -28,6 +29,7 @@ type Config struct {
 	Enforce *enforce.Enforcer
 	Ingest  *ingest.Service
 	Bill    *bill.Service
+	Seal    *seal.Service
 	Clock   *clock.Clock
 	Replays *govern.Replays
 	Signer  *session.Signer
@@ -57,7 +59,7 @@ type api struct {
 // New checks the configuration and starts nothing.
 func New(cfg Config) (http.Handler, error) {
 	switch {
-	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Clock == nil, cfg.Replays == nil,
+	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Seal == nil, cfg.Clock == nil, cfg.Replays == nil,
 		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
 		return nil, errors.New("httpapi: incomplete configuration")
 	}
@@ -88,6 +90,7 @@ func assemble(cfg Config) (*api, error) {
 	a.decisions()
 	a.limits()
 	a.operations()
+	a.sealRoutes()
 	if err := a.writeSpec(); err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}

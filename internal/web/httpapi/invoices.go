@@ -29,6 +29,8 @@ type invoiceBody struct {
 	TZVersion      string     `json:"tz_version" doc:"Release of the time zone data"`
 	Position       uint64     `json:"position" doc:"Journal position that it was rated at"`
 	FinalizedAt    time.Time  `json:"finalized_at,omitzero"`
+
+	Checkpoint *coveredBody `json:"checkpoint,omitempty" doc:"The signed checkpoint that covers it: its lines can be proved from then on"`
 }
 
 type lineBody struct {
@@ -92,7 +94,9 @@ func (a *api) invoices() {
 		if err != nil {
 			return invoiceBody{}, notFoundAs(err, "finalized invoice")
 		}
-		return a.invoiceOf(i), nil
+		out := a.invoiceOf(i)
+		out.Checkpoint, err = a.coveredBy(ctx, i.ID)
+		return out, err
 	})
 	handle(a, operation{
 		method: http.MethodGet, path: "/v1/customers/{ref}/preview", id: "preview-customer-invoice", tag: tag,

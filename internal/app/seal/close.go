@@ -1,0 +1,167 @@
+package seal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/core/seal"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// scanPage is how many events are read at once.
+const scanPage = 1000
+
+// SealClose appends the document of a close to the journal, once: what was used up to its position, and the invoice that
+// follows from it (no lines: none is due). The next Tick signs a checkpoint over it. bill calls it between the two steps of a
+// close; after a crash it is called again and changes nothing.
+func (s *Service) SealClose(ctx context.Context, c store.Close, usage []invoice.Usage, draft invoice.Invoice) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := store.SealedClose{SubscriptionID: c.SubscriptionID, Period: c.Period}
+	_, err := s.cfg.Seals.SealedClose(ctx, at)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("seal close: %w", err)
+	}
+	doc := seal.Close{Subscription: c.SubscriptionID, Customer: draft.CustomerID, Period: c.Period, Position: c.Position}
+	if len(draft.Lines) > 0 {
+		doc.Invoice, doc.Lines = draft.ID, draft.Lines
+	}
+	for _, u := range usage {
+		parts, count, err := s.contributions(ctx, store.SeriesKey{CustomerID: draft.CustomerID, Meter: u.Meter}, c.Period, c.Position, true)
+		if err != nil {
+			return fmt.Errorf("seal close: meter %s: %w", u.Meter, err)
+		}
+		hashes, err := s.hashesOf(ctx, parts)
+		if err != nil {
+			return fmt.Errorf("seal close: meter %s: %w", u.Meter, err)
+		}
+		doc.Series = append(doc.Series, seal.Series{Meter: u.Meter, Value: u.Quantity, Count: count, Root: seal.RootOf(hashes)})
+	}
+	b, err := doc.Encode()
+	if err != nil {
+		return fmt.Errorf("seal close: %w", err)
+	}
+	at.InvoiceID = doc.Invoice
+	if at.Position, err = s.cfg.Journal.Seal(ctx, b); err != nil {
+		return fmt.Errorf("seal close: %w", err)
+	}
+	if _, err := s.cfg.Seals.PutSealedClose(ctx, s.fence, at); err != nil {
+		return fmt.Errorf("seal close: %w", fencedAs(err))
+	}
+	s.due = true
+	return nil
+}
+
+// contributions lists the positions of the records that made up a series in an interval when the journal was at a position:
+// events, and the revisions that stood. count is the events. Without thorough, an event is missed that counted then and was
+// voided or moved to another series since.
+func (s *Service) contributions(ctx context.Context, k store.SeriesKey, in period.Interval, upTo uint64, thorough bool) (parts []uint64, count int64, err error) {
+	seen := map[uint64]bool{}
+	add := func(r store.Record) error {
+		if r.Position > upTo || seen[r.Position] {
+			return nil
+		}
+		revision, counts := r.Revision, true
+		if revision > upTo {
+			var err error
+			if revision, counts, err = s.then(ctx, r, k, upTo); err != nil {
+				return err
+			}
+		}
+		if !counts {
+			return nil
+		}
+		seen[r.Position] = true
+		parts = append(parts, r.Position)
+		if revision > 0 {
+			parts = append(parts, revision)
+		}
+		count++
+		return nil
+	}
+	if in.Empty() {
+		return nil, 0, nil
+	}
+	err = s.scan(ctx, store.Scan{SeriesKey: k, In: in, Limit: scanPage}, add)
+	if err == nil && thorough {
+		err = s.scan(ctx, store.Scan{In: in, Limit: scanPage, After: upTo}, add)
+	}
+	slices.Sort(parts)
+	return parts, count, err
+}
+
+func (s *Service) scan(ctx context.Context, q store.Scan, each func(store.Record) error) error {
+	for {
+		page, err := s.cfg.Journal.Scan(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, r := range page.Records {
+			if err := each(r); err != nil {
+				return err
+			}
+		}
+		if page.Next == "" {
+			return nil
+		}
+		q.Cursor = page.Next
+	}
+}
+
+// then says how an event that was revised later counted when the journal was at a position, and by which revision (0: none).
+func (s *Service) then(ctx context.Context, r store.Record, k store.SeriesKey, upTo uint64) (revision uint64, counts bool, err error) {
+	history, err := s.cfg.Journal.History(ctx, r.Event.Source, r.Event.ID)
+	if err != nil {
+		return 0, false, err
+	}
+	for _, v := range history {
+		if v.Position > upTo {
+			break
+		}
+		if v.Kind != 0 {
+			revision = v.Position
+		}
+		counts = false
+		for _, res := range v.Resolutions {
+			counts = counts || res.CustomerID == k.CustomerID && res.Meter == k.Meter
+		}
+	}
+	return revision, counts, nil
+}
+
+// gapMax is how many records between two wanted ones are rather hashed than sought again.
+const gapMax = 64
+
+// hashesOf computes the leaf hashes of records, ascending by position.
+func (s *Service) hashesOf(ctx context.Context, positions []uint64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, 0, len(positions))
+	for len(positions) > 0 {
+		run := 1
+		for run < len(positions) && positions[run]-positions[run-1] <= gapMax && positions[run]-positions[0] < leavesMax {
+			run++
+		}
+		from := positions[0]
+		n := int(positions[run-1]-from) + 1
+		hashes, err := s.hasher.read(ctx, s.cfg.Journal, from, n)
+		if err != nil {
+			return nil, err
+		}
+		if len(hashes) < n {
+			return nil, fmt.Errorf("the journal ends before record %d: %w", positions[run-1], store.ErrCorrupt)
+		}
+		for _, p := range positions[:run] {
+			out = append(out, hashes[p-from])
+		}
+		positions = positions[run:]
+	}
+	return out, nil
+}
