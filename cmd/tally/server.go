@@ -48,12 +48,14 @@ const (
 // server is one process with all roles: it owns the stores, the services and their loops.
 type server struct {
 	listen
-	dir      string
-	mode     account.Mode
-	grace    time.Duration
-	log      *slog.Logger
-	demo     bool // history is being seeded: billing waits until it is there
-	endpoint cli.Endpoint
+	dir   string
+	mode  account.Mode
+	grace time.Duration
+	// keepEvents is how long the content of events is kept; 0: for ever.
+	keepEvents time.Duration
+	log        *slog.Logger
+	demo       bool // history is being seeded: billing waits until it is there
+	endpoint   cli.Endpoint
 
 	folder  *folder
 	records store.Records
@@ -169,7 +171,8 @@ func (s *server) openStores(ctx context.Context) (err error) {
 	if s.records, err = sqlite.Open(ctx, s.folder.path("records.db")); err != nil {
 		return fmt.Errorf("records: %w", err)
 	}
-	if s.journal, err = file.Open(file.Config{Dir: s.folder.path("journal")}); err != nil {
+	salts := newSalts(s.records)
+	if s.journal, err = file.Open(file.Config{Dir: s.folder.path("journal"), Commit: salts.commit, Forget: salts.forget}); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	if s.spool, err = spool.Open(spool.Config{Dir: s.folder.path("spool")}); err != nil {
@@ -270,6 +273,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 	s.every(ctx, g, "sync", syncEvery, s.enforce.SyncTick)
 	s.every(ctx, g, "bill", billEvery, s.billAll)
 	s.every(ctx, g, "books", booksEvery, s.compareBooks)
+	s.every(ctx, g, "compact", compactEvery, s.compact)
 	s.every(ctx, g, "clock", clockEvery, func(context.Context) error { return s.clock.Persist() })
 	s.every(ctx, g, "prune", pruneEvery, s.replays.Prune)
 }

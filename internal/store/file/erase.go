@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -122,30 +123,77 @@ func (j *Journal) changeErasures(change func(all []archive.Erasure) []archive.Er
 	}
 }
 
-// settleErasures forgets those that no segment needs any more.
-func (j *Journal) settleErasures() error {
+// settleErasures drops those that no segment needs any more, and returns them.
+func (j *Journal) settleErasures() (settled []archive.Erasure, err error) {
 	erasures := j.erasing()
 	if len(erasures) == 0 {
-		return nil
+		return nil, nil
 	}
 	all := *j.segments.Load()
-	done := map[uint64]bool{}
-	for _, e := range erasures {
-		done[e.Position] = true
-	}
+	waits := map[uint64]bool{}
 	for i := range all {
-		first, last, upTo, err := j.extent(all, i)
+		first, last, done, err := j.extent(all, i)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range archive.Due(erasures, first, last, done) {
+			waits[e.Position] = true
+		}
+	}
+	for _, e := range erasures {
+		if !waits[e.Position] {
+			settled = append(settled, e)
+		}
+	}
+	j.changeErasures(func(all []archive.Erasure) []archive.Erasure { // orders that came meanwhile stay
+		return slices.DeleteFunc(all, func(e archive.Erasure) bool { return slices.Contains(settled, e) })
+	})
+	return settled, nil
+}
+
+// settleOrders drops the erasures that are carried out, and has the keys of their subjects forgotten. Who sent events meanwhile
+// keeps the key, since they are salted under it.
+func (j *Journal) settleOrders(ctx context.Context) error {
+	settled, err := j.settleErasures()
+	if err != nil || j.cfg.Forget == nil {
+		return err
+	}
+	for _, e := range settled {
+		if e.Subject == "" {
+			continue
+		}
+		left, err := j.holds(ctx, e.Subject)
 		if err != nil {
 			return err
 		}
-		for _, e := range archive.Due(erasures, first, last, upTo) {
-			done[e.Position] = false
+		if !left {
+			if err := j.cfg.Forget(ctx, e.Subject); err != nil {
+				return fmt.Errorf("forget a subject: %w", err)
+			}
 		}
 	}
-	j.changeErasures(func(erasures []archive.Erasure) []archive.Erasure { // orders that came meanwhile stay
-		return slices.DeleteFunc(erasures, func(e archive.Erasure) bool { return done[e.Position] })
-	})
 	return nil
+}
+
+// holds says whether any record has a payload of the subject. It reads the whole log.
+func (j *Journal) holds(ctx context.Context, subject string) (bool, error) {
+	all := []archive.Erasure{{Position: math.MaxUint64, Subject: subject}}
+	segments := *j.segments.Load()
+	for i, s := range segments {
+		held, _, release, err := pin(s, 0, 0)
+		if err != nil {
+			return false, err
+		}
+		touched, err := archive.Touches(ctx, held.Name, held.Number, held.File, all)
+		release()
+		if i == len(segments)-1 && archive.Unfinished(err) {
+			err = nil // a commit under way
+		}
+		if touched || err != nil {
+			return touched, err
+		}
+	}
+	return false, nil
 }
 
 // firstOpen is the position that the last segment begins at; 0 when it cannot be read.

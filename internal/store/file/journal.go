@@ -62,6 +62,8 @@ type Config struct {
 	FS           FS     // default OS
 	// Commit commits to a payload before it is erased, as the tree does; without it nothing can be erased.
 	Commit archive.Commit
+	// Forget is told each subject of whom an erasure left no payload: its key may go. Optional.
+	Forget func(ctx context.Context, subject string) error
 	// BlockCache bounds the bytes of sealed segments kept decoded; default archive.DefaultCacheBytes.
 	BlockCache int
 }

@@ -34,7 +34,8 @@ func (j *Journal) recover() error {
 	} else if err := j.settle(); err != nil {
 		return err
 	}
-	return j.settleErasures()
+	_, err = j.settleErasures()
+	return err
 }
 
 // recoverSegment opens and replays one segment.

@@ -149,9 +149,9 @@ func (j *Journal) compact(ctx context.Context) (more bool, err error) {
 			return true, j.rewrite(ctx, fs, i, due, done)
 		}
 		j.clean[s.Number] = due[len(due)-1].Position
-		return true, j.settleErasures()
+		return true, j.settleOrders(ctx)
 	}
-	return false, j.settleErasures()
+	return false, j.settleOrders(ctx)
 }
 
 // extent is which positions a segment holds, and up to which erasure it is done. A raw one ends where the next begins.
@@ -223,7 +223,7 @@ func (j *Journal) rewrite(ctx context.Context, fs archive.FS, i int, due []archi
 			return err
 		}
 	}
-	return j.settleErasures()
+	return j.settleOrders(ctx)
 }
 
 // renameSegment gives a segment another name for messages; its file is the same handle.

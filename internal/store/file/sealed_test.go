@@ -2,6 +2,7 @@ package file
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -212,7 +213,18 @@ func TestErase(t *testing.T) {
 	t.Parallel()
 	for _, first := range []string{"sealed before", "raw"} {
 		fs := memFS{}
-		j := openMem(t, fs)
+		var forgotten []string
+		open := func() *Journal {
+			j, err := Open(Config{Dir: "d", FS: fs, SegmentBytes: 4 << 10, Commit: commitTo, Forget: func(_ context.Context, subject string) error {
+				forgotten = append(forgotten, subject)
+				return nil
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return j
+		}
+		j := open()
 		fill(t, j, 0, 60)
 		if first == "sealed before" {
 			compactAll(t, j)
@@ -245,7 +257,7 @@ func TestErase(t *testing.T) {
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
-		j = openMem(t, fs)
+		j = open()
 		check("opened again")
 		if j.Erasing() != 1 {
 			t.Errorf("%d erasures wait, want 1", j.Erasing())
@@ -254,6 +266,9 @@ func TestErase(t *testing.T) {
 		check("carried out")
 		if j.Erasing() != 0 || holds(t, fs, "anna@") || !holds(t, fs, "bert@") {
 			t.Errorf("%d erasures wait; anna is on disk: %v; bert: %v", j.Erasing(), holds(t, fs, "anna@"), holds(t, fs, "bert@"))
+		}
+		if diff := cmp.Diff([]string{"anna@example.com"}, forgotten); diff != "" {
+			t.Error("forgotten:", diff)
 		}
 		fill(t, j, 60, 62) // the same subject again
 		if err := j.Close(); err != nil {
@@ -272,6 +287,14 @@ func TestErase(t *testing.T) {
 		}
 		if r, err := archive.Check(t.Context(), fs, "d"); err != nil || r.Erased != 31 {
 			t.Errorf("%+v, %v", r, err)
+		}
+		if _, err := j.Erase(t.Context(), "bert@example.com", "op", "why", received(99)); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, j, 63, 64) // meanwhile
+		compactAll(t, j)
+		if len(forgotten) != 1 {
+			t.Error("forgotten, though an event came meanwhile:", forgotten)
 		}
 	}
 }

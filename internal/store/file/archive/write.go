@@ -163,6 +163,12 @@ type damage struct {
 
 func (d *damage) Unwrap() error { return d.error }
 
+// Unfinished says that reading frames ended at one that is not whole, as may be at the end of a segment being written to.
+func Unfinished(err error) bool {
+	var d *damage
+	return errors.As(err, &d)
+}
+
 // writer writes a sealed file.
 type writer struct {
 	f       segment.File
