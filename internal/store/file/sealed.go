@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/archive"
+	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
@@ -73,22 +75,73 @@ func pin(s *segment.Segment, from uint64, offset int64) (held *segment.Segment, 
 	return &segment.Segment{Name: s.Name, Number: s.Number, File: f}, offset, release, nil
 }
 
-// Record reads one record of the log by position, as it is encoded: length, checksum, body. ErrNotFound.
+// Record reads one record of the log by position, as it is encoded: length, checksum, body. In a sealed segment that is one
+// block, in a raw one what stands between the event before and the record. An erasure that Compact has not carried out yet is
+// not looked at: what is served must go through mask. ErrNotFound.
 func (j *Journal) Record(ctx context.Context, position uint64) ([]byte, error) {
 	if err := j.enter(ctx); err != nil {
 		return nil, fmt.Errorf("record %d: %w", position, err)
 	}
 	defer j.leave()
-	for _, s := range *j.segments.Load() {
-		if r := sealedOf(s); r != nil && r.Info().First <= position && position <= r.Info().Last {
-			rec, err := readRecord(s, position, 0)
-			if err != nil {
-				return nil, fmt.Errorf("record %d: %w", position, err)
-			}
-			return rec, nil
+	rec, err := j.record(position)
+	if err != nil {
+		return nil, fmt.Errorf("record %d: %w", position, err)
+	}
+	return rec, nil
+}
+
+func (j *Journal) record(position uint64) ([]byte, error) {
+	j.mu.RLock()
+	last := j.index.Position()
+	near, ok := j.index.Before(position)
+	j.mu.RUnlock()
+	if position == 0 || position > last {
+		return nil, store.ErrNotFound
+	}
+	all := *j.segments.Load()
+	for i := len(all) - 1; i >= 0; i-- {
+		s := all[i]
+		first, err := firstOf(s)
+		if err != nil {
+			return nil, err
+		}
+		if first > position {
+			continue
+		}
+		if sealedOf(s) != nil {
+			return readRecord(s, position, 0)
+		}
+		at := int64(segment.HeaderSize)
+		if ok && near.At.Segment() == s.Number {
+			at = near.At.Offset()
+		}
+		return recordFrom(s, position, at)
+	}
+	return nil, store.ErrNotFound
+}
+
+// recordFrom looks for a record at or behind an offset.
+func recordFrom(s *segment.Segment, position uint64, at int64) ([]byte, error) {
+	var w walk
+	release, err := w.open(s, position, &at)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	for {
+		body, ok, err := w.record(&at)
+		if err != nil {
+			return nil, err
+		}
+		if !ok || binary.LittleEndian.Uint64(body[1:]) > position {
+			return nil, segment.Corrupt(s.Name, at, fmt.Sprintf("record %d is missing", position))
+		}
+		if binary.LittleEndian.Uint64(body[1:]) == position {
+			rec := binary.LittleEndian.AppendUint32(nil, uint32(len(body)))
+			rec = binary.LittleEndian.AppendUint32(rec, record.Checksum(rec[:4], body))
+			return append(rec, body...), nil
 		}
 	}
-	return nil, fmt.Errorf("record %d is in no sealed segment: %w", position, store.ErrNotFound)
 }
 
 // Compact does one step of what is due: it seals a closed segment, or takes erased payloads out of a sealed one. more says

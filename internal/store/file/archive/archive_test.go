@@ -340,3 +340,39 @@ func FuzzBlock(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkWrite seals a segment.
+func BenchmarkWrite(b *testing.B) {
+	r := rand.New(rand.NewPCG(6, 6))
+	raw := rawSegment(1, 1, 50, 1000, func(position uint64) record.Record { return reported(r, position, false) })
+	b.SetBytes(int64(len(raw)))
+	for b.Loop() {
+		seal(b, raw, nil)
+	}
+}
+
+// BenchmarkRead reads a sealed segment front to back, as a start does.
+func BenchmarkRead(b *testing.B) {
+	r := rand.New(rand.NewPCG(7, 7))
+	raw := rawSegment(1, 1, 50, 1000, func(position uint64) record.Record { return reported(r, position, false) })
+	d, _ := seal(b, raw, nil)
+	b.SetBytes(int64(len(raw)))
+	for b.Loop() {
+		if _, err := Frames("x", 1, openSealed(b, d), func(int64, []byte) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkRecord reads single records in random order, with a cache that holds few blocks.
+func BenchmarkRecord(b *testing.B) {
+	r := rand.New(rand.NewPCG(8, 8))
+	raw := rawSegment(1, 1, 50, 1000, func(position uint64) record.Record { return reported(r, position, false) })
+	d, info := seal(b, raw, nil)
+	s := openSealed(b, d)
+	for b.Loop() {
+		if _, err := s.Record(1+r.Uint64N(info.Last), nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
