@@ -20,10 +20,12 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
+	"github.com/tallystick/tallystick/internal/store/file/tree"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/web/session"
@@ -37,6 +39,7 @@ const (
 	shipEvery    = 50 * time.Millisecond
 	syncEvery    = 10 * time.Millisecond
 	billEvery    = time.Second
+	sealEvery    = time.Second
 	booksEvery   = 5 * time.Second
 	clockEvery   = 5 * time.Second
 	pruneEvery   = 10 * time.Minute
@@ -66,6 +69,8 @@ type server struct {
 	enforce *enforce.Enforcer
 	ingest  *ingest.Service
 	bill    *bill.Service
+	tiles   *tree.Tree
+	seal    *seal.Service
 	replays *govern.Replays
 	metrics *metrics
 	access  *os.File
@@ -117,8 +122,11 @@ func (s *server) open(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.openSeal(ctx); err != nil {
+		return err
+	}
 	if s.bill, err = bill.New(bill.Config{
-		Directory: s.govern, Journal: s.journal, Invoices: s.records, Now: s.clock.Now, Grace: s.grace, Settled: s.settled, Log: s.log,
+		Directory: s.govern, Journal: s.journal, Invoices: s.records, Now: s.clock.Now, Grace: s.grace, Settled: s.settled, Seal: s.seal.SealClose, Log: s.log,
 	}); err != nil {
 		return err
 	}
@@ -248,7 +256,7 @@ func (s *server) billAll(ctx context.Context) error {
 			break
 		}
 	}
-	return last
+	return errors.Join(last, s.seal.Tick(ctx)) // a checkpoint over what was closed
 }
 
 func (s *server) compareBooks(ctx context.Context) error {
@@ -272,6 +280,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 	})
 	s.every(ctx, g, "sync", syncEvery, s.enforce.SyncTick)
 	s.every(ctx, g, "bill", billEvery, s.billAll)
+	s.every(ctx, g, "seal", sealEvery, s.seal.Tick)
 	s.every(ctx, g, "books", booksEvery, s.compareBooks)
 	s.every(ctx, g, "compact", compactEvery, s.compact)
 	s.every(ctx, g, "clock", clockEvery, func(context.Context) error { return s.clock.Persist() })
@@ -314,6 +323,7 @@ func (s *server) close(ctx context.Context) error {
 	if s.enforce != nil {
 		errs = append(errs, s.enforce.Close(ctx))
 	}
+	errs = append(errs, s.closeSeal(ctx))
 	if s.clock != nil {
 		errs = append(errs, s.clock.Persist())
 	}

@@ -2,6 +2,7 @@
 package cli_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/test/process"
 )
 
@@ -52,6 +55,8 @@ func TestCommands(t *testing.T) {
 			"sum":   sum,
 			"calc":  calc,
 			"noon":  noon,
+			"swap":  swap,
+			"forge": forge,
 		},
 	})
 }
@@ -304,6 +309,44 @@ func calc(ts *testscript.TestScript, neg bool, args []string) {
 	if got := new(big.Rat).Add(n[0], n[1]); got.Cmp(n[2]) != 0 {
 		ts.Fatalf("%s + %s = %s, not %s", args[0], args[2], decimal(got), args[4])
 	}
+}
+
+// swap FILE OLD NEW: the hex editor; changes the first OLD in a file to NEW of the same length.
+func swap(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 || len(args[1]) != len(args[2]) {
+		ts.Fatalf("usage: swap FILE OLD NEW, of one length")
+	}
+	b := []byte(ts.ReadFile(args[0]))
+	i := bytes.Index(b, []byte(args[1]))
+	if i < 0 {
+		ts.Fatalf("%s does not have %s", args[0], args[1])
+	}
+	copy(b[i:], args[2])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+}
+
+// forge DIR EVENT VALUE: gives an event of a stopped journal another value, with all checksums mended; the tree is dropped, so that
+// it is made again from the forged log.
+func forge(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: forge DIR EVENT VALUE")
+	}
+	dir := filepath.Join(ts.MkAbs(args[0]), "journal")
+	value, err := money.ParseDecimal(args[2])
+	ts.Check(err)
+	found := false
+	ts.Check(file.Rewrite(dir, func(r *file.Record) bool {
+		if r.Event.ID != args[1] || len(r.Resolutions) == 0 {
+			return false
+		}
+		found = true
+		r.Resolutions[0].Value = value
+		return true
+	}))
+	if !found {
+		ts.Fatalf("there is no event %s", args[1])
+	}
+	ts.Check(os.RemoveAll(filepath.Join(dir, "tree")))
 }
 
 // noon: moves the demo's clock past the next midnight when that is near, so that no quota is renewed in the middle of a script.

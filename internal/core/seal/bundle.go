@@ -171,21 +171,29 @@ func Verify(text []byte, key string) (Bundle, Checkpoint, error) {
 		return b, c, malformed("%v", err)
 	}
 	if !bytes.Equal(want, text) {
-		return b, c, malformed("line %d of the bundle is not what its leaf says", firstDifference(want, text))
+		return b, c, different(want, text)
 	}
 	return b, c, nil
 }
 
-// firstDifference is the number of the first line in which two texts differ.
-func firstDifference(a, b []byte) int {
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] != b[i] {
-			n = i
-			break
-		}
+// shownMax bounds how much of a line an error shows.
+const shownMax = 120
+
+// different names the first line in which a bundle is not what its leaf says.
+func different(want, have []byte) error {
+	wanted, had := bytes.Split(want, []byte("\n")), bytes.Split(have, []byte("\n"))
+	n := 0
+	for n < min(len(wanted), len(had)) && bytes.Equal(wanted[n], had[n]) {
+		n++
 	}
-	return bytes.Count(b[:n], []byte("\n")) + 1
+	line := func(all [][]byte) string {
+		if n >= len(all) {
+			return ""
+		}
+		s := bytes.TrimSpace(all[n])
+		return string(s[:min(len(s), shownMax)])
+	}
+	return malformed("line %d of the bundle is not what its leaf says: expected %q, found %q", n+1, line(wanted), line(had))
 }
 
 // included says that the leaf is in the checkpoint's tree, at its number, and reads its head.

@@ -24,9 +24,12 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/receipt"
+	coreseal "github.com/tallystick/tallystick/internal/core/seal"
 	"github.com/tallystick/tallystick/internal/store/file"
+	"github.com/tallystick/tallystick/internal/store/file/tree"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/web/httpapi"
@@ -46,6 +49,7 @@ type world struct {
 	clock   *clock.Clock
 	replays *govern.Replays
 	journal *file.Journal
+	seal    *seal.Service
 	ready   bool
 	log     bytes.Buffer
 	// link stands for what makes portal links, where a test needs it to fail or to wait.
@@ -119,7 +123,16 @@ func openWorld(t *testing.T, mode account.Mode) *world {
 	in := must[*ingest.Service](t)(ingest.New(ingest.Config{
 		Directory: w.govern, Journal: w.journal, Now: w.clock.Now, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
 	}))
-	bills := must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: w.journal, Invoices: records, Now: w.clock.Now}))
+	own := &locked{r: rand.NewChaCha8([32]byte{1})} // the ids of others do not depend on it
+	signer, verifier, err := coreseal.NewKey(own, coreseal.Origin("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tiles := must[*tree.Tree](t)(tree.Open(tree.Config{Dir: filepath.Join(dir, "journal", "tree")}))
+	w.seal = must[*seal.Service](t)(seal.Open(ctx, seal.Config{
+		Seals: records, Keys: records, Invoices: records, Journal: w.journal, Tiles: tiles, Signer: signer, Verifier: verifier, Now: w.clock.Now, Random: own,
+	}))
+	bills := must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: w.journal, Invoices: records, Now: w.clock.Now, Seal: w.seal.SealClose}))
 	w.clock.OnAdvance(w.enforce.Flush, func(ctx context.Context) error {
 		for more := true; more; {
 			var err error
@@ -131,7 +144,7 @@ func openWorld(t *testing.T, mode account.Mode) *world {
 	})
 	w.replays = must[*govern.Replays](t)(govern.NewReplays(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
-		Govern: w.govern, Enforce: w.enforce, Ingest: in, Bill: bills, Clock: w.clock, Replays: w.replays,
+		Govern: w.govern, Enforce: w.enforce, Ingest: in, Bill: bills, Seal: w.seal, Clock: w.clock, Replays: w.replays,
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			if w.link != nil {
@@ -144,7 +157,7 @@ func openWorld(t *testing.T, mode account.Mode) *world {
 	}))
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(ctx)
-		for _, err := range []error{w.enforce.Close(ctx), sp.Close(), w.journal.Close(), records.Close()} {
+		for _, err := range []error{w.enforce.Close(ctx), tiles.Close(), sp.Close(), w.journal.Close(), records.Close()} {
 			if err != nil {
 				t.Error(err)
 			}

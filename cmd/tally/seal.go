@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	appseal "github.com/tallystick/tallystick/internal/app/seal"
+	"github.com/tallystick/tallystick/internal/cli"
+	"github.com/tallystick/tallystick/internal/core/seal"
+	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file"
+	"github.com/tallystick/tallystick/internal/store/file/tree"
+	"github.com/tallystick/tallystick/internal/store/sqlite"
+)
+
+// deploymentID is the setting that names the deployment in its checkpoints; sealKeyName is the file of the signing key.
+const (
+	deploymentID = "deployment.id"
+	sealKeyName  = "seal.key"
+	treeFolder   = "tree" // below the journal
+)
+
+// sealKey reads secrets/seal.key, made on first use: the signing key and the public key, a line each, in note form.
+func (f *folder) sealKey(origin string) (signer, verifier string, err error) {
+	path := f.path("secrets", sealKeyName)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		if signer, verifier, err = seal.NewKey(rand.Reader, origin); err != nil {
+			return "", "", err
+		}
+		return signer, verifier, writeDurable(path, []byte(signer+"\n"+verifier+"\n"))
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("read the sealing key: %w", err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	if len(lines) != 2 || !strings.HasPrefix(lines[1], origin+"+") {
+		return "", "", fmt.Errorf("%s is damaged or of another deployment than %s: restore it from a backup", path, origin)
+	}
+	return lines[0], lines[1], nil
+}
+
+// origin names the deployment; the id is made on first use.
+func origin(ctx context.Context, records store.Housekeeping) (string, error) {
+	id, err := records.Setting(ctx, deploymentID)
+	if err == nil && id == "" {
+		id = strings.ToLower(rand.Text())
+		err = records.PutSetting(ctx, deploymentID, id)
+	}
+	return seal.Origin(id), err
+}
+
+// openSeal brings the sealer up over the open stores.
+func (s *server) openSeal(ctx context.Context) error {
+	name, err := origin(ctx, s.records)
+	if err != nil {
+		return err
+	}
+	signer, verifier, err := s.folder.sealKey(name)
+	if err != nil {
+		return err
+	}
+	if s.tiles, err = tree.Open(tree.Config{Dir: s.folder.path("journal", treeFolder)}); err != nil {
+		return err
+	}
+	if n := s.tiles.Cut(); n > 0 {
+		s.log.WarnContext(ctx, "the stored tree was damaged; it is made again from the log", slog.Int64("hashes", n))
+	}
+	s.seal, err = appseal.Open(ctx, appseal.Config{
+		Seals: s.records, Keys: s.records, Invoices: s.records, Journal: s.journal, Tiles: s.tiles, Signer: signer, Verifier: verifier,
+		Now: s.clock.Now, Random: rand.Reader, Log: s.log,
+	})
+	return err
+}
+
+// closeSeal signs what is there, so that a stopped folder is covered by its last checkpoint, and closes the tiles.
+func (s *server) closeSeal(ctx context.Context) error {
+	if s.seal != nil {
+		if _, err := s.seal.Checkpoint(ctx); err != nil {
+			s.log.ErrorContext(ctx, "no checkpoint was signed at the end", slog.Any("error", err))
+		}
+	}
+	if s.tiles == nil {
+		return nil
+	}
+	return s.tiles.Close()
+}
+
+// auditFolder audits a folder that no server has open.
+func auditFolder(e *cli.Env, against []byte, key string) (report any, err error) {
+	dir := e.DataDir()
+	if _, err := os.Stat(filepath.Join(dir, "VERSION")); err != nil {
+		return nil, fmt.Errorf("%s is not a data folder: %w", dir, err)
+	}
+	f, err := openFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	records, err := sqlite.Open(e.Ctx, f.path("records.db"))
+	if err != nil {
+		return nil, fmt.Errorf("records: %w", err)
+	}
+	defer func() { err = errors.Join(err, records.Close()) }()
+	name, err := origin(e.Ctx, records)
+	if err != nil {
+		return nil, err
+	}
+	_, verifier, err := f.sealKey(name)
+	if err != nil {
+		return nil, err
+	}
+	return auditStopped(e.Ctx, f, appseal.Audited{
+		Seals: records, Keys: records, Invoices: records, Verifier: verifier, Random: rand.Reader, Against: nonEmpty(against), AgainstKey: key,
+	})
+}
+
+func nonEmpty(b []byte) []byte {
+	if len(bytes.TrimSpace(b)) == 0 {
+		return nil
+	}
+	return b
+}
+
+// auditStopped opens the journal and its tree. A log so damaged that it does not open is a finding.
+func auditStopped(ctx context.Context, f *folder, cfg appseal.Audited) (report appseal.Report, err error) {
+	journal, err := file.Open(file.Config{Dir: f.path("journal")})
+	if errors.Is(err, store.ErrCorrupt) {
+		return appseal.Report{Findings: []appseal.Finding{{What: "the log is damaged and does not open", Where: err.Error()}}}, nil
+	}
+	if err != nil {
+		return report, fmt.Errorf("journal: %w", err)
+	}
+	defer func() { err = errors.Join(err, journal.Close()) }()
+	tiles, err := tree.Open(tree.Config{Dir: f.path("journal", treeFolder)})
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, tiles.Close()) }()
+	cfg.Journal, cfg.Tiles = journal, tiles
+	report, err = appseal.Audit(ctx, cfg)
+	if n := tiles.Cut(); n > 0 {
+		report.Findings = append(report.Findings, appseal.Finding{
+			What: "the stored tree was damaged; the server makes it again from the log", Where: f.path("journal", treeFolder), Found: fmt.Sprintf("%d damaged hashes", n),
+		})
+	}
+	return report, err
+}
