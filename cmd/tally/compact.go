@@ -65,10 +65,24 @@ func (s *salts) key(subject string) ([seal.KeySize]byte, error) {
 
 // forget deletes the key of a subject of whom no payload is left.
 func (s *salts) forget(ctx context.Context, subject string) error {
+	s.drop(subject)
+	return s.keys.ForgetSubject(ctx, subject)
+}
+
+// drop takes a key out of memory.
+func (s *salts) drop(subject string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.kept, subject)
-	return s.keys.ForgetSubject(ctx, subject)
+}
+
+// forget deletes the key of a subject of whom no payload is left, also where the sealer has it in memory.
+func (s *server) forget(ctx context.Context, subject string) error {
+	if s.seal == nil { // the sealer is not open yet: it has nothing in memory
+		return s.salts.forget(ctx, subject)
+	}
+	s.salts.drop(subject)
+	return s.seal.Forget(ctx, subject)
 }
 
 // compactAll does all steps that are due, and returns how many segments were written.

@@ -73,6 +73,7 @@ type server struct {
 	seal    *seal.Service
 	replays *govern.Replays
 	metrics *metrics
+	salts   *salts
 	access  *os.File
 	signer  *session.Signer
 
@@ -179,8 +180,8 @@ func (s *server) openStores(ctx context.Context) (err error) {
 	if s.records, err = sqlite.Open(ctx, s.folder.path("records.db")); err != nil {
 		return fmt.Errorf("records: %w", err)
 	}
-	salts := newSalts(s.records)
-	if s.journal, err = file.Open(file.Config{Dir: s.folder.path("journal"), Commit: salts.commit, Forget: salts.forget}); err != nil {
+	s.salts = newSalts(s.records)
+	if s.journal, err = file.Open(file.Config{Dir: s.folder.path("journal"), Commit: s.salts.commit, Forget: s.forget}); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	if s.spool, err = spool.Open(spool.Config{Dir: s.folder.path("spool")}); err != nil {
