@@ -32,7 +32,7 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 		return nil, nil, err
 	}
 	rest, err := httpapi.New(httpapi.Config{
-		Govern: s.govern, Enforce: s.enforce, Ingest: s.ingest, Bill: s.bill, Seal: s.seal, Clock: s.clock, Replays: s.replays,
+		Govern: s.govern, Enforce: s.enforce, Ingest: s.ingest, Bill: s.bill, Seal: s.seal, Erasures: s.journal, Clock: s.clock, Replays: s.replays,
 		Signer: s.signer, PortalLink: s.portalLink, Version: version, Ready: s.serving.Load, Metrics: s.metrics.handler(), Log: s.log,
 		Real: realNow,
 	})

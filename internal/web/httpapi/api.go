@@ -30,9 +30,11 @@ type Config struct {
 	Ingest  *ingest.Service
 	Bill    *bill.Service
 	Seal    *seal.Service
-	Clock   *clock.Clock
-	Replays *govern.Replays
-	Signer  *session.Signer
+	// Erasures takes a person's content away; nil: it is refused.
+	Erasures Erasures
+	Clock    *clock.Clock
+	Replays  *govern.Replays
+	Signer   *session.Signer
 	// PortalLink makes a signed link to a customer's portal.
 	PortalLink func(ref string, ttl time.Duration) (string, time.Time, error)
 	Version    string
@@ -91,6 +93,7 @@ func assemble(cfg Config) (*api, error) {
 	a.limits()
 	a.operations()
 	a.sealRoutes()
+	a.erasures()
 	if err := a.writeSpec(); err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}
