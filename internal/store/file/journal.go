@@ -115,6 +115,8 @@ type Stats struct {
 	Groups                                                 int64 // commits since opening
 	Full                                                   int64 // calls refused with ErrFull since opening
 	Waiting                                                int   // calls waiting for a commit
+	Sealed                                                 int   // segments that are compressed
+	Erasing                                                int   // erasures that Compact has still to carry out
 	Broken                                                 bool  // a sync failed; only reads work
 }
 
@@ -260,7 +262,12 @@ func (j *Journal) Stats() Stats {
 	s.Segments = len(*j.segments.Load())
 	s.Bytes, s.TornBytes = j.stats.bytes.Load(), j.stats.torn.Load()
 	s.Groups, s.Full = j.stats.groups.Load(), j.stats.full.Load()
-	s.Waiting = j.queue.len()
+	s.Waiting, s.Erasing = j.queue.len(), j.Erasing()
+	for _, of := range *j.segments.Load() {
+		if sealedOf(of) != nil {
+			s.Sealed++
+		}
+	}
 	s.Broken = j.broken.Load() != nil
 	return s
 }

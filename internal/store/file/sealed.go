@@ -99,8 +99,7 @@ func (j *Journal) record(position uint64) ([]byte, error) {
 		return nil, store.ErrNotFound
 	}
 	all := *j.segments.Load()
-	for i := len(all) - 1; i >= 0; i-- {
-		s := all[i]
+	for _, s := range slices.Backward(all) {
 		first, err := firstOf(s)
 		if err != nil {
 			return nil, err

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -133,11 +134,13 @@ func TestCompactChangesNothingThatIsRead(t *testing.T) {
 	fs := memFS{}
 	j := openMem(t, fs)
 	fill(t, j, 0, 60)
-	if _, err := j.Revise(t.Context(), store.Revisions{Actor: "op", Reason: "wrong", At: received(60), List: []store.Revision{
-		{Source: "s", ID: "e3", Kind: store.Void, If: store.AnyRevision},
-		{Source: "s", ID: "e5", Kind: store.Amend, If: store.AnyRevision, Event: meter.Event{Type: "t", Subject: "carl", Data: []byte(`{"b":2}`)},
-			Resolutions: []meter.Resolution{{CustomerID: "c", Meter: "m", Value: money.FromInt(4)}}},
-	}}); err != nil {
+	amended := store.Revision{
+		Source: "s", ID: "e5", Kind: store.Amend, If: store.AnyRevision, Event: meter.Event{Type: "t", Subject: "carl", Data: []byte(`{"b":2}`)},
+		Resolutions: []meter.Resolution{{CustomerID: "c", Meter: "m", Value: money.FromInt(4)}},
+	}
+	if _, err := j.Revise(t.Context(), store.Revisions{
+		Actor: "op", Reason: "wrong", At: received(60), List: []store.Revision{{Source: "s", ID: "e3", Kind: store.Void, If: store.AnyRevision}, amended},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	fill(t, j, 60, 90)
@@ -165,7 +168,7 @@ func TestCompactChangesNothingThatIsRead(t *testing.T) {
 	if _, err := j.Record(t.Context(), j.Stats().Position+1); !errors.Is(err, store.ErrNotFound) {
 		t.Error("a record behind the end:", err)
 	}
-	bytes := j.Stats().Bytes
+	size := j.Stats().Bytes
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -173,8 +176,8 @@ func TestCompactChangesNothingThatIsRead(t *testing.T) {
 	if diff := cmp.Diff(want, see(t, j)); diff != "" {
 		t.Error("opened again:", diff)
 	}
-	if s := j.Stats(); s.Bytes != bytes || s.Segments != segments || s.TornBytes != 0 {
-		t.Errorf("%+v, want %d bytes, %d segments", s, bytes, segments)
+	if s := j.Stats(); s.Bytes != size || s.Segments != segments || s.TornBytes != 0 {
+		t.Errorf("%+v, want %d bytes, %d segments", s, size, segments)
 	}
 	fill(t, j, 90, 120)
 	compactAll(t, j)
@@ -545,5 +548,57 @@ func TestSealedDamageStopsTheStart(t *testing.T) {
 		if _, err := archive.Check(t.Context(), damaged, "d"); !errors.Is(err, store.ErrCorrupt) {
 			t.Fatalf("check with a bit flipped at %d: %v", at, err)
 		}
+	}
+}
+
+// noting writes down what is done to the disk.
+type noting struct {
+	memFS
+	done *[]string
+}
+
+func (n noting) note(what, name string) {
+	*n.done = append(*n.done, what+" "+strings.TrimPrefix(name, "d/"))
+}
+
+func (n noting) Open(name string, create bool) (File, error) {
+	f, err := n.memFS.Open(name, create)
+	return notingFile{f, n, name}, err
+}
+
+func (n noting) Rename(from, to string) error {
+	n.note("rename", from)
+	return n.memFS.Rename(from, to)
+}
+func (n noting) Remove(name string) error { n.note("remove", name); return n.memFS.Remove(name) }
+func (n noting) SyncDir(dir string) error { n.note("sync", dir); return nil }
+
+type notingFile struct {
+	File
+	disk noting
+	name string
+}
+
+func (f notingFile) WriteAt(p []byte, at int64) (int, error) {
+	f.disk.note("write", f.name)
+	return f.File.WriteAt(p, at)
+}
+
+func (f notingFile) Sync() error { f.disk.note("sync", f.name); return f.File.Sync() }
+
+// TestSealedBeforeTheRawOneGoes holds the order in which a power cut loses nothing.
+func TestSealedBeforeTheRawOneGoes(t *testing.T) {
+	t.Parallel()
+	var done []string
+	j := openMem(t, noting{memFS{}, &done})
+	fill(t, j, 0, 20)
+	done = nil
+	if _, err := j.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{
+		"write 00000001.seg.tmp", "sync 00000001.seg.tmp", "rename 00000001.seg.tmp", "sync d", "remove 00000001.log", "sync d",
+	}, slices.Compact(done)); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -65,8 +65,8 @@ func reported(r *rand.Rand, position uint64, v7 bool) record.Record {
 }
 
 // rawSegment makes a closed segment of frames with so many events each, a batch record before them.
-func rawSegment(number uint32, first uint64, frames, events int, make func(position uint64) record.Record) []byte {
-	out := segment.EncodeHeader(number, first)
+func rawSegment(first uint64, frames, events int, make func(position uint64) record.Record) []byte {
+	out := segment.EncodeHeader(1, first)
 	position := first
 	for range frames {
 		frame := segment.BeginFrame(nil)
@@ -145,10 +145,10 @@ func (d disk) Rename(from, to string) error {
 
 func (d disk) Remove(name string) error { delete(d, name); return nil }
 
-func seal(t testing.TB, raw []byte, edit Edit) (disk, Info) {
+func seal(t testing.TB, raw []byte) (disk, Info) {
 	t.Helper()
 	d := disk{}
-	info, err := Write(t.Context(), Task{FS: d, Dir: "d", Number: 1, Name: "raw", From: &memory{raw}, Edit: edit})
+	info, err := Write(t.Context(), Task{FS: d, Dir: "d", Number: 1, Name: "raw", From: &memory{raw}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,9 +191,9 @@ func TestRawBytesComeBack(t *testing.T) {
 		}
 		return e
 	}
-	for _, shape := range [][2]int{{400, 1}, {3, 3000}, {60, 20}} {
-		raw := rawSegment(1, 77, shape[0], shape[1], odd)
-		d, info := seal(t, raw, nil)
+	for _, shape := range [][2]int{{300, 1}, {2, 2000}, {40, 20}} {
+		raw := rawSegment(77, shape[0], shape[1], odd)
+		d, info := seal(t, raw)
 		s := openSealed(t, d)
 		back := make([]byte, len(raw))
 		if n, err := s.ReadAt(back, 0); n != len(raw) || err != nil {
@@ -230,8 +230,8 @@ func TestSize(t *testing.T) {
 	for name, v7 := range map[string]bool{"random ids": false, "ids with time": true} {
 		r := rand.New(rand.NewPCG(2, 2))
 		var plain int
-		const frames, events = 60, 1000
-		raw := rawSegment(1, 1, frames, events, func(position uint64) record.Record {
+		const frames, events = 30, 1000
+		raw := rawSegment(1, frames, events, func(position uint64) record.Record {
 			e := reported(r, position, v7)
 			plain += len(e.Event.ID) + len(e.Event.Source) + len(e.Event.Type) + len(e.Event.Subject) + len(e.Event.Data) + 8
 			return e
@@ -261,8 +261,8 @@ func TestSize(t *testing.T) {
 func TestDamageIsNamed(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 3))
-	raw := rawSegment(1, 1, 30, 40, func(position uint64) record.Record { return reported(r, position, false) })
-	d, _ := seal(t, raw, nil)
+	raw := rawSegment(1, 10, 60, func(position uint64) record.Record { return reported(r, position, false) })
+	d, _ := seal(t, raw)
 	whole := bytes.Clone(d[Path("d", 1)].b)
 	check := func(what string, content []byte) {
 		d := disk{Path("d", 1): &memory{content}}
@@ -287,8 +287,8 @@ func TestDamageIsNamed(t *testing.T) {
 
 func FuzzOpen(f *testing.F) {
 	r := rand.New(rand.NewPCG(4, 4))
-	raw := rawSegment(1, 1, 2, 3, func(position uint64) record.Record { return reported(r, position, false) })
-	d, _ := seal(f, raw, nil)
+	raw := rawSegment(1, 2, 3, func(position uint64) record.Record { return reported(r, position, false) })
+	d, _ := seal(f, raw)
 	f.Add(d[Path("d", 1)].b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := Open(disk{"x": &memory{b}}, "x", 1, NewCache(1<<20))
@@ -304,7 +304,7 @@ func FuzzOpen(f *testing.F) {
 // FuzzBlock feeds blocks and tables behind their checksums.
 func FuzzBlock(f *testing.F) {
 	r := rand.New(rand.NewPCG(5, 5))
-	raw := rawSegment(1, 1, 3, 5, func(position uint64) record.Record { return reported(r, position, position%2 == 0) })
+	raw := rawSegment(1, 3, 5, func(position uint64) record.Record { return reported(r, position, position%2 == 0) })
 	count := newCounter()
 	if _, err := Frames("raw", 1, &memory{raw}, func(_ int64, frame []byte) error {
 		return record.Split(frame[segment.FrameHeader:], func(_ int, body []byte) error { count.record(body); return nil })
@@ -344,18 +344,18 @@ func FuzzBlock(f *testing.F) {
 // BenchmarkWrite seals a segment.
 func BenchmarkWrite(b *testing.B) {
 	r := rand.New(rand.NewPCG(6, 6))
-	raw := rawSegment(1, 1, 50, 1000, func(position uint64) record.Record { return reported(r, position, false) })
+	raw := rawSegment(1, 50, 1000, func(position uint64) record.Record { return reported(r, position, false) })
 	b.SetBytes(int64(len(raw)))
 	for b.Loop() {
-		seal(b, raw, nil)
+		seal(b, raw)
 	}
 }
 
 // BenchmarkRead reads a sealed segment front to back, as a start does.
 func BenchmarkRead(b *testing.B) {
 	r := rand.New(rand.NewPCG(7, 7))
-	raw := rawSegment(1, 1, 50, 1000, func(position uint64) record.Record { return reported(r, position, false) })
-	d, _ := seal(b, raw, nil)
+	raw := rawSegment(1, 50, 1000, func(position uint64) record.Record { return reported(r, position, false) })
+	d, _ := seal(b, raw)
 	b.SetBytes(int64(len(raw)))
 	for b.Loop() {
 		if _, err := Frames("x", 1, openSealed(b, d), func(int64, []byte) error { return nil }); err != nil {
@@ -367,8 +367,8 @@ func BenchmarkRead(b *testing.B) {
 // BenchmarkRecord reads single records in random order, with a cache that holds few blocks.
 func BenchmarkRecord(b *testing.B) {
 	r := rand.New(rand.NewPCG(8, 8))
-	raw := rawSegment(1, 1, 50, 1000, func(position uint64) record.Record { return reported(r, position, false) })
-	d, info := seal(b, raw, nil)
+	raw := rawSegment(1, 50, 1000, func(position uint64) record.Record { return reported(r, position, false) })
+	d, info := seal(b, raw)
 	s := openSealed(b, d)
 	for b.Loop() {
 		if _, err := s.Record(1+r.Uint64N(info.Last), nil); err != nil {

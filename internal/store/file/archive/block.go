@@ -286,7 +286,6 @@ func untransposed(key streamKey, b []byte) []byte {
 // unpacker turns stored blocks back into raw ones. Not for concurrent use.
 type unpacker struct {
 	zstd *zstd.Decoder
-	out  []byte
 }
 
 func newUnpacker() (*unpacker, error) {
