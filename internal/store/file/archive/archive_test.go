@@ -322,14 +322,11 @@ func FuzzBlock(f *testing.F) {
 	}
 	f.Add(dict.append(nil), block, len(raw)-segment.HeaderSize)
 	f.Add(dict.append(nil), k.zstd.EncodeAll(raw, []byte{modePlain}), len(raw))
+	u := k.unpacker
 	f.Fuzz(func(t *testing.T, tables, block []byte, size int) {
 		d, err := parseDictionary(tables)
 		if err != nil || size < 0 || size > 1<<20 {
 			return
-		}
-		u, err := newUnpacker()
-		if err != nil {
-			t.Fatal(err)
 		}
 		raw, err := u.unpack(block, d, 1, size)
 		if err == nil && len(raw) != size {
@@ -374,5 +371,47 @@ func BenchmarkRecord(b *testing.B) {
 		if _, err := s.Record(1+r.Uint64N(info.Last), nil); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestBlockOfAnyBytes feeds blocks that were changed behind their checksum: they are refused or give as many bytes as asked.
+func TestBlockOfAnyBytes(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(9, 9))
+	raw := rawSegment(1, 3, 5, func(position uint64) record.Record { return reported(r, position, position%2 == 0) })
+	count := newCounter()
+	if _, err := Frames("raw", 1, &memory{raw}, func(_ int64, frame []byte) error {
+		return record.Split(frame[segment.FrameHeader:], func(_ int, body []byte) error { count.record(body); return nil })
+	}); err != nil {
+		t.Fatal(err)
+	}
+	k, err := newPacker(count.dictionary())
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, tables := k.pack(raw[segment.HeaderSize:], 1), k.dict.append(nil)
+	refused := 0
+	for range 3000 {
+		b, in := bytes.Clone(block), bytes.Clone(tables)
+		for range 1 + r.IntN(3) {
+			b[r.IntN(len(b))] = byte(r.Uint32())
+		}
+		if r.IntN(2) == 0 {
+			in[r.IntN(len(in))] = byte(r.Uint32())
+		}
+		size := len(raw) - segment.HeaderSize
+		d, err := parseDictionary(in)
+		if err == nil {
+			var back []byte
+			if back, err = k.unpacker.unpack(b[:len(b)-r.IntN(2)], d, 1, size); err == nil && len(back) != size {
+				t.Fatalf("%d bytes, want %d", len(back), size)
+			}
+		}
+		if err != nil {
+			refused++
+		}
+	}
+	if refused < 1000 {
+		t.Errorf("only %d of 3000 were refused", refused)
 	}
 }
