@@ -30,6 +30,7 @@ type commands struct {
 	Version      versionCmd  `cmd:"" help:"Print the version."`
 	DemoUpstream upstreamCmd `cmd:"" hidden:"" name:"demo-upstream"`
 	Openapi      openapiCmd  `cmd:"" hidden:"" name:"openapi" help:"Print the API's OpenAPI document."`
+	Journal      journalCmd  `cmd:"" help:"Check, compact or export the journal of a stopped folder."`
 
 	cli.Commands
 }

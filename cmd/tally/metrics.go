@@ -163,6 +163,8 @@ func (c *journalCollector) Collect(ch chan<- prometheus.Metric) {
 		{"tally_journal_position", "Position of the last record.", prometheus.GaugeValue, int64(st.Position)},
 		{"tally_journal_bytes", "Bytes of the log.", prometheus.GaugeValue, st.Bytes},
 		{"tally_journal_segments", "Segment files of the log.", prometheus.GaugeValue, int64(st.Segments)},
+		{"tally_journal_sealed_segments", "Segments that are compressed.", prometheus.GaugeValue, int64(st.Sealed)},
+		{"tally_journal_erasures_waiting", "Erasures that are ordered and not carried out on the disk yet.", prometheus.GaugeValue, int64(st.Erasing)},
 		{"tally_journal_groups_total", "Group commits, one sync each.", prometheus.CounterValue, st.Groups},
 		{"tally_journal_full_total", "Appends refused because the disk or a bound was full.", prometheus.CounterValue, st.Full},
 		{"tally_journal_torn_bytes", "Bytes cut off the log's end when it was opened.", prometheus.GaugeValue, st.TornBytes},

@@ -39,11 +39,13 @@ type serveCmd struct {
 	Catalog string        `help:"Catalog file (YAML), applied at start if it differs from the newest version." type:"path" env:"TALLY_CATALOG"`
 	Mode    string        `help:"live, or test: keys of another prefix and a clock that can be advanced." enum:"live,test" default:"live" env:"TALLY_MODE"`
 	Grace   time.Duration `help:"How long after its end a period stays open for late usage." default:"1h" env:"TALLY_GRACE"`
+	// Erasing by age; receipts carry business time.
+	KeepEvents time.Duration `help:"Erase the content of events received longer ago than this, such as 9600h; what they count for stays. 0: keep it for ever." default:"0" env:"TALLY_KEEP_EVENTS"`
 	listen
 }
 
 func (c *serveCmd) Run(e *cli.Env) error {
-	s := &server{listen: c.listen, dir: e.DataDir(), mode: account.Mode(c.Mode), grace: c.Grace, log: logger(e.Stderr)}
+	s := &server{listen: c.listen, dir: e.DataDir(), mode: account.Mode(c.Mode), grace: c.Grace, keepEvents: c.KeepEvents, log: logger(e.Stderr)}
 	return s.run(e.Ctx, func(ctx context.Context) error {
 		if c.Catalog != "" {
 			if err := s.applyFile(ctx, c.Catalog); err != nil {

@@ -57,12 +57,14 @@ const (
 // server is one process with all roles: it owns the stores, the services and their loops.
 type server struct {
 	listen
-	dir      string
-	mode     account.Mode
-	grace    time.Duration
-	log      *slog.Logger
-	demo     bool // history is being seeded: billing waits until it is there
-	endpoint cli.Endpoint
+	dir   string
+	mode  account.Mode
+	grace time.Duration
+	// keepEvents is how long the content of events is kept; 0: for ever.
+	keepEvents time.Duration
+	log        *slog.Logger
+	demo       bool // history is being seeded: billing waits until it is there
+	endpoint   cli.Endpoint
 
 	folder  *folder
 	records store.Records
@@ -82,6 +84,7 @@ type server struct {
 	seal    *seal.Service
 	replays *govern.Replays
 	metrics *metrics
+	salts   *salts
 	access  *os.File
 	signer  *session.Signer
 
@@ -207,7 +210,8 @@ func (s *server) openStores(ctx context.Context) (err error) {
 	if s.records, err = sqlite.Open(ctx, s.folder.path("records.db")); err != nil {
 		return fmt.Errorf("records: %w", err)
 	}
-	if s.journal, err = file.Open(file.Config{Dir: s.folder.path("journal")}); err != nil {
+	s.salts = newSalts(s.records)
+	if s.journal, err = file.Open(file.Config{Dir: s.folder.path("journal"), Commit: s.salts.commit, Forget: s.forget}); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	if s.spool, err = spool.Open(spool.Config{Dir: s.folder.path("spool")}); err != nil {
@@ -337,6 +341,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 			}
 		}
 	})
+	s.every(ctx, g, "compact", compactEvery, s.compact)
 	s.every(ctx, g, "clock", clockEvery, func(context.Context) error { return s.clock.Persist() })
 	s.every(ctx, g, "prune", pruneEvery, s.replays.Prune)
 	s.correctionLoops(ctx, g)

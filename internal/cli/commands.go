@@ -39,6 +39,7 @@ type Commands struct {
 	Aliases       aliasesCmd       `cmd:"" help:"Other names of event types and customers: create, list, delete."`
 	Late          lateCmd          `cmd:"" help:"Usage that changed after its period was closed."`
 	Books         booksCmd         `cmd:"" help:"Check that admitted + reported - voided = metered = rated + unpriced."`
+	Erase         eraseCmd         `cmd:"" help:"Erase the content of all events of a subject so far; what they count for stays."`
 	Clock         clockCmd         `cmd:"" help:"Read the business clock; in test mode, advance it."`
 	Portal        portalCmd        `cmd:"" help:"Make a signed link to a customer's portal."`
 	Status        statusCmd        `cmd:"" help:"Counters of the running server."`
@@ -295,6 +296,15 @@ type booksCmd struct {
 
 func (c *booksCmd) Run(e *Env) error {
 	return ask(e, "/v1/books", only("customer", c.Customer), booksText)
+}
+
+type eraseCmd struct {
+	Subject string `arg:"" help:"The subject of the events, as they were sent."`
+	Reason  string `help:"Why; it stays in the journal." required:""`
+}
+
+func (c *eraseCmd) Run(e *Env) error {
+	return send(e, "/v1/erasures", put("subject", c.Subject, "reason", c.Reason), fields("position", "waiting"))
 }
 
 type clockCmd struct {

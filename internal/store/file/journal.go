@@ -11,6 +11,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/archive"
 	"github.com/tallystick/tallystick/internal/store/file/index"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
@@ -59,6 +60,12 @@ type Config struct {
 	SegmentBytes int64  // a new segment is begun beyond it; default DefaultSegmentBytes
 	MaxEvents    int    // bound of the index in memory; default DefaultMaxEvents
 	FS           FS     // default OS
+	// Commit commits to a payload before it is erased, as the tree does; without it nothing can be erased.
+	Commit archive.Commit
+	// Forget is told each subject of whom an erasure left no payload: its key may go. Optional.
+	Forget func(ctx context.Context, subject string) error
+	// BlockCache bounds the bytes of sealed segments kept decoded; default archive.DefaultCacheBytes.
+	BlockCache int
 }
 
 // Journal implements store.Journal.
@@ -74,6 +81,11 @@ type Journal struct {
 	segments atomic.Pointer[[]*segment.Segment] // ascending by number, from 1; only grows
 
 	queue queue
+
+	blocks     *archive.Cache
+	erasures   atomic.Pointer[[]archive.Erasure] // not carried out yet
+	compacting sync.Mutex
+	clean      map[uint32]uint64 // by segment: up to this erasure there is nothing to take out; guarded by compacting
 
 	// Owned by the leader.
 	group     *index.Group
@@ -103,6 +115,8 @@ type Stats struct {
 	Groups                                                 int64 // commits since opening
 	Full                                                   int64 // calls refused with ErrFull since opening
 	Waiting                                                int   // calls waiting for a commit
+	Sealed                                                 int   // segments that are compressed
+	Erasing                                                int   // erasures that Compact has still to carry out
 	Broken                                                 bool  // a sync failed; only reads work
 }
 
@@ -122,7 +136,7 @@ func Open(cfg Config) (*Journal, error) {
 		return nil, fmt.Errorf("open journal: folder %q, segments of %d bytes (%d to %d), %d events (at most %d): %w", cfg.Dir,
 			cfg.SegmentBytes, segmentBytesMin, int64(segmentBytesMax), cfg.MaxEvents, int64(maxEventsMax), store.ErrInvalid)
 	}
-	j := &Journal{cfg: cfg, fs: cfg.FS, index: index.New()}
+	j := &Journal{cfg: cfg, fs: cfg.FS, index: index.New(), blocks: archive.NewCache(cfg.BlockCache), clean: map[uint32]uint64{}}
 	j.segments.Store(&[]*segment.Segment{})
 	j.pool.New = func() any { return &call{wake: make(chan struct{}, 1)} }
 	j.group = index.NewGroup(j.index, cfg.MaxEvents)
@@ -248,13 +262,23 @@ func (j *Journal) Stats() Stats {
 	s.Segments = len(*j.segments.Load())
 	s.Bytes, s.TornBytes = j.stats.bytes.Load(), j.stats.torn.Load()
 	s.Groups, s.Full = j.stats.groups.Load(), j.stats.full.Load()
-	s.Waiting = j.queue.len()
+	s.Waiting, s.Erasing = j.queue.len(), j.Erasing()
+	for _, of := range *j.segments.Load() {
+		if sealedOf(of) != nil {
+			s.Sealed++
+		}
+	}
 	s.Broken = j.broken.Load() != nil
 	return s
 }
 
 // addSegment makes a segment known to readers.
 func (j *Journal) addSegment(s *segment.Segment) {
-	all := append(slices.Clone(*j.segments.Load()), s)
-	j.segments.Store(&all)
+	for {
+		old := j.segments.Load()
+		all := append(slices.Clone(*old), s)
+		if j.segments.CompareAndSwap(old, &all) { // Compact changes it too
+			return
+		}
+	}
 }

@@ -75,10 +75,12 @@ func (j *Journal) leaves(ctx context.Context, from uint64, limit int, each func(
 		if int(number) > len(all) {
 			return next, fmt.Errorf("the log ends before record %d: %w", next, store.ErrCorrupt)
 		}
-		w := &walk{s: all[number-1]}
-		if err := w.window.Reset(w.s.File); err != nil {
+		w := &walk{mask: j.maskLeaf}
+		release, err := w.open(all[number-1], next, &at)
+		if err != nil {
 			return next, err
 		}
+		defer release()
 		for limit > 0 && next <= last {
 			if err := ctx.Err(); err != nil {
 				return next, err
@@ -109,6 +111,19 @@ type walk struct {
 	s      *segment.Segment
 	window segment.Window
 	parsed record.Parsed
+	mask   func(l *store.Leaf) error
+}
+
+// open turns to a segment, at an offset or at a record; release it.
+func (w *walk) open(s *segment.Segment, from uint64, at *int64) (release func(), err error) {
+	if w.s, *at, release, err = pin(s, from, *at); err != nil {
+		return nil, err
+	}
+	if err := w.window.Reset(w.s.File); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
 }
 
 // record reads the record at an offset, behind a frame's header if one stands there, and moves on. ok is false at the end of
@@ -157,6 +172,9 @@ func (w *walk) leaf(body []byte, position uint64, end int64, each func(store.Lea
 	}
 	if p.Kind() == record.KindEvent {
 		leaf.Source, leaf.ID = p.Names()
+	}
+	if err := w.mask(&leaf); err != nil {
+		return err
 	}
 	return each(leaf)
 }

@@ -13,7 +13,7 @@ import (
 // read fetches and checks one record of the log.
 func (j *Journal) read(at segment.Location, kind record.Kind, position uint64) (Record, error) {
 	s := (*j.segments.Load())[at.Segment()-1]
-	buf, err := s.ReadRecord(at.Offset(), nil)
+	buf, err := readRecord(s, position, at.Offset())
 	if err != nil {
 		return Record{}, err
 	}
@@ -25,6 +25,7 @@ func (j *Journal) read(at segment.Location, kind record.Kind, position uint64) (
 	if err != nil {
 		return Record{}, segment.Corrupt(s.Name, at.Offset(), err.Error())
 	}
+	j.mask(&r)
 	return r, nil
 }
 

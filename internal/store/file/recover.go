@@ -7,6 +7,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/archive"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
@@ -16,28 +17,32 @@ func (j *Journal) recover() error {
 	if err := j.fs.MkdirAll(j.cfg.Dir); err != nil {
 		return err
 	}
-	numbers, err := segment.List(j.fs, j.cfg.Dir)
+	sources, err := j.sources()
 	if err != nil {
 		return err
 	}
 	rp := &replay{j: j, in: record.NewInterner()}
-	for i, number := range numbers {
-		if err := j.recoverSegment(rp, number, i == len(numbers)-1); err != nil {
+	for i, from := range sources {
+		if err := j.recoverSegment(rp, from, i == len(sources)-1); err != nil {
 			return err
 		}
 	}
-	if len(*j.segments.Load()) == 0 {
-		return j.begin(1, 1)
+	if all := *j.segments.Load(); len(all) == 0 || sealedOf(all[len(all)-1]) != nil {
+		if err := j.begin(uint32(len(all))+1, rp.position()+1); err != nil {
+			return err
+		}
+	} else if err := j.settle(); err != nil {
+		return err
 	}
-	return j.settle()
+	_, err = j.settleErasures()
+	return err
 }
 
 // recoverSegment opens and replays one segment.
-func (j *Journal) recoverSegment(rp *replay, number uint32, last bool) error {
+func (j *Journal) recoverSegment(rp *replay, from archive.Source, last bool) error {
 	j.lastFrame = 0
-	s := &segment.Segment{Name: segment.Path(j.cfg.Dir, number), Number: number}
-	var err error
-	if s.File, err = j.fs.Open(s.Name, false); err != nil {
+	s, err := j.openSegment(from)
+	if err != nil {
 		return err
 	}
 	torn, err := rp.header(s, last)
@@ -49,13 +54,13 @@ func (j *Journal) recoverSegment(rp *replay, number uint32, last bool) error {
 		if err := s.File.Close(); err != nil {
 			return err
 		}
-		return j.begin(number, rp.position()+1)
+		return j.begin(s.Number, rp.position()+1)
 	}
 	j.addSegment(s)
 	if j.size, err = rp.replay(s, last); err != nil {
 		return err
 	}
-	j.stats.bytes.Add(j.size)
+	j.stats.bytes.Add(onDisk(s, j.size))
 	return nil
 }
 
@@ -213,8 +218,13 @@ func (rp *replay) record(at segment.Location, body []byte) error {
 		return rp.cut()
 	case record.KindAmend, record.KindVoid, record.KindResolve:
 		return rp.revision(at)
-	case record.KindSeal, record.KindErasure:
-		return nil // the tree looks at it; what an erasure took names it
+	case record.KindSeal:
+		return nil // the tree looks at it
+	case record.KindErasure:
+		if e, ok := archive.FindErasure(body); ok {
+			rp.j.changeErasures(func(all []archive.Erasure) []archive.Erasure { return append(all, e) })
+		}
+		return nil
 	case record.KindBackfill:
 	}
 	return fmt.Errorf("a record of kind %d, which this program does not know: use the program that wrote it: %w", p.Kind(), store.ErrNewer)

@@ -1,11 +1,14 @@
 package file
 
 import (
+	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/archive"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
@@ -14,12 +17,16 @@ import (
 // returns true, with all checksums mended. Positions stay as they are. It is for tools, and for tests that play the forger.
 // A journal that was not closed cleanly must be opened and closed first. Other segments than those changed are left alone.
 func Rewrite(dir string, edit func(*Record) bool) error {
-	numbers, err := segment.List(OS{}, dir)
+	sources, err := archive.List(OS{}, dir)
 	if err != nil {
 		return fmt.Errorf("rewrite journal: %w", err)
 	}
-	for _, n := range numbers {
-		if err := rewriteSegment(dir, n, edit); err != nil {
+	for _, from := range sources {
+		rewrite := rewriteSegment
+		if from.Sealed {
+			rewrite = rewriteSealed
+		}
+		if err := rewrite(dir, from.Number, edit); err != nil {
 			return fmt.Errorf("rewrite journal: %w", err)
 		}
 	}
@@ -37,6 +44,42 @@ func rewriteSegment(dir string, number uint32, edit func(*Record) bool) error {
 		return err
 	}
 	return replaceFile(dir, name, out)
+}
+
+// rewriteSealed does the same with a sealed segment.
+func rewriteSealed(dir string, number uint32, edit func(*Record) bool) (err error) {
+	name := archive.Path(dir, number)
+	r, err := archive.Open(OS{}, name, number, archive.NewCache(0))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	// A segment is read twice while it is written: the edits are made once, by position.
+	edited := map[uint64][]byte{}
+	if _, err := archive.Frames(name, number, r, func(_ int64, frame []byte) error {
+		return record.Split(frame[segment.FrameHeader:], func(_ int, body []byte) error {
+			rec, err := record.Decode(body)
+			if err != nil {
+				return segment.Corrupt(name, 0, err.Error())
+			}
+			position := rec.Position
+			if !edit(&rec) {
+				return nil
+			}
+			rec.Position = position
+			if edited[position] = rec.Append(nil)[record.HeaderSize:]; len(edited[position]) > record.BodyMax {
+				return fmt.Errorf("%w: record %d has %d bytes after the change", store.ErrInvalid, position, len(edited[position]))
+			}
+			return nil
+		})
+	}); err != nil || len(edited) == 0 {
+		return err
+	}
+	_, err = archive.Write(context.Background(), archive.Task{
+		FS: OS{}, Dir: dir, Number: number, Name: name, From: r, ErasedTo: r.Info().ErasedTo,
+		Edit: func(body []byte) ([]byte, error) { return edited[binary.LittleEndian.Uint64(body[1:])], nil },
+	})
+	return err
 }
 
 func editSegment(name string, f File, edit func(*Record) bool) (out []byte, changed bool, err error) {

@@ -3,6 +3,7 @@ package file_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -71,6 +72,42 @@ func TestRewrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustSend(t, j, store.Duplicate, "a", "b")
+}
+
+func TestRewriteSealed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j := open(t, file.Config{Dir: dir, SegmentBytes: 4 << 10})
+	for i := range 60 {
+		mustSend(t, j, store.Accepted, fmt.Sprint("e", i))
+	}
+	for more := true; more; {
+		var err error
+		if more, err = j.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closeJournal(t, j)
+	if err := file.Rewrite(dir, func(r *file.Record) bool {
+		if r.Event.ID != "e3" {
+			return false
+		}
+		r.Resolutions[0].Value = money.FromInt(1000)
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	j = open(t, file.Config{Dir: dir})
+	defer closeJournal(t, j)
+	if err := j.View(t.Context(), func(v store.View) error {
+		r, err := v.Usage(store.SeriesKey{CustomerID: "cus_1", Meter: "api_calls"}, period.Interval{})
+		if r.Sum.String() != "1059" {
+			t.Errorf("usage %v: the forgery did not work", r.Sum)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestRewriteRefuses(t *testing.T) {

@@ -40,9 +40,11 @@ type Config struct {
 	Correct *correct.Service
 	Inbox   *inbox.Service
 	Seal    *seal.Service
-	Clock   *clock.Clock
-	Replays *govern.Replays
-	Signer  *session.Signer
+	// Erasures takes a person's content away; nil: it is refused.
+	Erasures Erasures
+	Clock    *clock.Clock
+	Replays  *govern.Replays
+	Signer   *session.Signer
 	// PortalLink makes a signed link to a customer's portal.
 	PortalLink func(ref string, ttl time.Duration) (string, time.Time, error)
 	Version    string
@@ -108,6 +110,7 @@ func assemble(cfg Config) (*api, error) {
 	a.limits()
 	a.operations()
 	a.sealRoutes()
+	a.erasures()
 	if err := a.writeSpec(); err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}

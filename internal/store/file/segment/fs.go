@@ -85,6 +85,12 @@ func (OS) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// Rename puts a file in another's place at once.
+func (OS) Rename(from, to string) error { return os.Rename(from, to) }
+
+// Remove deletes a file.
+func (OS) Remove(name string) error { return os.Remove(name) }
+
 type osFile struct{ *os.File }
 
 func (f osFile) Sync() error { return datasync(f.File) }

@@ -1,0 +1,325 @@
+package file
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/archive"
+	"github.com/tallystick/tallystick/internal/store/file/record"
+	"github.com/tallystick/tallystick/internal/store/file/segment"
+)
+
+// sources lists the folder's segments, raw or sealed, after removing what a crash in the middle of sealing left.
+func (j *Journal) sources() ([]archive.Source, error) {
+	if fs, ok := j.fs.(archive.FS); ok {
+		if err := archive.Tidy(fs, j.cfg.Dir); err != nil {
+			return nil, err
+		}
+	}
+	return archive.List(j.fs, j.cfg.Dir)
+}
+
+// openSegment opens one of them.
+func (j *Journal) openSegment(from archive.Source) (*segment.Segment, error) {
+	f, _, err := from.Open(j.fs, j.blocks)
+	if err != nil {
+		return nil, err
+	}
+	return &segment.Segment{Name: from.Name, Number: from.Number, File: archive.NewHandle(f)}, nil
+}
+
+// sealedOf is the sealed form of a segment; nil while it is raw.
+func sealedOf(s *segment.Segment) *archive.Reader {
+	if h, ok := s.File.(*archive.Handle); ok {
+		return h.Sealed()
+	}
+	return nil
+}
+
+// onDisk is how many bytes a segment takes that has size raw ones.
+func onDisk(s *segment.Segment, size int64) int64 {
+	if r := sealedOf(s); r != nil {
+		return r.Info().Bytes
+	}
+	return size
+}
+
+// readRecord reads one record alone: by position where the segment is sealed.
+func readRecord(s *segment.Segment, position uint64, offset int64) ([]byte, error) {
+	if h, ok := s.File.(*archive.Handle); ok {
+		return h.Record(s.Name, position, offset, nil)
+	}
+	return s.ReadRecord(offset, nil)
+}
+
+// pin holds a segment as it is, for reading it front to back; release it. In a sealed one the offset is that of the record
+// from, since an erasure moves records.
+func pin(s *segment.Segment, from uint64, offset int64) (held *segment.Segment, at int64, release func(), err error) {
+	h, ok := s.File.(*archive.Handle)
+	if !ok {
+		return s, offset, func() {}, nil
+	}
+	f, release := h.Use()
+	if r, ok := f.(*archive.Reader); ok {
+		if offset, err = r.Offset(from); err != nil {
+			release()
+			return nil, 0, nil, err
+		}
+	}
+	return &segment.Segment{Name: s.Name, Number: s.Number, File: f}, offset, release, nil
+}
+
+// Record reads one record of the log by position, as it is encoded: length, checksum, body. In a sealed segment that is one
+// block, in a raw one what stands between the event before and the record. An erasure that Compact has not carried out yet is
+// not looked at: what is served must go through mask. ErrNotFound.
+func (j *Journal) Record(ctx context.Context, position uint64) ([]byte, error) {
+	if err := j.enter(ctx); err != nil {
+		return nil, fmt.Errorf("record %d: %w", position, err)
+	}
+	defer j.leave()
+	rec, err := j.record(position)
+	if err != nil {
+		return nil, fmt.Errorf("record %d: %w", position, err)
+	}
+	return rec, nil
+}
+
+func (j *Journal) record(position uint64) ([]byte, error) {
+	j.mu.RLock()
+	last := j.index.Position()
+	near, ok := j.index.Before(position)
+	j.mu.RUnlock()
+	if position == 0 || position > last {
+		return nil, store.ErrNotFound
+	}
+	all := *j.segments.Load()
+	for _, s := range slices.Backward(all) {
+		first, err := firstOf(s)
+		if err != nil {
+			return nil, err
+		}
+		if first > position {
+			continue
+		}
+		if sealedOf(s) != nil {
+			return readRecord(s, position, 0)
+		}
+		at := int64(segment.HeaderSize)
+		if ok && near.At.Segment() == s.Number {
+			at = near.At.Offset()
+		}
+		return recordFrom(s, position, at)
+	}
+	return nil, store.ErrNotFound
+}
+
+// recordFrom looks for a record at or behind an offset.
+func recordFrom(s *segment.Segment, position uint64, at int64) ([]byte, error) {
+	var w walk
+	release, err := w.open(s, position, &at)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	for {
+		body, ok, err := w.record(&at)
+		if err != nil {
+			return nil, err
+		}
+		if !ok || binary.LittleEndian.Uint64(body[1:]) > position {
+			return nil, segment.Corrupt(s.Name, at, fmt.Sprintf("record %d is missing", position))
+		}
+		if binary.LittleEndian.Uint64(body[1:]) == position {
+			rec := binary.LittleEndian.AppendUint32(nil, uint32(len(body)))
+			rec = binary.LittleEndian.AppendUint32(rec, record.Checksum(rec[:4], body))
+			return append(rec, body...), nil
+		}
+	}
+}
+
+// Compact does one step of what is due: it seals a closed segment, or takes erased payloads out of a sealed one. more says
+// that there may be another step. It may run beside everything else, once at a time; a second call returns at once.
+// A crash leaves the segment as it was or as it is to be. ErrFull: no room for the new file, try later.
+func (j *Journal) Compact(ctx context.Context) (more bool, err error) {
+	if err := j.enter(ctx); err != nil {
+		return false, fmt.Errorf("compact: %w", err)
+	}
+	defer j.leave()
+	if !j.compacting.TryLock() {
+		return false, nil
+	}
+	defer j.compacting.Unlock()
+	more, err = j.compact(ctx)
+	if err != nil {
+		if segment.IsFull(err) {
+			err = errors.Join(err, store.ErrFull)
+		}
+		return false, fmt.Errorf("compact: %w", err)
+	}
+	return more, nil
+}
+
+func (j *Journal) compact(ctx context.Context) (more bool, err error) {
+	fs, ok := j.fs.(archive.FS)
+	if !ok {
+		return false, invalid("this disk cannot rename files")
+	}
+	if err := j.failed(); err != nil {
+		return false, err
+	}
+	erasures := j.erasing()
+	if err := j.closeFor(ctx, erasures); err != nil {
+		return false, err
+	}
+	all := *j.segments.Load()
+	for i, s := range all[:len(all)-1] {
+		first, last, done, err := j.extent(all, i)
+		if err != nil {
+			return false, err
+		}
+		due := archive.Due(erasures, first, last, done)
+		if j.cfg.Commit == nil {
+			due = nil
+		}
+		switch {
+		case sealedOf(s) == nil:
+			return true, j.rewrite(ctx, fs, i, due, done)
+		case len(due) == 0:
+			continue
+		}
+		touched, err := archive.Touches(ctx, s.Name, s.Number, s.File, due)
+		if err != nil {
+			return false, err
+		}
+		if touched {
+			return true, j.rewrite(ctx, fs, i, due, done)
+		}
+		j.clean[s.Number] = due[len(due)-1].Position
+		return true, j.settleOrders(ctx)
+	}
+	return false, j.settleOrders(ctx)
+}
+
+// extent is which positions a segment holds, and up to which erasure it is done. A raw one ends where the next begins.
+func (j *Journal) extent(all []*segment.Segment, i int) (first, last, done uint64, err error) {
+	s := all[i]
+	if r := sealedOf(s); r != nil {
+		in := r.Info()
+		return in.First, in.Last, max(in.ErasedTo, j.clean[s.Number]), nil
+	}
+	if first, err = firstOf(s); err != nil {
+		return 0, 0, 0, err
+	}
+	last = math.MaxUint64
+	if i+1 < len(all) {
+		if last, err = firstOf(all[i+1]); err != nil {
+			return 0, 0, 0, err
+		}
+		last--
+	}
+	return first, last, 0, nil
+}
+
+// firstOf reads the position that a segment begins at.
+func firstOf(s *segment.Segment) (uint64, error) {
+	head := make([]byte, segment.HeaderSize)
+	if n, err := s.File.ReadAt(head, 0); n < len(head) {
+		return 0, fmt.Errorf("read %s: %w", s.Name, err)
+	}
+	_, first, err := segment.DecodeHeader(head)
+	if err != nil {
+		return 0, segment.Corrupt(s.Name, 0, err.Error())
+	}
+	return first, nil
+}
+
+// rewrite writes a segment's sealed form, and puts it in the segment's place.
+func (j *Journal) rewrite(ctx context.Context, fs archive.FS, i int, due []archive.Erasure, done uint64) error {
+	s := (*j.segments.Load())[i]
+	h, ok := s.File.(*archive.Handle)
+	if !ok {
+		return fmt.Errorf("%s cannot be replaced while it is open", s.Name)
+	}
+	t := archive.Task{FS: fs, Dir: j.cfg.Dir, Number: s.Number, Name: s.Name, From: s.File, ErasedTo: done}
+	if len(due) > 0 {
+		t.Edit, t.ErasedTo = archive.Erase(due, j.cfg.Commit), due[len(due)-1].Position
+	}
+	size, err := s.File.Size()
+	if err != nil {
+		return err
+	}
+	before := onDisk(s, size)
+	raw := h.Sealed() == nil
+	info, err := archive.Write(ctx, t)
+	if err != nil {
+		return err
+	}
+	name := archive.Path(j.cfg.Dir, s.Number)
+	r, err := archive.Open(j.fs, name, s.Number, j.blocks)
+	if err != nil {
+		return err
+	}
+	j.renameSegment(i, name)
+	if err := h.Swap(r); err != nil {
+		return err
+	}
+	j.stats.bytes.Add(info.Bytes - before)
+	if raw {
+		if err := errors.Join(fs.Remove(segment.Path(j.cfg.Dir, s.Number)), fs.SyncDir(j.cfg.Dir)); err != nil {
+			return err
+		}
+	}
+	return j.settleOrders(ctx)
+}
+
+// renameSegment gives a segment another name for messages; its file is the same handle.
+func (j *Journal) renameSegment(i int, name string) {
+	for {
+		old := j.segments.Load()
+		all := slices.Clone(*old)
+		all[i] = &segment.Segment{Name: name, Number: all[i].Number, File: all[i].File}
+		if j.segments.CompareAndSwap(old, &all) {
+			return
+		}
+	}
+}
+
+// closeLast begins a new segment when the last one has records and needs says so, so that it can be sealed.
+func (j *Journal) closeLast(ctx context.Context, needs func(s *segment.Segment) (bool, error)) error {
+	c, _ := j.pool.Get().(*call)
+	defer j.recycle(c)
+	c.alone = func() (func(), error) {
+		all := *j.segments.Load()
+		if j.size <= segment.HeaderSize {
+			return nil, nil
+		}
+		needed, err := needs(all[len(all)-1])
+		if err != nil || !needed {
+			return nil, err
+		}
+		return nil, j.rotate()
+	}
+	return j.submit(ctx, c)
+}
+
+// receivedIn reads the first receipt in a segment that has one, in microseconds.
+func receivedIn(s *segment.Segment) (at time.Time, err error) {
+	_, err = archive.Frames(s.Name, s.Number, s.File, func(_ int64, frame []byte) error {
+		if at = archive.Received(frame); !at.IsZero() {
+			return errFound
+		}
+		return nil
+	})
+	if errors.Is(err, errFound) {
+		err = nil
+	}
+	return at, err
+}
+
+var errFound = errors.New("found")
