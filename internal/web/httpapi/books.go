@@ -23,17 +23,17 @@ type FiguresBody struct {
 
 type booksBody struct {
 	FiguresBody
-	Position   uint64         `json:"position" doc:"Journal position of all figures"`
-	At         time.Time      `json:"at"`
-	Open       int64          `json:"open" doc:"Requests on their way, not in any figure"`
-	Spooled    int64          `json:"spooled_bytes" doc:"In the gateway's spool and not yet in the journal"`
-	WrittenOff int64          `json:"written_off" doc:"Admitted before a crash and lost, never billed; since the start of the process"`
-	Rows       []booksRowBody `json:"rows" doc:"Newest period first"`
-	Findings   []findingBody  `json:"findings" doc:"All that was ever wrong with gateways' batches"`
-	Apart      []apartBody    `json:"apart" doc:"Meters that do not add up, newest period first: of them metered = rated"`
+	Position   uint64             `json:"position" doc:"Journal position of all figures"`
+	At         time.Time          `json:"at"`
+	Open       int64              `json:"open" doc:"Requests on their way, not in any figure"`
+	Spooled    int64              `json:"spooled_bytes" doc:"In the gateway's spool and not yet in the journal"`
+	WrittenOff int64              `json:"written_off" doc:"Admitted before a crash and lost, never billed; since the start of the process"`
+	Rows       []booksRowBody     `json:"rows" doc:"Newest period first"`
+	Findings   []batchFindingBody `json:"findings" doc:"All that was ever wrong with gateways' batches"`
+	Apart      []apartBody        `json:"apart" doc:"Meters that do not add up, newest period first: of them metered = rated"`
 }
 
-type findingBody struct {
+type batchFindingBody struct {
 	Gateway uint16    `json:"gateway" doc:"The node's number"`
 	Reason  string    `json:"reason" enum:"unsigned,unknown_key,forged,epoch,foreign,gap,lost"`
 	Count   int64     `json:"count"`
@@ -96,10 +96,10 @@ func (a *api) balance(ctx context.Context, in *struct {
 	out := booksBody{
 		FiguresBody: FiguresBody{b.Admitted, b.Reported, b.Voided, b.Metered, b.Rated, b.Unpriced, b.Late, b.Difference},
 		Position:    b.Position, At: instant(b.At), Open: stats.Open, Spooled: stats.SpoolLag, WrittenOff: stats.WrittenOff,
-		Rows: make([]booksRowBody, 0, len(b.Rows)), Apart: make([]apartBody, 0, len(b.Apart)), Findings: make([]findingBody, 0, len(found)),
+		Rows: make([]booksRowBody, 0, len(b.Rows)), Apart: make([]apartBody, 0, len(b.Apart)), Findings: make([]batchFindingBody, 0, len(found)),
 	}
 	for _, f := range found {
-		out.Findings = append(out.Findings, findingBody{f.Node, f.Reason, f.Count, instant(f.First), instant(f.Last), f.Detail})
+		out.Findings = append(out.Findings, batchFindingBody{f.Node, f.Reason, f.Count, instant(f.First), instant(f.Last), f.Detail})
 	}
 	for _, r := range b.Rows {
 		out.Rows = append(out.Rows, booksRowOf(r))
