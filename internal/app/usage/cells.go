@@ -16,12 +16,12 @@ type cell struct {
 }
 
 // windows fills in the windows of the groups that are shown.
-func (r *reading) windows(ctx context.Context, shown []*group) error {
+func (r *reading) windows(ctx context.Context) error {
 	if r.level() && r.In.Empty() {
 		return nil
 	}
 	var needed []int // series
-	for _, g := range shown {
+	for _, g := range r.shown {
 		needed = append(needed, g.sources...)
 	}
 	slices.Sort(needed)

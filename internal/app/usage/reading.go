@@ -23,7 +23,10 @@ type reading struct {
 	position     uint64
 	series       []source
 	groups       map[string]*group
+	shown        []*group
 	shownWindows int
+	next         string
+	view         store.View // open, for all there is to read; nil: several are to be taken
 }
 
 // source is one customer's series.
@@ -52,42 +55,70 @@ func (g *group) item() Item {
 	return out
 }
 
+// answer reads everything: little in one view, more in several.
+func (r *reading) answer(ctx context.Context) error {
+	done := false
+	err := r.cfg.Journal.View(ctx, func(v store.View) error {
+		if err := r.begin(v); err != nil {
+			return err
+		}
+		if done = r.plain() && v.Position() == r.position && len(r.series) <= measuresMax; !done {
+			return nil
+		}
+		r.view = v
+		return r.read(ctx)
+	})
+	if r.view = nil; err != nil || done {
+		return err
+	}
+	return r.read(ctx)
+}
+
+// read fills in the totals, what is shown of them, and its windows.
+func (r *reading) read(ctx context.Context) error {
+	if err := r.totals(ctx); err != nil {
+		return err
+	}
+	if r.page(); r.Window == 0 {
+		return nil
+	}
+	return r.windows(ctx)
+}
+
 // begin finds the series and the position, and checks the bounds against the journal.
-func (r *reading) begin(ctx context.Context) error {
+func (r *reading) begin(v store.View) error {
 	for _, c := range r.named {
 		r.series = append(r.series, source{c, store.SeriesKey{CustomerID: c.ID, Meter: r.Meter}})
 	}
-	return r.cfg.Journal.View(ctx, func(v store.View) error {
-		r.position = v.Position()
-		if r.plan.position > r.position {
-			return ErrCursor
-		}
-		if r.plan.position != 0 {
-			r.position = r.plan.position
-		}
-		first := r.In.Start
-		if len(r.named) == 0 || r.level() && first.IsZero() {
-			for _, x := range v.Series() {
-				if x.Meter != r.Meter || len(r.named) > 0 && !slices.ContainsFunc(r.series, func(s source) bool { return s.key == x.SeriesKey }) {
-					continue
-				}
-				if r.In.Start.IsZero() && !x.First.IsZero() && (first.IsZero() || x.First.Before(first)) {
-					first = x.First
-				}
-				if len(r.named) == 0 {
-					r.series = append(r.series, source{r.customer(x.CustomerID), x.SeriesKey})
-				}
+	r.position = v.Position()
+	if r.plan.position > r.position {
+		return ErrCursor
+	}
+	if r.plan.position != 0 {
+		r.position = r.plan.position
+	}
+	first := r.In.Start
+	if len(r.named) == 0 || r.level() && first.IsZero() {
+		for _, x := range v.Series() {
+			if x.Meter != r.Meter || len(r.named) > 0 && !slices.ContainsFunc(r.series, func(s source) bool { return s.key == x.SeriesKey }) {
+				continue
+			}
+			if r.In.Start.IsZero() && !x.First.IsZero() && (first.IsZero() || x.First.Before(first)) {
+				first = x.First
+			}
+			if len(r.named) == 0 {
+				r.series = append(r.series, source{r.customer(x.CustomerID), x.SeriesKey})
 			}
 		}
-		if len(r.series) > MaxSeries {
-			return &Invalid{"/customer", fmt.Sprintf("more than %d customers have used this meter", MaxSeries), "name at most " + strconv.Itoa(MaxCustomers)}
-		}
-		if err := r.onGrid(v); err != nil {
-			return err
-		}
-		r.levels(first)
-		return nil
-	})
+	}
+	if len(r.series) > MaxSeries {
+		return &Invalid{"/customer", fmt.Sprintf("more than %d customers have used this meter", MaxSeries), "name at most " + strconv.Itoa(MaxCustomers)}
+	}
+	if err := r.onGrid(v); err != nil {
+		return err
+	}
+	r.levels(first)
+	return nil
 }
 
 func (r *reading) customer(id string) account.Customer {
@@ -133,13 +164,24 @@ func (r *reading) levels(first time.Time) {
 	if r.In.End.IsZero() || r.In.End.After(end) {
 		r.In.End = end
 	}
-	r.In.Start = first
+	switch {
+	case first.IsZero(): // it never begins
+		r.In.Start = r.In.End
+	case r.In.Start.IsZero(): // the first bucket may begin at a cut, which other customers do not have
+		r.In.Start = period.BucketStart(first)
+	}
+	if r.In.End.Before(r.In.Start) { // it has not begun
+		r.In.Start = r.In.End
+	}
 }
 
 // inViews calls work for 0 to n-1, at most some in one view.
 func (r *reading) inViews(ctx context.Context, n, some int, work func(v store.View, i int) error) error {
+	if r.view != nil {
+		some = n
+	}
 	for at := 0; at < n; {
-		err := r.cfg.Journal.View(ctx, func(v store.View) error {
+		err := r.see(ctx, func(v store.View) error {
 			for end := min(n, at+some); at < end; at++ {
 				if err := work(v, at); err != nil {
 					return err
@@ -152,6 +194,14 @@ func (r *reading) inViews(ctx context.Context, n, some int, work func(v store.Vi
 		}
 	}
 	return ctx.Err()
+}
+
+// see calls read with the open view, or with one of its own.
+func (r *reading) see(ctx context.Context, read func(store.View) error) error {
+	if r.view != nil {
+		return read(r.view)
+	}
+	return r.cfg.Journal.View(ctx, read)
 }
 
 // totals reads the whole time of every series into groups.
@@ -181,6 +231,9 @@ func (r *reading) totals(ctx context.Context) error {
 	}
 	return r.inViews(ctx, len(r.series), some, func(v store.View, i int) error {
 		found, err := r.measure(v, r.series[i].key, r.In)
+		if errors.Is(err, store.ErrInvalid) && len(r.dimensions) > 0 { // its bound is above ours
+			return tooManyGroups()
+		}
 		if err != nil {
 			return err
 		}
@@ -190,7 +243,7 @@ func (r *reading) totals(ctx context.Context) error {
 			}
 			g := r.group(r.series[i].customer, f.Dimensions)
 			if len(r.groups) > MaxGroups {
-				return &Invalid{"/group_by", fmt.Sprintf("would make more than %d groups", MaxGroups), "group by less, or ask for fewer customers or a shorter time"}
+				return tooManyGroups()
 			}
 			if err := r.fold(&g.Figure, f); err != nil {
 				return err
@@ -201,6 +254,10 @@ func (r *reading) totals(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+func tooManyGroups() error {
+	return &Invalid{"/group_by", fmt.Sprintf("would make more than %d groups", MaxGroups), "group by less, or ask for fewer customers or a shorter time"}
 }
 
 // group finds or begins the group of a customer's dimensions.
@@ -267,7 +324,7 @@ func (r *reading) fold(to *Figure, g store.Group) (err error) {
 }
 
 // page orders the groups and cuts out what is to be shown.
-func (r *reading) page() (shown []*group, next string) {
+func (r *reading) page() {
 	all := make([]*group, 0, len(r.groups))
 	for _, g := range r.groups {
 		if g.always || g.Events > 0 || g.Value.Sign() != 0 {
@@ -286,10 +343,10 @@ func (r *reading) page() (shown []*group, next string) {
 	from := min(r.offset, len(all))
 	to := min(len(all), from+r.Limit)
 	if to < len(all) {
-		next = strconv.FormatUint(r.position, 10) + "." + strconv.Itoa(to)
+		r.next = strconv.FormatUint(r.position, 10) + "." + strconv.Itoa(to)
 	}
-	for _, g := range all[from:to] {
+	r.shown = all[from:to]
+	for _, g := range r.shown {
 		g.shown, g.windows = true, map[time.Time]*WindowFigure{}
 	}
-	return all[from:to], next
 }

@@ -149,20 +149,11 @@ func (s *Service) Ask(ctx context.Context, q Query) (Answer, error) {
 		return Answer{}, err
 	}
 	r := reading{Service: s, plan: p, groups: map[string]*group{}}
-	if err := r.begin(ctx); err != nil {
+	if err := r.answer(ctx); err != nil {
 		return Answer{}, fmt.Errorf("usage of %q: %w", q.Meter, err)
 	}
-	if err := r.totals(ctx); err != nil {
-		return Answer{}, fmt.Errorf("usage of %q: %w", q.Meter, err)
-	}
-	shown, next := r.page()
-	if p.Window != 0 {
-		if err := r.windows(ctx, shown); err != nil {
-			return Answer{}, fmt.Errorf("usage of %q: %w", q.Meter, err)
-		}
-	}
-	out := Answer{Meter: p.meter, Zone: p.zone, In: p.In, Next: next, Position: r.position, AsOf: p.now, Lag: s.cfg.Lag(), Items: make([]Item, 0, len(shown))}
-	for _, g := range shown {
+	out := Answer{Meter: p.meter, Zone: p.zone, In: p.In, Next: r.next, Position: r.position, AsOf: p.now, Lag: s.cfg.Lag(), Items: make([]Item, 0, len(r.shown))}
+	for _, g := range r.shown {
 		out.Items = append(out.Items, g.item())
 	}
 	return out, nil

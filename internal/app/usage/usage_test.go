@@ -1,10 +1,13 @@
 package usage_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -14,6 +17,8 @@ import (
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file"
 )
 
 func TestWindowsOfOneCustomer(t *testing.T) {
@@ -148,6 +153,16 @@ acme 2 of 2
 			t.Errorf("%s of all: %v, %v", u.meter, a, err)
 		}
 	}
+	for _, q := range []usage.Query{
+		{Meter: "storage", Customers: []string{"acme"}, In: period.Interval{Start: at("2026-06-01 00:00:00")}, Window: usage.Day}, // it is March
+		{Meter: "storage", Customers: []string{"dune"}, Window: usage.Day},                                                        // never had any
+		{Meter: "storage", Customers: []string{"dune"}, In: period.Interval{End: at("2026-03-01 00:00:00")}},
+	} {
+		w.people.customers = append(w.people.customers, account.Customer{ID: "cus_dune", Key: "dune"})
+		if a, err := w.Ask(t.Context(), q); err != nil || len(a.Items) != 1 || a.Items[0].Value.String() != "0" || a.In.Start.After(a.In.End) {
+			t.Errorf("a level that is not there: %+v, %v", a, err)
+		}
+	}
 	q := usage.Query{Meter: "api_calls", GroupBy: []string{"customer"}, Limit: 2}
 	a, err := w.Ask(t.Context(), q)
 	if err != nil || len(a.Items) != 2 || a.Next == "" {
@@ -249,5 +264,64 @@ func TestParseWindow(t *testing.T) {
 	var invalid *usage.Invalid
 	if _, err := usage.ParseWindow("fortnight"); !errors.As(err, &invalid) || invalid.Pointer != "/window" {
 		t.Errorf("fortnight: %v", err)
+	}
+}
+
+// busy is a journal to which something comes after each view.
+type busy struct {
+	*file.Journal
+	views int
+	after func()
+}
+
+func (j *busy) View(ctx context.Context, read func(store.View) error) error {
+	defer j.after()
+	j.views++
+	return j.Journal.View(ctx, read)
+}
+
+// TestAppendsInBetween asks questions that take several views, while events come: the answer is of the first one's position.
+func TestAppendsInBetween(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	customers := func(value int64) (uses []use) {
+		for i := range 600 {
+			for _, m := range []string{"tokens", "most"} {
+				uses = append(uses, use{customer: fmt.Sprintf("cus_%03d", i), meter: m, at: at("2026-03-01 12:00:00").AddDate(0, 0, i%3), value: money.FromInt(value)})
+			}
+		}
+		return uses
+	}
+	w.put(t, customers(1)...)
+	j := &busy{Journal: w.journal, after: func() {}}
+	s, err := usage.New(usage.Config{Directory: w.people, Journal: j, Now: func() time.Time { return w.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []usage.Query{
+		{Meter: "tokens"},
+		{Meter: "tokens", Window: usage.Day},
+		{Meter: "tokens", Window: usage.Hour, GroupBy: []string{"customer"}, Limit: 1000},
+		{Meter: "most", Window: usage.Day, GroupBy: []string{"customer", "route"}, Limit: 1000},
+	} {
+		j.after = func() {}
+		want, err := s.Ask(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value := int64(100)
+		j.after = func() {
+			if value++; value < 104 {
+				w.put(t, customers(value)...)
+			}
+		}
+		j.views = 0
+		got, err := s.Ask(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(lines(want), lines(got)); d != "" || got.Position != want.Position || j.views < 3 {
+			t.Errorf("%+v in %d views: %s", q, j.views, d)
+		}
 	}
 }
