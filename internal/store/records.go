@@ -169,7 +169,6 @@ type Records interface {
 	Invoices
 	Leases
 	Housekeeping
-	Backfills
-	Aliases
+	Corrections
 	Close() error
 }

@@ -16,9 +16,9 @@ import (
 
 var period0 period.Interval
 
-func (w *world) open(name string) correct.Backfill {
+func (w *world) open(name string) {
 	w.t.Helper()
-	return must[correct.Backfill](w.t)(w.OpenBackfill(w.t.Context(), "operator", name, "the collector was down"))
+	must[correct.Backfill](w.t)(w.OpenBackfill(w.t.Context(), "operator", name, "the collector was down"))
 }
 
 func (w *world) state(ref string) store.BackfillState {
