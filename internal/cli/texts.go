@@ -70,7 +70,11 @@ func traceText(w io.Writer, d doc) error {
 	}
 	out := lines{w: w}
 	if late := d.s("late"); late != "" && late != "0" {
-		out.put("late", late+" in the windows came after the invoice and is not on the line")
+		text := " in the windows came after the invoice and is not on the line"
+		if len(d.list("windows")) == 0 {
+			text = " is by how much it measures more, or less, since the invoice; the line stands"
+		}
+		out.put("late", late+text)
 	}
 	for _, x := range d.list("windows") {
 		out.put("window "+x.s("start"), x.s("count")+" events", x.s("value"))

@@ -406,16 +406,16 @@ func (f *file) row(r reading) (books.Row, error) {
 
 // rated is the quantity on the meter's lines. Each price on the meter has a line (one that is missing says 0) and all say
 // the same; where one does not say what is expected, that one counts, so that it shows.
-func (sp *span) rated(meter string, expected money.Decimal) money.Decimal {
+func (sp *span) rated(key string, expected money.Decimal) money.Decimal {
 	found := map[string]money.Decimal{}
 	for _, p := range sp.contract.plan.Prices {
-		if p.Meter == meter {
+		if p.Meter == key {
 			found[p.Key] = money.Decimal{}
 		}
 	}
 	var quantities []money.Decimal
 	for _, l := range sp.lines {
-		if l.Kind == invoice.UsageLine && l.Meter == meter {
+		if l.Kind == invoice.UsageLine && l.Meter == key {
 			delete(found, l.Price)
 			quantities = append(quantities, l.Quantity)
 		}

@@ -232,10 +232,10 @@ func naive(kind meter.Aggregation, events []told, start, end time.Time) *big.Rat
 		}
 		first = false
 	}
-	switch kind {
-	case meter.Unique:
+	if kind == meter.Unique {
 		return big.NewRat(int64(len(seen)), 1)
-	case meter.TimeWeighted:
+	}
+	if kind == meter.TimeWeighted {
 		// The level at each minute, by looking for the newest event up to it: all times are whole minutes.
 		sum := new(big.Int)
 		for at := start; at.Before(end); at = at.Add(time.Minute) {

@@ -49,6 +49,12 @@ func TestBounds(t *testing.T) {
 		"unknown fields":    "tallystick: 1\nmeters: [{" + keys("k%d: 1,"),
 		"conflicting":       fill("tallystick: 1\ngateway:\n  routes:\n", "  - {match: /a, upstream: http://h}\n"),
 		"too large":         strings.Repeat("#", MaxSource+1),
+		"expressions":       "tallystick: 1\nmeters:\n" + keys("- {key: k%d, event: e, aggregation: custom, value: \"event.data.a + event.data.b * 3 + (has(event.data.c) ? 1 : 0)\"}\n"),
+		"long expressions":  fill("tallystick: 1\nmeters:\n", "- {key: k, event: e, aggregation: count, filter: \""+strings.Repeat("event.data.a > 1 && ", 50)+"true\"}\n"),
+		"comprehensions":    fill("tallystick: 1\nmeters:\n", "- {key: k, event: e, aggregation: count, filter: \""+strings.Repeat("[1].all(a,", 20)+"true"+strings.Repeat(")", 20)+"\"}\n"),
+		"schemas":           "tallystick: 1\nevents:\n" + keys("- {type: t%d, schema: {type: object, properties: {a: {type: string, pattern: \"^(a|b)*c{1,9}$\"}}}}\n"),
+		"references":        "tallystick: 1\nevents:\n" + keys("- {type: t%d, schema: {anyOf: [{$ref: \"#\"}, {$ref: \"#/anyOf/0\"}]}}\n"),
+		"wide schema":       "tallystick: 1\nevents:\n- {type: t, schema: {properties: {" + keys("k%d: {type: string},") + "}}}",
 		"unknown top field": fill("tallystick: 1\n", "x: 1\n"),
 	} {
 		t.Run(name, func(t *testing.T) {

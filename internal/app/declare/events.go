@@ -26,9 +26,10 @@ func (r *reader) eventType(n node) catalog.EventType {
 		{"schema", "a JSON Schema", func(n node) { schema, e.Schema = n, r.json(n) }},
 		{"breaking", "", func(n node) { e.Breaking = r.boolean(n) }},
 	})
-	if e.Schema == nil || r.broken[schema.path] || r.around[schema.path] {
+	if e.Schema == nil || r.broken[schema.path] || r.around[schema.path] || r.schemas == maxSchemas {
 		return e
 	}
+	r.schemas++
 	if _, err := reading.NewSchema(e.Schema); err != nil {
 		fault, ok := errors.AsType[*reading.SchemaFault](err)
 		if !ok {
@@ -239,6 +240,10 @@ func (r *reader) word(n node, to []string) []string {
 
 // expression tells what is wrong with a CEL expression.
 func (r *reader) expression(n node, text string, kind reading.Kind) {
+	if r.expressions == maxExpressions {
+		return
+	}
+	r.expressions++
 	if r.language == nil {
 		var err error
 		if r.language, err = reading.NewLanguage(); err != nil {

@@ -28,6 +28,11 @@ type place struct {
 	shown        string
 }
 
+const (
+	maxExpressions = 2 * catalog.MaxMeters
+	maxSchemas     = catalog.MaxEventTypes
+)
+
 // maxKept bounds the faults in hand; a document in such a state is not read to its end.
 const maxKept = 20 * MaxFaults
 
@@ -41,6 +46,9 @@ type reader struct {
 
 	earlier  Earlier           // nil: schemas are compared with none
 	language *reading.Language // made for the first expression
+
+	// How many were compiled. A valid catalog has no more than these bounds; of another one the rest is not looked at.
+	expressions, schemas int
 }
 
 func (r *reader) fault(at place, path, shown, message, expected, suggestion string) {

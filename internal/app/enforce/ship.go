@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -251,11 +250,7 @@ func (e *Enforcer) entry(r *reservation, st settlement) store.Entry {
 func dimensions(m catalog.Meter, r *reservation, status int) []meter.Dimension {
 	var out []meter.Dimension
 	for _, name := range m.Dimensions {
-		member := name
-		if path := m.From[name]; path != "" {
-			member = strings.TrimPrefix(path, "data.")
-		}
-		switch member {
+		switch m.Member(name) {
 		case "method":
 			out = append(out, meter.Dimension{Name: name, Value: r.method})
 		case "route":

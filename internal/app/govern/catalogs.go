@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/declare"
+	"github.com/tallystick/tallystick/internal/app/reading"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/store"
@@ -156,6 +157,11 @@ func (s *Service) PlanCatalog(ctx context.Context, file string, source []byte) (
 		return CatalogPlan{}, err
 	}
 	plan := s.plan(s.Current(), next)
+	broken, err := s.broken(ctx, next)
+	if err != nil {
+		return CatalogPlan{}, err
+	}
+	plan.Warnings = append(plan.Warnings, broken...)
 	refusals, err := s.refusals(ctx, s.Current(), next)
 	if err != nil {
 		return CatalogPlan{}, err
@@ -303,6 +309,27 @@ func (s *Service) decode(ctx context.Context, file string, source []byte) (*cata
 		return nil, &CatalogFaults{faults}
 	}
 	return next, nil
+}
+
+// broken says what schemas marked as breaking do to senders.
+func (s *Service) broken(ctx context.Context, next *catalog.Catalog) ([]string, error) {
+	var out []string
+	for _, e := range next.Events {
+		if !e.Breaking {
+			continue
+		}
+		was, version, err := s.earlierType(ctx, e.Type)
+		if err != nil {
+			return nil, fmt.Errorf("compare schemas with earlier versions: %w", err)
+		}
+		breaks := reading.Breaks(was.Schema, e.Schema)
+		if len(breaks) == 0 {
+			out = append(out, fmt.Sprintf("event type %q: its schema breaks nothing; take breaking: true out, so that a later break is not missed", e.Type))
+			continue
+		}
+		out = append(out, fmt.Sprintf("event type %q: the schema refuses what version %d took: %s %s", e.Type, version, strings.Join(breaks[0].Place, "."), breaks[0].Message))
+	}
+	return out, nil
 }
 
 // earlierType is an event type as the newest version that had it declares it; a zero one where none had.

@@ -292,6 +292,12 @@ func TestABreakingSchema(t *testing.T) {
 			}
 		}
 	}
-	w.apply(strings.Replace(string(closed), "{type: completion, ", "{type: completion, breaking: true, ", 1))
+	marked := strings.Replace(string(closed), "{type: completion, ", "{type: completion, breaking: true, ", 1)
+	for _, want := range []string{`event type "completion": the schema refuses what version 1 took: properties.tokens.maximum is lower`, "take breaking: true out"} {
+		if plan, err := w.PlanCatalog(t.Context(), "plans.yaml", []byte(marked)); err != nil || !strings.Contains(strings.Join(plan.Warnings, "\n"), want) {
+			t.Errorf("plan: %q, %v; want %s", plan.Warnings, err, want)
+		}
+		w.apply(marked)
+	}
 	w.apply(string(open)) // to take more is no break
 }

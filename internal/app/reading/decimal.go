@@ -41,12 +41,14 @@ func decimalOptions() []cel.EnvOption {
 		cel.Overload("decimal_decimal", []*cel.Type{d}, d, convert),
 	)}
 	for name, operator := range map[string]string{"add": operators.Add, "subtract": operators.Subtract, "multiply": operators.Multiply} {
-		options = append(options, cel.Function(operator, cel.Overload(name+"_decimal", []*cel.Type{d, d}, d)))
+		options = append(options, cel.Function(operator,
+			cel.Overload(name+"_decimal", []*cel.Type{d, d}, d), cel.Overload(name+"_decimal_int", []*cel.Type{d, cel.IntType}, d)))
 	}
 	for name, operator := range map[string]string{
 		"less": operators.Less, "less_equals": operators.LessEquals, "greater": operators.Greater, "greater_equals": operators.GreaterEquals,
 	} {
-		options = append(options, cel.Function(operator, cel.Overload(name+"_decimal", []*cel.Type{d, d}, cel.BoolType)))
+		options = append(options, cel.Function(operator,
+			cel.Overload(name+"_decimal", []*cel.Type{d, d}, cel.BoolType), cel.Overload(name+"_decimal_int", []*cel.Type{d, cel.IntType}, cel.BoolType)))
 	}
 	return append(options, cel.Function(operators.Negate, cel.Overload("negate_decimal", []*cel.Type{d}, d)))
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -93,23 +94,22 @@ func plain(message string) string {
 	if strings.HasPrefix(message, "undeclared reference to 'event'") {
 		return "event has type, subject, source, time and data, and nothing else"
 	}
+	if strings.HasPrefix(message, "found no matching overload") && strings.Contains(message, ", decimal)'") {
+		message += "; write decimal(x) on both sides"
+	}
 	message, _, _ = strings.Cut(message, " expecting ")
 	return message
 }
 
 // takes says whether a static type can be a result of the kind. What is only known from the event is checked then.
 func (k Kind) takes(t *cel.Type) bool {
-	switch t.Kind() {
-	case types.DynKind, types.AnyKind:
+	if t.Kind() == types.DynKind || t.Kind() == types.AnyKind {
 		return true
-	case types.BoolKind:
-		return k == Condition
-	case types.IntKind, types.UintKind, types.StringKind:
-		return k == Quantity
-	case types.StructKind, types.OpaqueKind:
-		return k == Quantity && t.TypeName() == decimalName
 	}
-	return false
+	if k == Condition {
+		return t.Kind() == types.BoolKind
+	}
+	return slices.Contains([]cel.Kind{types.IntKind, types.UintKind, types.StringKind}, t.Kind()) || t.TypeName() == decimalName
 }
 
 // exact refuses floats, since 0.1 is not a tenth in one, and comparisons that would be false for equal numbers: an int that

@@ -5,6 +5,7 @@ package reading
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
@@ -74,7 +75,7 @@ func (r *Reading) Counts(m catalog.Meter, in *Input) (bool, error) {
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", match.Path, err)
 		}
-		if !ok || !contains(match.Values, text) {
+		if !ok || !slices.Contains(match.Values, text) {
 			return false, nil
 		}
 	}
@@ -88,13 +89,4 @@ func (r *Reading) Custom(m catalog.Meter, in *Input) (money.Decimal, error) {
 		return money.Decimal{}, fmt.Errorf("meter %q has no expression: %w", m.Key, ErrInvalid)
 	}
 	return x.Value(in)
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
 }

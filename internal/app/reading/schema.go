@@ -246,14 +246,14 @@ func say(e *jsonschema.ValidationError) (rule, want string) {
 	return "breaks the schema's rule " + strconv.Quote(keyword), "what that rule asks for"
 }
 
-func article(kind string) string {
-	switch kind {
+func article(word string) string {
+	switch word {
 	case "null":
 		return "null"
 	case "array", "integer", "object":
-		return "an " + kind
+		return "an " + word
 	}
-	return "a " + kind
+	return "a " + word
 }
 
 func anyOf(kinds []string) string {

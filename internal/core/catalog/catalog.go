@@ -125,6 +125,14 @@ func (m Meter) Recounts(was Meter) []string {
 	return out
 }
 
+// Member is what a dimension is read from, below "data".
+func (m Meter) Member(dimension string) string {
+	if path := m.From[dimension]; path != "" {
+		return strings.TrimPrefix(path, "data.")
+	}
+	return dimension
+}
+
 // Word is the meter's aggregation as the catalog says it.
 func (m Meter) Word() string {
 	if m.Custom {

@@ -124,26 +124,67 @@ func TestValidate(t *testing.T) {
 			c.Plans[0].Limits[0].Bucket.Rate = dec("0.000000001")
 			c.Plans[0].Limits[0].Bucket.Burst = dec("1000000000")
 		}, "plans[0].limits[0].token_bucket", ""},
-		"small burst":     {func(c *Catalog) { pro(c).Limits[1].Bucket.Burst = dec("0.9") }, "plans[1].limits[1].token_bucket.burst", ""},
-		"half a burst":    {func(c *Catalog) { c.Plans[0].Limits[0].Bucket.Burst = dec("1.5") }, "plans[0].limits[0].token_bucket.burst", ""},
-		"zero cap":        {func(c *Catalog) { pro(c).Limits[0].SpendCap = decp("0") }, "plans[1].limits[0].spend_cap", ""},
-		"cap by day":      {func(c *Catalog) { pro(c).Limits[0].Window = period.Day }, "plans[1].limits[0].window", "billing_period"},
-		"cap on a meter":  {func(c *Catalog) { pro(c).Limits[0].Meter = "gb" }, "plans[1].limits[0].meter", ""},
-		"nothing to cap":  {func(c *Catalog) { pro(c).Prices = pro(c).Prices[:1] }, "plans[1].limits[0].spend_cap", ""},
-		"header":          {func(c *Catalog) { c.KeyHeader = "X Key" }, "gateway.key_header", ""},
-		"our header":      {func(c *Catalog) { c.KeyHeader = "Tally-Customer" }, "gateway.key_header", ""},
-		"hop-by-hop":      {func(c *Catalog) { c.KeyHeader = "Connection" }, "gateway.key_header", ""},
-		"no match":        {func(c *Catalog) { c.Routes[0].Match = "" }, "gateway.routes[0].match", ""},
-		"no upstream":     {func(c *Catalog) { c.Routes[0].Upstream = "" }, "gateway.routes[0].upstream", ""},
-		"relative":        {func(c *Catalog) { c.Routes[0].Upstream = "localhost:9000" }, "gateway.routes[0].upstream", `"http://localhost:9000"`},
-		"only a path":     {func(c *Catalog) { c.Routes[0].Upstream = "http:///x" }, "gateway.routes[0].upstream", ""},
-		"no port":         {func(c *Catalog) { c.Routes[0].Upstream = "http://h:" }, "gateway.routes[0].upstream", ""},
-		"another meter":   {func(c *Catalog) { c.Routes[0].Meter = "call" }, "gateway.routes[0].meter", "calls"},
-		"count costs two": {func(c *Catalog) { c.Routes[0].Cost = dec("2") }, "gateway.routes[0].cost", "1"},
-		"free sum":        {func(c *Catalog) { c.Routes[0].Meter = "gb"; c.Routes[0].Cost = dec("0") }, "gateway.routes[0].cost", ""},
-		"negative cost":   {func(c *Catalog) { c.Routes[0].Meter = "gb"; c.Routes[0].Cost = dec("-1") }, "gateway.routes[0].cost", ""},
-		"cost unmetered":  {func(c *Catalog) { c.Routes[1].Cost = dec("1") }, "gateway.routes[1].cost", ""},
-		"timeout":         {func(c *Catalog) { c.Routes[1].Timeout = time.Hour }, "gateway.routes[1].timeout", ""},
+		"small burst":        {func(c *Catalog) { pro(c).Limits[1].Bucket.Burst = dec("0.9") }, "plans[1].limits[1].token_bucket.burst", ""},
+		"half a burst":       {func(c *Catalog) { c.Plans[0].Limits[0].Bucket.Burst = dec("1.5") }, "plans[0].limits[0].token_bucket.burst", ""},
+		"zero cap":           {func(c *Catalog) { pro(c).Limits[0].SpendCap = decp("0") }, "plans[1].limits[0].spend_cap", ""},
+		"cap by day":         {func(c *Catalog) { pro(c).Limits[0].Window = period.Day }, "plans[1].limits[0].window", "billing_period"},
+		"cap on a meter":     {func(c *Catalog) { pro(c).Limits[0].Meter = "gb" }, "plans[1].limits[0].meter", ""},
+		"nothing to cap":     {func(c *Catalog) { pro(c).Prices = pro(c).Prices[:1] }, "plans[1].limits[0].spend_cap", ""},
+		"header":             {func(c *Catalog) { c.KeyHeader = "X Key" }, "gateway.key_header", ""},
+		"our header":         {func(c *Catalog) { c.KeyHeader = "Tally-Customer" }, "gateway.key_header", ""},
+		"hop-by-hop":         {func(c *Catalog) { c.KeyHeader = "Connection" }, "gateway.key_header", ""},
+		"no match":           {func(c *Catalog) { c.Routes[0].Match = "" }, "gateway.routes[0].match", ""},
+		"no upstream":        {func(c *Catalog) { c.Routes[0].Upstream = "" }, "gateway.routes[0].upstream", ""},
+		"relative":           {func(c *Catalog) { c.Routes[0].Upstream = "localhost:9000" }, "gateway.routes[0].upstream", `"http://localhost:9000"`},
+		"only a path":        {func(c *Catalog) { c.Routes[0].Upstream = "http:///x" }, "gateway.routes[0].upstream", ""},
+		"no port":            {func(c *Catalog) { c.Routes[0].Upstream = "http://h:" }, "gateway.routes[0].upstream", ""},
+		"another meter":      {func(c *Catalog) { c.Routes[0].Meter = "call" }, "gateway.routes[0].meter", "calls"},
+		"count costs two":    {func(c *Catalog) { c.Routes[0].Cost = dec("2") }, "gateway.routes[0].cost", "1"},
+		"free sum":           {func(c *Catalog) { c.Routes[0].Meter = "gb"; c.Routes[0].Cost = dec("0") }, "gateway.routes[0].cost", ""},
+		"negative cost":      {func(c *Catalog) { c.Routes[0].Meter = "gb"; c.Routes[0].Cost = dec("-1") }, "gateway.routes[0].cost", ""},
+		"cost unmetered":     {func(c *Catalog) { c.Routes[1].Cost = dec("1") }, "gateway.routes[1].cost", ""},
+		"timeout":            {func(c *Catalog) { c.Routes[1].Timeout = time.Hour }, "gateway.routes[1].timeout", ""},
+		"no distinct value":  {func(c *Catalog) { apart(c, meter.Unique).Value = "" }, "meters[2].value", ""},
+		"scale of a number":  {func(c *Catalog) { apart(c, meter.Unique).Scale = 1 }, "meters[2].scale", "0"},
+		"level without path": {func(c *Catalog) { apart(c, meter.TimeWeighted).Value = "" }, "meters[2].value", ""},
+		"no expression":      {func(c *Catalog) { m := apart(c, meter.Sum); m.Custom, m.Value = true, " " }, "meters[2].value", ""},
+		"long expression": {func(c *Catalog) {
+			m := apart(c, meter.Sum)
+			m.Custom, m.Value = true, strings.Repeat("é", MaxExpression+1)
+		}, "meters[2].value", ""},
+		"long filter":       {func(c *Catalog) { apart(c, meter.Max).Filter.Expression = strings.Repeat("a", MaxExpression+1) }, "meters[2].filter", ""},
+		"filter of no path": {func(c *Catalog) { apart(c, meter.Max).Filter.Matches = []Match{{"region", []string{"eu"}}} }, "meters[2].filter.region", ""},
+		"filter of nothing": {func(c *Catalog) { apart(c, meter.Max).Filter.Matches = []Match{{"data.region", nil}} }, "meters[2].filter.data.region", ""},
+		"filter of too many": {func(c *Catalog) {
+			apart(c, meter.Max).Filter.Matches = []Match{{"data.region", make([]string, MaxValues+1)}}
+		}, "meters[2].filter.data.region", ""},
+		"filter of many paths": {func(c *Catalog) {
+			m := apart(c, meter.Max)
+			for i := range MaxMatches + 1 {
+				m.Filter.Matches = append(m.Filter.Matches, Match{"data.a" + strings.Repeat("b", i), []string{"x"}})
+			}
+		}, "meters[2].filter", ""},
+		"dimension from nowhere": {func(c *Catalog) { c.Meters[0].From = map[string]string{"route": "route"} }, "meters[0].dimensions[0].value", ""},
+		"limited peak": {func(c *Catalog) {
+			apart(c, meter.Max)
+			c.Plans[0].Limits[1].Meter = "peak"
+		}, "plans[0].limits[1].meter", ""},
+		"peak in a bucket": {func(c *Catalog) {
+			apart(c, meter.Latest)
+			c.Plans[0].Limits[0].Meter = "peak"
+		}, "plans[0].limits[0].meter", ""},
+		"capped peak": {func(c *Catalog) {
+			apart(c, meter.TimeWeighted)
+			c.Plans[1].Prices[1].Meter = "peak"
+		}, "plans[1].limits[0].spend_cap", ""},
+		"routed peak":      {func(c *Catalog) { apart(c, meter.Max); c.Routes[0].Meter = "peak" }, "gateway.routes[0].meter", ""},
+		"routed filter":    {func(c *Catalog) { c.Meters[0].Filter.Expression = "true" }, "gateway.routes[0].meter", ""},
+		"routed custom":    {func(c *Catalog) { apart(c, meter.Sum).Custom = true; c.Routes[0].Meter = "peak" }, "gateway.routes[0].meter", ""},
+		"event type":       {func(c *Catalog) { c.Events = []EventType{{Type: "a b"}} }, "events[0].type", ""},
+		"event type again": {func(c *Catalog) { c.Events = []EventType{{Type: "a"}, {Type: "a"}} }, "events[1].type", ""},
+		"long schema":      {func(c *Catalog) { c.Events = []EventType{{Type: "a", Schema: make([]byte, MaxSchema+1)}} }, "events[0].schema", ""},
+		"short age":        {func(c *Catalog) { c.Ingest.MaxAge = time.Minute }, "ingest.max_age", ""},
+		"far ahead":        {func(c *Catalog) { c.Ingest.MaxAhead = 25 * time.Hour }, "ingest.max_ahead", ""},
 		"many limits": {func(c *Catalog) {
 			for i := range MaxLimits {
 				c.Plans[0].Limits = append(c.Plans[0].Limits, Limit{
@@ -167,6 +208,58 @@ func TestValidate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// apart adds a sound meter of another aggregation.
+func apart(c *Catalog, a meter.Aggregation) *Meter {
+	c.Meters = append(c.Meters, Meter{Key: "peak", Event: "level", Aggregation: a, Value: "data.x", Scale: 3})
+	m := &c.Meters[len(c.Meters)-1]
+	if a == meter.Unique {
+		m.Scale = 0
+	}
+	return m
+}
+
+// TestRecounts: what a meter says of how it counts, and what it only says of itself.
+func TestRecounts(t *testing.T) {
+	t.Parallel()
+	was := Meter{Key: "a", Event: "e", Aggregation: meter.Sum, Value: "data.x", Scale: 2, Filter: Filter{Matches: []Match{{"data.b", []string{"2", "1"}}, {"data.a", []string{"x"}}}}}
+	for want, change := range map[string]func(*Meter){
+		"":                  func(m *Meter) { m.Unit, m.Dimensions, m.From = "u", []string{"d"}, map[string]string{"d": "data.d"} },
+		"event":             func(m *Meter) { m.Event = "f" },
+		"aggregation":       func(m *Meter) { m.Aggregation = meter.Max },
+		"value":             func(m *Meter) { m.Value = "data.y" },
+		"scale":             func(m *Meter) { m.Scale = 3 },
+		"filter":            func(m *Meter) { m.Filter.Matches = m.Filter.Matches[:1] },
+		"aggregation value": func(m *Meter) { m.Custom, m.Value = true, "event.data.x" },
+	} {
+		is := was
+		change(&is)
+		if got := strings.Join(is.Recounts(was), " "); got != want {
+			t.Errorf("recounts %q, want %q", got, want)
+		}
+	}
+	same := was
+	same.Filter = Filter{Matches: []Match{{"data.a", []string{"x"}}, {"data.b", []string{"1", "2"}}}}
+	if got := same.Recounts(was); len(got) > 0 {
+		t.Errorf("order alone recounts %q", got)
+	}
+}
+
+func TestSpans(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"400d": "400d", "24h": "1d", "90m": "1h30m", "5m": "5m", "90s": "1m30s", "1d": "1d", "0d": "0s", "1.5d": "", "d": "", "": "", "-1d": "", "99999999d": ""} {
+		got := ""
+		if d, ok := ParseSpan(text); ok {
+			got = FormatSpan(d)
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	if age, ahead := (Ingest{}).Bounds(); age != AgeDefault || ahead != AheadDefault {
+		t.Errorf("defaults: %v, %v", age, ahead)
 	}
 }
 

@@ -168,10 +168,17 @@ func ParseSpan(s string) (time.Duration, bool) {
 	return d, err == nil
 }
 
-// FormatSpan writes whole days as "400d", else as time.Duration does.
+// FormatSpan writes whole days as "400d", else as time.Duration does, without parts that are 0.
 func FormatSpan(d time.Duration) string {
 	if d != 0 && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"
 	}
-	return d.String()
+	text := d.String()
+	if short, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = short + "m"
+	}
+	if short, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = short + "h"
+	}
+	return text
 }

@@ -222,6 +222,8 @@ func FuzzCanonical(f *testing.F) {
 			t.Fatalf("white space matters: %q, %q, %v", once, other, err)
 		}
 		_, _ = meter.Value("data.a.b", doc)
+		_, _, _ = meter.Text("data.a.b", doc)
+		_, _, _ = meter.Member("a", doc)
 	})
 }
 

@@ -93,6 +93,48 @@ func TestValue(t *testing.T) {
 	}
 }
 
+func TestText(t *testing.T) {
+	t.Parallel()
+	doc := `{"a":{"b":1.5,"c":"x"},"a.b":true,"n":null,"s":"","z":[1]}`
+	for path, want := range map[string]string{
+		"data.a.b": "1.5", "data.a.c": "x", "data.s": "", "data.n": "none", "data.missing": "none", "data.a.b.c": "none",
+		"data.a": "an error", "data.z": "an error", "a": "an error",
+	} {
+		got, ok, err := meter.Text(path, []byte(doc))
+		switch {
+		case errors.Is(err, meter.ErrEvent):
+			got = "an error"
+		case err != nil:
+			t.Errorf("%s: %v", path, err)
+		case !ok:
+			got = "none"
+		}
+		if got != want {
+			t.Errorf("Text(%s) = %q, %v; want %q", path, got, err, want)
+		}
+	}
+	if got, ok, err := meter.Member("a.b", []byte(doc)); got != "true" || !ok || err != nil {
+		t.Errorf("Member: %q, %v, %v", got, ok, err)
+	}
+	if _, ok, err := meter.Text("data.x", nil); ok || err != nil {
+		t.Errorf("Text without data: %v, %v", ok, err)
+	}
+}
+
+func TestAggregationWords(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{"": true}
+	for _, a := range meter.Aggregations() {
+		if seen[a.String()] {
+			t.Errorf("aggregation %d is called %q", a, a)
+		}
+		seen[a.String()] = true
+	}
+	if meter.Aggregation(0).String() != "" || meter.Aggregation(99).String() != "" || meter.TimeWeighted.String() != "time_weighted" {
+		t.Error("unknown aggregations have no word")
+	}
+}
+
 func TestRollup(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

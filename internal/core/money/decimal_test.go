@@ -295,3 +295,33 @@ func FuzzParseDecimal(f *testing.F) {
 		}
 	})
 }
+
+func TestRoundTo(t *testing.T) {
+	t.Parallel()
+	nines := strings.Repeat("9", 38)
+	for _, tt := range []struct {
+		in       string
+		decimals int
+		want     string
+	}{
+		{"1.2345", 2, "1.23"},
+		{"1.235", 2, "1.24"},
+		{"-1.235", 2, "-1.24"},
+		{"1.2", 5, "1.2"},
+		{"0.5", 0, "1"},
+		{"-0.4", 0, "0"},
+		{"2.5", -1, "3"},
+		{"0.33333333333333333333333333333333335", 34, "0.3333333333333333333333333333333334"},
+		{nines + ".4", 0, nines},
+		{"0." + nines, 37, "1"},
+		{nines + "." + nines, 38, nines + "." + nines},
+	} {
+		got, err := money.MustDecimal(tt.in).RoundTo(tt.decimals)
+		if err != nil || got.String() != tt.want {
+			t.Errorf("%s to %d decimals: %s, %v; want %s", tt.in, tt.decimals, got, err, tt.want)
+		}
+	}
+	if got, err := money.MustDecimal(nines + ".5").RoundTo(0); !errors.Is(err, money.ErrOverflow) {
+		t.Errorf("38 nines and a half: %s, %v", got, err)
+	}
+}
