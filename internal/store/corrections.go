@@ -79,3 +79,10 @@ type Aliases interface {
 	DeleteAlias(ctx context.Context, kind AliasKind, from string, a Audit) (Alias, error) // ErrNotFound
 	ListAliases(ctx context.Context, q Query) ([]Alias, error)
 }
+
+// Corrections are the records behind what changes how usage counts.
+type Corrections interface {
+	Backfills
+	Aliases
+	Recounts
+}

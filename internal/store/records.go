@@ -173,11 +173,11 @@ type Nodes interface {
 	Gateways
 }
 
-// Corrections keeps what changes how events count.
-type Corrections interface {
-	Backfills
-	Aliases
-	Recounts
+// Bills keeps what was billed, and what proves it.
+type Bills interface {
+	Invoices
+	Seals
+	SubjectKeys
 }
 
 // Records is all that a records driver offers.
@@ -185,11 +185,9 @@ type Records interface {
 	Catalogs
 	Accounts
 	Credentials
-	Invoices
+	Bills
 	Nodes
 	Corrections
 	Housekeeping
-	Seals
-	SubjectKeys
 	Close() error
 }

@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/tallystick/tallystick/internal/app/correct"
+	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/period"
@@ -16,9 +20,9 @@ import (
 
 var period0 period.Interval
 
-func (w *world) open(name string) correct.Backfill {
+func (w *world) open(name string) {
 	w.t.Helper()
-	return must[correct.Backfill](w.t)(w.OpenBackfill(w.t.Context(), "operator", name, "the collector was down"))
+	must[correct.Backfill](w.t)(w.OpenBackfill(w.t.Context(), "operator", name, "the collector was down"))
 }
 
 func (w *world) state(ref string) store.BackfillState {
@@ -221,4 +225,114 @@ func TestBackfillsAreBounded(t *testing.T) {
 	if list := must[[]correct.Backfill](t)(w.ListBackfills(t.Context(), store.Query{Limit: 1000})); len(list) != correct.OpenMax {
 		t.Errorf("%d are listed", len(list))
 	}
+}
+
+// TestLoadAgainstClose loads from many sides while the backfill closes: what was taken counts, what came too late was refused.
+func TestLoadAgainstClose(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.open("march")
+	taken := make([]int, 8)
+	var wg sync.WaitGroup
+	for side := range taken {
+		wg.Go(func() {
+			for i := range 200 {
+				unit, done, err := w.Load(t.Context(), "march")
+				if errors.Is(err, account.ErrState) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, err = w.ingest.Take(t.Context(), ingest.Call{
+					Producer: "api/test", Unit: unit, Events: []meter.Event{completion(fmt.Sprint(side, "-", i), "acme", "1", start)},
+				})
+				done()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				taken[side]++
+				if side == 0 && i == 20 {
+					if _, err := w.CloseBackfill(t.Context(), "operator", "march"); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	w.work()
+	sum := 0
+	for _, n := range taken {
+		sum += n
+	}
+	w.wantUsed("acme", "tokens", fmt.Sprint(sum))
+	if b := must[correct.Backfill](t)(w.Backfill(t.Context(), "march")); b.Counted != int64(sum) {
+		t.Errorf("%d were taken, %d count", sum, b.Counted)
+	}
+}
+
+// TestCorrectionsMatchModel does random things to random events and compares usage with a sum by hand after each.
+func TestCorrectionsMatchModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorld(t)
+		type fate struct {
+			value int
+			unit  string
+			gone  bool
+		}
+		events := map[string]*fate{}
+		units := map[string]store.BackfillState{}
+		for step := range rapid.IntRange(1, 12).Draw(rt, "steps") {
+			id := fmt.Sprint("e", rapid.IntRange(0, 4).Draw(rt, "event"))
+			unit := rapid.SampledFrom([]string{"u1", "u2"}).Draw(rt, "unit")
+			value := rapid.IntRange(1, 9).Draw(rt, "value")
+			e := events[id]
+			switch op := rapid.SampledFrom([]string{"report", "load", "void", "amend", "close", "revert"}).Draw(rt, "op"); {
+			case op == "report" && e == nil:
+				w.report("", "accepted", completion(id, "acme", fmt.Sprint(value), start))
+				events[id] = &fate{value: value}
+			case op == "load" && e == nil && (units[unit] == "" || units[unit] == store.BackfillOpen):
+				if units[unit] == "" {
+					w.open(unit)
+					units[unit] = store.BackfillOpen
+				}
+				w.load(unit, "accepted", completion(id, "acme", fmt.Sprint(value), start))
+				events[id] = &fate{value: value, unit: unit}
+			case op == "void" && e != nil:
+				must[store.Record](t)(w.Void(t.Context(), why(id)))
+				e.gone = true
+			case op == "amend" && e != nil:
+				_, err := w.Amend(t.Context(), why(id), correct.Content{Data: fmt.Appendf(nil, `{"tokens":%d}`, value)})
+				if refused := e.unit != "" && (e.gone || units[e.unit] == store.BackfillOpen); refused != errors.Is(err, account.ErrState) {
+					rt.Fatalf("step %d: amend of %+v in %s: %v", step, e, units[e.unit], err)
+				} else if !refused {
+					e.value, e.gone = value, false
+				}
+			case op == "close" && units[unit] == store.BackfillOpen:
+				must[correct.Backfill](t)(w.CloseBackfill(t.Context(), "operator", unit))
+				w.work()
+				units[unit] = store.BackfillClosed
+			case op == "revert" && (units[unit] == store.BackfillOpen || units[unit] == store.BackfillClosed):
+				must[correct.Backfill](t)(w.RevertBackfill(t.Context(), "operator", unit, "no"))
+				w.work()
+				units[unit] = store.BackfillReverted
+				for _, e := range events {
+					e.gone = e.gone || e.unit == unit
+				}
+			}
+			want := 0
+			for _, e := range events {
+				if !e.gone && (e.unit == "" || units[e.unit] == store.BackfillClosed) {
+					want += e.value
+				}
+			}
+			if got := w.used("acme", "tokens"); got != fmt.Sprint(want) {
+				rt.Fatalf("step %d: usage %s, want %d", step, got, want)
+			}
+		}
+	})
 }

@@ -155,7 +155,7 @@ func TestRefusedChanges(t *testing.T) {
 			continue
 		}
 		says(t, err, c.says)
-		if _, ok := errors.AsType[*ingest.Invalid](err); !ok && c.is == account.ErrInvalid {
+		if _, ok := errors.AsType[*ingest.Invalid](err); !ok && errors.Is(c.is, account.ErrInvalid) {
 			t.Errorf("%s: %v names no field", name, err)
 		}
 	}
@@ -240,4 +240,38 @@ func TestLatePages(t *testing.T) {
 	if len(starts) != 3 || !starts[0].Equal(start) || !starts[2].Equal(start.AddDate(0, 2, 0)) {
 		t.Errorf("late periods %v", starts)
 	}
+}
+
+// TestOvertaken lets somebody else revise the event between the look at it and the write.
+func TestOvertaken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.report("", "accepted", completion("a", "acme", "5", start))
+	other := func(data string) {
+		e := completion("a", "acme", data, start)
+		_, resolutions, err := w.ingest.Resolve(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.journal.Revise(t.Context(), store.Revisions{Actor: "other", Reason: "first", At: w.now, List: []store.Revision{{
+			Source: "/jobs", ID: "a", Kind: store.Amend, Event: e, Resolutions: resolutions, If: store.AnyRevision,
+		}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.overtake = func() { other("50") }
+	bolt := "bolt"
+	r := must[store.Record](t)(w.Amend(t.Context(), why("a"), correct.Content{Subject: &bolt}))
+	if string(r.Event.Data) != `{"tokens":50}` || r.Event.Subject != "bolt" {
+		t.Errorf("the other's change was lost: %+v", r.Event)
+	}
+	w.wantUsed("bolt", "tokens", "50")
+
+	named := why("a")
+	named.Revision = &r.Revision
+	w.overtake = func() { other("60") }
+	if _, err := w.Void(t.Context(), named); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("a named revision was overtaken: %v", err)
+	}
+	w.wantUsed("acme", "tokens", "60")
 }

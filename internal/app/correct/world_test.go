@@ -48,6 +48,22 @@ type world struct {
 	counted []string // customer ids, as told
 	random  *rand.ChaCha8
 	flaky   *flaky
+	// overtake runs once between a look at an event and the next write.
+	overtake func()
+}
+
+// between is the journal where somebody else may come first.
+type between struct {
+	store.Journal
+	w *world
+}
+
+func (b between) Revise(ctx context.Context, r store.Revisions) ([]uint64, error) {
+	if first := b.w.overtake; first != nil {
+		b.w.overtake = nil
+		first()
+	}
+	return b.Journal.Revise(ctx, r)
 }
 
 // flaky fails the records of backfills on demand, as a crash between two stores would.
@@ -102,7 +118,7 @@ func newWorld(t *testing.T) *world {
 	w.bill = must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: w.journal, Invoices: w.records, Now: clock}))
 	w.flaky = &flaky{Backfills: w.records}
 	w.Service = must[*correct.Service](t)(correct.New(correct.Config{
-		Directory: w.govern, Resolver: w.ingest, Journal: w.journal, Backfills: w.flaky, Closes: w.records, Audit: w.govern.Audit,
+		Directory: w.govern, Resolver: w.ingest, Journal: between{w.journal, w}, Backfills: w.flaky, Closes: w.records, Audit: w.govern.Audit,
 		Now: clock, Random: w.random, Counted: counted,
 	}))
 	return w

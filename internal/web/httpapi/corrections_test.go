@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// usageOf is a customer's usage of a meter as the API says.
-func (w *world) usageOf(customer, meterKey string) any {
+// tokens is acme's usage of them as the API says.
+func (w *world) tokens() any {
 	w.t.Helper()
-	return w.want(http.StatusOK, http.MethodGet, "/v1/usage?customer="+customer+"&meter="+meterKey, "").field(w.t, "value")
+	return w.want(http.StatusOK, http.MethodGet, "/v1/usage?customer=acme&meter=tokens", "").field(w.t, "value")
 }
 
 func eventLine(id, eventType, subject, data string) string {
@@ -47,7 +47,7 @@ func TestCorrections(t *testing.T) {
 	if again.header.Get("Idempotent-Replayed") != "true" || string(again.body) != string(a.body) {
 		t.Errorf("a repeated call: %s", again.body)
 	}
-	if got := w.usageOf("acme", "tokens"); got != "12345678908" {
+	if got := w.tokens(); got != "12345678908" {
 		t.Errorf("usage after amending: %v", got)
 	}
 	revision := fmt.Sprintf("%.0f", a.field(t, "revision"))
@@ -55,7 +55,7 @@ func TestCorrections(t *testing.T) {
 	wantField(t, conflict, "code", "conflict")
 	v := w.want(http.StatusOK, http.MethodPost, at+"void?source=/jobs", `{"reason":"ran twice","revision":`+revision+`}`)
 	wantField(t, v, "voided", true)
-	if got := w.usageOf("acme", "tokens"); got != "7" {
+	if got := w.tokens(); got != "7" {
 		t.Errorf("usage after voiding: %v", got)
 	}
 	h := w.want(http.StatusOK, http.MethodGet, at+"history?source=/jobs", "")
@@ -106,7 +106,7 @@ func TestBackfills(t *testing.T) {
 	e := w.get("/v1/events/a?source=/jobs")
 	wantField(t, e, "flags.0", "held")
 	wantField(t, w.get("/v1/unmatched"), "events", 0)
-	if got := w.usageOf("acme", "tokens"); got != "0" {
+	if got := w.tokens(); got != "0" {
 		t.Errorf("usage while it is open: %v", got)
 	}
 	p := w.want(http.StatusOK, http.MethodGet, "/v1/backfills/march/preview", "")
@@ -122,7 +122,7 @@ func TestBackfills(t *testing.T) {
 	b := w.want(http.StatusOK, http.MethodGet, "/v1/backfills/march", "")
 	wantField(t, b, "state", "closed")
 	wantField(t, b, "progress.counted", 2)
-	if got := w.usageOf("acme", "tokens"); got != "5" {
+	if got := w.tokens(); got != "5" {
 		t.Errorf("usage after closing: %v", got)
 	}
 	wantField(t, w.want(http.StatusConflict, http.MethodPost, "/v1/events?backfill=march", eventLine("z", "completion", "acme", `{}`), "Content-Type", "application/x-ndjson"), "code", "wrong_state")
@@ -130,7 +130,7 @@ func TestBackfills(t *testing.T) {
 	if _, err := w.correct.Tick(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.usageOf("acme", "tokens"); got != "0" {
+	if got := w.tokens(); got != "0" {
 		t.Errorf("usage after reverting: %v", got)
 	}
 	wantField(t, w.get("/v1/backfills"), "items.0.state", "reverted")
@@ -162,7 +162,7 @@ func TestUnmatched(t *testing.T) {
 	wantField(t, done, "still_unmatched", 0)
 	wantField(t, done, "next", "<nil>")
 	w.want(http.StatusOK, http.MethodPost, "/v1/unmatched/replay", `{}`)
-	if got := w.usageOf("acme", "tokens"); got != "12" {
+	if got := w.tokens(); got != "12" {
 		t.Errorf("usage after replaying: %v", got)
 	}
 	list := w.get("/v1/aliases")
