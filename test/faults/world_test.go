@@ -301,6 +301,7 @@ func (w *world) audit(c *customer, exact bool) int {
 func (w *world) balanced(c *customer) int {
 	w.t.Helper()
 	var books struct {
+		Findings   []json.RawMessage
 		Difference json.Number
 		Open       int
 		Spooled    int `json:"spooled_bytes"`
@@ -308,6 +309,9 @@ func (w *world) balanced(c *customer) int {
 		Rows       []figures
 	}
 	w.command(&books, "books")
+	if len(books.Findings) > 0 {
+		w.t.Errorf("signed batches went missing or were refused: %s", books.Findings)
+	}
 	if books.Difference != "0" || books.Open != 0 || books.Spooled != 0 || books.WrittenOff != 0 {
 		w.t.Errorf("books: %+v\n%s", books, w.server.Stderr.Bytes())
 	}
