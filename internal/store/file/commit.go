@@ -7,7 +7,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/file/archive"
+	"github.com/tallystick/tallystick/internal/store/file/folder"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
@@ -242,7 +242,7 @@ func (j *Journal) begin(number uint32, first uint64) error {
 		_ = f.Close() // the first error counts
 		return err
 	}
-	j.addSegment(&segment.Segment{Name: name, Number: number, File: archive.NewHandle(f)})
+	j.addSegment(&segment.Segment{Name: name, Number: number, File: folder.NewHandle(f)})
 	j.size = segment.HeaderSize
 	j.stats.bytes.Add(segment.HeaderSize)
 	return nil

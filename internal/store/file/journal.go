@@ -12,6 +12,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/archive"
+	"github.com/tallystick/tallystick/internal/store/file/folder"
 	"github.com/tallystick/tallystick/internal/store/file/index"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
@@ -264,7 +265,7 @@ func (j *Journal) Stats() Stats {
 	s.Groups, s.Full = j.stats.groups.Load(), j.stats.full.Load()
 	s.Waiting, s.Erasing = j.queue.len(), j.Erasing()
 	for _, of := range *j.segments.Load() {
-		if sealedOf(of) != nil {
+		if folder.Sealed(of) != nil {
 			s.Sealed++
 		}
 	}

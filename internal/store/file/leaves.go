@@ -8,6 +8,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/folder"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
@@ -116,7 +117,7 @@ type walk struct {
 
 // open turns to a segment, at an offset or at a record; release it.
 func (w *walk) open(s *segment.Segment, from uint64, at *int64) (release func(), err error) {
-	if w.s, *at, release, err = pin(s, from, *at); err != nil {
+	if w.s, *at, release, err = folder.Pin(s, from, *at); err != nil {
 		return nil, err
 	}
 	if err := w.window.Reset(w.s.File); err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/folder"
 	"github.com/tallystick/tallystick/internal/store/file/index"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
@@ -13,7 +14,7 @@ import (
 // read fetches and checks one record of the log.
 func (j *Journal) read(at segment.Location, kind record.Kind, position uint64) (Record, error) {
 	s := (*j.segments.Load())[at.Segment()-1]
-	buf, err := readRecord(s, position, at.Offset())
+	buf, err := folder.Record(s, position, at.Offset())
 	if err != nil {
 		return Record{}, err
 	}

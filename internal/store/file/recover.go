@@ -8,6 +8,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/archive"
+	"github.com/tallystick/tallystick/internal/store/file/folder"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
@@ -27,7 +28,7 @@ func (j *Journal) recover() error {
 			return err
 		}
 	}
-	if all := *j.segments.Load(); len(all) == 0 || sealedOf(all[len(all)-1]) != nil {
+	if all := *j.segments.Load(); len(all) == 0 || folder.Sealed(all[len(all)-1]) != nil {
 		if err := j.begin(uint32(len(all))+1, rp.position()+1); err != nil {
 			return err
 		}
@@ -39,7 +40,7 @@ func (j *Journal) recover() error {
 }
 
 // recoverSegment opens and replays one segment.
-func (j *Journal) recoverSegment(rp *replay, from archive.Source, last bool) error {
+func (j *Journal) recoverSegment(rp *replay, from folder.Source, last bool) error {
 	j.lastFrame = 0
 	s, err := j.openSegment(from)
 	if err != nil {
@@ -60,7 +61,7 @@ func (j *Journal) recoverSegment(rp *replay, from archive.Source, last bool) err
 	if j.size, err = rp.replay(s, last); err != nil {
 		return err
 	}
-	j.stats.bytes.Add(onDisk(s, j.size))
+	j.stats.bytes.Add(folder.OnDisk(s, j.size))
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/archive"
+	"github.com/tallystick/tallystick/internal/store/file/folder"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
@@ -184,7 +185,7 @@ func TestCompactChangesNothingThatIsRead(t *testing.T) {
 	if n := counted(t, j); n != 119 {
 		t.Errorf("%d events count, want 119", n)
 	}
-	if r, err := archive.Check(t.Context(), fs, "d"); err != nil || r.Events != 120 || r.Sealed != r.Segments-1 || r.Position != j.Stats().Position {
+	if r, err := folder.Check(t.Context(), fs, "d"); err != nil || r.Events != 120 || r.Sealed != r.Segments-1 || r.Position != j.Stats().Position {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
@@ -192,7 +193,7 @@ func TestCompactChangesNothingThatIsRead(t *testing.T) {
 // holds says whether bytes are anywhere in the folder, sealed or not.
 func holds(t testing.TB, fs memFS, text string) bool {
 	t.Helper()
-	sources, err := archive.List(fs, "d")
+	sources, err := folder.List(fs, "d")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +296,7 @@ func TestErase(t *testing.T) {
 		if res, err := j.Append(t.Context(), store.Batch{Producer: "p", Entries: []store.Entry{usageEvent("e0")}}); err != nil || res[0].Outcome != store.Conflict {
 			t.Errorf("an id whose event was erased: %v, %v", res, err)
 		}
-		if r, err := archive.Check(t.Context(), fs, "d"); err != nil || r.Erased != 31 {
+		if r, err := folder.Check(t.Context(), fs, "d"); err != nil || r.Erased != 31 {
 			t.Errorf("%+v, %v", r, err)
 		}
 		if _, err := j.Erase(t.Context(), "bert@example.com", "op", "why", received(99)); err != nil {
@@ -545,7 +546,7 @@ func TestSealedDamageStopsTheStart(t *testing.T) {
 		if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), name+" at byte ") {
 			t.Fatalf("a bit flipped at %d: %v", at, err)
 		}
-		if _, err := archive.Check(t.Context(), damaged, "d"); !errors.Is(err, store.ErrCorrupt) {
+		if _, err := folder.Check(t.Context(), damaged, "d"); !errors.Is(err, store.ErrCorrupt) {
 			t.Fatalf("check with a bit flipped at %d: %v", at, err)
 		}
 	}
