@@ -250,6 +250,19 @@ func TestAtOnce(t *testing.T) {
 	}
 }
 
+// TestForgottenKeyIsNotUsedAgain: what comes after forgetting is under a key that the records have.
+func TestForgottenKeyIsNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.report("a", 3)
+	w.tick() // the key is in memory
+	ok(t, w.seal.Forget(t.Context(), "user 7 of acme"))
+	w.report("b", 3)
+	if _, err := w.seal.ProveEvent(t.Context(), "api", "b1"); err != nil {
+		t.Error(err)
+	}
+}
+
 // forge edits the events of an id with all checksums mended, and drops what else was derived from the log.
 func (w *world) forge(id string, edit func(*file.Record)) {
 	w.t.Helper()
