@@ -274,8 +274,34 @@ func (w *world) forge(id string, edit func(*file.Record)) {
 			edit(r)
 			return true
 		}))
-		ok(w.t, os.RemoveAll(filepath.Join(w.journalDir(), "tree")))
+		for _, derived := range []string{"tree", "index"} {
+			ok(w.t, os.RemoveAll(filepath.Join(w.journalDir(), derived)))
+		}
 	})
+}
+
+// TestAuditFindsKeptIndex: the index on disk is not read from the log again when opening, so it tells on a forger who forgot it.
+func TestAuditFindsKeptIndex(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.report("a", 300)
+	ok(t, w.journal.Tick(t.Context()))
+	w.restart(func() {
+		if _, err := os.Stat(filepath.Join(w.journalDir(), "index")); err != nil {
+			t.Fatal(err)
+		}
+		ok(t, file.Rewrite(w.journalDir(), func(r *file.Record) bool {
+			if r.Event.ID != "a17" {
+				return false
+			}
+			r.Resolutions[0].Value = money.FromInt(2)
+			return true
+		}))
+	})
+	r := w.audit(nil)
+	if len(r.Findings) != 2 || !strings.Contains(r.Findings[0].What, "a rollup differs") || !strings.Contains(r.Findings[1].What, "reported") {
+		t.Errorf("%+v", r.Findings)
+	}
 }
 
 // TestAuditFindsForgery has each kind of change with CRC, index and tiles mended, against the stored checkpoints and, where the
