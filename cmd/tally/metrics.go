@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/spool"
 )
@@ -41,7 +42,7 @@ func newMetrics(s *server) *metrics {
 			Name: "tally_books_position", Help: "Journal position of the last comparison of the books.",
 		}),
 	}
-	m.registry.MustRegister(m.latency, m.failures, m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal})
+	m.registry.MustRegister(m.latency, m.failures, m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal}, &sealCollector{s.seal})
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
 	}, func() float64 { return s.clock.Ahead().Seconds() }))
@@ -121,6 +122,25 @@ func (c *spoolCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.Descr
 func (c *spoolCollector) Collect(ch chan<- prometheus.Metric) {
 	desc := prometheus.NewDesc("tally_spool_torn_bytes", "Bytes cut off the spool's end when it was opened.", nil, nil)
 	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.s.Recovery().Bytes))
+}
+
+// sealCollector reads the tree's size and the newest checkpoint at each scrape.
+type sealCollector struct{ s *seal.Service }
+
+func (c *sealCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *sealCollector) Collect(ch chan<- prometheus.Metric) {
+	st := c.s.Stats()
+	for _, x := range []struct {
+		name, help string
+		n          int64
+	}{
+		{"tally_seal_leaves", "Records in the Merkle tree.", st.Leaves},
+		{"tally_seal_covered", "Records under the newest signed checkpoint.", st.Covered},
+		{"tally_seal_checkpoint_seconds", "Business time of the newest checkpoint, seconds since 1970; 0: none.", max(0, st.At.Unix())},
+	} {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), prometheus.GaugeValue, float64(x.n))
+	}
 }
 
 // journalCollector reads the journal's size at each scrape.

@@ -95,7 +95,7 @@ func booksText(w io.Writer, d doc) error {
 }
 
 func invoiceText(w io.Writer, d doc) error {
-	names := []string{"id", "number", "customer", "plan", "status", "period.start", "period.end", "finalized_at"}
+	names := []string{"id", "number", "customer", "plan", "status", "period.start", "period.end", "finalized_at", "checkpoint.id"}
 	if d.s("status") != "finalized" { // it has no number yet
 		names = append(names[:1], names[2:]...)
 	}

@@ -165,7 +165,7 @@ func (s *Service) show(ctx context.Context, l store.Leaf) (seal.LeafPart, seal.H
 		if err != nil {
 			return seal.LeafPart{}, seal.Head{}, err
 		}
-		v := seal.Salt(keys[0][:], l.Position)
+		v := seal.Salt(&keys[0], l.Position)
 		salt = &v
 	}
 	part, err := seal.LeafOf(l.Position, head, payload, salt, commitment)

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -49,8 +51,36 @@ type Service struct {
 	size    int64       // leaves taken in
 	tail    []tlog.Hash // of the last block, which is not full yet
 	last    store.Checkpoint
-	trusted bool // the last checkpoint was found again in the tree
-	due     bool // a close was sealed since
+	trusted bool      // the last checkpoint was found again in the tree
+	due     bool      // a close was sealed since
+	refused error     // the log does not lead to the last checkpoint; until the next start
+	told    time.Time // when Tick said so last
+
+	stats struct{ leaves, covered, at atomic.Int64 } // for who must not wait for mu
+}
+
+// Stats are figures for metrics.
+type Stats struct {
+	Leaves  int64     // in the tree
+	Covered int64     // by the newest checkpoint
+	At      time.Time // of the newest checkpoint; zero: there is none
+}
+
+// Stats reads the figures without waiting for work under way.
+func (s *Service) Stats() Stats {
+	st := Stats{Leaves: s.stats.leaves.Load(), Covered: s.stats.covered.Load()}
+	if at := s.stats.at.Load(); at != 0 {
+		st.At = time.UnixMicro(at).UTC()
+	}
+	return st
+}
+
+func (s *Service) note() {
+	s.stats.leaves.Store(s.size)
+	if s.last.Size > 0 {
+		s.stats.covered.Store(int64(s.last.Size))
+		s.stats.at.Store(s.last.Time.UnixMicro())
+	}
 }
 
 // ErrFenced says that another sealer has taken over.
@@ -88,6 +118,12 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	}
 	s.trusted = len(newest) == 0
 	s.size = cfg.Tiles.Len(1) * seal.Block
+	if s.last.Size > 0 {
+		if _, err := seal.Open(s.last.Note, cfg.Verifier); err != nil {
+			cfg.Log.WarnContext(ctx, "the last checkpoint is of another key: those of before verify with the old public key only", slog.Any("error", err))
+		}
+	}
+	s.note()
 	return s, nil
 }
 
@@ -119,10 +155,17 @@ func (s *Service) Latest(ctx context.Context) (store.Checkpoint, error) {
 }
 
 // Tick takes new records into the tree. It signs a checkpoint when a minute of business time is over or a close was sealed, if
-// the tree grew.
+// the tree grew. Where the log does not lead to what was signed before, it says so once a minute and does nothing.
 func (s *Service) Tick(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if now := s.cfg.Now(); s.refused != nil {
+		if now.Sub(s.told) < Interval {
+			return nil
+		}
+		s.told = now
+		return s.refused
+	}
 	if !s.due && s.cfg.Now().Sub(s.last.Time) < Interval {
 		return s.grow(ctx, growMax)
 	}
@@ -138,6 +181,9 @@ func (s *Service) Checkpoint(ctx context.Context) (store.Checkpoint, error) {
 }
 
 func (s *Service) checkpoint(ctx context.Context) error {
+	if s.refused != nil {
+		return s.refused
+	}
 	if err := s.grow(ctx, 0); err != nil {
 		return err
 	}
@@ -163,6 +209,7 @@ func (s *Service) checkpoint(ctx context.Context) error {
 		return fencedAs(err)
 	}
 	s.last, s.due = next, false
+	s.note()
 	return nil
 }
 
@@ -184,8 +231,10 @@ func (s *Service) trust(ctx context.Context) error {
 			}
 		}
 		if rebuilt {
-			return fmt.Errorf("the journal does not lead to the checkpoint of %d leaves that was signed before: nothing more is signed; run `tally audit` and restore the journal from a backup: %w",
+			s.told = s.cfg.Now()
+			s.refused = fmt.Errorf("the journal does not lead to the checkpoint of %d leaves that was signed before: nothing more is signed; run `tally audit` and restore the journal from a backup: %w",
 				s.last.Size, store.ErrCorrupt)
+			return s.refused
 		}
 		s.cfg.Log.WarnContext(ctx, "the tree's tiles do not lead to the last checkpoint; they are made again from the log", slog.Uint64("size", s.last.Size))
 		if err := s.cfg.Tiles.Truncate(0); err != nil {
@@ -217,7 +266,7 @@ func (s *Service) grow(ctx context.Context, most int64) error {
 }
 
 func (s *Service) take(hashes []tlog.Hash) error {
-	all := append(s.tail[:len(s.tail):len(s.tail)], hashes...)
+	all := append(slices.Clip(s.tail), hashes...)
 	var roots [][32]byte
 	rest := all
 	for len(rest) >= seal.Block {
@@ -231,6 +280,7 @@ func (s *Service) take(hashes []tlog.Hash) error {
 	}
 	s.tail = append([]tlog.Hash(nil), rest...)
 	s.size += int64(len(hashes))
+	s.note()
 	return nil
 }
 

@@ -3,9 +3,11 @@ package seal_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -152,6 +154,14 @@ func TestSealRefusesChangedHistory(t *testing.T) {
 	if err := w.seal.Tick(t.Context()); !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), "tally audit") {
 		t.Errorf("a changed log got a checkpoint: %v", err)
 	}
+	ok(t, w.seal.Tick(t.Context())) // it is said once a minute
+	w.now = w.now.Add(time.Minute)
+	if err := w.seal.Tick(t.Context()); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("a minute later: %v", err)
+	}
+	if _, err := w.seal.Checkpoint(t.Context()); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("on demand: %v", err)
+	}
 }
 
 // TestForget: an event whose payload was erased, with its commitment in the log, is proved without its subject's key. The
@@ -200,6 +210,59 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// TestAtOnce appends, signs, proves and closes at the same time; afterwards all adds up.
+func TestAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.report("a", 300)
+	fixed := w.now
+	var group sync.WaitGroup
+	for n := range 3 {
+		group.Go(func() {
+			for i := range 20 {
+				_, err := w.journal.Append(t.Context(), store.Batch{Producer: "api", ReceivedAt: fixed, Entries: []store.Entry{event(fmt.Sprintf("x%d-%d", n, i), start, 1)}})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		group.Go(func() {
+			for i := range 10 {
+				if _, err := w.seal.Checkpoint(t.Context()); err != nil {
+					t.Error(err)
+				}
+				b, err := w.seal.ProveEvent(t.Context(), "api", fmt.Sprintf("a%d", 100*n+i))
+				if err == nil {
+					_, _, err = coreseal.Verify(b, w.verifier)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				_ = w.seal.Stats()
+			}
+		})
+	}
+	w.closeMonth()
+	group.Wait()
+	w.tick()
+	if r := w.audit(nil); len(r.Findings) > 0 || r.Events != 360 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestForgottenKeyIsNotUsedAgain: what comes after forgetting is under a key that the records have.
+func TestForgottenKeyIsNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.report("a", 3)
+	w.tick() // the key is in memory
+	ok(t, w.seal.Forget(t.Context(), "user 7 of acme"))
+	w.report("b", 3)
+	if _, err := w.seal.ProveEvent(t.Context(), "api", "b1"); err != nil {
+		t.Error(err)
+	}
+}
+
 // forge edits the events of an id with all checksums mended, and drops what else was derived from the log.
 func (w *world) forge(id string, edit func(*file.Record)) {
 	w.t.Helper()
@@ -211,8 +274,34 @@ func (w *world) forge(id string, edit func(*file.Record)) {
 			edit(r)
 			return true
 		}))
-		ok(w.t, os.RemoveAll(filepath.Join(w.journalDir(), "tree")))
+		for _, derived := range []string{"tree", "index"} {
+			ok(w.t, os.RemoveAll(filepath.Join(w.journalDir(), derived)))
+		}
 	})
+}
+
+// TestAuditFindsKeptIndex: the index on disk is not read from the log again when opening, so it tells on a forger who forgot it.
+func TestAuditFindsKeptIndex(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.report("a", 300)
+	ok(t, w.journal.Tick(t.Context()))
+	w.restart(func() {
+		if _, err := os.Stat(filepath.Join(w.journalDir(), "index")); err != nil {
+			t.Fatal(err)
+		}
+		ok(t, file.Rewrite(w.journalDir(), func(r *file.Record) bool {
+			if r.Event.ID != "a17" {
+				return false
+			}
+			r.Resolutions[0].Value = money.FromInt(2)
+			return true
+		}))
+	})
+	r := w.audit(nil)
+	if len(r.Findings) != 2 || !strings.Contains(r.Findings[0].What, "a rollup differs") || !strings.Contains(r.Findings[1].What, "reported") {
+		t.Errorf("%+v", r.Findings)
+	}
 }
 
 // TestAuditFindsForgery has each kind of change with CRC, index and tiles mended, against the stored checkpoints and, where the

@@ -29,7 +29,7 @@ const customer = "cus_00000000000000000000000001"
 
 // world is a sealer over the real stores in a folder that outlives it.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	dir      string
 	now      time.Time
 	signer   string
@@ -41,14 +41,14 @@ type world struct {
 	seal     *seal.Service
 }
 
-func ok(t *testing.T, err error) {
+func ok(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), now: start.AddDate(0, 1, 0)}
 	var err error
@@ -64,7 +64,7 @@ func (w *world) open() {
 	var err error
 	w.records, err = sqlite.Open(w.t.Context(), filepath.Join(w.dir, "records.db"))
 	ok(w.t, err)
-	w.journal, err = file.Open(file.Config{Dir: w.journalDir()})
+	w.journal, err = file.Open(file.Config{Dir: w.journalDir(), Checkpoint: 100})
 	ok(w.t, err)
 	w.tiles, err = tree.Open(tree.Config{Dir: filepath.Join(w.journalDir(), "tree")})
 	ok(w.t, err)

@@ -133,7 +133,7 @@ func (l *LeafPart) hash() (tlog.Hash, error) {
 	case len(l.Payload)+len(l.Digest) > 0:
 		return tlog.Hash{}, malformed("leaf: a payload needs its salt")
 	}
-	return tlog.RecordHash(Data(nil, l.Head, c)), nil
+	return leafHash(l.Head, nil, c), nil
 }
 
 // Verify checks a bundle with nothing but the deployment's public key (in note form) and returns what it proves. ErrProof says

@@ -174,11 +174,11 @@ type walker struct {
 }
 
 // walk begins at the fields of a head.
-func walk(head []byte) (*walker, error) {
+func walk(head []byte) (walker, error) {
 	if len(head) < headStart || head[0] == 0 {
-		return nil, malformed("a head of %d bytes is too short, or of no kind", len(head))
+		return walker{}, malformed("a head of %d bytes is too short, or of no kind", len(head))
 	}
-	return &walker{reader: reader{b: head[headStart:]}, whole: len(head)}, nil
+	return walker{reader: reader{b: head[headStart:]}, whole: len(head)}, nil
 }
 
 // next moves to the next field; false at the end or at a fault, which is in err. A 0 ends a head.

@@ -4,7 +4,6 @@
 package seal
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -32,73 +31,99 @@ const (
 type Commitment = [sha256.Size]byte
 
 // Salt is what makes the commitment of one record unguessable: HMAC-SHA-256 under the subject's key of the position, as 8
-// big-endian bytes. Once the key is gone nobody can test guesses of the payload.
-func Salt(key []byte, position uint64) Commitment {
-	mac := hmac.New(sha256.New, key)
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], position)
-	_, _ = mac.Write(b[:]) // a hash does not fail
-	return Commitment(mac.Sum(nil))
+// big-endian bytes. Once the key is gone nobody can test guesses of the payload. It is written out here, since it is computed for
+// every record and crypto/hmac allocates.
+func Salt(key *[KeySize]byte, position uint64) Commitment {
+	const block = 64
+	var inner [block + 8]byte
+	var outer [block + sha256.Size]byte
+	for i := range block {
+		inner[i], outer[i] = 0x36, 0x5c
+	}
+	for i, b := range key {
+		inner[i] ^= b
+		outer[i] ^= b
+	}
+	binary.BigEndian.PutUint64(inner[block:], position)
+	sum := sha256.Sum256(inner[:])
+	copy(outer[block:], sum[:])
+	return sha256.Sum256(outer[:])
 }
+
+// room is what most records fit into without an allocation.
+const room = 1024
 
 // Commit is SHA-256 over 0x01, the salt, the length of the digest in one byte, the digest, and the payload. The digest of an
 // event's content is in it and not in the leaf's head, since who knows it can test guesses of the payload.
 func Commit(salt Commitment, digest, payload []byte) Commitment {
-	h := sha256.New()
-	_, _ = h.Write([]byte{1})
-	_, _ = h.Write(salt[:])
-	_, _ = h.Write([]byte{byte(len(digest))})
-	_, _ = h.Write(digest)
-	_, _ = h.Write(payload)
-	return Commitment(h.Sum(nil))
+	var on [room]byte
+	b := append(append(on[:0], 1), salt[:]...)
+	b = append(append(b, byte(len(digest))), digest...)
+	return sha256.Sum256(append(b, payload...))
 }
 
-// CommitRecord is the commitment of a record of the log, to be kept when its payload is erased. head is store.Leaf.Head.
+// CommitRecord is the commitment of a record of the log, to be kept when its payload is erased. key is the subject's, head is
+// store.Leaf.Head.
 func CommitRecord(key []byte, position uint64, head, payload []byte) (Commitment, error) {
-	_, digest, err := Split(head)
+	if len(key) != KeySize {
+		return Commitment{}, malformed("a subject's key has %d bytes, found %d", KeySize, len(key))
+	}
+	_, _, digest, err := cut(head)
 	if err != nil {
 		return Commitment{}, err
 	}
-	return Commit(Salt(key, position), digest, payload), nil
+	return Commit(Salt((*[KeySize]byte)(key), position), digest, payload), nil
 }
 
-// Data is what a leaf's hash covers: the version, whether there is a commitment, the commitment, the head. The head of a record
-// with a commitment is without its digest (see Split).
-func Data(dst, head []byte, c *Commitment) []byte {
+// appendData is what a leaf's hash covers: the version, whether there is a commitment, the commitment, the head in two parts. The
+// head of a record with a commitment is without its digest.
+func appendData(dst, head, rest []byte, c *Commitment) []byte {
 	if c == nil {
-		return append(append(dst, Version, bare), head...)
+		return append(append(append(dst, Version, bare), head...), rest...)
 	}
 	dst = append(append(dst, Version, committed), c[:]...)
-	return append(dst, head...)
+	return append(append(dst, head...), rest...)
 }
 
-// Hash is the RFC 6962 leaf hash of a record: head is store.Leaf.Head, c its commitment or nil.
+// leafHash is the RFC 6962 leaf hash: SHA-256 over 0x00 and the data.
+func leafHash(head, rest []byte, c *Commitment) tlog.Hash {
+	var on [room]byte
+	return sha256.Sum256(appendData(append(on[:0], 0), head, rest, c))
+}
+
+// Hash is the leaf hash of a record: head is store.Leaf.Head, c its commitment or nil.
 func Hash(head []byte, c *Commitment) (tlog.Hash, error) {
-	if c != nil {
-		var err error
-		if head, _, err = Split(head); err != nil {
-			return tlog.Hash{}, err
-		}
+	if c == nil {
+		return leafHash(head, nil, nil), nil
 	}
-	return tlog.RecordHash(Data(make([]byte, 0, 2+sha256.Size+len(head)), head, c)), nil
+	before, behind, _, err := cut(head)
+	if err != nil {
+		return tlog.Hash{}, err
+	}
+	return leafHash(before, behind, c), nil
 }
 
 // Split takes the content digest out of a record's head. What is left is a new slice where there was one.
 func Split(head []byte) (public, digest []byte, err error) {
+	before, behind, digest, err := cut(head)
+	if err != nil || digest == nil {
+		return head, nil, err
+	}
+	return append(append(make([]byte, 0, len(head)), before...), behind...), digest, nil
+}
+
+// cut finds the digest: what stands before its field, and behind. digest is nil where there is none.
+func cut(head []byte) (before, behind, digest []byte, err error) {
 	w, err := walk(head)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	for w.next() {
+	for w.next() && w.tag <= tagDigest {
 		if w.tag == tagDigest {
-			public = append(make([]byte, 0, len(head)), head[:w.start]...)
-			return append(public, w.rest...), w.buf, nil
+			return head[:w.start], w.rest, w.buf, nil
 		}
 	}
-	if w.err != nil {
-		return nil, nil, w.err
-	}
-	return head, nil, nil
+	return head, nil, nil, w.err
 }
 
 func malformed(format string, args ...any) error {

@@ -2,6 +2,8 @@ package seal_test
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -33,13 +35,13 @@ func head(kind byte, position uint64, fields []byte) []byte {
 	return append(binary.LittleEndian.AppendUint64([]byte{kind}, position), fields...)
 }
 
-// eventHead is an event of acme that counts 3 calls.
-func eventHead(position uint64) []byte {
+// eventHead is the event at position 5: 3 calls of acme.
+func eventHead() []byte {
 	f := number(nil, 2, 2)
 	f = number(f, 4, uint64(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixMicro())<<1)
 	f = text(text(text(f, 5, "api"), 6, "e1"), 7, "request")
 	f = text(f, 8, strings.Repeat("d", 16))
-	return head(1, position, text(f, 9, "\x04acme\x05calls\x02\x013\x01\x05route\x04/one"))
+	return head(1, 5, text(f, 9, "\x04acme\x05calls\x02\x013\x01\x05route\x04/one"))
 }
 
 // world is a small tree with an event at position 5 and a sealed close at position 7.
@@ -54,13 +56,51 @@ type world struct {
 
 const size = 9
 
+var testKey = [seal.KeySize]byte{'k', 31: 'z'}
+
+// TestForms holds what is written out by hand to the libraries.
+func TestForms(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		key := [seal.KeySize]byte(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "key"))
+		position := rapid.Uint64().Draw(t, "position")
+		mac := hmac.New(sha256.New, key[:])
+		mac.Write(binary.BigEndian.AppendUint64(nil, position))
+		salt := seal.Salt(&key, position)
+		if !hmac.Equal(mac.Sum(nil), salt[:]) {
+			t.Fatal("the salt is not the HMAC")
+		}
+		digest := rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "digest")
+		payload := rapid.SliceOfN(rapid.Byte(), 0, 2000).Draw(t, "payload")
+		c := seal.Commit(salt, digest, payload)
+		if want := sha256.Sum256(bytes.Join([][]byte{{1}, salt[:], {16}, digest, payload}, nil)); c != want {
+			t.Fatal("the commitment is not the hash")
+		}
+		before, behind := text(nil, 5, "api"), text(nil, 9, "x")
+		whole := head(1, position, append(text(bytes.Clone(before), 8, string(digest)), behind...))
+		open := head(1, position, append(bytes.Clone(before), behind...))
+		got, err := seal.Hash(whole, &c)
+		if want := tlog.RecordHash(bytes.Join([][]byte{{1, 1}, c[:], open}, nil)); err != nil || got != want {
+			t.Fatalf("the leaf is not the record's hash: %v", err)
+		}
+		got, err = seal.Hash(whole, nil)
+		if want := tlog.RecordHash(append([]byte{1, 0}, whole...)); err != nil || got != want {
+			t.Fatalf("the bare leaf is not the record's hash: %v", err)
+		}
+		public, split, err := seal.Split(whole)
+		if err != nil || !bytes.Equal(public, open) || !bytes.Equal(split, digest) {
+			t.Fatalf("split: %v", err)
+		}
+	})
+}
+
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	skey, vkey, err := seal.NewKey(bytes.NewReader(bytes.Repeat([]byte{7}, 64)), seal.Origin("d1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{key: vkey, salt: seal.Salt([]byte("k"), 5), payload: text(text(nil, 1, "acme"), 2, `{"n":3}`)}
+	w := &world{key: vkey, salt: seal.Salt(&testKey, 5), payload: text(text(nil, 1, "acme"), 2, `{"n":3}`)}
 	if w.signer, err = note.NewSigner(skey); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +110,7 @@ func newWorld(t testing.TB) *world {
 		switch p {
 		case 5:
 			c := seal.Commit(w.salt, []byte(strings.Repeat("d", 16)), w.payload)
-			h, err = seal.Hash(eventHead(5), &c)
+			h, err = seal.Hash(eventHead(), &c)
 		case 7:
 			h, err = seal.Hash(w.sealHead(), nil)
 		default:
@@ -133,7 +173,7 @@ func (w *world) bundle(t testing.TB, proof string, edit func(*seal.Bundle)) []by
 	position := uint64(5)
 	switch proof {
 	case seal.EventProof:
-		if b.Leaf, err = seal.LeafOf(5, eventHead(5), w.payload, &w.salt, nil); err != nil {
+		if b.Leaf, err = seal.LeafOf(5, eventHead(), w.payload, &w.salt, nil); err != nil {
 			t.Fatal(err)
 		}
 		h, err := seal.ParseHead(b.Leaf.Head)
@@ -216,12 +256,12 @@ func TestVerifyLine(t *testing.T) {
 func TestErasedEvent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c, err := seal.CommitRecord([]byte("k"), 5, eventHead(5), w.payload)
+	c, err := seal.CommitRecord(testKey[:], 5, eventHead(), w.payload)
 	if err != nil {
 		t.Fatal(err)
 	}
 	erased := w.bundle(t, seal.EventProof, func(b *seal.Bundle) {
-		if b.Leaf, err = seal.LeafOf(5, eventHead(5), nil, nil, &c); err != nil {
+		if b.Leaf, err = seal.LeafOf(5, eventHead(), nil, nil, &c); err != nil {
 			t.Fatal(err)
 		}
 		h, err := seal.ParseHead(b.Leaf.Head)
@@ -354,6 +394,9 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := seal.Open([]byte(good), w.key+"\n"); err != nil {
 		t.Fatal(err)
 	}
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	last := len(good) - len("x=\n")
+	respelled := good[:last] + string(alphabet[strings.IndexByte(alphabet, good[last])^1]) + "=\n" // the same bytes in base64
 	sign := func(text string) string {
 		msg, err := note.Sign(&note.Note{Text: text}, w.signer)
 		if err != nil {
@@ -363,7 +406,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	zero := tlog.Hash{}.String()
 	for _, bad := range []string{
-		"", good + "x", good + "— other AAAAAAAA\n", strings.Replace(good, "\n9\n", "\n8\n", 1),
+		"", respelled, good + "x", good + "— other AAAAAAAA\n", strings.Replace(good, "\n9\n", "\n8\n", 1),
 		sign("tallystick/d1\n9\n"), sign("tallystick/d1\n+9\n" + zero + "\n2026-02-01T00:00:00Z\n"), sign("tallystick/d1\n-1\n" + zero + "\n2026-02-01T00:00:00Z\n"),
 		sign("tallystick/d2\n9\n" + zero + "\n2026-02-01T00:00:00Z\n"), sign("tallystick/d1\n9\n" + zero + "\nnow\n"), sign("tallystick/d1\n9\nzero\n2026-02-01T00:00:00Z\n"),
 		sign("tallystick/d1\n9\n" + zero + "\n2026-02-01T01:00:00+01:00\n"), sign("tallystick/d1\n9\n" + zero + "\n2026-02-01T00:00:00Z\nmore\n"),
@@ -402,7 +445,7 @@ func FuzzVerify(f *testing.F) {
 }
 
 func FuzzHead(f *testing.F) {
-	f.Add(eventHead(5))
+	f.Add(eventHead())
 	f.Add(newWorld(f).sealHead())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, err := seal.ParseHead(b)

@@ -55,7 +55,7 @@ func (j *Journal) order(ctx context.Context, r *record.Record) (position uint64,
 		j.put(c, rec)
 		position = j.group.Position()
 		return func() {
-			j.index.Pass(position)
+			j.index.Apply(j.group)
 			j.changeErasures(func(all []archive.Erasure) []archive.Erasure {
 				return append(all, archive.Erasure{Position: position, Subject: r.Event.Subject, First: r.First, Last: r.Last})
 			})
@@ -101,6 +101,20 @@ func (j *Journal) Retain(ctx context.Context, before, now time.Time) (more bool,
 		return true, nil
 	}
 	return false, nil
+}
+
+// recoverOrders finds the erasures in the part of a segment that the index holds, up to a position. A sealed one has none that
+// waits: Compact seals a segment after it has carried out, in those before, all that is ordered in it.
+func (j *Journal) recoverOrders(s *segment.Segment, upTo uint64) error {
+	if folder.Sealed(s) != nil || s.First > upTo {
+		return nil
+	}
+	found, err := archive.Orders(s.Name, s.Number, s.File, upTo)
+	if err != nil && !unfinished(err) { // replay says what is wrong with the end
+		return err
+	}
+	j.changeErasures(func(all []archive.Erasure) []archive.Erasure { return append(all, found...) })
+	return nil
 }
 
 // erasing lists the erasures that are not carried out yet.

@@ -2,7 +2,6 @@ package file
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -11,7 +10,6 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/archive"
 	"github.com/tallystick/tallystick/internal/store/file/folder"
-	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
@@ -32,74 +30,6 @@ func (j *Journal) openSegment(from folder.Source) (*segment.Segment, error) {
 		return nil, err
 	}
 	return &segment.Segment{Name: from.Name, Number: from.Number, File: folder.NewHandle(f)}, nil
-}
-
-// Record reads one record of the log by position, as it is encoded: length, checksum, body. In a sealed segment that is one
-// block, in a raw one what stands between the event before and the record. An erasure that Compact has not carried out yet is
-// not looked at: what is served must go through mask. ErrNotFound.
-func (j *Journal) Record(ctx context.Context, position uint64) ([]byte, error) {
-	if err := j.enter(ctx); err != nil {
-		return nil, fmt.Errorf("record %d: %w", position, err)
-	}
-	defer j.leave()
-	rec, err := j.record(position)
-	if err != nil {
-		return nil, fmt.Errorf("record %d: %w", position, err)
-	}
-	return rec, nil
-}
-
-func (j *Journal) record(position uint64) ([]byte, error) {
-	j.mu.RLock()
-	last := j.index.Position()
-	near, ok := j.index.Before(position)
-	j.mu.RUnlock()
-	if position == 0 || position > last {
-		return nil, store.ErrNotFound
-	}
-	all := *j.segments.Load()
-	for _, s := range slices.Backward(all) {
-		first, err := folder.First(s)
-		if err != nil {
-			return nil, err
-		}
-		if first > position {
-			continue
-		}
-		if folder.Sealed(s) != nil {
-			return folder.Record(s, position, 0)
-		}
-		at := int64(segment.HeaderSize)
-		if ok && near.At.Segment() == s.Number {
-			at = near.At.Offset()
-		}
-		return recordFrom(s, position, at)
-	}
-	return nil, store.ErrNotFound
-}
-
-// recordFrom looks for a record at or behind an offset.
-func recordFrom(s *segment.Segment, position uint64, at int64) ([]byte, error) {
-	var w walk
-	release, err := w.open(s, position, &at)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	for {
-		body, ok, err := w.record(&at)
-		if err != nil {
-			return nil, err
-		}
-		if !ok || binary.LittleEndian.Uint64(body[1:]) > position {
-			return nil, segment.Corrupt(s.Name, at, fmt.Sprintf("record %d is missing", position))
-		}
-		if binary.LittleEndian.Uint64(body[1:]) == position {
-			rec := binary.LittleEndian.AppendUint32(nil, uint32(len(body)))
-			rec = binary.LittleEndian.AppendUint32(rec, record.Checksum(rec[:4], body))
-			return append(rec, body...), nil
-		}
-	}
 }
 
 // Compact does one step of what is due: it seals a closed segment, or takes erased payloads out of a sealed one. more says
@@ -133,6 +63,9 @@ func (j *Journal) compact(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	erasures := j.erasing()
+	if j.cfg.Commit == nil && len(erasures) > 0 {
+		return false, invalid("%d erasures wait, and this journal was opened without a way to commit to what is erased", len(erasures))
+	}
 	if err := j.closeFor(ctx, erasures); err != nil {
 		return false, err
 	}
@@ -143,9 +76,6 @@ func (j *Journal) compact(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 		due := archive.Due(erasures, first, last, done)
-		if j.cfg.Commit == nil {
-			due = nil
-		}
 		switch {
 		case folder.Sealed(s) == nil:
 			return true, j.rewrite(ctx, fs, i, due, done)
@@ -229,7 +159,7 @@ func (j *Journal) renameSegment(i int, name string) {
 	for {
 		old := j.segments.Load()
 		all := slices.Clone(*old)
-		all[i] = &segment.Segment{Name: name, Number: all[i].Number, File: all[i].File}
+		all[i] = &segment.Segment{Name: name, Number: all[i].Number, First: all[i].First, File: all[i].File}
 		if j.segments.CompareAndSwap(old, &all) {
 			return
 		}

@@ -147,12 +147,25 @@ func (r *Records) SubjectKeys(ctx context.Context, subjects []string, fresh [][3
 		return nil, fmt.Errorf("records: subject keys: %d subjects and %d fresh keys: %w", len(subjects), len(fresh), store.ErrInvalid)
 	}
 	keys := make([][32]byte, len(subjects))
+	const query = "SELECT key FROM subject_keys WHERE subject = ?"
+	var absent []int
+	for i, subject := range subjects {
+		err := r.reader.QueryRowContext(ctx, query, subject).Scan(digestOf(&keys[i]))
+		if errors.Is(err, sql.ErrNoRows) {
+			absent = append(absent, i)
+		} else if err != nil {
+			return nil, r.wrap("subject keys", err)
+		}
+	}
+	if len(absent) == 0 {
+		return keys, nil
+	}
 	err := r.write(ctx, "subject keys", func(tx *sql.Tx) error {
-		for i, subject := range subjects {
-			if _, err := tx.ExecContext(ctx, "INSERT INTO subject_keys (subject, key) VALUES (?, ?) ON CONFLICT DO NOTHING", subject, fresh[i][:]); err != nil {
+		for _, i := range absent {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO subject_keys (subject, key) VALUES (?, ?) ON CONFLICT DO NOTHING", subjects[i], fresh[i][:]); err != nil {
 				return err
 			}
-			if err := tx.QueryRowContext(ctx, "SELECT key FROM subject_keys WHERE subject = ?", subject).Scan(digestOf(&keys[i])); err != nil {
+			if err := tx.QueryRowContext(ctx, query, subjects[i]).Scan(digestOf(&keys[i])); err != nil {
 				return err
 			}
 		}

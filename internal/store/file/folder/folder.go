@@ -5,6 +5,7 @@ package folder
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -96,6 +97,27 @@ func (s Source) Open(fs segment.FS, cache *archive.Cache) (segment.File, archive
 	return r, r.Info(), nil
 }
 
+// First reads where the segment begins; 0: its header is damaged, and whoever opens it says so.
+func (s Source) First(fs segment.FS, cache *archive.Cache) (first uint64, err error) {
+	f, in, err := s.Open(fs, cache)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if s.Sealed {
+		return in.First, nil
+	}
+	head := make([]byte, segment.HeaderSize)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	if _, first, err = segment.DecodeHeader(head[:n]); err != nil {
+		return 0, nil
+	}
+	return first, nil
+}
+
 // Sealed is the sealed form of a segment; nil while it is raw.
 func Sealed(s *segment.Segment) *archive.Reader {
 	if h, ok := s.File.(*Handle); ok {
@@ -112,12 +134,12 @@ func OnDisk(s *segment.Segment, size int64) int64 {
 	return size
 }
 
-// Record reads one record alone: by position where the segment is sealed.
-func Record(s *segment.Segment, position uint64, offset int64) ([]byte, error) {
-	if h, ok := s.File.(*Handle); ok {
-		return h.Record(s.Name, position, offset, nil)
+// Record reads one record by position; ok is false where the segment is raw and has to be walked.
+func Record(s *segment.Segment, position uint64, buf []byte) (rec []byte, ok bool, err error) {
+	if h, is := s.File.(*Handle); is {
+		return h.Record(position, buf)
 	}
-	return s.ReadRecord(offset, nil)
+	return nil, false, nil
 }
 
 // Pin holds a segment as it is, for reading it front to back; release it. In a sealed one the offset is that of the record

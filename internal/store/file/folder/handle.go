@@ -68,14 +68,16 @@ func (h *Handle) Sealed() *archive.Reader {
 	return r
 }
 
-// Record reads a record: by position when the segment is sealed, else by its offset. name is the raw segment's, for messages.
-func (h *Handle) Record(name string, position uint64, offset int64, buf []byte) ([]byte, error) {
+// Record reads a record by position; ok is false while the segment is raw. The result lies in buf or replaces it.
+func (h *Handle) Record(position uint64, buf []byte) (rec []byte, ok bool, err error) {
 	f, release := h.Use()
 	defer release()
-	if r, sealed := f.(*archive.Reader); sealed {
-		return r.Record(position, buf)
+	r, sealed := f.(*archive.Reader)
+	if !sealed {
+		return nil, false, nil
 	}
-	return (&segment.Segment{Name: name, File: f}).ReadRecord(offset, buf)
+	rec, err = r.Record(position, buf)
+	return rec, true, err
 }
 
 // ReadAt implements segment.File.

@@ -180,15 +180,21 @@ func (t *Tree) Len(number int) int64 {
 func (t *Tree) Append(hashes [][hashSize]byte) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.levels[0].append(hashes); err != nil {
-		return fmt.Errorf("append to the tree: %w", err)
+	var before [levels]int64
+	for i := range t.levels {
+		before[i] = t.levels[i].len
 	}
-	for i := range t.levels[:levels-1] {
-		if err := t.raise(i); err != nil {
-			return fmt.Errorf("append to the tree: %w", err)
-		}
+	err := t.levels[0].append(hashes)
+	for i := 0; i < levels-1 && err == nil; i++ {
+		err = t.raise(i)
 	}
-	return nil
+	if err == nil {
+		return nil
+	}
+	for i := range t.levels { // none of it is there; the next append writes over it
+		t.levels[i].len = before[i]
+	}
+	return fmt.Errorf("append to the tree: %w", err)
 }
 
 // Hashes implements store.Tiles.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/seal"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/segment"
 	"github.com/tallystick/tallystick/internal/store/file/tree"
 )
 
@@ -164,4 +165,72 @@ func TestDamageWhileOpen(t *testing.T) {
 	if _, err := tr.Hashes(1, 0, 1); err != nil {
 		t.Errorf("read whole ones: %v", err)
 	}
+}
+
+// failing is a disk on which a write of one file, or a sync, fails while it is told to.
+type failing struct {
+	segment.FS
+	write, sync *string // names of files
+}
+
+type failingFile struct {
+	segment.File
+	on   failing
+	name string
+}
+
+var errDisk = errors.New("disk")
+
+func (f failing) Open(name string, create bool) (segment.File, error) {
+	file, err := f.FS.Open(name, create)
+	if err != nil {
+		return nil, err
+	}
+	return failingFile{file, f, filepath.Base(name)}, nil
+}
+
+func (f failingFile) WriteAt(b []byte, at int64) (int, error) {
+	if *f.on.write == f.name {
+		n, _ := f.File.WriteAt(b[:len(b)/2], at)
+		return n, errDisk
+	}
+	return f.File.WriteAt(b, at)
+}
+
+func (f failingFile) Sync() error {
+	if *f.on.sync == f.name {
+		return errDisk
+	}
+	return f.File.Sync()
+}
+
+// TestFailingDisk: what could not be written or synced, on whatever level, is not there and is appended again.
+func TestFailingDisk(t *testing.T) {
+	t.Parallel()
+	all := blocks(520)
+	var write, sync string
+	dir := t.TempDir()
+	tr, err := tree.Open(tree.Config{Dir: dir, FS: failing{segment.OS{}, &write, &sync}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	if err := tr.Append(all[:300]); err != nil {
+		t.Fatal(err)
+	}
+	for _, fail := range []*string{&write, &sync} {
+		for _, name := range []string{"level1", "level2"} {
+			*fail = name
+			if err := tr.Append(all[300:]); !errors.Is(err, errDisk) {
+				t.Errorf("append: %v", err)
+			}
+			*fail = ""
+			check(t, tr, all[:300])
+		}
+	}
+	if err := tr.Append(all[300:]); err != nil {
+		t.Fatal(err)
+	}
+	check(t, tr, all)
+	check(t, open(t, dir), all)
 }
