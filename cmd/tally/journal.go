@@ -11,8 +11,8 @@ import (
 
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/store/file"
-	"github.com/tallystick/tallystick/internal/store/file/archive"
 	"github.com/tallystick/tallystick/internal/store/file/export"
+	journalfolder "github.com/tallystick/tallystick/internal/store/file/folder"
 )
 
 // journalCmd works on the journal of a stopped folder.
@@ -49,7 +49,7 @@ type journalCheckCmd struct{}
 
 func (journalCheckCmd) Run(e *cli.Env) error {
 	return stopped(e, func(_ *folder, dir string) error {
-		r, err := archive.Check(e.Ctx, file.OS{}, dir)
+		r, err := journalfolder.Check(e.Ctx, file.OS{}, dir)
 		if err != nil {
 			return err
 		}

@@ -344,8 +344,8 @@ func swap(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
 }
 
-// forge DIR EVENT VALUE: gives an event of a stopped journal another value, with all checksums mended; the tree is dropped, so that
-// it is made again from the forged log.
+// forge DIR EVENT VALUE: gives an event of a stopped journal another value, with all checksums mended; tree and index are dropped, so
+// that they are made again from the forged log.
 func forge(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: forge DIR EVENT VALUE")
@@ -365,7 +365,9 @@ func forge(ts *testscript.TestScript, neg bool, args []string) {
 	if !found {
 		ts.Fatalf("there is no event %s", args[1])
 	}
-	ts.Check(os.RemoveAll(filepath.Join(dir, "tree")))
+	for _, derived := range []string{"tree", "index"} {
+		ts.Check(os.RemoveAll(filepath.Join(dir, derived)))
+	}
 }
 
 // noon: moves the demo's clock past the next midnight when that is near, so that no quota is renewed in the middle of a script.

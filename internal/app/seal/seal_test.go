@@ -250,6 +250,19 @@ func TestAtOnce(t *testing.T) {
 	}
 }
 
+// TestForgottenKeyIsNotUsedAgain: what comes after forgetting is under a key that the records have.
+func TestForgottenKeyIsNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.report("a", 3)
+	w.tick() // the key is in memory
+	ok(t, w.seal.Forget(t.Context(), "user 7 of acme"))
+	w.report("b", 3)
+	if _, err := w.seal.ProveEvent(t.Context(), "api", "b1"); err != nil {
+		t.Error(err)
+	}
+}
+
 // forge edits the events of an id with all checksums mended, and drops what else was derived from the log.
 func (w *world) forge(id string, edit func(*file.Record)) {
 	w.t.Helper()
@@ -261,8 +274,34 @@ func (w *world) forge(id string, edit func(*file.Record)) {
 			edit(r)
 			return true
 		}))
-		ok(w.t, os.RemoveAll(filepath.Join(w.journalDir(), "tree")))
+		for _, derived := range []string{"tree", "index"} {
+			ok(w.t, os.RemoveAll(filepath.Join(w.journalDir(), derived)))
+		}
 	})
+}
+
+// TestAuditFindsKeptIndex: the index on disk is not read from the log again when opening, so it tells on a forger who forgot it.
+func TestAuditFindsKeptIndex(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.report("a", 300)
+	ok(t, w.journal.Tick(t.Context()))
+	w.restart(func() {
+		if _, err := os.Stat(filepath.Join(w.journalDir(), "index")); err != nil {
+			t.Fatal(err)
+		}
+		ok(t, file.Rewrite(w.journalDir(), func(r *file.Record) bool {
+			if r.Event.ID != "a17" {
+				return false
+			}
+			r.Resolutions[0].Value = money.FromInt(2)
+			return true
+		}))
+	})
+	r := w.audit(nil)
+	if len(r.Findings) != 2 || !strings.Contains(r.Findings[0].What, "a rollup differs") || !strings.Contains(r.Findings[1].What, "reported") {
+		t.Errorf("%+v", r.Findings)
+	}
 }
 
 // TestAuditFindsForgery has each kind of change with CRC, index and tiles mended, against the stored checkpoints and, where the

@@ -64,7 +64,7 @@ func (w *world) open() {
 	var err error
 	w.records, err = sqlite.Open(w.t.Context(), filepath.Join(w.dir, "records.db"))
 	ok(w.t, err)
-	w.journal, err = file.Open(file.Config{Dir: w.journalDir()})
+	w.journal, err = file.Open(file.Config{Dir: w.journalDir(), Checkpoint: 100})
 	ok(w.t, err)
 	w.tiles, err = tree.Open(tree.Config{Dir: filepath.Join(w.journalDir(), "tree")})
 	ok(w.t, err)

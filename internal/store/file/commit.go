@@ -7,7 +7,9 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/file/archive"
+	"github.com/tallystick/tallystick/internal/store/file/base"
+	"github.com/tallystick/tallystick/internal/store/file/folder"
+	"github.com/tallystick/tallystick/internal/store/file/index"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
@@ -29,6 +31,17 @@ func (j *Journal) breakDown(what string, cause error) error {
 // commit stages the calls of a group, writes and syncs them as one frame, applies them to the index and leaves each its
 // outcome. Only the leader runs it.
 func (j *Journal) commit(calls []*call) {
+	j.commitGroup(calls)
+	if err := j.group.Close(); err != nil {
+		for _, c := range calls {
+			if c.err == nil {
+				c.err = err // some of what it read may be wrong
+			}
+		}
+	}
+}
+
+func (j *Journal) commitGroup(calls []*call) {
 	if err := j.failed(); err != nil {
 		for _, c := range calls {
 			c.err = err
@@ -36,8 +49,15 @@ func (j *Journal) commit(calls []*call) {
 		return
 	}
 	j.group.Reset()
+	j.placed = j.placed[:0]
 	j.frame = segment.BeginFrame(j.frame)
 	apply := func() { j.index.Apply(j.group) }
+	if err := j.prepareGroup(calls); err != nil {
+		for _, c := range calls {
+			c.err = err
+		}
+		return
+	}
 	if first := calls[0]; first.alone != nil {
 		j.group.Begin()
 		if apply, first.err = first.alone(); first.err != nil {
@@ -70,6 +90,24 @@ func (j *Journal) commit(calls []*call) {
 	}
 }
 
+// prepareGroup looks at once up who holds the identities of a group. It refuses when too much waits for a checkpoint.
+func (j *Journal) prepareGroup(calls []*call) error {
+	if err := j.stuck.Load(); err != nil && j.index.Size() >= refuseAt*j.cfg.Checkpoint {
+		j.stats.full.Add(1)
+		return fmt.Errorf("the index cannot be written: %w: %w", *err, store.ErrFull)
+	}
+	j.ids = j.ids[:0]
+	for _, c := range calls {
+		for i := range c.entries {
+			j.ids = append(j.ids, c.entries[i].identity)
+		}
+		for i := range c.batch.Marks {
+			j.ids = append(j.ids, meter.IdentityOf(c.batch.Marks[i].Source, c.batch.Marks[i].ID))
+		}
+	}
+	return j.group.Look(j.ids)
+}
+
 // keepFrame is how much room the leader keeps for the next frame.
 const keepFrame = 8 << 20
 
@@ -91,7 +129,7 @@ func (j *Journal) stage(c *call) error {
 		return nil
 	}
 	g.Rollback(before)
-	j.frame = j.frame[:length]
+	j.cutFrame(length)
 	if errors.Is(err, errConflict) {
 		return nil
 	}
@@ -128,7 +166,7 @@ func (j *Journal) stageBatch(c *call) error {
 		c.pending = true
 		return nil
 	}
-	j.frame = j.frame[:head]
+	j.cutFrame(head)
 	g.Back()
 	return nil
 }
@@ -139,20 +177,24 @@ func (j *Journal) stageEntries(c *call) (wrote bool, err error) {
 		e := &c.entries[i]
 		res := &c.results[i]
 		res.Digest = e.digest
-		if _, held, pending := g.Lookup(e.identity); held != nil {
-			res.Outcome, res.Position, res.Stored = store.Duplicate, held.Position, held.Digest
-			if held.Digest != e.digest {
+		held, ok, err := g.Lookup(e.identity)
+		if err != nil {
+			return false, fmt.Errorf("entry %d: %w", i, err)
+		}
+		if ok {
+			res.Outcome, res.Position, res.Stored = store.Duplicate, held.Position, e.digest
+			if held.Fingerprint != base.Fingerprint(e.digest) {
 				res.Outcome = store.Conflict
+				if res.Stored, err = j.digest(held.Position); err != nil {
+					return false, fmt.Errorf("entry %d: %w", i, err)
+				}
 			}
-			c.pending = c.pending || pending
+			c.pending = c.pending || held.Pending
 			continue
 		}
-		if err := g.Full(); err != nil {
-			return false, err
-		}
 		entry := &c.batch.Entries[i]
-		at := j.put(c, e.record)
-		if err := g.Event(e.identity, e.digest, at, entry); err != nil {
+		j.put(c, e.record)
+		if err := g.Event(e.identity, e.digest, entry); err != nil {
 			return false, fmt.Errorf("entry %d: %w", i, err)
 		}
 		res.Outcome, res.Position, res.Stored = store.Accepted, g.Position(), e.digest
@@ -164,23 +206,55 @@ func (j *Journal) stageEntries(c *call) (wrote bool, err error) {
 	return wrote, nil
 }
 
-// put copies a call's record into the frame under the next position and returns its offset in the frame.
-func (j *Journal) put(c *call, s span) segment.Location {
+// digest of the content that an event was accepted with.
+func (j *Journal) digest(position uint64) ([16]byte, error) {
+	if d, ok := j.group.Digest(position); ok {
+		return d, nil
+	}
+	r, err := j.read(record.KindEvent, position)
+	return r.Digest, err
+}
+
+// cutFrame takes records back.
+func (j *Journal) cutFrame(length int) {
+	j.frame = j.frame[:length]
+	for n := len(j.placed); n > 0 && j.placed[n-1].at >= length; n-- {
+		j.placed = j.placed[:n-1]
+	}
+}
+
+// placed is where a record lies in the frame.
+type placed struct {
+	position uint64
+	at       int
+}
+
+// put copies a call's record into the frame under the next position.
+func (j *Journal) put(c *call, s span) {
 	at := len(j.frame)
 	j.frame = append(j.frame, c.buf[s.from:s.to]...)
 	record.Seal(j.frame[at:], j.group.Next())
-	return segment.Location(at)
+	if n := len(j.placed); n == 0 || at >= j.placed[n-1].at+index.SpotBytes {
+		j.placed = append(j.placed, placed{j.group.Position(), at})
+	}
 }
 
 func (j *Journal) stageMarks(c *call) (changed bool, err error) {
 	for i := range c.batch.Marks {
 		m := &c.batch.Marks[i]
-		ordinal, held, pending := j.group.Lookup(meter.IdentityOf(m.Source, m.ID))
-		if held == nil {
-			return false, fmt.Errorf("mark %d: event %q of %q: %w", i, m.ID, m.Source, store.ErrNotFound)
+		held, ok, err := j.group.Lookup(meter.IdentityOf(m.Source, m.ID))
+		if err == nil && !ok {
+			err = fmt.Errorf("event %q of %q: %w", m.ID, m.Source, store.ErrNotFound)
 		}
-		c.pending = c.pending || pending
-		if j.group.Mark(ordinal, m.Flags) {
+		marked := false
+		if err == nil {
+			marked, err = j.group.Mark(held.Position, m.Flags)
+		}
+		if err != nil {
+			return false, fmt.Errorf("mark %d: %w", i, err)
+		}
+		c.pending = c.pending || held.Pending
+		if marked {
 			j.put(c, c.marks[i])
 			changed = true
 		}
@@ -209,7 +283,9 @@ func (j *Journal) write() error {
 	if err := s.File.Sync(); err != nil {
 		return j.breakDown("sync "+s.Name, err)
 	}
-	j.group.Place(s.Number, j.size)
+	for _, p := range j.placed {
+		j.group.Spot(base.Spot{Position: p.position, Segment: s.Number, Offset: j.size + int64(p.at)})
+	}
 	j.size += int64(len(j.frame))
 	j.stats.bytes.Add(int64(len(j.frame)))
 	j.stats.groups.Add(1)
@@ -242,7 +318,7 @@ func (j *Journal) begin(number uint32, first uint64) error {
 		_ = f.Close() // the first error counts
 		return err
 	}
-	j.addSegment(&segment.Segment{Name: name, Number: number, File: archive.NewHandle(f)})
+	j.addSegment(&segment.Segment{Name: name, Number: number, First: first, File: folder.NewHandle(f)})
 	j.size = segment.HeaderSize
 	j.stats.bytes.Add(segment.HeaderSize)
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/archive"
+	"github.com/tallystick/tallystick/internal/store/file/folder"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
@@ -54,7 +55,7 @@ func (j *Journal) order(ctx context.Context, r *record.Record) (position uint64,
 		j.put(c, rec)
 		position = j.group.Position()
 		return func() {
-			j.index.Pass(position)
+			j.index.Apply(j.group)
 			j.changeErasures(func(all []archive.Erasure) []archive.Erasure {
 				return append(all, archive.Erasure{Position: position, Subject: r.Event.Subject, First: r.First, Last: r.Last})
 			})
@@ -74,14 +75,14 @@ func (j *Journal) Retain(ctx context.Context, before, now time.Time) (more bool,
 	defer j.leave()
 	oldest := now.Add(-now.Sub(before) / 8)
 	if err := j.closeLast(ctx, func(s *segment.Segment) (bool, error) {
-		at, err := receivedIn(s)
+		at, err := folder.Received(s)
 		return !at.IsZero() && at.Before(oldest), err
 	}); err != nil {
 		return false, fmt.Errorf("retain: %w", err)
 	}
 	erasures := j.erasing()
 	for _, s := range *j.segments.Load() {
-		r := sealedOf(s)
+		r := folder.Sealed(s)
 		if r == nil {
 			continue
 		}
@@ -100,6 +101,20 @@ func (j *Journal) Retain(ctx context.Context, before, now time.Time) (more bool,
 		return true, nil
 	}
 	return false, nil
+}
+
+// recoverOrders finds the erasures in the part of a segment that the index holds, up to a position. A sealed one has none that
+// waits: Compact seals a segment after it has carried out, in those before, all that is ordered in it.
+func (j *Journal) recoverOrders(s *segment.Segment, upTo uint64) error {
+	if folder.Sealed(s) != nil || s.First > upTo {
+		return nil
+	}
+	found, err := archive.Orders(s.Name, s.Number, s.File, upTo)
+	if err != nil && !unfinished(err) { // replay says what is wrong with the end
+		return err
+	}
+	j.changeErasures(func(all []archive.Erasure) []archive.Erasure { return append(all, found...) })
+	return nil
 }
 
 // erasing lists the erasures that are not carried out yet.
@@ -180,13 +195,13 @@ func (j *Journal) holds(ctx context.Context, subject string) (bool, error) {
 	all := []archive.Erasure{{Position: math.MaxUint64, Subject: subject}}
 	segments := *j.segments.Load()
 	for i, s := range segments {
-		held, _, release, err := pin(s, 0, 0)
+		held, _, release, err := folder.Pin(s, 0, 0)
 		if err != nil {
 			return false, err
 		}
 		touched, err := archive.Touches(ctx, held.Name, held.Number, held.File, all)
 		release()
-		if i == len(segments)-1 && archive.Unfinished(err) {
+		if i == len(segments)-1 && unfinished(err) {
 			err = nil // a commit under way
 		}
 		if touched || err != nil {
@@ -199,7 +214,7 @@ func (j *Journal) holds(ctx context.Context, subject string) (bool, error) {
 // firstOpen is the position that the last segment begins at; 0 when it cannot be read.
 func (j *Journal) firstOpen() uint64 {
 	all := *j.segments.Load()
-	first, err := firstOf(all[len(all)-1])
+	first, err := folder.First(all[len(all)-1])
 	if err != nil {
 		return 0
 	}
@@ -212,7 +227,7 @@ func (j *Journal) closeFor(ctx context.Context, erasures []archive.Erasure) erro
 		return nil
 	}
 	return j.closeLast(ctx, func(s *segment.Segment) (bool, error) {
-		first, err := firstOf(s)
+		first, err := folder.First(s)
 		return slices.ContainsFunc(erasures, func(e archive.Erasure) bool { return e.Subject != "" && e.Position >= first }), err
 	})
 }
@@ -240,4 +255,9 @@ func (j *Journal) maskLeaf(l *store.Leaf) error {
 		l.Commitment, l.Payload, l.Subject = &sum, nil, ""
 	}
 	return nil
+}
+
+func unfinished(err error) bool {
+	_, ok := archive.Unfinished(err)
+	return ok
 }

@@ -337,28 +337,6 @@ func TestRealFullDisk(t *testing.T) {
 	})
 }
 
-func TestMaxEvents(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	j := open(t, file.Config{Dir: dir, MaxEvents: 3})
-	mustSend(t, j, store.Accepted, "a", "b")
-	if _, err := send(j, "a", "c", "d"); !errors.Is(err, store.ErrFull) {
-		t.Errorf("%v, want ErrFull", err)
-	}
-	mustSend(t, j, store.Accepted, "c")
-	mustSend(t, j, store.Duplicate, "a", "b", "c")
-	if n := j.Stats().Full; n != 1 {
-		t.Errorf("%d refusals, want 1", n)
-	}
-	closeJournal(t, j)
-	j = open(t, file.Config{Dir: dir, MaxEvents: 1}) // a lowered bound still reads what is there
-	defer closeJournal(t, j)
-	holds(t, j, "a", "b", "c")
-	if _, err := send(j, "x"); !errors.Is(err, store.ErrFull) {
-		t.Errorf("%v, want ErrFull", err)
-	}
-}
-
 // gate blocks a sync until it is opened.
 type gate struct{ out chan struct{} }
 
@@ -614,7 +592,7 @@ func TestCancelledWhileWaiting(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
-	for _, cfg := range []file.Config{{}, {Dir: "x", SegmentBytes: 1}, {Dir: "x", SegmentBytes: 1 << 40}, {Dir: "x", MaxEvents: -1}} {
+	for _, cfg := range []file.Config{{}, {Dir: "x", SegmentBytes: 1}, {Dir: "x", SegmentBytes: 1 << 40}, {Dir: "x", Checkpoint: -1}} {
 		if _, err := file.Open(cfg); !errors.Is(err, store.ErrInvalid) {
 			t.Errorf("%+v: %v, want ErrInvalid", cfg, err)
 		}

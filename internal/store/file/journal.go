@@ -9,9 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/archive"
+	"github.com/tallystick/tallystick/internal/store/file/base"
+	"github.com/tallystick/tallystick/internal/store/file/folder"
 	"github.com/tallystick/tallystick/internal/store/file/index"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
@@ -33,13 +37,13 @@ const (
 	MaxDocument     = 1 << 20
 
 	DefaultSegmentBytes = 64 << 20
-	DefaultMaxEvents    = 20_000_000
+	DefaultCheckpoint   = 500_000
 )
 
 const (
 	segmentBytesMin = 4 << 10
 	segmentBytesMax = 4 << 30
-	maxEventsMax    = 1<<32 - 1
+	checkpointMax   = 1 << 30
 )
 
 // What the packages below hold, under the names of this one.
@@ -58,7 +62,6 @@ type (
 type Config struct {
 	Dir          string // the folder of the segments, made if absent; the caller keeps other processes out
 	SegmentBytes int64  // a new segment is begun beyond it; default DefaultSegmentBytes
-	MaxEvents    int    // bound of the index in memory; default DefaultMaxEvents
 	FS           FS     // default OS
 	// Commit commits to a payload before it is erased, as the tree does; without it nothing can be erased.
 	Commit archive.Commit
@@ -66,6 +69,9 @@ type Config struct {
 	Forget func(ctx context.Context, subject string) error
 	// BlockCache bounds the bytes of sealed segments kept decoded; default archive.DefaultCacheBytes.
 	BlockCache int
+	// Checkpoint is how many events, contributions and revisions are kept in memory before Tick writes them into the index on
+	// disk; at twice as many a commit does it. Default DefaultCheckpoint.
+	Checkpoint int
 }
 
 // Journal implements store.Journal.
@@ -73,10 +79,19 @@ type Journal struct {
 	cfg  Config
 	fs   FS
 	pool sync.Pool // *call
+	logs sync.Pool // *reader
 
 	// mu guards index against the leader's apply. The leader alone writes to it.
 	mu    sync.RWMutex
 	index *index.Index
+
+	// leading is held while a commit works, and by a checkpoint where it begins and ends: it keeps others from changing what
+	// the leader reads. It comes before mu.
+	leading       sync.Mutex
+	checkpointing sync.Mutex  // one checkpoint at a time; comes before leading
+	base          *base.Store // of the checkpoint at work, or the last one; owned by checkpointing
+	indexFS       vfs.FS
+	tied          base.State // of the index that was taken up
 
 	segments atomic.Pointer[[]*segment.Segment] // ascending by number, from 1; only grows
 
@@ -94,9 +109,13 @@ type Journal struct {
 	size      int64 // end of the last segment
 	lastFrame int64 // start of its last frame, when opening
 	rotating  bool  // a new segment was due and could not be made yet
+	placed    []placed
+	ids       []base.Identity
 
 	broken atomic.Pointer[error]
-	stats  struct{ full, groups, torn, bytes atomic.Int64 }
+	stats  struct{ full, groups, torn, bytes, checkpoints atomic.Int64 }
+	// stuck is why the last checkpoint failed; nil: it did not.
+	stuck atomic.Pointer[error]
 
 	closing sync.Mutex // guards closed, and inflight's growth
 	closed  bool
@@ -108,9 +127,12 @@ var _ store.Journal = (*Journal)(nil)
 // Stats are figures for metrics and for the log line at start.
 type Stats struct {
 	Events, Segments, Series, Buckets, Cuts, Totals, Marks int
-	Revisions, Unmatched                                   int // events revised; events that count for nothing
+	Revised, Unmatched                                     int   // events revised; events that count for nothing
+	Fresh                                                  int   // events, contributions and revisions since the last checkpoint
+	Checkpoints                                            int64 // since opening
 	Position                                               uint64
 	Bytes                                                  int64 // of all segments
+	IndexBytes                                             int64 // of the index on disk
 	TornBytes                                              int64 // cut off the end when opening: a write that was never acknowledged
 	Groups                                                 int64 // commits since opening
 	Full                                                   int64 // calls refused with ErrFull since opening
@@ -120,7 +142,8 @@ type Stats struct {
 	Broken                                                 bool  // a sync failed; only reads work
 }
 
-// Open reads the whole log, rebuilds the index and makes what it read durable. ErrNewer, ErrCorrupt.
+// Open takes the index up, or makes it from the log, replays what came after its last checkpoint, and makes what it read
+// durable. ErrNewer, ErrCorrupt.
 func Open(cfg Config) (*Journal, error) {
 	if cfg.FS == nil {
 		cfg.FS = OS{}
@@ -128,20 +151,34 @@ func Open(cfg Config) (*Journal, error) {
 	if cfg.SegmentBytes == 0 {
 		cfg.SegmentBytes = DefaultSegmentBytes
 	}
-	if cfg.MaxEvents == 0 {
-		cfg.MaxEvents = DefaultMaxEvents
+	if cfg.Checkpoint == 0 {
+		cfg.Checkpoint = DefaultCheckpoint
 	}
 	if cfg.Dir == "" || cfg.SegmentBytes < segmentBytesMin || cfg.SegmentBytes > segmentBytesMax ||
-		cfg.MaxEvents < 0 || cfg.MaxEvents > maxEventsMax {
-		return nil, fmt.Errorf("open journal: folder %q, segments of %d bytes (%d to %d), %d events (at most %d): %w", cfg.Dir,
-			cfg.SegmentBytes, segmentBytesMin, int64(segmentBytesMax), cfg.MaxEvents, int64(maxEventsMax), store.ErrInvalid)
+		cfg.Checkpoint < 0 || cfg.Checkpoint > checkpointMax {
+		return nil, fmt.Errorf("open journal: folder %q, segments of %d bytes (%d to %d), checkpoints of %d (at most %d): %w", cfg.Dir,
+			cfg.SegmentBytes, segmentBytesMin, int64(segmentBytesMax), cfg.Checkpoint, checkpointMax, store.ErrInvalid)
 	}
-	j := &Journal{cfg: cfg, fs: cfg.FS, index: index.New(), blocks: archive.NewCache(cfg.BlockCache), clean: map[uint32]uint64{}}
+	j, err := open(cfg)
+	if errors.Is(err, base.ErrDamaged) { // it is only derived
+		if err = base.Remove(disk(cfg.FS), indexDir(cfg.Dir)); err == nil {
+			j, err = open(cfg)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	return j, nil
+}
+
+func open(cfg Config) (*Journal, error) {
+	j := &Journal{cfg: cfg, fs: cfg.FS, index: index.New(), indexFS: disk(cfg.FS), blocks: archive.NewCache(cfg.BlockCache), clean: map[uint32]uint64{}}
 	j.segments.Store(&[]*segment.Segment{})
 	j.pool.New = func() any { return &call{wake: make(chan struct{}, 1)} }
-	j.group = index.NewGroup(j.index, cfg.MaxEvents)
+	j.logs.New = func() any { return newReader(j) }
+	j.group = index.NewGroup(j.index)
 	if err := j.recover(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open journal: %w", err), j.closeFiles())
+		return nil, errors.Join(err, j.group.Close(), j.closeFiles())
 	}
 	return j, nil
 }
@@ -172,11 +209,14 @@ func (j *Journal) Close() error {
 		return nil
 	}
 	j.calls.Wait()
-	return j.closeFiles()
+	return errors.Join(j.lastCheckpoint(), j.closeFiles())
 }
 
 func (j *Journal) closeFiles() error {
 	var err error
+	if j.base != nil {
+		err = j.base.Close()
+	}
 	for _, s := range *j.segments.Load() {
 		err = errors.Join(err, s.File.Close())
 	}
@@ -225,16 +265,16 @@ func (j *Journal) cut(ctx context.Context, customerID string, at time.Time) erro
 	c, _ := j.pool.Get().(*call)
 	defer j.recycle(c)
 	rec := c.encode(&record.Record{Kind: record.KindCut, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: at}, CustomerID: customerID})
-	c.alone = func() (apply func(), err error) {
+	c.alone = func() (apply func(), err error) { // by the leader
 		if j.index.Apart(customerID, at.UnixMicro()) {
 			return nil, nil // nothing to write
 		}
-		cut, err := j.index.Split(customerID, at.UnixMicro())
+		cut, err := j.group.Split(customerID, at.UnixMicro())
 		if err != nil {
 			return nil, err
 		}
 		j.put(c, rec)
-		return func() { j.index.Cut(cut, j.group.Position()) }, nil
+		return func() { j.index.Cut(cut, j.group) }, nil
 	}
 	return j.submit(ctx, c)
 }
@@ -245,9 +285,19 @@ func (j *Journal) View(ctx context.Context, read func(store.View) error) error {
 		return fmt.Errorf("view: %w", err)
 	}
 	defer j.leave()
+	return j.view(func(v *index.View) error { return read(v) })
+}
+
+// view reads the index under the read lock.
+func (j *Journal) view(read func(v *index.View) error) error {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	return read(j.index.View())
+	v := j.index.View()
+	err := read(v)
+	if end := v.Close(); err == nil {
+		err = end
+	}
+	return err
 }
 
 // Stats reads the figures.
@@ -256,15 +306,19 @@ func (j *Journal) Stats() Stats {
 	c := j.index.Counts()
 	s := Stats{
 		Events: c.Events, Series: c.Series, Buckets: c.Buckets, Cuts: c.Cuts, Totals: c.Totals, Marks: c.Marks,
-		Revisions: c.Revisions, Unmatched: c.Unmatched, Position: j.index.Position(),
+		Revised: c.Revised, Unmatched: c.Unmatched, Position: j.index.Position(), Fresh: j.index.Size(),
+	}
+	if b := j.index.Base(); b != nil {
+		s.IndexBytes = b.Bytes()
 	}
 	j.mu.RUnlock()
 	s.Segments = len(*j.segments.Load())
 	s.Bytes, s.TornBytes = j.stats.bytes.Load(), j.stats.torn.Load()
+	s.Checkpoints = j.stats.checkpoints.Load()
 	s.Groups, s.Full = j.stats.groups.Load(), j.stats.full.Load()
 	s.Waiting, s.Erasing = j.queue.len(), j.Erasing()
 	for _, of := range *j.segments.Load() {
-		if sealedOf(of) != nil {
+		if folder.Sealed(of) != nil {
 			s.Sealed++
 		}
 	}

@@ -4,11 +4,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // memFS is a disk in memory, for one goroutine.
 type memFS map[string]*memFile
 
+func (memFS) IndexDisk() vfs.FS     { return vfs.NewMem() }
 func (memFS) MkdirAll(string) error { return nil }
 func (memFS) SyncDir(string) error  { return nil }
 

@@ -120,11 +120,14 @@ func (j *Journal) submit(ctx context.Context, c *call) error {
 // lead commits one group, whose first call is the leader's own.
 func (j *Journal) lead() {
 	j.calling = j.queue.take(j.calling[:0])
+	j.leading.Lock()
 	j.commit(j.calling)
+	j.leading.Unlock()
 	for _, c := range j.calling[1:] {
 		c.wake <- struct{}{}
 	}
 	clear(j.calling)
+	j.relieve()
 	if next := j.queue.handOver(); next != nil {
 		next.wake <- struct{}{}
 	}

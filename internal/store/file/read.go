@@ -5,82 +5,59 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/base"
 	"github.com/tallystick/tallystick/internal/store/file/index"
 	"github.com/tallystick/tallystick/internal/store/file/record"
-	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
-// read fetches and checks one record of the log.
-func (j *Journal) read(at segment.Location, kind record.Kind, position uint64) (Record, error) {
-	s := (*j.segments.Load())[at.Segment()-1]
-	buf, err := readRecord(s, position, at.Offset())
-	if err != nil {
-		return Record{}, err
-	}
-	var p record.Parsed
-	if err := p.Parse(record.Body(buf)); err != nil || p.Kind() != kind || p.Position() != position {
-		return Record{}, segment.Corrupt(s.Name, at.Offset(), fmt.Sprintf("expected record %d of kind %d, found another one", position, kind))
-	}
-	r, err := p.Record(&record.Interner{})
-	if err != nil {
-		return Record{}, segment.Corrupt(s.Name, at.Offset(), err.Error())
-	}
-	j.mask(&r)
-	return r, nil
-}
-
 // readRevision fetches one revision of an event.
-func (j *Journal) readRevision(v index.Revision, event uint64) (Record, error) {
-	r, err := j.read(v.At, recordKind(v.Kind), v.Position)
-	if err != nil {
-		return r, err
+func (r *reader) readRevision(v base.Revision, event uint64) (Record, error) {
+	rec, err := r.read(recordKind(v.Kind), v.Position)
+	if err == nil && (rec.Reference == nil || rec.Reference.Target != event) {
+		err = fmt.Errorf("expected a revision of event %d at position %d: %w", event, v.Position, store.ErrCorrupt)
 	}
-	if r.Reference == nil || r.Reference.Target != event {
-		s := (*j.segments.Load())[v.At.Segment()-1]
-		return r, segment.Corrupt(s.Name, v.At.Offset(), fmt.Sprintf("expected a revision of event %d", event))
-	}
-	return r, nil
+	return rec, err
 }
 
 // current reads an event as it counts now.
-func (j *Journal) current(c *index.Candidate) (store.Record, error) {
-	first, err := j.read(c.At, record.KindEvent, c.Position)
+func (r *reader) current(position uint64, e *index.Event) (store.Record, error) {
+	first, err := r.read(record.KindEvent, position)
 	if err != nil {
 		return store.Record{}, err
 	}
-	r := store.Record{
+	now := store.Record{
 		Entry: store.Entry{
 			Event: first.Event, Origin: first.Origin, Resolutions: first.Resolutions, Receipt: first.Receipt,
-			Flags: first.Flags | c.Flags, KeyID: first.KeyID, Unit: first.Unit,
+			Flags: first.Flags | e.Flags, KeyID: first.KeyID, Unit: first.Unit,
 		},
 		Position: first.Position, Digest: first.Digest, ReceivedAt: first.ReceivedAt, Erased: first.Erased > 0,
 	}
-	if len(c.Revisions) == 0 {
-		return r, nil
+	if len(e.Revisions) == 0 {
+		return now, nil
 	}
-	newest := c.Revisions[len(c.Revisions)-1]
-	r.Revision, r.Voided, r.Resolutions = newest.Position, newest.Kind == store.Void, nil
-	r.Flags &^= store.Held
+	newest := e.Revisions[len(e.Revisions)-1]
+	now.Revision, now.Voided, now.Resolutions = newest.Position, newest.Kind == store.Void, nil
+	now.Flags &^= store.Held
 	content := false // the newest amendment has it
-	for i := len(c.Revisions) - 1; i >= 0 && !content; i-- {
-		v := c.Revisions[i]
+	for i := len(e.Revisions) - 1; i >= 0 && !content; i-- {
+		v := e.Revisions[i]
 		content = v.Kind == store.Amend
 		if !content && (v != newest || v.Kind == store.Void) {
 			continue
 		}
-		rev, err := j.readRevision(v, c.Position)
+		rev, err := r.readRevision(v, position)
 		if err != nil {
 			return store.Record{}, err
 		}
 		if v == newest {
-			r.Resolutions = rev.Resolutions
+			now.Resolutions = rev.Resolutions
 		}
 		if content {
-			amended(&r.Event, &rev.Event)
-			r.Erased = r.Erased || rev.Erased > 0
+			amended(&now.Event, &rev.Event)
+			now.Erased = now.Erased || rev.Erased > 0
 		}
 	}
-	return r, nil
+	return now, nil
 }
 
 // amended puts new content into an event.
@@ -89,16 +66,25 @@ func amended(e, content *meter.Event) {
 }
 
 // state is how an event counts with all that is staged.
-func (j *Journal) state(ordinal uint32) (*index.State, error) {
-	if s := j.group.State(ordinal); s != nil {
+func (j *Journal) state(event uint64) (*index.State, error) {
+	if s := j.group.State(event); s != nil {
 		return s, nil
 	}
-	c := j.index.Of(ordinal)
-	r, err := j.current(&c)
+	var e index.Event
+	if err := j.view(func(v *index.View) (err error) {
+		e, err = v.Event(event)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	l := j.log()
+	defer j.giveBack(l)
+	r, err := l.current(event, &e)
 	if err != nil {
 		return nil, err
 	}
 	return &index.State{
 		Revision: r.Revision, Voided: r.Voided, Held: r.Flags&store.Held != 0, Event: r.Event, Origin: r.Origin, Resolutions: r.Resolutions,
+		Revisions: e.Revisions,
 	}, nil
 }

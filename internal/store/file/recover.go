@@ -8,26 +8,45 @@ import (
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/archive"
+	"github.com/tallystick/tallystick/internal/store/file/base"
+	"github.com/tallystick/tallystick/internal/store/file/folder"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
-// recover reads the segments, rebuilds the index, cuts a torn tail off and makes the rest durable.
+// recover takes the index up, opens the segments, replays what the index does not hold, cuts a torn tail off and makes the
+// rest durable.
 func (j *Journal) recover() error {
 	if err := j.fs.MkdirAll(j.cfg.Dir); err != nil {
+		return err
+	}
+	if err := j.takeUp(); err != nil {
 		return err
 	}
 	sources, err := j.sources()
 	if err != nil {
 		return err
 	}
+	j.group.Reset()
 	rp := &replay{j: j, in: record.NewInterner()}
 	for i, from := range sources {
-		if err := j.recoverSegment(rp, from, i == len(sources)-1); err != nil {
+		last := i == len(sources)-1
+		known := false
+		if !last && j.tied.Position > 0 {
+			first, err := sources[i+1].First(j.fs, j.blocks)
+			if err != nil {
+				return err
+			}
+			known = first > 0 && first <= j.tied.Position+1
+		}
+		if err := j.recoverSegment(rp, from, last, known); err != nil {
 			return err
 		}
 	}
-	if all := *j.segments.Load(); len(all) == 0 || sealedOf(all[len(all)-1]) != nil {
+	if err := j.checkTied(); err != nil {
+		return err
+	}
+	if all := *j.segments.Load(); len(all) == 0 || folder.Sealed(all[len(all)-1]) != nil {
 		if err := j.begin(uint32(len(all))+1, rp.position()+1); err != nil {
 			return err
 		}
@@ -38,8 +57,8 @@ func (j *Journal) recover() error {
 	return err
 }
 
-// recoverSegment opens and replays one segment.
-func (j *Journal) recoverSegment(rp *replay, from archive.Source, last bool) error {
+// recoverSegment opens one segment and replays what is not known of it.
+func (j *Journal) recoverSegment(rp *replay, from folder.Source, last, known bool) error {
 	j.lastFrame = 0
 	s, err := j.openSegment(from)
 	if err != nil {
@@ -57,11 +76,36 @@ func (j *Journal) recoverSegment(rp *replay, from archive.Source, last bool) err
 		return j.begin(s.Number, rp.position()+1)
 	}
 	j.addSegment(s)
-	if j.size, err = rp.replay(s, last); err != nil {
+	if err := j.recoverOrders(s, rp.position()); err != nil {
 		return err
 	}
-	j.stats.bytes.Add(onDisk(s, j.size))
+	switch {
+	case known:
+		j.size = rp.window.Size()
+	default:
+		begin := int64(segment.HeaderSize)
+		if s.First <= rp.position() {
+			if begin, err = j.behind(rp.position()); err != nil {
+				return err
+			}
+			j.lastFrame = begin // what stands before was synced before it went into the index
+		}
+		if j.size, err = rp.replay(s, begin, last); err != nil {
+			return err
+		}
+	}
+	j.stats.bytes.Add(folder.OnDisk(s, j.size))
 	return nil
+}
+
+// behind is where the log goes on after the last record that the index holds.
+func (j *Journal) behind(position uint64) (int64, error) {
+	l := newReader(j)
+	if _, err := l.find(position); err != nil {
+		return 0, fmt.Errorf("index %s holds the journal up to record %d, which cannot be read: %w: %w", indexDir(j.cfg.Dir), position,
+			err, base.ErrDamaged)
+	}
+	return l.at, nil
 }
 
 // header checks that the expected segment follows. torn: the process ended while it made the segment, before anything was
@@ -82,11 +126,22 @@ func (rp *replay) header(s *segment.Segment, last bool) (torn bool, err error) {
 		return false, segment.Corrupt(s.Name, 0, err.Error())
 	case err != nil:
 		return false, fmt.Errorf("%s: %w", s.Name, err)
+	case number == s.Number && rp.j.tied.Position > 0 && first < next && rp.follows(first):
 	case number != s.Number || first != next:
 		return false, segment.Corrupt(s.Name, 0, fmt.Sprintf("it is segment %d from position %d, expected segment %d from position %d",
 			number, first, s.Number, next))
 	}
+	s.First = first
 	return false, nil
+}
+
+// follows says whether a segment that the index holds at least in part may begin at a position.
+func (rp *replay) follows(first uint64) bool {
+	all := *rp.j.segments.Load()
+	if len(all) == 0 {
+		return first == 1
+	}
+	return first > all[len(all)-1].First
 }
 
 // settle makes the end of the log durable before an event in it is called a duplicate: a process that was killed leaves
@@ -119,6 +174,7 @@ func (j *Journal) settle() error {
 type replay struct {
 	j           *Journal
 	window      segment.Window
+	at          int64 // of the record at work
 	in          *record.Interner
 	parsed      record.Parsed
 	resolutions []meter.Resolution
@@ -130,14 +186,29 @@ const replayBatch = 4096
 
 func (rp *replay) position() uint64 { return rp.j.group.Position() }
 
-func (rp *replay) flush() {
-	rp.j.index.Apply(rp.j.group)
-	rp.j.group.Reset()
+func (rp *replay) flush() error {
+	g := rp.j.group
+	if err := errors.Join(g.Unknown(), g.Close()); err != nil {
+		return err
+	}
+	rp.j.index.Apply(g)
+	g.Reset()
+	return nil
 }
 
-// replay reads a segment's frames and returns where they end.
-func (rp *replay) replay(s *segment.Segment, last bool) (int64, error) {
-	at := int64(segment.HeaderSize)
+// checkpoint writes one when much was replayed. A frame follows, so that all before it was synced.
+func (rp *replay) checkpoint() error {
+	if rp.j.index.Size() < rp.j.cfg.Checkpoint {
+		return nil
+	}
+	if err := rp.flush(); err != nil {
+		return err
+	}
+	return rp.j.checkpoint(rp.j.cfg.Checkpoint)
+}
+
+// replay reads a segment's frames from an offset on and returns where they end.
+func (rp *replay) replay(s *segment.Segment, at int64, last bool) (int64, error) {
 	for at < rp.window.Size() {
 		frame, ok, err := rp.window.FrameAt(at)
 		if err != nil {
@@ -156,14 +227,16 @@ func (rp *replay) replay(s *segment.Segment, last bool) (int64, error) {
 			rp.j.stats.torn.Add(rp.window.Size() - at)
 			break
 		}
+		if err := rp.checkpoint(); err != nil {
+			return 0, err
+		}
 		if err := rp.frame(s, at, frame); err != nil {
 			return 0, err
 		}
 		rp.j.lastFrame = at
 		at += int64(len(frame))
 	}
-	rp.flush()
-	return at, nil
+	return at, rp.flush()
 }
 
 func (rp *replay) frame(s *segment.Segment, at int64, frame []byte) error {
@@ -171,18 +244,21 @@ func (rp *replay) frame(s *segment.Segment, at int64, frame []byte) error {
 	g.Begin()
 	err := record.Split(frame[segment.FrameHeader:], func(offset int, body []byte) error {
 		offset += segment.FrameHeader
-		err := rp.record(segment.Locate(s.Number, at+int64(offset)), body)
+		rp.at = at + int64(offset)
+		err := rp.record(s.Number, body)
 		switch {
 		case err == nil:
 		case errors.Is(err, store.ErrNewer):
 			return fmt.Errorf("%s at byte %d: %w", s.Name, at+int64(offset), err)
-		case errors.Is(err, store.ErrCorrupt):
+		case errors.Is(err, store.ErrCorrupt), errors.Is(err, base.ErrDamaged):
 			return err
 		default:
 			return segment.Corrupt(s.Name, at+int64(offset), err.Error())
 		}
 		if g.Staged() >= replayBatch {
-			rp.flush()
+			if err := rp.flush(); err != nil {
+				return err
+			}
 			g.Begin()
 		}
 		return nil
@@ -193,7 +269,7 @@ func (rp *replay) frame(s *segment.Segment, at int64, frame []byte) error {
 	return err
 }
 
-func (rp *replay) record(at segment.Location, body []byte) error {
+func (rp *replay) record(number uint32, body []byte) error {
 	p, g := &rp.parsed, rp.j.group
 	if err := p.Parse(body); err != nil {
 		return err
@@ -201,23 +277,25 @@ func (rp *replay) record(at segment.Location, body []byte) error {
 	if p.Position() != g.Position()+1 {
 		return fmt.Errorf("%w: record %d follows record %d", record.ErrMalformed, p.Position(), g.Position())
 	}
-	g.Next()
+	g.Spot(base.Spot{Position: g.Next(), Segment: number, Offset: rp.at})
 	switch p.Kind() {
 	case record.KindEvent:
-		return rp.event(at)
+		return rp.event()
 	case record.KindBatch:
 		return rp.batch()
 	case record.KindMark:
-		ordinal, held, _ := g.Lookup(p.Identity())
-		if held == nil {
-			return fmt.Errorf("%w: a mark without its event", record.ErrMalformed)
+		held, ok, err := g.Lookup(p.Identity())
+		if err == nil && !ok {
+			err = fmt.Errorf("%w: a mark without its event", record.ErrMalformed)
 		}
-		g.Mark(ordinal, p.Flags())
-		return nil
+		if err == nil {
+			_, err = g.Mark(held.Position, p.Flags())
+		}
+		return err
 	case record.KindCut:
 		return rp.cut()
 	case record.KindAmend, record.KindVoid, record.KindResolve:
-		return rp.revision(at)
+		return rp.revision()
 	case record.KindSeal:
 		return nil // the tree looks at it
 	case record.KindErasure:
@@ -230,14 +308,14 @@ func (rp *replay) record(at segment.Location, body []byte) error {
 	return fmt.Errorf("a record of kind %d, which this program does not know: use the program that wrote it: %w", p.Kind(), store.ErrNewer)
 }
 
-func (rp *replay) event(at segment.Location) error {
+func (rp *replay) event() error {
 	p, g := &rp.parsed, rp.j.group
 	if !inRange(p.Time()) || p.Origin() == 0 {
 		return fmt.Errorf("%w: event %d has no time or no origin", record.ErrMalformed, p.Position())
 	}
 	identity := p.Identity()
-	if _, held, _ := g.Lookup(identity); held != nil {
-		return fmt.Errorf("%w: event %d has the identity of event %d", record.ErrMalformed, p.Position(), held.Position)
+	if held, ok := g.Recent(identity); ok { // the others are looked up together
+		return fmt.Errorf("%w: event %d has the identity of event %d", record.ErrMalformed, p.Position(), held)
 	}
 	var err error
 	if rp.resolutions, err = p.Resolutions(rp.resolutions[:0], rp.in); err != nil {
@@ -246,7 +324,7 @@ func (rp *replay) event(at segment.Location) error {
 	if p.Flags()&store.Held != 0 && len(rp.resolutions) > 0 {
 		return fmt.Errorf("%w: event %d is held and has resolutions", record.ErrMalformed, p.Position())
 	}
-	return g.Event(identity, p.Digest(), at, &store.Entry{
+	return g.Event(identity, p.Digest(), &store.Entry{
 		Event: meter.Event{Time: time.UnixMicro(p.Time())}, Origin: p.Origin(), Resolutions: rp.resolutions, Flags: p.Flags(), Unit: p.Unit(),
 	})
 }
@@ -261,14 +339,14 @@ func (rp *replay) batch() (err error) {
 }
 
 // revision replays what changed an event; that must be in the index.
-func (rp *replay) revision(at segment.Location) error {
+func (rp *replay) revision() error {
 	j, target := rp.j, rp.parsed.Target()
-	ordinal, _, ok := j.index.At(target)
-	if !ok {
-		rp.flushBefore()
-		ordinal, _, ok = j.index.At(target)
+	if target > j.index.Position() {
+		if err := rp.flushBefore(); err != nil {
+			return err
+		}
 	}
-	if !ok {
+	if target == 0 || target > j.index.Position() {
 		return fmt.Errorf("%w: a revision without its event", record.ErrMalformed)
 	}
 	r, err := rp.parsed.Record(rp.in)
@@ -278,34 +356,40 @@ func (rp *replay) revision(at segment.Location) error {
 	if r.Kind == record.KindVoid && len(r.Resolutions) > 0 {
 		return fmt.Errorf("%w: a void with resolutions", record.ErrMalformed)
 	}
-	was, err := j.state(ordinal)
+	was, err := j.state(target)
 	if err != nil {
 		return err
 	}
 	kind, _ := revisionKind(r.Kind)
-	return j.group.Revise(ordinal, kind, at, was, revisedState(was, kind, r.Event, r.Resolutions))
+	return j.group.Revise(target, kind, was, revisedState(was, kind, r.Event, r.Resolutions))
 }
 
 // flushBefore applies all that stands before the record at work.
-func (rp *replay) flushBefore() {
-	rp.j.group.Back()
-	rp.flush()
-	rp.j.group.Next()
-	rp.j.group.Begin()
+func (rp *replay) flushBefore() error {
+	g := rp.j.group
+	g.Back()
+	if err := rp.flush(); err != nil {
+		return err
+	}
+	g.Next()
+	g.Begin()
+	return nil
 }
 
 // cut replays a cut: what came before it must be in the index.
 func (rp *replay) cut() error {
 	j, of, at := rp.j, rp.parsed.Customer(), rp.parsed.Time()
-	rp.flushBefore()
+	if err := rp.flushBefore(); err != nil {
+		return err
+	}
 	if !inRange(at) || j.index.Apart(of, at) {
 		return fmt.Errorf("%w: a cut where buckets are apart already", record.ErrMalformed)
 	}
-	cut, err := j.index.Split(of, at)
+	cut, err := j.group.Split(of, at)
 	if err != nil {
 		return err
 	}
-	j.index.Cut(cut, j.group.Position())
+	j.index.Cut(cut, j.group)
 	j.group.Reset()
 	j.group.Begin()
 	return nil

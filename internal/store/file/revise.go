@@ -72,11 +72,11 @@ func (j *Journal) Revise(ctx context.Context, r store.Revisions) ([]uint64, erro
 	c, _ := j.pool.Get().(*call)
 	defer j.recycle(c)
 	records := make([]record.Record, len(r.List))
-	bytes := 0
+	size := 0
 	for i := range r.List {
 		records[i] = revisionRecord(&r, i)
 		s := c.encode(&records[i])
-		if bytes += s.to - s.from; s.to-s.from > record.BodyMax || bytes > MaxBatchBytes {
+		if size += s.to - s.from; s.to-s.from > record.BodyMax || size > MaxBatchBytes {
 			return nil, fmt.Errorf("revise: %w", invalid("the revisions have more than %d bytes: send them in parts", MaxBatchBytes))
 		}
 		c.buf = c.buf[:0] // the target is not known yet
@@ -145,11 +145,14 @@ func (j *Journal) stageRevisions(c *call, list []store.Revision, records []recor
 	results := make([]uint64, len(list))
 	for i := range list {
 		v := &list[i]
-		ordinal, held, _ := j.group.Lookup(meter.IdentityOf(v.Source, v.ID))
-		if held == nil {
-			return nil, fmt.Errorf("revision %d: event %q of %q: %w", i, v.ID, v.Source, store.ErrNotFound)
+		held, ok, err := j.group.Lookup(meter.IdentityOf(v.Source, v.ID))
+		if err == nil && !ok {
+			err = fmt.Errorf("event %q of %q: %w", v.ID, v.Source, store.ErrNotFound)
 		}
-		was, err := j.state(ordinal)
+		var was *index.State
+		if err == nil {
+			was, err = j.state(held.Position)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("revision %d: %w", i, err)
 		}
@@ -164,8 +167,8 @@ func (j *Journal) stageRevisions(c *call, list []store.Revision, records []recor
 		}
 		records[i].Reference.Target = held.Position
 		c.buf = c.buf[:0]
-		at := j.put(c, c.encode(&records[i]))
-		if err := j.group.Revise(ordinal, v.Kind, at, was, now); err != nil {
+		j.put(c, c.encode(&records[i]))
+		if err := j.group.Revise(held.Position, v.Kind, was, now); err != nil {
 			return nil, fmt.Errorf("revision %d: %w", i, err)
 		}
 		results[i] = j.group.Position()
@@ -187,18 +190,20 @@ func (j *Journal) History(ctx context.Context, source, id string) ([]store.Revis
 }
 
 func (j *Journal) history(source, id string) ([]store.Revised, error) {
-	c, err := j.find(source, id)
+	position, e, err := j.find(source, id)
 	if err != nil {
 		return nil, err
 	}
-	first, err := j.read(c.At, record.KindEvent, c.Position)
+	l := j.log()
+	defer j.giveBack(l)
+	first, err := l.read(record.KindEvent, position)
 	if err != nil {
 		return nil, err
 	}
 	content := first.Event
-	all := []store.Revised{{Position: c.Position, At: first.ReceivedAt, Event: content, Resolutions: first.Resolutions}}
-	for _, v := range c.Revisions {
-		r, err := j.readRevision(v, c.Position)
+	all := []store.Revised{{Position: position, At: first.ReceivedAt, Event: content, Resolutions: first.Resolutions}}
+	for _, v := range e.Revisions {
+		r, err := l.readRevision(v, position)
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/index"
+	"github.com/tallystick/tallystick/internal/store/file/record"
 )
 
 // Bounds of one page: records in it, and records read to find them.
@@ -65,12 +66,15 @@ func (j *Journal) scan(ctx context.Context, s store.Scan) (page store.Page, err 
 	if err != nil {
 		return page, err
 	}
+	l := j.log()
+	defer j.giveBack(l)
 	for reads := 0; ; {
-		j.mu.RLock()
-		found := j.index.Candidates(s, at, max(s.Limit+1, scanChunk))
-		j.mu.RUnlock()
-		if len(found) == 0 {
-			return page, nil
+		var found []index.Candidate
+		if err := j.view(func(v *index.View) (err error) {
+			found, err = v.Candidates(&s, at, max(s.Limit+1, scanChunk))
+			return err
+		}); err != nil || len(found) == 0 {
+			return page, err
 		}
 		for i := range found {
 			c := &found[i]
@@ -78,7 +82,7 @@ func (j *Journal) scan(ctx context.Context, s store.Scan) (page store.Page, err 
 				page.Next = cursorText(at)
 				return page, ctx.Err()
 			}
-			r, ok, err := j.match(&s, c)
+			r, ok, err := l.match(&s, c)
 			if err != nil {
 				return page, err
 			}
@@ -96,22 +100,36 @@ func (j *Journal) scan(ctx context.Context, s store.Scan) (page store.Page, err 
 
 const scanChunk = 64
 
-// match reads a candidate and says whether the scan asks for it.
-func (j *Journal) match(s *store.Scan, c *index.Candidate) (r store.Record, ok bool, err error) {
-	if c.Changed() <= s.After {
-		return r, false, nil
-	}
-	if r, err = j.current(c); err != nil {
-		return r, false, err
+// match reads a candidate and says whether it is an event that the scan asks for.
+func (r *reader) match(s *store.Scan, c *index.Candidate) (now store.Record, ok bool, err error) {
+	p, err := r.find(c.Position)
+	if err != nil {
+		return now, false, err
 	}
 	from, to := limits(s.In)
-	if at := r.Event.Time.UnixMicro(); at < from || at >= to || s.Unit != "" && r.Unit != s.Unit {
-		return r, false, nil
+	if p.Kind() != record.KindEvent || p.Time() < from || p.Time() >= to || s.Unit != "" && p.Unit() != s.Unit {
+		return now, false, nil
+	}
+	var e index.Event
+	if err := r.j.view(func(v *index.View) (err error) {
+		e, err = v.Event(c.Position)
+		return err
+	}); err != nil {
+		return now, false, err
+	}
+	if max(c.Position, e.Changed()) <= s.After {
+		return now, false, nil
+	}
+	if now, err = r.current(c.Position, &e); err != nil {
+		return now, false, err
+	}
+	if s.Unmatched && (len(now.Resolutions) > 0 || now.Voided || now.Flags&store.Held != 0) {
+		return now, false, nil // it was revised just now
 	}
 	if s.CustomerID == "" && s.Meter == "" {
-		return r, true, nil
+		return now, true, nil
 	}
-	return r, slices.ContainsFunc(r.Resolutions, func(r meter.Resolution) bool {
+	return now, slices.ContainsFunc(now.Resolutions, func(r meter.Resolution) bool {
 		return (s.CustomerID == "" || r.CustomerID == s.CustomerID) && (s.Meter == "" || r.Meter == s.Meter)
 	}), nil
 }
@@ -134,11 +152,13 @@ func (j *Journal) Event(ctx context.Context, source, id string) (store.Record, e
 		return store.Record{}, fmt.Errorf("event: %w", err)
 	}
 	defer j.leave()
-	c, err := j.find(source, id)
+	position, e, err := j.find(source, id)
 	if err != nil {
 		return store.Record{}, fmt.Errorf("event %q of %q: %w", id, source, err)
 	}
-	r, err := j.current(&c)
+	l := j.log()
+	defer j.giveBack(l)
+	r, err := l.current(position, &e)
 	if err != nil {
 		return store.Record{}, fmt.Errorf("event %q of %q: %w", id, source, err)
 	}
@@ -148,12 +168,17 @@ func (j *Journal) Event(ctx context.Context, source, id string) (store.Record, e
 	return r, nil
 }
 
-func (j *Journal) find(source, id string) (index.Candidate, error) {
-	j.mu.RLock()
-	defer j.mu.RUnlock()
-	c, ok := j.index.Find(meter.IdentityOf(source, id))
-	if !ok {
-		return c, store.ErrNotFound
-	}
-	return c, nil
+// find looks an event up.
+func (j *Journal) find(source, id string) (position uint64, e index.Event, err error) {
+	err = j.view(func(v *index.View) (err error) {
+		var ok bool
+		if position, ok, err = v.Find(meter.IdentityOf(source, id)); err == nil && !ok {
+			err = store.ErrNotFound
+		}
+		if err == nil {
+			e, err = v.Event(position)
+		}
+		return err
+	})
+	return position, e, err
 }

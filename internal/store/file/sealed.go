@@ -2,145 +2,34 @@ package file
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/archive"
-	"github.com/tallystick/tallystick/internal/store/file/record"
+	"github.com/tallystick/tallystick/internal/store/file/folder"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
 // sources lists the folder's segments, raw or sealed, after removing what a crash in the middle of sealing left.
-func (j *Journal) sources() ([]archive.Source, error) {
+func (j *Journal) sources() ([]folder.Source, error) {
 	if fs, ok := j.fs.(archive.FS); ok {
-		if err := archive.Tidy(fs, j.cfg.Dir); err != nil {
+		if err := folder.Tidy(fs, j.cfg.Dir); err != nil {
 			return nil, err
 		}
 	}
-	return archive.List(j.fs, j.cfg.Dir)
+	return folder.List(j.fs, j.cfg.Dir)
 }
 
 // openSegment opens one of them.
-func (j *Journal) openSegment(from archive.Source) (*segment.Segment, error) {
+func (j *Journal) openSegment(from folder.Source) (*segment.Segment, error) {
 	f, _, err := from.Open(j.fs, j.blocks)
 	if err != nil {
 		return nil, err
 	}
-	return &segment.Segment{Name: from.Name, Number: from.Number, File: archive.NewHandle(f)}, nil
-}
-
-// sealedOf is the sealed form of a segment; nil while it is raw.
-func sealedOf(s *segment.Segment) *archive.Reader {
-	if h, ok := s.File.(*archive.Handle); ok {
-		return h.Sealed()
-	}
-	return nil
-}
-
-// onDisk is how many bytes a segment takes that has size raw ones.
-func onDisk(s *segment.Segment, size int64) int64 {
-	if r := sealedOf(s); r != nil {
-		return r.Info().Bytes
-	}
-	return size
-}
-
-// readRecord reads one record alone: by position where the segment is sealed.
-func readRecord(s *segment.Segment, position uint64, offset int64) ([]byte, error) {
-	if h, ok := s.File.(*archive.Handle); ok {
-		return h.Record(s.Name, position, offset, nil)
-	}
-	return s.ReadRecord(offset, nil)
-}
-
-// pin holds a segment as it is, for reading it front to back; release it. In a sealed one the offset is that of the record
-// from, since an erasure moves records.
-func pin(s *segment.Segment, from uint64, offset int64) (held *segment.Segment, at int64, release func(), err error) {
-	h, ok := s.File.(*archive.Handle)
-	if !ok {
-		return s, offset, func() {}, nil
-	}
-	f, release := h.Use()
-	if r, ok := f.(*archive.Reader); ok {
-		if offset, err = r.Offset(from); err != nil {
-			release()
-			return nil, 0, nil, err
-		}
-	}
-	return &segment.Segment{Name: s.Name, Number: s.Number, File: f}, offset, release, nil
-}
-
-// Record reads one record of the log by position, as it is encoded: length, checksum, body. In a sealed segment that is one
-// block, in a raw one what stands between the event before and the record. An erasure that Compact has not carried out yet is
-// not looked at: what is served must go through mask. ErrNotFound.
-func (j *Journal) Record(ctx context.Context, position uint64) ([]byte, error) {
-	if err := j.enter(ctx); err != nil {
-		return nil, fmt.Errorf("record %d: %w", position, err)
-	}
-	defer j.leave()
-	rec, err := j.record(position)
-	if err != nil {
-		return nil, fmt.Errorf("record %d: %w", position, err)
-	}
-	return rec, nil
-}
-
-func (j *Journal) record(position uint64) ([]byte, error) {
-	j.mu.RLock()
-	last := j.index.Position()
-	near, ok := j.index.Before(position)
-	j.mu.RUnlock()
-	if position == 0 || position > last {
-		return nil, store.ErrNotFound
-	}
-	all := *j.segments.Load()
-	for _, s := range slices.Backward(all) {
-		first, err := firstOf(s)
-		if err != nil {
-			return nil, err
-		}
-		if first > position {
-			continue
-		}
-		if sealedOf(s) != nil {
-			return readRecord(s, position, 0)
-		}
-		at := int64(segment.HeaderSize)
-		if ok && near.At.Segment() == s.Number {
-			at = near.At.Offset()
-		}
-		return recordFrom(s, position, at)
-	}
-	return nil, store.ErrNotFound
-}
-
-// recordFrom looks for a record at or behind an offset.
-func recordFrom(s *segment.Segment, position uint64, at int64) ([]byte, error) {
-	var w walk
-	release, err := w.open(s, position, &at)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	for {
-		body, ok, err := w.record(&at)
-		if err != nil {
-			return nil, err
-		}
-		if !ok || binary.LittleEndian.Uint64(body[1:]) > position {
-			return nil, segment.Corrupt(s.Name, at, fmt.Sprintf("record %d is missing", position))
-		}
-		if binary.LittleEndian.Uint64(body[1:]) == position {
-			rec := binary.LittleEndian.AppendUint32(nil, uint32(len(body)))
-			rec = binary.LittleEndian.AppendUint32(rec, record.Checksum(rec[:4], body))
-			return append(rec, body...), nil
-		}
-	}
+	return &segment.Segment{Name: from.Name, Number: from.Number, File: folder.NewHandle(f)}, nil
 }
 
 // Compact does one step of what is due: it seals a closed segment, or takes erased payloads out of a sealed one. more says
@@ -174,6 +63,9 @@ func (j *Journal) compact(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	erasures := j.erasing()
+	if j.cfg.Commit == nil && len(erasures) > 0 {
+		return false, invalid("%d erasures wait, and this journal was opened without a way to commit to what is erased", len(erasures))
+	}
 	if err := j.closeFor(ctx, erasures); err != nil {
 		return false, err
 	}
@@ -184,11 +76,8 @@ func (j *Journal) compact(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 		due := archive.Due(erasures, first, last, done)
-		if j.cfg.Commit == nil {
-			due = nil
-		}
 		switch {
-		case sealedOf(s) == nil:
+		case folder.Sealed(s) == nil:
 			return true, j.rewrite(ctx, fs, i, due, done)
 		case len(due) == 0:
 			continue
@@ -209,16 +98,16 @@ func (j *Journal) compact(ctx context.Context) (more bool, err error) {
 // extent is which positions a segment holds, and up to which erasure it is done. A raw one ends where the next begins.
 func (j *Journal) extent(all []*segment.Segment, i int) (first, last, done uint64, err error) {
 	s := all[i]
-	if r := sealedOf(s); r != nil {
+	if r := folder.Sealed(s); r != nil {
 		in := r.Info()
 		return in.First, in.Last, max(in.ErasedTo, j.clean[s.Number]), nil
 	}
-	if first, err = firstOf(s); err != nil {
+	if first, err = folder.First(s); err != nil {
 		return 0, 0, 0, err
 	}
 	last = math.MaxUint64
 	if i+1 < len(all) {
-		if last, err = firstOf(all[i+1]); err != nil {
+		if last, err = folder.First(all[i+1]); err != nil {
 			return 0, 0, 0, err
 		}
 		last--
@@ -226,23 +115,10 @@ func (j *Journal) extent(all []*segment.Segment, i int) (first, last, done uint6
 	return first, last, 0, nil
 }
 
-// firstOf reads the position that a segment begins at.
-func firstOf(s *segment.Segment) (uint64, error) {
-	head := make([]byte, segment.HeaderSize)
-	if n, err := s.File.ReadAt(head, 0); n < len(head) {
-		return 0, fmt.Errorf("read %s: %w", s.Name, err)
-	}
-	_, first, err := segment.DecodeHeader(head)
-	if err != nil {
-		return 0, segment.Corrupt(s.Name, 0, err.Error())
-	}
-	return first, nil
-}
-
 // rewrite writes a segment's sealed form, and puts it in the segment's place.
 func (j *Journal) rewrite(ctx context.Context, fs archive.FS, i int, due []archive.Erasure, done uint64) error {
 	s := (*j.segments.Load())[i]
-	h, ok := s.File.(*archive.Handle)
+	h, ok := s.File.(*folder.Handle)
 	if !ok {
 		return fmt.Errorf("%s cannot be replaced while it is open", s.Name)
 	}
@@ -254,7 +130,7 @@ func (j *Journal) rewrite(ctx context.Context, fs archive.FS, i int, due []archi
 	if err != nil {
 		return err
 	}
-	before := onDisk(s, size)
+	before := folder.OnDisk(s, size)
 	raw := h.Sealed() == nil
 	info, err := archive.Write(ctx, t)
 	if err != nil {
@@ -283,7 +159,7 @@ func (j *Journal) renameSegment(i int, name string) {
 	for {
 		old := j.segments.Load()
 		all := slices.Clone(*old)
-		all[i] = &segment.Segment{Name: name, Number: all[i].Number, File: all[i].File}
+		all[i] = &segment.Segment{Name: name, Number: all[i].Number, First: all[i].First, File: all[i].File}
 		if j.segments.CompareAndSwap(old, &all) {
 			return
 		}
@@ -307,19 +183,3 @@ func (j *Journal) closeLast(ctx context.Context, needs func(s *segment.Segment) 
 	}
 	return j.submit(ctx, c)
 }
-
-// receivedIn reads the first receipt in a segment that has one, in microseconds.
-func receivedIn(s *segment.Segment) (at time.Time, err error) {
-	_, err = archive.Frames(s.Name, s.Number, s.File, func(_ int64, frame []byte) error {
-		if at = archive.Received(frame); !at.IsZero() {
-			return errFound
-		}
-		return nil
-	})
-	if errors.Is(err, errFound) {
-		err = nil
-	}
-	return at, err
-}
-
-var errFound = errors.New("found")

@@ -152,3 +152,18 @@ func Received(frame []byte) (at time.Time) {
 	})
 	return at
 }
+
+// Orders lists the erasures that a segment orders, up to a position.
+func Orders(name string, number uint32, f segment.File, upTo uint64) (all []Erasure, err error) {
+	_, err = Frames(name, number, f, func(_ int64, frame []byte) error {
+		return record.Split(frame[segment.FrameHeader:], func(_ int, body []byte) error {
+			if body[0] == kindErasure {
+				if e, ok := FindErasure(body); ok && e.Position <= upTo {
+					all = append(all, e)
+				}
+			}
+			return nil
+		})
+	})
+	return all, err
+}

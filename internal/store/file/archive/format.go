@@ -4,9 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/record"
@@ -58,74 +55,6 @@ func Path(dir string, number uint32) string {
 }
 
 func tempPath(dir string, number uint32) string { return Path(dir, number) + ".tmp" }
-
-// Source is a segment of a folder, raw or sealed.
-type Source struct {
-	Number uint32
-	Name   string
-	Sealed bool
-}
-
-// List names the segments of a folder in order, each once: the sealed one where there are both, since it was whole before
-// it got its name. They are numbered from 1 without a gap, else store.ErrCorrupt.
-func List(fs segment.FS, dir string) ([]Source, error) {
-	names, err := fs.List(dir)
-	if err != nil {
-		return nil, err
-	}
-	found := map[uint32]Source{}
-	for _, name := range names {
-		number, suffix, ok := splitName(name)
-		if !ok || suffix != ".log" && suffix != ".seg" {
-			continue
-		}
-		if s := found[number]; !s.Sealed {
-			found[number] = Source{number, filepath.Join(dir, name), suffix == ".seg"}
-		}
-	}
-	all := make([]Source, 0, len(found))
-	for _, s := range found {
-		all = append(all, s)
-	}
-	slices.SortFunc(all, func(a, b Source) int { return int(int64(a.Number) - int64(b.Number)) })
-	for i, s := range all {
-		if want := uint32(i) + 1; s.Number != want {
-			return nil, segment.Corrupt(segment.Path(dir, want), 0, "this segment is missing, a later one is there")
-		}
-	}
-	return all, nil
-}
-
-func splitName(name string) (number uint32, suffix string, ok bool) {
-	if len(name) < 9 || name[8] != '.' {
-		return 0, "", false
-	}
-	n, err := strconv.ParseUint(name[:8], 10, 32)
-	return uint32(n), name[8:], err == nil
-}
-
-// Tidy removes what a crash left: unfinished files, and raw segments whose sealed form is there.
-func Tidy(fs FS, dir string) error {
-	names, err := fs.List(dir)
-	if err != nil {
-		return err
-	}
-	changed := false
-	for _, name := range names {
-		_, suffix, ok := splitName(name)
-		sealed := ok && suffix == ".log" && slices.Contains(names, strings.TrimSuffix(name, ".log")+".seg")
-		if ok && suffix == ".seg.tmp" || sealed {
-			if err := fs.Remove(filepath.Join(dir, name)); err != nil {
-				return fmt.Errorf("remove what a crash left: %w", err)
-			}
-			changed = true
-		}
-	}
-	if !changed {
-		return nil
-	}
-	return fs.SyncDir(dir)
-}
 
 // entry is a block in the footer.
 type entry struct {

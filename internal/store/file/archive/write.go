@@ -163,10 +163,14 @@ type damage struct {
 
 func (d *damage) Unwrap() error { return d.error }
 
-// Unfinished says that reading frames ended at one that is not whole, as may be at the end of a segment being written to.
-func Unfinished(err error) bool {
+// Unfinished says that reading frames ended at one that is not whole, as may be at the end of a segment being written to, and
+// where.
+func Unfinished(err error) (at int64, ok bool) {
 	var d *damage
-	return errors.As(err, &d)
+	if errors.As(err, &d) {
+		return d.at, true
+	}
+	return 0, false
 }
 
 // writer writes a sealed file.

@@ -2,11 +2,11 @@ package index
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
-	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/file/segment"
+	"github.com/tallystick/tallystick/internal/store/file/base"
 )
 
 // State is how an event counts at present.
@@ -17,34 +17,33 @@ type State struct {
 	Event       meter.Event
 	Origin      meter.Origin
 	Resolutions []meter.Resolution
+	Revisions   []base.Revision // oldest first
 }
 
+func (s *State) unmatched() bool { return len(s.Resolutions) == 0 && !s.Voided && !s.Held }
+
 // State is what is staged of an event; nil: nothing, what is in the index holds.
-func (g *Group) State(ordinal uint32) *State { return g.states[ordinal] }
+func (g *Group) State(event uint64) *State { return g.states[event] }
 
 // Revise stages a revision of a durable event, at the group's position, from one state to the next. money.ErrOverflow.
-func (g *Group) Revise(ordinal uint32, kind store.RevisionKind, at segment.Location, was, now *State) error {
-	event := g.index.events.get(ordinal).Position
-	c := contribution{cause: g.position, event: event, time: was.Event.Time.UnixMicro(), origin: was.Origin}
-	c.taken = true
+func (g *Group) Revise(event uint64, kind store.RevisionKind, was, now *State) error {
+	c := base.Contribution{Cause: g.position, Event: event, Time: was.Event.Time.UnixMicro(), Origin: was.Origin, Taken: true}
 	if err := g.differ(kind, c, was.Resolutions, now.Resolutions); err != nil {
 		return err
 	}
-	c.taken = false
+	c.Taken = false
 	if err := g.differ(kind, c, now.Resolutions, was.Resolutions); err != nil {
 		return err
 	}
 	now.Revision = g.position
-	g.states[ordinal] = now
-	g.revised = append(g.revised, revised{
-		ordinal: ordinal, unmatched: len(now.Resolutions) == 0 && !now.Voided && !now.Held,
-		Revision: Revision{Kind: kind, Position: g.position, At: at},
-	})
+	now.Revisions = append(slices.Clip(was.Revisions), base.Revision{Kind: kind, Position: g.position})
+	g.states[event] = now
+	g.revised = append(g.revised, revision{event: event, unmatched: now.unmatched(), was: was.unmatched(), all: now.Revisions})
 	return nil
 }
 
 // differ contributes each resolution that the others do not have; of an amendment all.
-func (g *Group) differ(kind store.RevisionKind, c contribution, these, others []meter.Resolution) error {
+func (g *Group) differ(kind store.RevisionKind, c base.Contribution, these, others []meter.Resolution) error {
 	for i := range these {
 		if kind != store.Amend && slices.ContainsFunc(others, func(o meter.Resolution) bool { return sameReading(&these[i], &o) }) {
 			continue
@@ -62,16 +61,6 @@ func sameReading(a, b *meter.Resolution) bool {
 		slices.Equal(a.Dimensions, b.Dimensions)
 }
 
-// Place tells the group where its frame was written: records were staged by their offsets in it.
-func (g *Group) Place(number uint32, offset int64) {
-	for i := range g.events {
-		g.events[i].At = segment.Locate(number, offset+int64(g.events[i].At))
-	}
-	for i := range g.revised {
-		g.revised[i].At = segment.Locate(number, offset+int64(g.revised[i].At))
-	}
-}
-
 // Apply makes a group part of the index; the group's records are durable.
 func (x *Index) Apply(g *Group) {
 	for i := range g.stages {
@@ -79,67 +68,92 @@ func (x *Index) Apply(g *Group) {
 			x.applyStage(st)
 		}
 	}
+	d := x.active
 	for k, total := range g.totals {
 		s := x.makeSeries(k.SeriesKey)
-		if s.admitted == nil {
-			s.admitted = map[int64]map[nodeEpoch]money.Decimal{}
-		}
-		of := s.admitted[k.period]
-		if of == nil {
-			of = map[nodeEpoch]money.Decimal{}
-			s.admitted[k.period] = of
-		}
-		if _, ok := of[k.nodeEpoch]; !ok {
+		if s.setTotal(k.period, k.nodeEpoch, total) {
 			x.counts.Totals++
 		}
-		of[k.nodeEpoch] = total
+		d.totals[base.TotalKey{Series: s.number, Period: k.period, Node: k.node, Epoch: k.epoch}] = total
 	}
 	for i := range g.events {
 		e := &g.events[i]
-		ordinal := uint32(x.events.count)
-		x.ids[e.identity] = ordinal
-		x.events.add(e.Entry)
+		d.ids[e.identity] = base.Held{Position: e.position, Fingerprint: base.Fingerprint(e.digest)}
 		if e.unmatched {
-			x.unmatched = append(x.unmatched, ordinal)
+			d.unmatched[e.position] = true
+			x.counts.Unmatched++
 		}
 		if e.unit != "" {
-			x.units[e.unit] = append(x.units[e.unit], ordinal)
+			d.units = append(d.units, unitEvent{strings.Clone(e.unit), e.position})
 		}
 	}
+	x.counts.Events += len(g.events)
+	d.size += len(g.events)
 	for i := range g.revised {
 		x.applyRevision(&g.revised[i])
 	}
-	for ordinal, flags := range g.marks {
-		x.marks[ordinal] |= flags
+	for event, flags := range g.marks {
+		d.marks[event] = flags
 	}
-	x.position = g.position
+	x.counts.Marks += g.newly
+	d.spots = append(d.spots, g.spots...)
+	x.spots = append(x.spots, g.spots...)
+	x.position, d.position = g.position, g.position
 }
 
 func (x *Index) applyStage(st *stage) {
-	s, b := st.key.series, st.bucket
+	s := st.key.series
 	if s.customer == nil {
 		x.addSeries(s)
+		x.active.fresh = append(x.active.fresh, s)
 	}
-	if b == nil {
-		b = &bucket{start: st.key.start}
-		s.put(b)
+	l := x.touch(s)
+	if st.fresh {
 		x.counts.Buckets++
 	}
-	b.rollup = st.rollup
-	b.own = append(b.own, st.own...)
-	b.later = append(b.later, st.later...)
-	if was := s.tally(b.start); !was.reported.Equal(st.tally.reported) || !was.voided.Equal(st.tally.voided) {
-		s.setTally(st.tally)
-	}
+	l.put(st.part)
+	s.reach(st.part.Start)
+	g := l.grid(base.GridStart(st.part.Start))
+	g.own = append(g.own, st.own...)
+	g.later = append(g.later, st.later...)
+	x.active.size += len(st.own) + len(st.later)
 }
 
-func (x *Index) applyRevision(r *revised) {
-	x.revisions[r.ordinal] = append(x.revisions[r.ordinal], r.Revision)
-	x.revised = r.Position
-	i, ok := slices.BinarySearch(x.unmatched, r.ordinal)
-	if ok && !r.unmatched {
-		x.unmatched = slices.Delete(x.unmatched, i, i+1)
-	} else if !ok && r.unmatched {
-		x.unmatched = slices.Insert(x.unmatched, i, r.ordinal)
+// touch makes the series part of the active delta.
+func (x *Index) touch(s *series) *layer {
+	if s.active == nil {
+		s.active = &layer{}
+		x.active.touched = append(x.active.touched, s)
+	}
+	return s.active
+}
+
+// reach widens the span of the series' buckets.
+func (s *series) reach(start int64) {
+	if !s.some {
+		s.first, s.last, s.some = start, start, true
+		return
+	}
+	s.first, s.last = min(s.first, start), max(s.last, start)
+}
+
+func (x *Index) applyRevision(r *revision) {
+	d := x.active
+	newest := r.all[len(r.all)-1].Position
+	if len(r.all) == 1 {
+		x.counts.Revised++
+	}
+	d.revisions[r.event] = r.all
+	d.since = append(d.since, revised{newest, r.event})
+	d.size++
+	x.lastRevision = newest
+	switch {
+	case r.unmatched && !r.was:
+		x.counts.Unmatched++
+	case r.was && !r.unmatched:
+		x.counts.Unmatched--
+	}
+	if r.unmatched != r.was {
+		d.unmatched[r.event] = r.unmatched
 	}
 }

@@ -2,11 +2,11 @@ package index
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/base"
 )
 
 // MaxCuts bounds the cuts of all customers.
@@ -19,24 +19,18 @@ type Cut struct {
 	splits   []split
 }
 
-// split is one bucket taken apart at a cut.
+// split is one bucket taken apart at a cut. What contributed stays where it is: it is told apart by its time.
 type split struct {
 	series      *series
-	bucket      *bucket
-	left, right part
-}
-
-// part is one side of a split.
-type part struct {
-	bucket bucket
-	tally  tally
+	left, right base.Part
 }
 
 // Apart says whether buckets of the customer are told apart at an instant already.
 func (x *Index) Apart(customerID string, at int64) bool { return x.customers[customerID].boundary(at) }
 
 // Split computes how a cut takes a customer's buckets apart. store.ErrFull beyond MaxCuts.
-func (x *Index) Split(customerID string, at int64) (Cut, error) {
+func (g *Group) Split(customerID string, at int64) (Cut, error) {
+	x := g.index
 	cut := Cut{customer: customerID, at: at}
 	if x.counts.Cuts >= MaxCuts {
 		return cut, fmt.Errorf("the index holds its limit of %d cuts: %w", MaxCuts, store.ErrFull)
@@ -47,24 +41,29 @@ func (x *Index) Split(customerID string, at int64) (Cut, error) {
 	}
 	start := c.start(at)
 	for _, s := range c.series {
-		b := s.find(start)
-		if b == nil {
+		whole, err := x.part(g.read(), s, start)
+		if err != nil {
+			return cut, err
+		}
+		if whole.Last == 0 {
 			continue
 		}
-		sp := split{series: s, bucket: b}
-		sp.left.bucket.start, sp.left.tally.start, sp.right.bucket.start, sp.right.tally.start = start, start, at, at
-		for _, list := range [][]contribution{b.own, b.later} {
-			for i := range list {
-				side := &sp.left
-				if list[i].time >= at {
-					side = &sp.right
-				}
-				if err := side.add(&list[i]); err != nil {
-					return cut, err
-				}
+		sp := split{series: s, left: base.Part{Start: start}, right: base.Part{Start: at}}
+		add := func(c *base.Contribution) (bool, error) {
+			side := &sp.left
+			if c.Time >= at {
+				side = &sp.right
 			}
+			return true, fold(side, c)
 		}
-		if !sp.addsUp() {
+		end := c.end(start)
+		if err := x.own(g.read(), s, start, end, 0, add); err != nil {
+			return cut, err
+		}
+		if err := x.later(g.read(), s, start, end, 0, add); err != nil {
+			return cut, err
+		}
+		if !sp.addsUp(&whole) {
 			return cut, fmt.Errorf("the events of meter %s at %s do not add up to their rollup: %w", s.key.Meter,
 				period.Format(time.UnixMicro(start)), store.ErrCorrupt)
 		}
@@ -73,53 +72,37 @@ func (x *Index) Split(customerID string, at int64) (Cut, error) {
 	return cut, nil
 }
 
-func (p *part) add(c *contribution) (err error) {
-	if c.cause == c.event {
-		p.bucket.own = append(p.bucket.own, *c)
-	} else {
-		p.bucket.later = append(p.bucket.later, *c)
-	}
-	if p.bucket.rollup, err = folded(p.bucket.rollup, c); err != nil {
-		return err
-	}
-	return p.tally.add(c)
+// addsUp says whether the parts make the bucket that they replace.
+func (sp *split) addsUp(whole *base.Part) bool {
+	sum, err := sp.left.Rollup.Merge(sp.right.Rollup)
+	reported, err1 := sp.left.Reported.Add(sp.right.Reported)
+	voided, err2 := sp.left.Voided.Add(sp.right.Voided)
+	return err == nil && err1 == nil && err2 == nil && sum.Sum.Equal(whole.Rollup.Sum) && sum.Count == whole.Rollup.Count &&
+		reported.Equal(whole.Reported) && voided.Equal(whole.Voided)
 }
 
-// addsUp says whether the parts make the bucket and the tally that they replace.
-func (sp *split) addsUp() bool {
-	sum, err := sp.left.bucket.rollup.Merge(sp.right.bucket.rollup)
-	if err != nil || sum.Sum.Cmp(sp.bucket.rollup.Sum) != 0 || sum.Count != sp.bucket.rollup.Count {
-		return false
-	}
-	whole := sp.series.tally(sp.bucket.start)
-	reported, err := sp.left.tally.reported.Add(sp.right.tally.reported)
-	voided, err2 := sp.left.tally.voided.Add(sp.right.tally.voided)
-	return err == nil && err2 == nil && reported.Cmp(whole.reported) == 0 && voided.Cmp(whole.voided) == 0
-}
-
-// Cut makes a cut part of the index; its record, at the position, is durable.
-func (x *Index) Cut(cut Cut, position uint64) {
-	c := x.makeCustomer(cut.customer)
-	if i, ok := slices.BinarySearch(c.cuts, cut.at); !ok {
-		c.cuts = slices.Insert(c.cuts, i, cut.at)
+// Cut makes a cut part of the index, with its group; its record is durable.
+func (x *Index) Cut(cut Cut, g *Group) {
+	x.Apply(g)
+	if x.makeCustomer(cut.customer).addCut(cut.at) {
 		x.counts.Cuts++
+		x.active.cuts = append(x.active.cuts, cutAt{cut.customer, cut.at})
 	}
 	for i := range cut.splits {
 		sp := &cut.splits[i]
-		at, _ := slices.BinarySearchFunc(sp.series.buckets, sp.bucket.start, byStart)
-		var parts []*bucket
-		sp.series.setTally(sp.left.tally)
-		for _, p := range []*part{&sp.left, &sp.right} {
-			if len(p.bucket.own)+len(p.bucket.later) > 0 {
-				parts = append(parts, &p.bucket)
-				sp.series.setTally(p.tally)
+		s, l := sp.series, x.touch(sp.series)
+		if sp.right.Last > 0 {
+			l.put(sp.right)
+			s.reach(sp.right.Start)
+			x.counts.Buckets++
+		}
+		if sp.left.Last == 0 { // all of it lies behind the cut
+			sp.left.Gone = true
+			x.counts.Buckets--
+			if s.first == sp.left.Start {
+				s.first = sp.right.Start
 			}
 		}
-		sp.series.buckets = slices.Replace(sp.series.buckets, at, at+1, parts...)
-		x.counts.Buckets += len(parts) - 1
+		l.put(sp.left)
 	}
-	x.position = position
 }
-
-// Pass moves the position over a record that the index does not look at; it is durable.
-func (x *Index) Pass(position uint64) { x.position = position }

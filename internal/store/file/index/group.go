@@ -1,30 +1,41 @@
 package index
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/file/segment"
+	"github.com/tallystick/tallystick/internal/store/file/base"
 )
+
+// MaxTotals bounds the admitted totals of all gateway epochs.
+const MaxTotals = 4 << 20
+
+// SpotBytes is how far apart the places in the log are that the index remembers.
+const SpotBytes = 32 << 10
 
 // Group is what one commit writes: staged beside the index, so that nothing of it is seen before it is durable, and an
 // overflow is found before anything is written. It belongs to the leader.
 type Group struct {
 	index    *Index
-	max      int // events that the index may hold
+	reader   *base.Reader // of the group at work
 	position uint64
 	events   []staged
-	revised  []revised
-	states   map[uint32]*State   // what is staged of revised events, by ordinal
-	ids      map[[16]byte]uint32 // identity → ordinal it will have
+	ids      map[base.Identity]int // where in events
+	known    map[base.Identity]base.Held
+	looked   map[base.Identity]bool // what known would hold if anybody did
+	revised  []revision
+	states   map[uint64]*State // what is staged of revised events
 	stages   []stage
 	byKey    map[stageKey]int
 	fresh    map[store.SeriesKey]*series // not in the index yet
 	totals   map[totalKey]money.Decimal
-	marks    map[uint32]store.Flags
+	marks    map[uint64]store.Flags // all of an event's
+	newly    int                    // events that had no mark before
+	spots    []base.Spot
 
 	// What the batch at work has changed, for its undoing.
 	batch      int
@@ -35,17 +46,18 @@ type Group struct {
 
 // staged is a new event.
 type staged struct {
-	identity  [16]byte
+	identity  base.Identity
+	digest    [16]byte
+	position  uint64
 	unmatched bool
 	unit      string
-	Entry
 }
 
-// revised is a new revision.
-type revised struct {
-	ordinal   uint32
-	unmatched bool // afterwards
-	Revision
+// revision is a new revision.
+type revision struct {
+	event          uint64
+	unmatched, was bool            // whether it counts for nothing afterwards, and before
+	all            []base.Revision // of the event, this one last
 }
 
 type stageKey struct {
@@ -55,13 +67,12 @@ type stageKey struct {
 
 // stage is a bucket's state after the group.
 type stage struct {
-	key    stageKey
-	bucket *bucket // nil: not in the index yet
-	rollup meter.Rollup
-	tally  tally
-	own    []contribution
-	later  []contribution
-	batch  int // that touched it last
+	key   stageKey
+	part  base.Part
+	own   []base.Contribution
+	later []base.Contribution
+	batch int  // that touched it last
+	fresh bool // nothing has contributed to it before
 }
 
 type totalKey struct {
@@ -72,8 +83,7 @@ type totalKey struct {
 
 type stageUndo struct {
 	stage      int
-	rollup     meter.Rollup
-	tally      tally
+	part       base.Part
 	own, later int
 }
 
@@ -84,15 +94,62 @@ type totalUndo struct {
 }
 
 type markUndo struct {
-	ordinal uint32
-	was     store.Flags
+	event uint64
+	was   store.Flags
+	had   bool
+	newly int
 }
 
-// NewGroup makes the group of a journal that holds at most so many events.
-func NewGroup(x *Index, maxEvents int) *Group {
-	g := &Group{index: x, max: maxEvents}
+// NewGroup makes the group of an index.
+func NewGroup(x *Index) *Group {
+	g := &Group{index: x}
 	g.Reset()
 	return g
+}
+
+// keepMax bounds what a group keeps for the next one: clearing a large map costs its size.
+const keepMax, keepStages = 512, 8192
+
+func fresh[K comparable, V any](m *map[K]V) {
+	if *m == nil || len(*m) > keepMax {
+		*m = map[K]V{}
+	}
+	clear(*m)
+}
+
+// Reset makes the group empty, behind the index. Call Close when its work is done.
+func (g *Group) Reset() {
+	g.position = g.index.position
+	g.events, g.revised, g.spots = g.events[:0], g.revised[:0], g.spots[:0]
+	g.stages, g.newly = g.stages[:0], 0
+	if cap(g.stages) > keepStages {
+		g.stages = nil
+	}
+	fresh(&g.ids)
+	fresh(&g.known)
+	fresh(&g.looked)
+	fresh(&g.states)
+	fresh(&g.byKey)
+	fresh(&g.fresh)
+	fresh(&g.totals)
+	fresh(&g.marks)
+}
+
+// Close ends the reading that the group has done.
+func (g *Group) Close() error {
+	if g.reader == nil {
+		return nil
+	}
+	r := g.reader
+	g.reader = nil
+	return r.Close()
+}
+
+func (g *Group) read() *base.Reader {
+	if g.reader == nil {
+		g.reader = g.index.reader()
+	}
+	return g.reader
 }
 
 // Position is that of the last record staged.
@@ -110,41 +167,17 @@ func (g *Group) Back() { g.position-- }
 // Staged counts the new events.
 func (g *Group) Staged() int { return len(g.events) }
 
-// keepMax bounds what a group keeps for the next one: clearing a large map costs its size.
-const keepMax, keepStages = 512, 8192
-
-// Reset makes the group empty, behind the index.
-func (g *Group) Reset() {
-	g.position = g.index.position
-	g.events, g.revised = g.events[:0], g.revised[:0]
-	g.stages = g.stages[:0]
-	if cap(g.stages) > keepStages {
-		g.stages = nil
+// Spot remembers where a record lies, if no other place near it is known.
+func (g *Group) Spot(s base.Spot) {
+	last := base.Spot{}
+	if n := len(g.spots); n > 0 {
+		last = g.spots[n-1]
+	} else if n := len(g.index.spots); n > 0 {
+		last = g.index.spots[n-1]
 	}
-	if g.ids == nil || len(g.ids) > keepMax {
-		g.ids = map[[16]byte]uint32{}
+	if s.Segment != last.Segment || s.Offset >= last.Offset+SpotBytes {
+		g.spots = append(g.spots, s)
 	}
-	if g.byKey == nil || len(g.byKey) > keepMax {
-		g.byKey = map[stageKey]int{}
-	}
-	if g.fresh == nil || len(g.fresh) > keepMax {
-		g.fresh = map[store.SeriesKey]*series{}
-	}
-	if g.totals == nil || len(g.totals) > keepMax {
-		g.totals = map[totalKey]money.Decimal{}
-	}
-	if g.marks == nil || len(g.marks) > keepMax {
-		g.marks = map[uint32]store.Flags{}
-	}
-	if g.states == nil || len(g.states) > keepMax {
-		g.states = map[uint32]*State{}
-	}
-	clear(g.states)
-	clear(g.ids)
-	clear(g.byKey)
-	clear(g.fresh)
-	clear(g.totals)
-	clear(g.marks)
 }
 
 // Savepoint is the group before a batch.
@@ -164,7 +197,7 @@ func (g *Group) Begin() Savepoint {
 func (g *Group) Rollback(s Savepoint) {
 	for _, u := range g.undoStages {
 		st := &g.stages[u.stage]
-		st.rollup, st.tally, st.own, st.later = u.rollup, u.tally, st.own[:u.own], st.later[:u.later]
+		st.part, st.own, st.later = u.part, st.own[:u.own], st.later[:u.later]
 	}
 	for _, u := range g.undoTotals {
 		if u.had {
@@ -174,9 +207,10 @@ func (g *Group) Rollback(s Savepoint) {
 		}
 	}
 	for _, u := range slices.Backward(g.undoMarks) {
-		if g.marks[u.ordinal] = u.was; u.was == 0 {
-			delete(g.marks, u.ordinal)
+		if g.marks[u.event] = u.was; !u.had {
+			delete(g.marks, u.event)
 		}
+		g.newly = u.newly
 	}
 	for _, e := range g.events[s.events:] {
 		delete(g.ids, e.identity)
@@ -185,63 +219,103 @@ func (g *Group) Rollback(s Savepoint) {
 	g.position = s.position
 }
 
-// Lookup finds who holds an identity; pending says that it is not durable yet. nil: nobody.
-func (g *Group) Lookup(identity [16]byte) (ordinal uint32, e *Entry, pending bool) {
-	if ordinal, ok := g.index.ids[identity]; ok {
-		return ordinal, g.index.events.get(ordinal), false
+// Look looks identities up that are not in memory; Lookup finds them then. Together this is quicker than one by one.
+func (g *Group) Look(ids []base.Identity) error {
+	if g.index.base == nil {
+		return nil
 	}
-	if ordinal, ok := g.ids[identity]; ok {
-		return ordinal, &g.events[int(ordinal)-g.index.events.count].Entry, true
+	absent := ids[:0]
+	for i := range ids {
+		if _, ok := g.index.held(&ids[i]); !ok {
+			absent = append(absent, ids[i])
+		}
 	}
-	return 0, nil, false
+	slices.SortFunc(absent, func(a, b base.Identity) int { return bytes.Compare(a[:], b[:]) })
+	for i := range absent {
+		g.looked[absent[i]] = true
+	}
+	return g.read().Known(absent, g.index.based, func(i int, h base.Held) { g.known[absent[i]] = h })
 }
 
-// Full is store.ErrFull when there is no room for one more event. What is in the log already is taken in all the same.
-func (g *Group) Full() error {
-	if g.index.events.count+len(g.events) >= g.max {
-		return fmt.Errorf("the index holds its limit of %d events; raise MaxEvents: %w", g.max, store.ErrFull)
+// Holder is the event that holds an identity.
+type Holder struct {
+	base.Held
+	Pending bool // it is not durable yet
+}
+
+// Recent finds who holds an identity among those in memory.
+func (g *Group) Recent(id base.Identity) (position uint64, ok bool) {
+	if i, ok := g.ids[id]; ok {
+		return g.events[i].position, true
 	}
-	return nil
+	h, ok := g.index.held(&id)
+	return h.Position, ok
+}
+
+// Lookup finds who holds an identity.
+func (g *Group) Lookup(id base.Identity) (h Holder, ok bool, err error) {
+	if i, ok := g.ids[id]; ok {
+		e := &g.events[i]
+		return Holder{base.Held{Position: e.position, Fingerprint: base.Fingerprint(e.digest)}, true}, true, nil
+	}
+	if h.Held, ok = g.index.held(&id); ok || g.index.base == nil {
+		return h, ok, nil
+	}
+	if !g.looked[id] {
+		if err := g.Look([]base.Identity{id}); err != nil {
+			return h, false, err
+		}
+	}
+	h.Held, ok = g.known[id]
+	return h, ok, nil
+}
+
+// Digest is that of a staged event.
+func (g *Group) Digest(position uint64) (digest [16]byte, ok bool) {
+	i, ok := slices.BinarySearchFunc(g.events, position, func(e staged, p uint64) int { return int(int64(e.position - p)) })
+	if !ok {
+		return digest, false
+	}
+	return g.events[i].digest, true
 }
 
 // Event stages a new event that nobody holds the identity of, at the group's position. money.ErrOverflow.
-func (g *Group) Event(identity, digest [16]byte, at segment.Location, e *store.Entry) error {
-	c := contribution{cause: g.position, event: g.position, time: e.Event.Time.UnixMicro(), origin: e.Origin}
+func (g *Group) Event(identity base.Identity, digest [16]byte, e *store.Entry) error {
+	c := base.Contribution{Cause: g.position, Event: g.position, Time: e.Event.Time.UnixMicro(), Origin: e.Origin}
 	for i := range e.Resolutions {
 		if err := g.contribute(&e.Resolutions[i], c); err != nil {
 			return err
 		}
 	}
-	g.ids[identity] = uint32(g.index.events.count + len(g.events))
+	g.ids[identity] = len(g.events)
 	g.events = append(g.events, staged{
-		identity: identity, unmatched: len(e.Resolutions) == 0 && e.Flags&store.Held == 0, unit: e.Unit,
-		Entry: Entry{Digest: digest, Position: g.position, At: at},
+		identity: identity, digest: digest, position: g.position, unit: e.Unit,
+		unmatched: len(e.Resolutions) == 0 && e.Flags&store.Held == 0,
 	})
 	return nil
 }
 
-func (g *Group) contribute(r *meter.Resolution, c contribution) error {
+func (g *Group) contribute(r *meter.Resolution, c base.Contribution) error {
 	k := store.SeriesKey{CustomerID: r.CustomerID, Meter: r.Meter}
 	s := g.series(k)
 	of := s.customer
 	if of == nil {
 		of = g.index.customers[k.CustomerID]
 	}
-	i := g.stage(stageKey{s, of.start(c.time)})
+	i, err := g.stage(stageKey{s, of.start(c.Time)})
+	if err != nil {
+		return err
+	}
 	st := &g.stages[i]
 	if st.batch != g.batch {
 		st.batch = g.batch
-		g.undoStages = append(g.undoStages, stageUndo{i, st.rollup, st.tally, len(st.own), len(st.later)})
+		g.undoStages = append(g.undoStages, stageUndo{i, st.part, len(st.own), len(st.later)})
 	}
-	c.value, c.traits = r.Value, g.index.traitsOf(r)
-	var err error
-	if st.rollup, err = folded(st.rollup, &c); err == nil {
-		err = st.tally.add(&c)
-	}
-	if err != nil {
+	c.Value, c.Traits = r.Value, g.index.traitsOf(r)
+	if err := fold(&st.part, &c); err != nil {
 		return fmt.Errorf("customer %s, meter %s: %w", k.CustomerID, k.Meter, err)
 	}
-	if c.cause == c.event {
+	if c.Cause == c.Event {
 		st.own = append(st.own, c)
 	} else {
 		st.later = append(st.later, c)
@@ -249,17 +323,31 @@ func (g *Group) contribute(r *meter.Resolution, c contribution) error {
 	return nil
 }
 
-func folded(r meter.Rollup, c *contribution) (meter.Rollup, error) {
-	if c.taken {
-		return r.Unfold(c.origin, c.value)
+// fold adds a contribution to a bucket.
+func fold(p *base.Part, c *base.Contribution) (err error) {
+	switch {
+	case c.Taken:
+		if p.Rollup, err = p.Rollup.Unfold(c.Origin, c.Value); err == nil {
+			p.Voided, err = p.Voided.Add(c.Value)
+		}
+	default:
+		if p.Rollup, err = p.Rollup.Fold(c.Origin, c.Value); err == nil && c.Reported() {
+			p.Reported, err = p.Reported.Add(c.Value)
+		}
 	}
-	return r.Fold(c.origin, c.value)
+	p.Last = max(p.Last, c.Cause)
+	p.Revised = p.Revised || c.Cause != c.Event
+	return err
 }
 
 // stage finds or makes a bucket's staged state.
-func (g *Group) stage(k stageKey) int {
+func (g *Group) stage(k stageKey) (int, error) {
 	if i, ok := g.byKey[k]; ok {
-		return i
+		return i, nil
+	}
+	part, err := g.index.part(g.read(), k.series, k.start)
+	if err != nil {
+		return 0, err
 	}
 	i := len(g.stages)
 	if cap(g.stages) > i {
@@ -268,12 +356,9 @@ func (g *Group) stage(k stageKey) int {
 		g.stages = append(g.stages, stage{})
 	}
 	st := &g.stages[i]
-	*st = stage{key: k, bucket: k.series.find(k.start), tally: k.series.tally(k.start), own: st.own[:0], later: st.later[:0]}
-	if st.bucket != nil {
-		st.rollup = st.bucket.rollup
-	}
+	*st = stage{key: k, part: part, fresh: part.Last == 0, own: st.own[:0], later: st.later[:0]}
 	g.byKey[k] = i
-	return i
+	return i, nil
 }
 
 // series finds a series in the index, or makes one that apply will add.
@@ -288,9 +373,6 @@ func (g *Group) series(k store.SeriesKey) *series {
 	}
 	return s
 }
-
-// MaxTotals bounds the admitted totals of all gateway epochs.
-const MaxTotals = 4 << 20
 
 // Totals stages a batch's admitted totals and says whether they changed anything. full: they are too many now.
 func (g *Group) Totals(node uint16, epoch uint32, totals []store.AdmittedTotal) (changed bool, full error) {
@@ -322,12 +404,22 @@ func (g *Group) total(k totalKey, total money.Decimal) bool {
 }
 
 // Mark stages flags of an event and says whether they changed anything.
-func (g *Group) Mark(ordinal uint32, flags store.Flags) bool {
-	staged := g.marks[ordinal]
-	if flags&^(staged|g.index.marks[ordinal]) == 0 {
-		return false
+func (g *Group) Mark(event uint64, flags store.Flags) (bool, error) {
+	staged, had := g.marks[event]
+	now := staged
+	if !had {
+		var err error
+		if now, err = g.index.flags(g.read(), event); err != nil {
+			return false, err
+		}
 	}
-	g.undoMarks = append(g.undoMarks, markUndo{ordinal, staged})
-	g.marks[ordinal] = staged | flags
-	return true
+	if flags&^now == 0 {
+		return false, nil
+	}
+	g.undoMarks = append(g.undoMarks, markUndo{event, staged, had, g.newly})
+	if now == 0 {
+		g.newly++
+	}
+	g.marks[event] = now | flags
+	return true, nil
 }

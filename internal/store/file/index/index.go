@@ -1,40 +1,91 @@
 // Package index is everything that is derived from the log: who holds an identity, what each event counts for, the rollups
-// and tallies of every series, and what was done to events since. The leader of a commit is its only writer; it may read
-// without a lock, everybody else reads under the journal's read lock, which it holds while it applies a group.
+// and tallies of every series, and what was done to events since.
+//
+// What was appended since the last checkpoint is kept in memory, in a delta; the rest lies on disk, in the base. A checkpoint
+// freezes the delta and begins a new one, writes the frozen one into the base while both overlay it, and drops it. Values in
+// a delta are whole, not differences, and what the base holds behind its position is not looked at: so it does not matter to
+// a reader whether the batch is there yet.
+//
+// The leader of a commit is the only writer; it may read without a lock, everybody else reads under the journal's read lock,
+// which the leader's apply, a freeze and its end exclude.
 package index
 
 import (
-	"cmp"
 	"slices"
+	"sort"
 	"strings"
-	"time"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/file/segment"
+	"github.com/tallystick/tallystick/internal/store/file/base"
 )
 
 // Index is the whole of it.
 type Index struct {
-	ids       map[[16]byte]uint32 // identity → ordinal
-	events    slab                // by ordinal, which is the order in the log
-	series    map[store.SeriesKey]*series
-	customers map[string]*customer
-	marks     map[uint32]store.Flags // by ordinal
-	revisions map[uint32][]Revision  // by ordinal, oldest first
-	revised   uint64                 // position of the newest revision
-	unmatched []uint32               // ordinals, ascending
-	units     map[string][]uint32    // ordinals of the events of a backfill
-	position  uint64                 // of the last record
-	counts    Counts
-	traits    map[string]*traits // interned
-	late      lateSums
+	base         *base.Store // nil: nothing was checkpointed yet
+	based        uint64      // the position of the base
+	position     uint64      // of the last record
+	lastRevision uint64
+	series       map[store.SeriesKey]*series
+	numbers      []*series // by number
+	customers    map[string]*customer
+	spots        []base.Spot // ascending
+	counts       Counts
+	active       *delta
+	frozen       *delta // nil: no checkpoint is at work
+	traits       map[string]*base.Traits
+	late         lateSums
 }
 
 // Counts are figures for metrics.
-type Counts struct{ Events, Series, Buckets, Cuts, Totals, Marks, Revisions, Unmatched int }
+type Counts struct{ Events, Series, Buckets, Cuts, Totals, Marks, Revised, Unmatched int }
+
+// delta is what came since a position.
+type delta struct {
+	ids       map[base.Identity]base.Held
+	touched   []*series // those with a layer in this delta
+	marks     map[uint64]store.Flags
+	revisions map[uint64][]base.Revision // all of an event's, oldest first
+	since     []revised                  // by revision
+	unmatched map[uint64]bool            // false: not any more
+	units     []unitEvent
+	totals    map[base.TotalKey]money.Decimal
+	cuts      []cutAt
+	fresh     []*series
+	spots     []base.Spot
+	size      int // contributions and events
+	position  uint64
+	state     base.State // when frozen
+	entries   []base.SeriesEntry
+}
+
+type revised struct{ revision, event uint64 }
+
+type unitEvent struct {
+	unit  string
+	event uint64
+}
+
+type cutAt struct {
+	customer string
+	at       int64
+}
+
+func newDelta() *delta {
+	return &delta{
+		ids: map[base.Identity]base.Held{}, marks: map[uint64]store.Flags{}, revisions: map[uint64][]base.Revision{},
+		unmatched: map[uint64]bool{}, totals: map[base.TotalKey]money.Decimal{},
+	}
+}
+
+// deltas are those that overlay the base, oldest first.
+func (x *Index) deltas() []*delta {
+	if x.frozen != nil {
+		return []*delta{x.frozen, x.active}
+	}
+	return []*delta{x.active}
+}
 
 type customer struct {
 	cuts   []int64 // sorted
@@ -42,55 +93,41 @@ type customer struct {
 }
 
 type series struct {
-	key      store.SeriesKey
-	customer *customer                             // nil until it is in the index
-	buckets  []*bucket                             // sorted by start
-	tallies  []tally                               // sorted by start
-	admitted map[int64]map[nodeEpoch]money.Decimal // by period start
+	number      uint32
+	key         store.SeriesKey
+	customer    *customer                             // nil until it is in the index
+	admitted    map[int64]map[nodeEpoch]money.Decimal // by period start
+	first, last int64                                 // bucket starts
+	some        bool                                  // there are buckets
+	stored      base.SeriesEntry                      // as the base has it
+	hot         *base.Part                            // the newest bucket as the base has it: most events go there
+	active      *layer
+	frozen      *layer
 }
 
-// bucket is the rollup of a 15-minute span, or of a part of it between cuts.
-type bucket struct {
-	start  int64
-	rollup meter.Rollup
-	own    []contribution // what events brought themselves, by event
-	later  []contribution // what revisions changed, by the revision
+// layer is a series in a delta.
+type layer struct {
+	parts []base.Part // sorted by start
+	grids []grid      // sorted by start
 }
 
-// contribution is what one record adds to a bucket, or takes from it.
-type contribution struct {
-	cause  uint64 // position of the record: the event's own, or its revision's
-	event  uint64 // position
-	time   int64
-	value  money.Decimal
-	traits *traits // nil: none
-	origin meter.Origin
-	taken  bool
+// grid is what contributed to a 15-minute span, whether it is cut or not.
+type grid struct {
+	start int64
+	own   []base.Contribution // by event
+	later []base.Contribution // by revision
 }
 
-func (c *contribution) signed() money.Decimal {
-	if c.taken {
-		return c.value.Neg()
-	}
-	return c.value
-}
-
-// reported says whether it counts for the tally of what did not come from a gateway's running total.
-func (c *contribution) reported() bool {
-	return !c.taken && (c.origin == meter.Reported || c.cause != c.event)
-}
-
-// traits are what usage can be grouped by; shared, as few differ.
-type traits struct {
-	dimensions []meter.Dimension
-	distinct   string
+type nodeEpoch struct {
+	node  uint16
+	epoch uint32
 }
 
 // maxTraits bounds the traits that are shared.
 const maxTraits = 1 << 16
 
 // traitsOf shares equal traits. Only the leader calls it.
-func (x *Index) traitsOf(r *meter.Resolution) *traits {
+func (x *Index) traitsOf(r *meter.Resolution) *base.Traits {
 	if len(r.Dimensions) == 0 && r.Distinct == "" {
 		return nil
 	}
@@ -102,9 +139,9 @@ func (x *Index) traitsOf(r *meter.Resolution) *traits {
 	if t := x.traits[string(b)]; t != nil {
 		return t
 	}
-	t := &traits{distinct: strings.Clone(r.Distinct), dimensions: make([]meter.Dimension, len(r.Dimensions))}
+	t := &base.Traits{Distinct: strings.Clone(r.Distinct), Dimensions: make([]meter.Dimension, len(r.Dimensions))}
 	for i, d := range r.Dimensions {
-		t.dimensions[i] = meter.Dimension{Name: strings.Clone(d.Name), Value: strings.Clone(d.Value)}
+		t.Dimensions[i] = meter.Dimension{Name: strings.Clone(d.Name), Value: strings.Clone(d.Value)}
 	}
 	if len(x.traits) >= maxTraits {
 		clear(x.traits)
@@ -113,78 +150,10 @@ func (x *Index) traitsOf(r *meter.Resolution) *traits {
 	return t
 }
 
-// tally is kept apart from rollups so that the two can be compared.
-type tally struct {
-	start            int64
-	reported, voided money.Decimal
-}
-
-func (t *tally) add(c *contribution) (err error) {
-	if c.taken {
-		t.voided, err = t.voided.Add(c.value)
-	} else if c.reported() {
-		t.reported, err = t.reported.Add(c.value)
-	}
-	return err
-}
-
-type nodeEpoch struct {
-	node  uint16
-	epoch uint32
-}
-
-// Entry is an event's place in the log.
-type Entry struct {
-	Digest   [16]byte
-	Position uint64
-	At       segment.Location
-}
-
-// Revision is a revision's place in the log.
-type Revision struct {
-	Kind     store.RevisionKind
-	Position uint64
-	At       segment.Location
-}
-
-// slab is an append-only list that never copies what it holds.
-type slab struct {
-	chunks [][]Entry
-	count  int
-}
-
-const slabChunk = 1 << 12
-
-func (s *slab) add(e Entry) {
-	if s.count%slabChunk == 0 {
-		s.chunks = append(s.chunks, make([]Entry, 0, slabChunk))
-	}
-	last := len(s.chunks) - 1
-	s.chunks[last] = append(s.chunks[last], e)
-	s.count++
-}
-
-func (s *slab) get(ordinal uint32) *Entry { return &s.chunks[ordinal/slabChunk][ordinal%slabChunk] }
-
-// after is the first ordinal whose position is above.
-func (s *slab) after(position uint64) int {
-	low, high := 0, s.count
-	for low < high {
-		mid := int(uint(low+high) / 2)
-		if s.get(uint32(mid)).Position > position {
-			high = mid
-		} else {
-			low = mid + 1
-		}
-	}
-	return low
-}
-
 // New makes an empty index.
 func New() *Index {
 	return &Index{
-		ids: map[[16]byte]uint32{}, series: map[store.SeriesKey]*series{}, customers: map[string]*customer{},
-		marks: map[uint32]store.Flags{}, revisions: map[uint32][]Revision{}, units: map[string][]uint32{}, traits: map[string]*traits{},
+		series: map[store.SeriesKey]*series{}, customers: map[string]*customer{}, traits: map[string]*base.Traits{}, active: newDelta(),
 	}
 }
 
@@ -194,24 +163,22 @@ func (x *Index) Position() uint64 { return x.position }
 // Counts reads the figures.
 func (x *Index) Counts() Counts {
 	c := x.counts
-	c.Events, c.Series, c.Marks, c.Revisions, c.Unmatched = x.events.count, len(x.series), len(x.marks), len(x.revisions), len(x.unmatched)
+	c.Series = len(x.series)
 	return c
 }
 
-const bucketMicros = int64(period.BucketLength / time.Microsecond)
-
-// gridStart is the 15-minute grid point at or before t, as period.BucketStart has it.
-func gridStart(t int64) int64 {
-	r := t % bucketMicros
-	if r < 0 {
-		r += bucketMicros
+// Spot is where to look for a record: at or before it. false: at the start of its segment.
+func (x *Index) Spot(position uint64) (base.Spot, bool) {
+	i := sort.Search(len(x.spots), func(i int) bool { return x.spots[i].Position > position })
+	if i == 0 {
+		return base.Spot{}, false
 	}
-	return t - r
+	return x.spots[i-1], true
 }
 
 // start is the start of the bucket that a customer's event at t belongs to: the latest cut or grid point at or before t.
 func (c *customer) start(t int64) int64 {
-	grid := gridStart(t)
+	grid := base.GridStart(t)
 	if c == nil || len(c.cuts) == 0 {
 		return grid
 	}
@@ -227,7 +194,7 @@ func (c *customer) start(t int64) int64 {
 
 // end is the end of the bucket that starts there.
 func (c *customer) end(start int64) int64 {
-	end := gridStart(start) + bucketMicros
+	end := base.GridStart(start) + base.BucketMicros
 	if c != nil {
 		i, found := slices.BinarySearch(c.cuts, start)
 		if found {
@@ -243,6 +210,14 @@ func (c *customer) end(start int64) int64 {
 // boundary says whether buckets of the customer can be told apart at t.
 func (c *customer) boundary(t int64) bool { return c.start(t) == t }
 
+func (c *customer) addCut(at int64) bool {
+	i, ok := slices.BinarySearch(c.cuts, at)
+	if !ok {
+		c.cuts = slices.Insert(c.cuts, i, at)
+	}
+	return !ok
+}
+
 func (x *Index) makeCustomer(id string) *customer {
 	c := x.customers[id]
 	if c == nil {
@@ -257,10 +232,13 @@ func newSeries(k store.SeriesKey) *series {
 	return &series{key: store.SeriesKey{CustomerID: strings.Clone(k.CustomerID), Meter: strings.Clone(k.Meter)}}
 }
 
+// addSeries gives a series its number.
 func (x *Index) addSeries(s *series) {
+	s.number = uint32(len(x.numbers))
 	s.customer = x.makeCustomer(s.key.CustomerID)
 	s.customer.series = append(s.customer.series, s)
 	x.series[s.key] = s
+	x.numbers = append(x.numbers, s)
 }
 
 func (x *Index) makeSeries(k store.SeriesKey) *series {
@@ -268,61 +246,9 @@ func (x *Index) makeSeries(k store.SeriesKey) *series {
 	if s == nil {
 		s = newSeries(k)
 		x.addSeries(s)
+		x.active.fresh = append(x.active.fresh, s)
 	}
 	return s
-}
-
-func byStart(b *bucket, start int64) int { return cmp.Compare(b.start, start) }
-
-func (s *series) find(start int64) *bucket {
-	if s == nil || len(s.buckets) == 0 {
-		return nil
-	}
-	if last := s.buckets[len(s.buckets)-1]; last.start <= start {
-		if last.start == start {
-			return last
-		}
-		return nil
-	}
-	if i, ok := slices.BinarySearchFunc(s.buckets, start, byStart); ok {
-		return s.buckets[i]
-	}
-	return nil
-}
-
-// put adds a bucket that is not there yet.
-func (s *series) put(b *bucket) {
-	i, _ := slices.BinarySearchFunc(s.buckets, b.start, byStart)
-	s.buckets = slices.Insert(s.buckets, i, b)
-}
-
-// span is the part of the sorted buckets with from ≤ start < to.
-func (s *series) span(from, to int64) []*bucket {
-	if s == nil {
-		return nil
-	}
-	i, _ := slices.BinarySearchFunc(s.buckets, from, byStart)
-	j, _ := slices.BinarySearchFunc(s.buckets, to, byStart)
-	return s.buckets[i:max(i, j)]
-}
-
-func tallyByStart(t tally, start int64) int { return cmp.Compare(t.start, start) }
-
-func (s *series) tally(start int64) tally {
-	if s != nil {
-		if i, ok := slices.BinarySearchFunc(s.tallies, start, tallyByStart); ok {
-			return s.tallies[i]
-		}
-	}
-	return tally{start: start}
-}
-
-func (s *series) setTally(t tally) {
-	i, ok := slices.BinarySearchFunc(s.tallies, t.start, tallyByStart)
-	if !ok {
-		s.tallies = slices.Insert(s.tallies, i, t)
-	}
-	s.tallies[i] = t
 }
 
 // admittedTotal is the highest total seen for a key.
@@ -331,4 +257,19 @@ func (x *Index) admittedTotal(k totalKey) money.Decimal {
 		return s.admitted[k.period][k.nodeEpoch]
 	}
 	return money.Decimal{}
+}
+
+// setTotal says whether the key is new.
+func (s *series) setTotal(period int64, of nodeEpoch, total money.Decimal) bool {
+	if s.admitted == nil {
+		s.admitted = map[int64]map[nodeEpoch]money.Decimal{}
+	}
+	all := s.admitted[period]
+	if all == nil {
+		all = map[nodeEpoch]money.Decimal{}
+		s.admitted[period] = all
+	}
+	_, had := all[of]
+	all[of] = total
+	return !had
 }

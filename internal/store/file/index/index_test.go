@@ -6,6 +6,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/store/file/base"
 )
 
 func TestGrid(t *testing.T) {
@@ -15,7 +16,7 @@ func TestGrid(t *testing.T) {
 		time.UnixMicro(-1), time.UnixMicro(0), time.UnixMicro(900_000_000 - 1), time.UnixMicro(900_000_000),
 		time.Date(2026, 3, 1, 12, 14, 59, 999_999_000, time.UTC), time.Date(1, 1, 1, 0, 16, 0, 0, time.UTC),
 	} {
-		if got, want := gridStart(at.UnixMicro()), period.BucketStart(at).UnixMicro(); got != want {
+		if got, want := base.GridStart(at.UnixMicro()), period.BucketStart(at).UnixMicro(); got != want {
 			t.Errorf("gridStart(%v) = %d, want %d", at, got, want)
 		}
 	}

@@ -1,27 +1,18 @@
 package index
 
 import (
+	"maps"
 	"math"
 	"slices"
-	"sort"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file/base"
 )
 
-// Candidate is an event that a scan may return. It stays as it is when the lock is given back.
+// Candidate is a record that a scan may return.
 type Candidate struct {
-	Entry
-	Bucket    int64       // start, in a scan of one series
-	Flags     store.Flags // added by marks
-	Revisions []Revision  // oldest first
-}
-
-// Changed is the position at which the event was appended, or last revised.
-func (c *Candidate) Changed() uint64 {
-	if n := len(c.Revisions); n > 0 {
-		return c.Revisions[n-1].Position
-	}
-	return c.Position
+	Position uint64
+	Bucket   int64 // start, in a scan of one series
 }
 
 // Cursor is where a page ended: a bucket and a position in it. A scan over all events has no bucket.
@@ -31,158 +22,242 @@ type Cursor struct {
 	Position uint64
 }
 
+// Event is what is known of an event beside its record.
+type Event struct {
+	Flags     store.Flags     // added by marks
+	Revisions []base.Revision // oldest first
+}
+
+// Changed is the position at which the event was last revised; 0: never.
+func (e *Event) Changed() uint64 {
+	if n := len(e.Revisions); n > 0 {
+		return e.Revisions[n-1].Position
+	}
+	return 0
+}
+
 // Find looks an identity up.
-func (x *Index) Find(identity [16]byte) (Candidate, bool) {
-	ordinal, ok := x.ids[identity]
-	if !ok {
-		return Candidate{}, false
+func (v *View) Find(id base.Identity) (position uint64, ok bool, err error) {
+	h, ok := v.x.held(&id)
+	if ok || v.x.base == nil {
+		return h.Position, ok, nil
 	}
-	return x.candidate(ordinal, 0), true
+	err = v.r.Known([]base.Identity{id}, v.x.based, func(_ int, held base.Held) { h, ok = held, true })
+	return h.Position, ok, err
 }
 
-// At finds the event at a position. The ordinal is what a group calls it.
-func (x *Index) At(position uint64) (ordinal uint32, c Candidate, ok bool) {
-	i := x.events.after(position - 1)
-	if position == 0 || i == x.events.count || x.events.get(uint32(i)).Position != position {
-		return 0, Candidate{}, false
+// Event reads what is known of the event at a position.
+func (v *View) Event(position uint64) (e Event, err error) {
+	if e.Flags, err = v.x.flags(v.r, position); err == nil {
+		e.Revisions, err = v.x.revisions(v.r, position)
 	}
-	return uint32(i), x.candidate(uint32(i), 0), true
+	return e, err
 }
 
-// Of is the event with an ordinal.
-func (x *Index) Of(ordinal uint32) Candidate { return x.candidate(ordinal, 0) }
-
-// Before finds the last event at or before a position.
-func (x *Index) Before(position uint64) (Entry, bool) {
-	i := x.events.after(position)
-	if i == 0 {
-		return Entry{}, false
+// Candidates are the next n records behind a cursor that a scan may ask for; none at the end. In a scan without series, unit
+// and inbox they are any records, event or not.
+func (v *View) Candidates(s *store.Scan, at Cursor, n int) ([]Candidate, error) {
+	if !s.Unmatched && s.CustomerID != "" && s.Meter != "" {
+		return v.byBucket(s, at, n)
 	}
-	return *x.events.get(uint32(i - 1)), true
-}
-
-func (x *Index) candidate(ordinal uint32, bucket int64) Candidate {
-	return Candidate{Entry: *x.events.get(ordinal), Bucket: bucket, Flags: x.marks[ordinal], Revisions: x.revisions[ordinal]}
-}
-
-// Candidates are the next n events behind a cursor that a scan may ask for; none at the end.
-func (x *Index) Candidates(s store.Scan, at Cursor, n int) []Candidate {
-	if s.Unmatched {
-		return x.pick(len(x.unmatched), func(i int) uint32 { return x.unmatched[i] }, s.NewestFirst, at, n)
-	}
-	if s.CustomerID != "" && s.Meter != "" {
-		return x.byBucket(s, at, n)
-	}
-	if s.Unit != "" {
-		unit := x.units[s.Unit]
-		return x.pick(len(unit), func(i int) uint32 { return unit[i] }, s.NewestFirst, at, n)
-	}
-	first := x.events.after(s.After)
-	early := x.revisedSince(s.After, first)
-	return x.pick(len(early)+x.events.count-first, func(i int) uint32 {
-		if i < len(early) {
-			return early[i]
-		}
-		return uint32(first + i - len(early))
-	}, s.NewestFirst, at, n)
-}
-
-// revisedSince lists those of the first events that were revised after a position.
-func (x *Index) revisedSince(after uint64, first int) []uint32 {
-	if x.revised <= after {
-		return nil
-	}
-	var early []uint32
-	for ordinal, list := range x.revisions {
-		if int(ordinal) < first && list[len(list)-1].Position > after {
-			early = append(early, ordinal)
+	from := at.Position + 1
+	if s.NewestFirst {
+		if from = v.x.position; at.Set {
+			from = at.Position - 1
 		}
 	}
-	slices.Sort(early)
-	return early
+	switch {
+	case from == 0:
+		return nil, nil
+	case s.Unmatched:
+		return v.unmatched(from, s.NewestFirst, n)
+	case s.Unit != "":
+		return v.unit(s.Unit, from, s.NewestFirst, n)
+	case s.After > 0:
+		return v.since(s, from, n)
+	}
+	return v.all(1, from, s.NewestFirst, n), nil
 }
 
-// pick reads a list of ordinals from the cursor on.
-func (x *Index) pick(length int, get func(int) uint32, newestFirst bool, at Cursor, n int) []Candidate {
-	position := func(i int) uint64 { return x.events.get(get(i)).Position }
-	var found []Candidate
+// all lists the positions from one on, or down to the first.
+func (v *View) all(first, from uint64, newestFirst bool, n int) (found []Candidate) {
 	if newestFirst {
-		next := length
-		if at.Set {
-			next = sort.Search(length, func(i int) bool { return position(i) >= at.Position })
-		}
-		for i := next - 1; i >= 0 && len(found) < n; i-- {
-			found = append(found, x.candidate(get(i), 0))
+		for p := min(from, v.x.position); p >= first && len(found) < n; p-- {
+			found = append(found, Candidate{Position: p})
 		}
 		return found
 	}
-	next := 0
-	if at.Set {
-		next = sort.Search(length, func(i int) bool { return position(i) > at.Position })
-	}
-	for i := next; i < length && len(found) < n; i++ {
-		found = append(found, x.candidate(get(i), 0))
+	for p := max(first, from); p <= v.x.position && len(found) < n; p++ {
+		found = append(found, Candidate{Position: p})
 	}
 	return found
 }
 
-func (x *Index) byBucket(s store.Scan, at Cursor, n int) []Candidate {
+// since lists what came after a position, and before that what was revised after it.
+func (v *View) since(s *store.Scan, from uint64, n int) ([]Candidate, error) {
+	early := map[uint64]bool{}
+	if v.x.lastRevision > s.After {
+		add := func(event uint64) {
+			if event <= s.After {
+				early[event] = true
+			}
+		}
+		if v.x.base != nil {
+			if err := v.r.RevisedSince(s.After, v.x.based, add); err != nil {
+				return nil, err
+			}
+		}
+		for _, d := range v.x.deltas() {
+			for _, r := range d.since {
+				if r.revision > s.After {
+					add(r.event)
+				}
+			}
+		}
+	}
+	before := slices.Sorted(maps.Keys(early))
+	if s.NewestFirst {
+		found := v.all(s.After+1, from, true, n)
+		for _, event := range slices.Backward(before) {
+			if event <= from && len(found) < n {
+				found = append(found, Candidate{Position: event})
+			}
+		}
+		return found, nil
+	}
+	var found []Candidate
+	for _, event := range before {
+		if event >= from && len(found) < n {
+			found = append(found, Candidate{Position: event})
+		}
+	}
+	return append(found, v.all(s.After+1, from, false, n-len(found))...), nil
+}
+
+func (v *View) unmatched(from uint64, newestFirst bool, n int) ([]Candidate, error) {
+	over := map[uint64]bool{}
+	for _, d := range v.x.deltas() {
+		maps.Copy(over, d.unmatched)
+	}
+	var extra []uint64
+	for event, in := range over {
+		if in {
+			extra = append(extra, event)
+		}
+	}
+	return v.merged(extra, from, newestFirst, n, func(do func(event uint64) bool) error {
+		return v.r.Unmatched(from, newestFirst, func(event uint64) bool {
+			if _, ok := over[event]; ok || event > v.x.based {
+				return true
+			}
+			return do(event)
+		})
+	})
+}
+
+func (v *View) unit(unit string, from uint64, newestFirst bool, n int) ([]Candidate, error) {
+	var extra []uint64
+	for _, d := range v.x.deltas() {
+		for _, u := range d.units {
+			if u.unit == unit {
+				extra = append(extra, u.event)
+			}
+		}
+	}
+	return v.merged(extra, from, newestFirst, n, func(do func(event uint64) bool) error {
+		return v.r.Unit(unit, from, newestFirst, func(event uint64) bool { return event > v.x.based || do(event) })
+	})
+}
+
+// merged are the next n of the base's events and of the others.
+func (v *View) merged(extra []uint64, from uint64, newestFirst bool, n int, based func(do func(event uint64) bool) error) ([]Candidate, error) {
+	all := slices.DeleteFunc(extra, func(event uint64) bool { return newestFirst && event > from || !newestFirst && event < from })
+	if v.x.base != nil {
+		count := 0
+		if err := based(func(event uint64) bool {
+			all = append(all, event)
+			count++
+			return count < n
+		}); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(all)
+	if newestFirst {
+		slices.Reverse(all)
+	}
+	var found []Candidate
+	for _, event := range all[:min(n, len(all))] {
+		found = append(found, Candidate{Position: event})
+	}
+	return found, nil
+}
+
+func (v *View) byBucket(s *store.Scan, at Cursor, n int) (found []Candidate, err error) {
 	from, to := limits(s.In)
+	c := v.x.customers[s.CustomerID]
 	if !s.In.Start.IsZero() {
-		from = x.customers[s.CustomerID].start(from)
+		from = c.start(from)
 	}
 	if at.Set && s.NewestFirst {
-		to = at.Bucket
-		if to < math.MaxInt64 {
-			to++
+		if at.Bucket < math.MaxInt64 {
+			to = min(to, at.Bucket+1)
 		}
-		_, end := limits(s.In)
-		to = min(to, end)
 	} else if at.Set {
 		from = max(from, at.Bucket)
 	}
-	buckets := x.series[s.SeriesKey].span(from, to)
-	var found []Candidate
-	for i := range buckets {
-		b := buckets[i]
-		if s.NewestFirst {
-			b = buckets[len(buckets)-1-i]
-		}
+	one := v.x.series[s.SeriesKey]
+	bucket := func(p *base.Part) (bool, error) {
 		here := at
-		here.Set = at.Set && b.start == at.Bucket
-		length, event := b.counting()
-		ordinal := func(i int) uint32 { return uint32(x.events.after(event(i)) - 1) }
-		for _, c := range x.pick(length, ordinal, s.NewestFirst, here, n-len(found)) {
-			c.Bucket = b.start
-			found = append(found, c)
+		here.Set = at.Set && p.Start == at.Bucket
+		events, err := v.counting(one, p, c.end(p.Start), here, s.NewestFirst, n-len(found))
+		for _, event := range events {
+			found = append(found, Candidate{Position: event, Bucket: p.Start})
 		}
-		if len(found) == n {
-			return found
-		}
+		return len(found) < n, err
 	}
-	return found
+	if s.NewestFirst {
+		err = v.x.partsBack(v.r, one, from, to, bucket)
+	} else {
+		err = v.x.parts(v.r, one, from, to, bucket)
+	}
+	return found, err
 }
 
-// counting lists the events that count in the bucket, by position.
-func (b *bucket) counting() (length int, event func(int) uint64) {
-	if len(b.later) == 0 {
-		return len(b.own), func(i int) uint64 { return b.own[i].event }
-	}
+// counting lists the next n events that count in a bucket, by position.
+func (v *View) counting(s *series, p *base.Part, end int64, at Cursor, newestFirst bool, n int) (all []uint64, err error) {
 	changed := map[uint64]bool{} // by revisions: whether it counts
-	for i := range b.later {
-		changed[b.later[i].event] = !b.later[i].taken
-	}
-	all := make([]uint64, 0, len(b.own))
-	for i := range b.own {
-		if _, ok := changed[b.own[i].event]; !ok {
-			all = append(all, b.own[i].event)
+	if p.Revised {
+		if err := v.x.later(v.r, s, p.Start, end, 0, func(c *base.Contribution) (bool, error) {
+			changed[c.Event] = !c.Taken
+			return true, nil
+		}); err != nil {
+			return nil, err
 		}
 	}
+	behind := func(event uint64) bool {
+		return !at.Set || newestFirst && event < at.Position || !newestFirst && event > at.Position
+	}
+	after := uint64(0)
+	if at.Set && !newestFirst {
+		after = at.Position
+	}
+	if err := v.x.own(v.r, s, p.Start, end, after, func(c *base.Contribution) (bool, error) {
+		if _, ok := changed[c.Event]; !ok && behind(c.Event) {
+			all = append(all, c.Event)
+		}
+		return newestFirst || len(all) < n, nil
+	}); err != nil {
+		return nil, err
+	}
 	for event, counts := range changed {
-		if counts {
+		if counts && behind(event) {
 			all = append(all, event)
 		}
 	}
 	slices.Sort(all)
-	return len(all), func(i int) uint64 { return all[i] }
+	if newestFirst {
+		slices.Reverse(all)
+	}
+	return all[:min(n, len(all))], nil
 }

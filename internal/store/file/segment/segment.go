@@ -37,26 +37,11 @@ const (
 	frameMagic = "\xf5TJ\xff"
 )
 
-// Location is a segment's number and a record's offset in it, below 2^40. Locations ascend with positions.
-type Location uint64
-
-const offsetBits = 40
-
-// Locate packs a location.
-func Locate(segment uint32, offset int64) Location {
-	return Location(uint64(segment)<<offsetBits | uint64(offset))
-}
-
-// Segment is the segment's number.
-func (l Location) Segment() uint32 { return uint32(l >> offsetBits) }
-
-// Offset is the record's offset.
-func (l Location) Offset() int64 { return int64(l & (1<<offsetBits - 1)) }
-
 // Segment is an open segment file. Its reader may be used by many goroutines.
 type Segment struct {
 	Name   string // path, for messages
 	Number uint32
+	First  uint64 // position of its first record
 	File   File
 }
 
@@ -139,6 +124,8 @@ func EndFrame(frame []byte) {
 
 // Window reads a file front to back through a buffer that grows to the largest frame.
 type Window struct {
+	Chunk int // bytes to read at a time, at least; 0: 1 MiB
+
 	file File
 	size int64
 	at   int64 // file offset of buf[0]
@@ -148,7 +135,7 @@ type Window struct {
 // Reset turns the window to a file; the buffer is kept.
 func (w *Window) Reset(f File) error {
 	size, err := f.Size()
-	*w = Window{file: f, size: size, buf: w.buf[:0]}
+	*w = Window{Chunk: w.Chunk, file: f, size: size, buf: w.buf[:0]}
 	return err
 }
 
@@ -164,7 +151,11 @@ func (w *Window) Bytes(offset int64, n int) ([]byte, error) {
 		return nil, nil
 	}
 	if offset < w.at || offset+int64(n) > w.at+int64(len(w.buf)) {
-		want := int(min(int64(max(n, windowMin)), w.size-offset))
+		chunk := w.Chunk
+		if chunk == 0 {
+			chunk = windowMin
+		}
+		want := int(min(int64(max(n, chunk)), w.size-offset))
 		if cap(w.buf) < want {
 			w.buf = make([]byte, want)
 		}

@@ -32,17 +32,6 @@ func TestHeader(t *testing.T) {
 	}
 }
 
-func TestLocation(t *testing.T) {
-	t.Parallel()
-	l := segment.Locate(1<<24-1, 1<<40-1)
-	if l.Segment() != 1<<24-1 || l.Offset() != 1<<40-1 {
-		t.Errorf("%d, %d", l.Segment(), l.Offset())
-	}
-	if segment.Locate(1, 1<<40-1) >= segment.Locate(2, 0) {
-		t.Error("locations must ascend")
-	}
-}
-
 func TestOS(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "a", "b")

@@ -1,11 +1,11 @@
-package archive
+package folder
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
+	"github.com/tallystick/tallystick/internal/store/file/archive"
 	"github.com/tallystick/tallystick/internal/store/file/record"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
@@ -34,7 +34,7 @@ func Check(ctx context.Context, fs segment.FS, dir string) (Report, error) {
 	if err != nil {
 		return r, err
 	}
-	cache := NewCache(4 << 20)
+	cache := archive.NewCache(4 << 20)
 	for i, s := range sources {
 		if err := r.source(ctx, fs, s, cache, i == len(sources)-1); err != nil {
 			return r, err
@@ -43,7 +43,7 @@ func Check(ctx context.Context, fs segment.FS, dir string) (Report, error) {
 	return r, nil
 }
 
-func (r *Report) source(ctx context.Context, fs segment.FS, s Source, cache *Cache, last bool) (err error) {
+func (r *Report) source(ctx context.Context, fs segment.FS, s Source, cache *archive.Cache, last bool) (err error) {
 	f, info, err := s.Open(fs, cache)
 	if err != nil {
 		return err
@@ -54,13 +54,13 @@ func (r *Report) source(ctx context.Context, fs segment.FS, s Source, cache *Cac
 		return err
 	}
 	bytes := size
-	if sealed, ok := f.(*Reader); ok {
+	if sealed, ok := f.(*archive.Reader); ok {
 		r.Sealed++
 		r.Blocks += sealed.Blocks()
 		bytes = info.Bytes
 	}
 	before := *r
-	first, err := Frames(s.Name, s.Number, f, func(_ int64, frame []byte) error {
+	first, err := archive.Frames(s.Name, s.Number, f, func(_ int64, frame []byte) error {
 		if r.Frames++; ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -86,17 +86,17 @@ func (r *Report) source(ctx context.Context, fs segment.FS, s Source, cache *Cac
 }
 
 func (r *Report) records(frame []byte) error {
-	var p parsed
+	var p record.Parsed
 	return record.Split(frame[segment.FrameHeader:], func(_ int, body []byte) error {
-		r.Records++
-		r.Position = binary.LittleEndian.Uint64(body[1:])
-		if record.Kind(body[0]) == record.KindEvent {
-			r.Events++
-		}
-		if err := p.parse(body); err != nil {
+		if err := p.Parse(body); err != nil {
 			return err
 		}
-		if find(p.head, headErased).num > 0 {
+		r.Records++
+		r.Position = p.Position()
+		if p.Kind() == record.KindEvent {
+			r.Events++
+		}
+		if p.Commitment() != nil {
 			r.Erased++
 		}
 		return nil
@@ -105,7 +105,6 @@ func (r *Report) records(frame []byte) error {
 
 // tornAt says where an unfinished commit begins; any other fault comes back.
 func tornAt(f segment.File, err error, last bool) (int64, error) {
-	var d *damage
 	if !last {
 		return 0, err
 	}
@@ -113,31 +112,19 @@ func tornAt(f segment.File, err error, last bool) (int64, error) {
 	if fault := w.Reset(f); fault != nil {
 		return 0, fault
 	}
-	if !errors.As(err, &d) {
+	at, ok := archive.Unfinished(err)
+	if !ok {
 		if w.Size() <= segment.HeaderSize { // a segment that was never used
 			return 0, nil
 		}
 		return 0, err
 	}
-	later, found, fault := w.NextFrame(d.at)
+	later, found, fault := w.NextFrame(at)
 	if fault != nil {
 		return 0, fault
 	}
 	if found {
 		return 0, fmt.Errorf("before a whole commit at byte %d: %w", later, err)
 	}
-	return d.at, nil
-}
-
-// Open opens a segment, raw or sealed; info is that of a sealed one.
-func (s Source) Open(fs segment.FS, cache *Cache) (segment.File, Info, error) {
-	if !s.Sealed {
-		f, err := fs.Open(s.Name, false)
-		return f, Info{}, err
-	}
-	r, err := Open(fs, s.Name, s.Number, cache)
-	if err != nil {
-		return nil, Info{}, err
-	}
-	return r, r.Info(), nil
+	return at, nil
 }

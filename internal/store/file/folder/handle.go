@@ -1,8 +1,9 @@
-package archive
+package folder
 
 import (
 	"sync"
 
+	"github.com/tallystick/tallystick/internal/store/file/archive"
 	"github.com/tallystick/tallystick/internal/store/file/segment"
 )
 
@@ -22,7 +23,7 @@ type shared struct {
 	gone  bool // replaced, to be closed by the last user
 }
 
-// NewHandle takes over an open segment, raw or a Reader.
+// NewHandle takes over an open segment, raw or an archive.Reader.
 func NewHandle(f segment.File) *Handle { return &Handle{now: &shared{file: f}} }
 
 // Use gives the file as it is now; it stays as it is until release is called. That is for reading front to back: after an
@@ -46,7 +47,7 @@ func (h *Handle) release(s *shared) {
 }
 
 // Swap puts a sealed segment in the file's place.
-func (h *Handle) Swap(r *Reader) error {
+func (h *Handle) Swap(r *archive.Reader) error {
 	h.mu.Lock()
 	old := h.now
 	h.now = &shared{file: r}
@@ -60,21 +61,23 @@ func (h *Handle) Swap(r *Reader) error {
 }
 
 // Sealed is the sealed segment; nil while it is raw.
-func (h *Handle) Sealed() *Reader {
+func (h *Handle) Sealed() *archive.Reader {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r, _ := h.now.file.(*Reader)
+	r, _ := h.now.file.(*archive.Reader)
 	return r
 }
 
-// Record reads a record: by position when the segment is sealed, else by its offset. name is the raw segment's, for messages.
-func (h *Handle) Record(name string, position uint64, offset int64, buf []byte) ([]byte, error) {
+// Record reads a record by position; ok is false while the segment is raw. The result lies in buf or replaces it.
+func (h *Handle) Record(position uint64, buf []byte) (rec []byte, ok bool, err error) {
 	f, release := h.Use()
 	defer release()
-	if r, sealed := f.(*Reader); sealed {
-		return r.Record(position, buf)
+	r, sealed := f.(*archive.Reader)
+	if !sealed {
+		return nil, false, nil
 	}
-	return (&segment.Segment{Name: name, File: f}).ReadRecord(offset, buf)
+	rec, err = r.Record(position, buf)
+	return rec, true, err
 }
 
 // ReadAt implements segment.File.
