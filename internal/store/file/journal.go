@@ -119,6 +119,7 @@ type Stats struct {
 	Checkpoints                                            int64 // since opening
 	Position                                               uint64
 	Bytes                                                  int64 // of all segments
+	IndexBytes                                             int64 // of the index on disk
 	TornBytes                                              int64 // cut off the end when opening: a write that was never acknowledged
 	Groups                                                 int64 // commits since opening
 	Full                                                   int64 // calls refused with ErrFull since opening
@@ -291,6 +292,9 @@ func (j *Journal) Stats() Stats {
 	s := Stats{
 		Events: c.Events, Series: c.Series, Buckets: c.Buckets, Cuts: c.Cuts, Totals: c.Totals, Marks: c.Marks,
 		Revised: c.Revised, Unmatched: c.Unmatched, Position: j.index.Position(), Fresh: j.index.Size(),
+	}
+	if b := j.index.Base(); b != nil {
+		s.IndexBytes = b.Bytes()
 	}
 	j.mu.RUnlock()
 	s.Segments = len(*j.segments.Load())

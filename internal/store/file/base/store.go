@@ -53,11 +53,18 @@ func Open(fs vfs.FS, dir string) (s *Store, err error) {
 			s, err = nil, fmt.Errorf("open index %s: %w: %v: %w", dir, ErrDamaged, p, store.ErrCorrupt)
 		}
 	}()
+	if _, err := fs.Stat(fs.PathJoin(dir, marker)); err == nil {
+		return nil, fmt.Errorf("index %s was found damaged: %w", dir, ErrDamaged)
+	}
 	s = &Store{dir: dir, fs: fs, cache: pebble.NewCache(CacheBytes)}
 	o := &pebble.Options{
 		FS: fs, Cache: s.cache, DisableWAL: true, MemTableSize: memTableBytes, Logger: quiet{},
 		FormatMajorVersion: pebble.FormatNewest, L0CompactionThreshold: 2, MaxOpenFiles: 500,
 		LBaseMaxBytes: 64 << 20,
+		// Whoever reads what is damaged gets it as an error; the process goes on.
+		EventListener: &pebble.EventListener{
+			DataCorruption: func(pebble.DataCorruptionInfo) {}, BackgroundError: func(error) {},
+		},
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
@@ -70,6 +77,9 @@ func Open(fs vfs.FS, dir string) (s *Store, err error) {
 	return s, nil
 }
 
+// marker is a file beside Pebble's that says that damage was found, so that the next opening makes the base anew.
+const marker = "DAMAGED"
+
 // ErrDamaged says that the base cannot be read. It can be removed and made again.
 var ErrDamaged = errors.New("the index is damaged")
 
@@ -78,6 +88,9 @@ func (s *Store) fault(what string, err error) error {
 	var system syscall.Errno
 	if errors.As(err, &system) && system != syscall.ENOENT {
 		return fmt.Errorf("%s index %s: %w", what, s.dir, err) // the disk, or another process
+	}
+	if f, err := s.fs.Create(s.fs.PathJoin(s.dir, marker), vfs.WriteCategoryUnspecified); err == nil {
+		_ = f.Close() // without it, the damage is found once more
 	}
 	return fmt.Errorf("%s index %s: %w: %w; stop the journal and start it again, it is made anew from the log: %w",
 		what, s.dir, ErrDamaged, err, store.ErrCorrupt)

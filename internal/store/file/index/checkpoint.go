@@ -15,6 +15,9 @@ import (
 // Size is how much has come since the last checkpoint began: events, contributions and revisions.
 func (x *Index) Size() int { return x.active.size }
 
+// Base is what lies on disk; nil: nothing yet.
+func (x *Index) Base() *base.Store { return x.base }
+
 // Freezing says whether a checkpoint is at work.
 func (x *Index) Freezing() bool { return x.frozen != nil }
 
