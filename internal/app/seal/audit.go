@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/seal"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -296,45 +296,77 @@ func (a *audit) tile(level int, i int64, want tlog.Hash, have [][32]byte, err er
 
 // invoices compares what was sealed with the invoices in the records.
 func (a *audit) invoices(ctx context.Context) error {
+	sealed := map[string]bool{}
+	first := uint64(math.MaxUint64) // what was closed before it is older than sealing
 	for _, s := range a.replay.seals {
 		c, err := seal.ParseClose(s.document)
 		if err != nil {
 			a.found(Finding{What: "a sealed document cannot be read", Position: s.position, Found: err.Error()})
 			continue
 		}
+		first = min(first, c.Position)
 		if c.Invoice == "" {
 			continue
 		}
-		inv, err := a.Invoices.Invoice(ctx, c.Invoice)
-		if errors.Is(err, store.ErrNotFound) {
-			inv, err = invoice.Invoice{}, nil // sealed, and then the process died: the close is done again
-			if at, serr := a.Seals.SealedClose(ctx, store.SealedClose{InvoiceID: c.Invoice}); serr == nil && at.Position == s.position && !a.pending(ctx, c) {
-				a.found(Finding{What: "a sealed invoice is missing", Where: "invoice " + c.Invoice, Position: s.position})
+		sealed[c.Invoice] = true
+		if err := a.invoice(ctx, c, s.position); err != nil {
+			return err
+		}
+	}
+	for q := (store.Query{Limit: scanPage}); ; {
+		page, err := a.Invoices.ListInvoices(ctx, q)
+		if err != nil {
+			return err
+		}
+		for i := range page {
+			q.Cursor = page[i].ID
+			if page[i].Position <= first || sealed[page[i].ID] {
+				continue
 			}
-			continue
+			at, err := a.Seals.SealedClose(ctx, store.SealedClose{InvoiceID: page[i].ID})
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			if err != nil || at.Position <= a.report.Records { // else it was sealed while the audit ran
+				a.found(Finding{What: "an invoice was never sealed", Where: "invoice " + page[i].ID, Position: page[i].Position})
+			}
 		}
-		if err != nil {
-			return err
+		if len(page) < scanPage {
+			return nil
 		}
-		want, err := json.Marshal(c.Lines)
-		if err != nil {
-			return err
+	}
+}
+
+func (a *audit) invoice(ctx context.Context, c seal.Close, position uint64) error {
+	inv, err := a.Invoices.Invoice(ctx, c.Invoice)
+	if errors.Is(err, store.ErrNotFound) {
+		pending, err := a.pending(ctx, c)
+		if err == nil && !pending {
+			a.found(Finding{What: "a sealed invoice is missing", Where: "invoice " + c.Invoice, Position: position})
 		}
-		have, err := json.Marshal(inv.Lines)
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(want, have) {
-			a.found(Finding{What: "an invoice differs from what was sealed", Where: "invoice " + c.Invoice, Position: s.position, Expected: string(want), Found: string(have)})
-		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	want, err := json.Marshal(c.Lines)
+	if err != nil {
+		return err
+	}
+	have, err := json.Marshal(inv.Lines)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(want, have) {
+		a.found(Finding{What: "an invoice differs from what was sealed", Where: "invoice " + c.Invoice, Position: position, Expected: string(want), Found: string(have)})
 	}
 	return nil
 }
 
-// pending says whether the close of a document is not done yet.
-func (a *audit) pending(ctx context.Context, c seal.Close) bool {
+// pending says whether a close is not done yet: it was sealed, and then the process died, or is at it.
+func (a *audit) pending(ctx context.Context, c seal.Close) (bool, error) {
 	closes, err := a.Invoices.Closes(ctx, c.Subscription)
-	return err == nil && slices.ContainsFunc(closes, func(one store.Close) bool {
+	return slices.ContainsFunc(closes, func(one store.Close) bool {
 		return !one.Done && one.Period.Start.Equal(c.Period.Start) && one.Period.End.Equal(c.Period.End)
-	})
+	}), err
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/money"
 	coreseal "github.com/tallystick/tallystick/internal/core/seal"
 	"github.com/tallystick/tallystick/internal/store"
@@ -424,10 +425,17 @@ func TestAuditFindsInvoice(t *testing.T) {
 		t.Fatalf("%+v", r.Findings)
 	}
 	cfg := w.cfg
-	r, err := seal.Audit(t.Context(), seal.Audited{
-		Seals: cfg.Seals, Keys: cfg.Keys, Invoices: altered{cfg.Invoices}, Journal: cfg.Journal, Verifier: cfg.Verifier, Random: cfg.Random,
-	})
-	if err != nil || len(r.Findings) != 1 || r.Findings[0].Where != "invoice inv_1" {
-		t.Errorf("%+v, %v", r.Findings, err)
+	for says, invoices := range map[string]altered{
+		"an invoice differs":          {lines: func(l []invoice.Line) { l[0].Quantity = money.FromInt(1) }},
+		"a sealed invoice is missing": {missing: true},
+		"an invoice was never sealed": {more: []invoice.Invoice{{ID: "inv_2", Position: 40}}},
+	} {
+		invoices.Invoices = cfg.Invoices
+		r, err := seal.Audit(t.Context(), seal.Audited{
+			Seals: cfg.Seals, Keys: cfg.Keys, Invoices: invoices, Journal: cfg.Journal, Verifier: cfg.Verifier, Random: cfg.Random,
+		})
+		if err != nil || len(r.Findings) != 1 || !strings.HasPrefix(r.Findings[0].What, says) || !strings.HasPrefix(r.Findings[0].Where, "invoice inv_") {
+			t.Errorf("%s: %+v, %v", says, r.Findings, err)
+		}
 	}
 }

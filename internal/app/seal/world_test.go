@@ -194,13 +194,26 @@ func (w *world) audit(against []byte) seal.Report {
 	return r
 }
 
-// altered are records in which a line was changed.
-type altered struct{ store.Invoices }
+// altered are records in which an invoice was changed.
+type altered struct {
+	store.Invoices
+	lines   func([]invoice.Line)
+	missing bool
+	more    []invoice.Invoice
+}
 
 func (a altered) Invoice(ctx context.Context, id string) (invoice.Invoice, error) {
+	if a.missing {
+		return invoice.Invoice{}, store.ErrNotFound
+	}
 	inv, err := a.Invoices.Invoice(ctx, id)
-	for i := range inv.Lines {
-		inv.Lines[i].Quantity = money.FromInt(1)
+	if a.lines != nil {
+		a.lines(inv.Lines)
 	}
 	return inv, err
+}
+
+func (a altered) ListInvoices(ctx context.Context, q store.Query) ([]invoice.Invoice, error) {
+	list, err := a.Invoices.ListInvoices(ctx, q)
+	return append(list, a.more...), err
 }
