@@ -36,6 +36,7 @@ const gatewayNode = 1
 const (
 	shipEvery    = 50 * time.Millisecond
 	syncEvery    = 10 * time.Millisecond
+	indexEvery   = 250 * time.Millisecond
 	billEvery    = time.Second
 	booksEvery   = 5 * time.Second
 	clockEvery   = 5 * time.Second
@@ -268,6 +269,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 		}
 	})
 	s.every(ctx, g, "sync", syncEvery, s.enforce.SyncTick)
+	s.every(ctx, g, "index", indexEvery, s.journal.Tick)
 	s.every(ctx, g, "bill", billEvery, s.billAll)
 	s.every(ctx, g, "books", booksEvery, s.compareBooks)
 	s.every(ctx, g, "clock", clockEvery, func(context.Context) error { return s.clock.Persist() })
