@@ -9,7 +9,7 @@ TOOL := go tool -modfile=tools/go.mod
 ARGS :=
 ROUNDS := 50
 
-.PHONY: build demo test check bench gen deps lint fmt soak vuln clean toolchain
+.PHONY: build demo test check bench bench-journal gen deps lint fmt soak vuln clean toolchain
 
 build: toolchain ## bin/tally
 	@mkdir -p bin
@@ -28,6 +28,10 @@ check: toolchain deps build ## all that must be green before a merge
 bench: toolchain build ## micro benchmarks, then the gateway against a bare reverse proxy
 	go test -run '^$$' -bench . -benchmem ./internal/core/quota/...
 	@if [ -x bench/run.sh ]; then bench/run.sh; fi
+
+bench-journal: toolchain build ## the journal against its floor: the same bytes in a bare file with the same group commit
+	go build -trimpath -o bin/bench-journal ./bench/journal
+	bin/bench-journal $(ARGS)
 
 gen: toolchain ## rebuild generated code; fails while it differs from what is committed
 	@scripts/gen.sh

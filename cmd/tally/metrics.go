@@ -159,9 +159,12 @@ func (c *journalCollector) Collect(ch chan<- prometheus.Metric) {
 		kind       prometheus.ValueType
 		n          int64
 	}{
-		{"tally_journal_events", "Events in the journal; its index is bounded.", prometheus.GaugeValue, int64(st.Events)},
+		{"tally_journal_events", "Events in the journal.", prometheus.GaugeValue, int64(st.Events)},
 		{"tally_journal_position", "Position of the last record.", prometheus.GaugeValue, int64(st.Position)},
 		{"tally_journal_bytes", "Bytes of the log.", prometheus.GaugeValue, st.Bytes},
+		{"tally_journal_index_bytes", "Bytes of the index on disk.", prometheus.GaugeValue, st.IndexBytes},
+		{"tally_journal_fresh", "Events, contributions and revisions that no checkpoint has written into the index yet.", prometheus.GaugeValue, int64(st.Fresh)},
+		{"tally_journal_checkpoints_total", "Checkpoints written into the index.", prometheus.CounterValue, st.Checkpoints},
 		{"tally_journal_segments", "Segment files of the log.", prometheus.GaugeValue, int64(st.Segments)},
 		{"tally_journal_sealed_segments", "Segments that are compressed.", prometheus.GaugeValue, int64(st.Sealed)},
 		{"tally_journal_erasures_waiting", "Erasures that are ordered and not carried out on the disk yet.", prometheus.GaugeValue, int64(st.Erasing)},

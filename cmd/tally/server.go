@@ -43,6 +43,7 @@ const gatewayNode = 1
 const (
 	shipEvery    = 50 * time.Millisecond
 	syncEvery    = 10 * time.Millisecond
+	indexEvery   = 250 * time.Millisecond
 	billEvery    = time.Second
 	sealEvery    = time.Second
 	booksEvery   = 5 * time.Second
@@ -330,6 +331,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 		}
 	})
 	s.every(ctx, g, "sync", syncEvery, s.enforce.SyncTick)
+	s.every(ctx, g, "index", indexEvery, s.journal.Tick)
 	s.every(ctx, g, "bill", billEvery, s.billAll)
 	s.every(ctx, g, "seal", sealEvery, s.seal.Tick)
 	s.every(ctx, g, "books", booksEvery, s.compareBooks)

@@ -1,6 +1,6 @@
 // Package file keeps the journal in segment files of its own: an append-only log of checksummed records, group commit with
-// one write and one fdatasync, and an index in memory that is rebuilt from the log alone. docs/formats/journal.md is the
-// format.
+// one write and one fdatasync, and an index that is derived from the log alone: on disk up to a checkpoint, in memory behind
+// it. docs/formats/journal.md is the format, docs/adr/0011-index-in-pebble.md says why.
 //
 // A commit is led by its first waiter; there is no goroutine. It stages a group of batches beside the index (dedup against
 // the index and inside the group, rollups, totals, marks), writes them as one frame, syncs, applies them to the index, and
@@ -15,8 +15,10 @@
 // still works, the process must stop. When opening, an unfinished commit at the end of the last segment is cut off (see
 // Stats.TornBytes); damage elsewhere is store.ErrCorrupt and names file and byte.
 //
-// Memory, measured (TestMemory prints it): about 200 bytes an event, and 100 for each 15-minute bucket of a series that has
-// events. Beyond the bound of 20 million events Append answers store.ErrFull.
+// Memory does not grow with the events: at most four checkpoints of 500,000 (TestMemory prints what an event takes until it
+// is in the base), the base's cache, and what is kept of each series. A checkpoint is written by Tick; where that is not called
+// or does not keep up, a commit writes it. When opening, only what no checkpoint holds is replayed; damage in what is not
+// replayed is found when it is read.
 //
 // Two processes must not open one folder; the caller holds the data folder's LOCK.
 package file

@@ -80,7 +80,7 @@ func killOnce(t *testing.T, dir string, round, batches int) map[string]bool {
 
 func checkAcked(t *testing.T, dir string, acked map[string]bool) {
 	t.Helper()
-	j := open(t, file.Config{Dir: dir, SegmentBytes: 64 << 10})
+	j := open(t, file.Config{Dir: dir, SegmentBytes: 64 << 10, Checkpoint: 200})
 	defer closeJournal(t, j)
 	seen := map[string]int{}
 	s := store.Scan{Limit: 1000}
@@ -113,7 +113,7 @@ func checkAcked(t *testing.T, dir string, acked map[string]bool) {
 
 // appendUntilKilled is the child: it prints the ids of each batch once Append has returned, every batch atomic, some sent twice.
 func appendUntilKilled(t *testing.T, dir, round string) {
-	j := open(t, file.Config{Dir: dir, SegmentBytes: 64 << 10})
+	j := open(t, file.Config{Dir: dir, SegmentBytes: 64 << 10, Checkpoint: 200})
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	for producer := range 4 {

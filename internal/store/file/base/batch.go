@@ -171,7 +171,7 @@ func (b *Batch) RevisionAt(revision, event uint64) {
 	b.set(binary.BigEndian.AppendUint64(append(b.key, keyRevisionAt), revision), binary.AppendUvarint(b.val, event))
 }
 
-// Commit writes all of it with the state, or nothing, and returns when it is durable.
+// Commit writes all of it with the state, or nothing. It is durable when Store.Wait says so.
 func (b *Batch) Commit(s State) error {
 	v := binary.AppendUvarint(append(b.val, Version), s.Position)
 	v = binary.AppendUvarint(v, uint64(s.Checksum))
@@ -186,7 +186,7 @@ func (b *Batch) Commit(s State) error {
 		b.err = err
 	}
 	if b.err == nil {
-		b.err = b.s.db.Flush()
+		b.s.flushed, b.err = b.s.db.AsyncFlush()
 	}
 	if b.err != nil {
 		return fmt.Errorf("write index %s: %w", b.s.dir, b.err)

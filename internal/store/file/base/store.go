@@ -29,6 +29,9 @@ type Store struct {
 	fs    vfs.FS
 	db    *pebble.DB
 	cache *pebble.Cache
+
+	flushed <-chan struct{} // closed when the last batch is durable
+	failed  chan error      // why Pebble could not write just now; it goes on trying
 }
 
 // quiet takes what Pebble says. What fails comes back as an error of the call; what cannot be survived ends the process.
@@ -56,14 +59,14 @@ func Open(fs vfs.FS, dir string) (s *Store, err error) {
 	if _, err := fs.Stat(fs.PathJoin(dir, marker)); err == nil {
 		return nil, fmt.Errorf("index %s was found damaged: %w", dir, ErrDamaged)
 	}
-	s = &Store{dir: dir, fs: fs, cache: pebble.NewCache(CacheBytes)}
+	s = &Store{dir: dir, fs: fs, cache: pebble.NewCache(CacheBytes), failed: make(chan error, 1)}
 	o := &pebble.Options{
 		FS: fs, Cache: s.cache, DisableWAL: true, MemTableSize: memTableBytes, Logger: quiet{},
 		FormatMajorVersion: pebble.FormatNewest, L0CompactionThreshold: 2, MaxOpenFiles: 500,
 		LBaseMaxBytes: 64 << 20,
 		// Whoever reads what is damaged gets it as an error; the process goes on.
 		EventListener: &pebble.EventListener{
-			DataCorruption: func(pebble.DataCorruptionInfo) {}, BackgroundError: func(error) {},
+			DataCorruption: func(pebble.DataCorruptionInfo) {}, BackgroundError: s.fail,
 		},
 	}
 	for i := range o.Levels {
@@ -75,6 +78,27 @@ func Open(fs vfs.FS, dir string) (s *Store, err error) {
 		return nil, s.fault("open", err)
 	}
 	return s, nil
+}
+
+func (s *Store) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+// Wait returns when the last batch is durable, or with what keeps it from being; then it may be called again.
+func (s *Store) Wait() error {
+	select {
+	case <-s.failed: // of an earlier attempt
+	default:
+	}
+	select {
+	case <-s.flushed:
+		return nil
+	case err := <-s.failed:
+		return fmt.Errorf("write index %s: %w", s.dir, err)
+	}
 }
 
 // marker is a file beside Pebble's that says that damage was found, so that the next opening makes the base anew.

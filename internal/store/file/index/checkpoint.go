@@ -48,6 +48,17 @@ func (x *Index) Freeze() {
 // checksum ties the base to the record at its position.
 func (x *Index) Write(b *base.Store, checksum uint32) error {
 	d := x.frozen
+	if !d.written {
+		if err := x.writeBatch(b, checksum); err != nil {
+			return err
+		}
+		d.written = true
+	}
+	return b.Wait()
+}
+
+func (x *Index) writeBatch(b *base.Store, checksum uint32) error {
+	d := x.frozen
 	w := b.Batch()
 	for _, u := range d.units {
 		w.Unit(u.unit, u.event)

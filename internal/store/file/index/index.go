@@ -57,6 +57,7 @@ type delta struct {
 	size      int // contributions and events
 	position  uint64
 	state     base.State // when frozen
+	written   bool       // the base has taken it, though it may not be durable yet
 	entries   []base.SeriesEntry
 }
 
