@@ -101,6 +101,17 @@ func (p *problem) Error() string {
 	return b.String() + code
 }
 
+// ofSource says under which source an event was not found: its identity is the source with the id.
+func ofSource(err error, source string) error {
+	p, ok := errors.AsType[*problem](err)
+	if !ok || p.Code != "not_found" || source == "" {
+		return err
+	}
+	p.Detail = fmt.Sprintf("There is no event with this id of source %q.", source)
+	p.Fix = "Name its source with --source; tally events list shows both."
+	return err
+}
+
 // String is a fault on one line, as compilers print theirs.
 func (f fault) String() string {
 	parts := []string{f.Message}

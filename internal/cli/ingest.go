@@ -31,7 +31,7 @@ type ingestCmd struct {
 	Type     string `help:"Type of all events of a table."`
 	Source   string `help:"Source of all events of a table."`
 	Rejects  string `help:"Write all rejected and conflicting events to this file, one JSON object a line." placeholder:"FILE"`
-	Restart  bool   `help:"Begin at the begin, not where an interrupted run ended."`
+	Restart  bool   `help:"Start at the first line, not where an interrupted run ended."`
 	Tries    int    `help:"How often a batch is sent before giving up when the server is away or full; 10 take half a minute." default:"10"`
 	Parallel int    `help:"Batches under way at once; 1 keeps the order of the file." default:"4"`
 	// Backfill is the open backfill to load the events into; set by its own command.

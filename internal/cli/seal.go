@@ -46,7 +46,7 @@ func (c *proveCmd) Run(e *Env) error {
 	}
 	b, err := cl.get(e.Ctx, path, q)
 	if err != nil {
-		return err
+		return ofSource(err, q.Get("source"))
 	}
 	if c.Out == "" {
 		_, err := e.Stdout.Write(b)
