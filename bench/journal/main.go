@@ -147,11 +147,11 @@ func growth(ctx context.Context, dir string, events int) (err error) {
 		return err
 	}
 	fmt.Printf("restart: %v (aim 10 s)\n", time.Since(began).Round(time.Millisecond))
-	return errors.Join(queries(ctx, j, l), j.Close(), os.RemoveAll(dir))
+	return errors.Join(queries(ctx, j), j.Close(), os.RemoveAll(dir))
 }
 
 // queries measures usage by day of the customer with events in every bucket, and the top 100 of a month.
-func queries(ctx context.Context, j *file.Journal, l *load) error {
+func queries(ctx context.Context, j *file.Journal) error {
 	var took []time.Duration
 	for range 200 {
 		began := time.Now()

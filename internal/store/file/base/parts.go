@@ -69,8 +69,10 @@ func appendPart(dst []byte, day int64, p *Part) []byte {
 		on bool
 		d  money.Decimal
 	}{
-		{flags&partSumIsCount == 0, p.Rollup.Sum}, {flags&partReported != 0, p.Rollup.Reported},
-		{flags&partTally != 0, p.Reported}, {flags&partVoided != 0, p.Voided},
+		{flags&partSumIsCount == 0, p.Rollup.Sum},
+		{flags&partReported != 0, p.Rollup.Reported},
+		{flags&partTally != 0, p.Reported},
+		{flags&partVoided != 0, p.Voided},
 	} {
 		if one.on {
 			dst = appendDecimal(dst, one.d)
