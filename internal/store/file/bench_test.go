@@ -16,6 +16,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
 )
@@ -182,4 +183,56 @@ func heap() int64 {
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// BenchmarkYear reads a year of a customer with events in every bucket: its windows, and its usage day by day.
+func BenchmarkYear(b *testing.B) {
+	const buckets = 35_040
+	dir := b.TempDir()
+	j := open(b, file.Config{Dir: dir, Checkpoint: 1000})
+	var batch store.Batch
+	for i := range buckets {
+		e := call(fmt.Sprint(i))
+		e.Event.Time = at(i * 15)
+		if batch.Entries = append(batch.Entries, e); len(batch.Entries) == 10_000 || i == buckets-1 {
+			if _, err := j.Append(b.Context(), batch); err != nil {
+				b.Fatal(err)
+			}
+			batch.Entries = nil
+		}
+	}
+	if err := j.Close(); err != nil {
+		b.Fatal(err)
+	}
+	j = open(b, file.Config{Dir: dir})
+	defer func() { _ = j.Close() }()
+	k := store.SeriesKey{CustomerID: "cus_1", Meter: "api_calls"}
+	b.Run("windows", func(b *testing.B) {
+		for b.Loop() {
+			if err := j.View(b.Context(), func(v store.View) error {
+				all, err := v.Windows(k, period.Interval{})
+				if len(all) != buckets {
+					b.Fatalf("%d buckets", len(all))
+				}
+				return err
+			}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("days", func(b *testing.B) {
+		start := at(0)
+		for b.Loop() {
+			if err := j.View(b.Context(), func(v store.View) error {
+				for d := range 365 {
+					if _, err := v.Usage(k, period.Interval{Start: start.Add(time.Duration(d) * 24 * time.Hour), End: start.Add(time.Duration(d+1) * 24 * time.Hour)}); err != nil {
+						return err
+					}
+				}
+				return nil
+			}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
