@@ -42,11 +42,8 @@ func (j *Journal) recover() error {
 			return err
 		}
 	}
-	if err := j.checkTied(); err != nil {
-		return err
-	}
 	if len(*j.segments.Load()) == 0 {
-		return j.begin(1, 1)
+		return errors.Join(j.checkTied(), j.begin(1, 1))
 	}
 	return j.settle()
 }
@@ -93,6 +90,9 @@ func (j *Journal) recoverSegment(rp *replay, number uint32, last, known bool) er
 	case known:
 		j.size = rp.window.Size()
 	default:
+		if err := j.checkTied(); err != nil {
+			return err
+		}
 		from := int64(segment.HeaderSize)
 		if s.First <= rp.position() {
 			if from, err = j.behind(rp.position()); err != nil {
