@@ -237,7 +237,10 @@ func (m *model) compareEvents(rt *rapid.T, w *ledger) {
 	equal(rt, "all events from the newest", m.events, back)
 	after := rapid.Uint64Range(0, 60).Draw(rt, "since")
 	for _, s := range []store.Scan{
-		{Unmatched: true}, {Unit: "import"}, {After: after}, {Unmatched: true, Unit: "import", After: after},
+		{Unmatched: true},
+		{Unit: "import"},
+		{After: after},
+		{Unmatched: true, Unit: "import", After: after},
 		{SeriesKey: store.SeriesKey{CustomerID: "cus_a", Meter: "api_calls"}, Unit: "import", After: after},
 	} {
 		want := m.filtered(s)

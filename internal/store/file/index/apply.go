@@ -1,6 +1,7 @@
 package index
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -92,9 +93,7 @@ func (x *Index) Apply(g *Group) {
 	for i := range g.revised {
 		x.applyRevision(&g.revised[i])
 	}
-	for event, flags := range g.marks {
-		d.marks[event] = flags
-	}
+	maps.Copy(d.marks, g.marks)
 	x.counts.Marks += g.newly
 	d.spots = append(d.spots, g.spots...)
 	x.spots = append(x.spots, g.spots...)
