@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/cli/problem"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/web/httpapi"
 )
@@ -62,7 +63,7 @@ func ask(e *Env, path string, q url.Values, text func(io.Writer, doc) error) err
 
 // askOfSource is ask about an event of a source.
 func askOfSource(e *Env, path, source string, text func(io.Writer, doc) error) error {
-	return ofSource(ask(e, path, only("source", source), text), source)
+	return problem.OfSource(ask(e, path, only("source", source), text), source)
 }
 
 // send posts a document and prints the answer.
@@ -216,7 +217,7 @@ func (c *explainCmd) Run(e *Env) error {
 			return e.print(b, explainText)
 		}
 	}
-	if _, ok := errors.AsType[*problem](err); ok {
+	if _, ok := errors.AsType[*problem.Answer](err); ok {
 		return err
 	}
 	keyFile := filepath.Join(e.DataDir(), "secrets", "decision.key")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tallystick/tallystick/internal/cli/problem"
 )
 
 type eventsCmd struct {
@@ -92,7 +95,7 @@ func sendTo(e *Env, path string, q url.Values, body any, text func(io.Writer, do
 	}
 	answer, err := c.do(e.Ctx, http.MethodPost, path, q, "application/json", b)
 	if err != nil {
-		return ofSource(err, q.Get("source"))
+		return problem.OfSource(err, q.Get("source"))
 	}
 	return e.print(answer, text)
 }
@@ -139,7 +142,7 @@ func (c *eventsHistoryCmd) Run(e *Env) error {
 			for _, r := range x.list("readings") {
 				readings = append(readings, r.s("customer")+" "+r.s("meter")+" "+r.s("value"))
 			}
-			counts := firstOf(strings.Join(readings, ", "), "nothing")
+			counts := cmp.Or(strings.Join(readings, ", "), "nothing")
 			out.put(x.s("at"), x.s("kind"), x.s("revision"), x.s("actor"), x.s("reason"), x.s("type"), x.s("subject"), counts)
 		}
 		return out.err
@@ -195,7 +198,7 @@ func (c *backfillPreviewCmd) Run(e *Env) error {
 			} else if ok {
 				closed = "invoice " + closed
 			}
-			out.put(x.s("customer"), x.s("meter"), x.s("period.start"), x.s("events"), x.s("from"), firstOf(x.s("to"), "?"), closed)
+			out.put(x.s("customer"), x.s("meter"), x.s("period.start"), x.s("events"), x.s("from"), cmp.Or(x.s("to"), "?"), closed)
 		}
 		return out.err
 	})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/ingest/wire"
 	"github.com/tallystick/tallystick/internal/cli/intake"
+	"github.com/tallystick/tallystick/internal/cli/problem"
 )
 
 // How long is waited before a batch is sent again that the server could not take: ever longer.
@@ -144,7 +145,7 @@ func (c *client) reportOnce(ctx context.Context, body []byte) ([]intake.Outcome,
 		return nil, 0, fmt.Errorf("read the answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		p := &problem{Status: resp.StatusCode, Title: resp.Status}
+		p := &problem.Answer{Status: resp.StatusCode, Title: resp.Status}
 		_ = json.Unmarshal(b, p) // an answer that is no problem document still has its status
 		if resp.StatusCode != http.StatusServiceUnavailable {
 			return nil, -1, p
