@@ -216,7 +216,7 @@ func (c *auditRunCmd) Run(e *Env) error {
 		return err
 	}
 	if n := len(report.Findings) + report.More; n > 0 {
-		return fmt.Errorf("the audit has %d findings: keep a copy of the data folder, and compare with a backup", n)
+		return fmt.Errorf("the audit found something (%d): keep a copy of the data folder, and compare with a backup", n)
 	}
 	return nil
 }

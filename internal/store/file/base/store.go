@@ -73,7 +73,10 @@ func Open(fs vfs.FS, dir string) (s *Store, err error) {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 		o.Levels[i].BlockSize = 16 << 10
 	}
-	if s.db, err = pebble.Open(dir, o); err != nil {
+	if err = fs.MkdirAll(dir, 0o700); err == nil { // Pebble would let others read it
+		s.db, err = pebble.Open(dir, o)
+	}
+	if err != nil {
 		s.cache.Unref()
 		return nil, s.fault("open", err)
 	}
