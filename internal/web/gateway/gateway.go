@@ -186,6 +186,13 @@ type exchange struct {
 	tracker   body
 	upload    *upload // the request's body; nil without one
 	attempts  int
+	refused   *problem // before any key was looked at
+}
+
+// refuse answers a request that is not looked at any further.
+func (x *exchange) refuse(w http.ResponseWriter, p problem) {
+	x.status, x.refused = p.Status, &p
+	writeProblem(w, p)
 }
 
 // ServeHTTP admits, forwards and settles one request.
@@ -206,9 +213,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if !methodFits(r.Method) {
-		x.status = http.StatusMethodNotAllowed
-		writeProblem(w, problem{
-			Code: "method_not_allowed", Status: x.status, DecisionID: g.cfg.Limiter.NoRoute(),
+		x.refuse(w, problem{
+			Code: "method_not_allowed", Status: http.StatusMethodNotAllowed, DecisionID: g.cfg.Limiter.NoRoute(),
 			Detail: "The gateway does not forward this method.", Fix: "Use a method such as GET or POST.",
 		})
 		return
@@ -217,16 +223,14 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 	h, _ := t.mux.Handler(r)
 	rt, ok := h.(*route)
 	if !ok {
-		x.status = http.StatusNotFound
-		writeProblem(w, problem{
-			Code: "route_unknown", Status: x.status, DecisionID: g.cfg.Limiter.NoRoute(),
+		x.refuse(w, problem{
+			Code: "route_unknown", Status: http.StatusNotFound, DecisionID: g.cfg.Limiter.NoRoute(),
 			Detail: "No route of this gateway matches the request.", Fix: "Check the method and the path.",
 		})
 		return
 	}
 	if r.ContentLength > g.cfg.MaxBody {
-		x.status = http.StatusRequestEntityTooLarge
-		writeProblem(w, tooLarge(g.cfg.Limiter.NoRoute(), g.cfg.MaxBody))
+		x.refuse(w, tooLarge(g.cfg.Limiter.NoRoute(), g.cfg.MaxBody))
 		return
 	}
 	x.route, x.keyHeader = rt, t.keyHeader
@@ -419,6 +423,9 @@ func (g *Gateway) log(r *http.Request, x *exchange, took time.Duration) {
 		remote = r.RemoteAddr
 	}
 	var customer, key, id, code string
+	if x.refused != nil {
+		id, code = x.refused.DecisionID, x.refused.Code
+	}
 	if x.Admission != nil {
 		customer, key, code = x.Principal.Customer.Key, x.Principal.Key.ID, x.Code
 		id = x.DecisionID

@@ -410,6 +410,7 @@ func TestAccessLogHasNoSecrets(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Access = slog.New(slog.NewJSONHandler(&buf, nil)) })
 	w.declare(2, "100", catalog.Route{Match: "GET /", Upstream: url})
 	w.do("GET", "/hello?token=hidden", "good", nil)
+	w.do("POST", "/nowhere", "good", nil)
 	w.gw.Close()
 	line := buf.String()
 	for _, secret := range []string{"hidden", "good", "Bearer"} {
@@ -417,7 +418,7 @@ func TestAccessLogHasNoSecrets(t *testing.T) {
 			t.Errorf("the access log holds %q: %s", secret, line)
 		}
 	}
-	for _, want := range []string{`"path":"/hello"`, `"status":200`, `"bytes":5`, `"customer":"acme"`, `"key":"` + keyID, `"decision":"dec_`} {
+	for _, want := range []string{`"path":"/hello"`, `"status":200`, `"bytes":5`, `"customer":"acme"`, `"key":"` + keyID, `"decision":"dec_`, `"status":404`, `"code":"route_unknown"`} {
 		if !strings.Contains(line, want) {
 			t.Errorf("the access log lacks %s: %s", want, line)
 		}
