@@ -195,11 +195,11 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	return w
 }
 
-func (w *world) sealClose(ctx context.Context, c store.Close, usage []invoice.Usage, draft invoice.Invoice) error {
+func (w *world) sealClose(ctx context.Context, c store.Close, used []invoice.Usage, draft invoice.Invoice) error {
 	if !w.sealing {
 		return nil
 	}
-	return w.seal.SealClose(ctx, c, usage, draft)
+	return w.seal.SealClose(ctx, c, used, draft)
 }
 
 // answer is what came back.
