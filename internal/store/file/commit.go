@@ -285,6 +285,7 @@ func (j *Journal) write() error {
 		j.group.Spot(base.Spot{Position: p.position, Segment: s.Number, Offset: j.size + int64(p.at)})
 	}
 	j.size += int64(len(j.frame))
+	j.durable.Store(j.size)
 	j.stats.bytes.Add(int64(len(j.frame)))
 	j.stats.groups.Add(1)
 	return nil
@@ -320,8 +321,9 @@ func (j *Journal) begin(number uint32, first uint64) error {
 		_ = f.Close() // the first error counts
 		return err
 	}
-	j.addSegment(&segment.Segment{Name: name, Number: number, First: first, File: folder.NewHandle(f)})
 	j.size = segment.HeaderSize
+	j.durable.Store(j.size) // before anybody sees the segment
+	j.addSegment(&segment.Segment{Name: name, Number: number, First: first, File: folder.NewHandle(f)})
 	j.stats.bytes.Add(segment.HeaderSize)
 	return nil
 }

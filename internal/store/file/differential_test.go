@@ -90,7 +90,9 @@ func (h *history) step() step {
 		return func(ctx context.Context, j *file.Journal) (any, error) { return j.Seal(ctx, doc) }
 	case n < 19 && h.random.IntN(4) == 0:
 		subject := h.one("q", "r")
-		return func(ctx context.Context, j *file.Journal) (any, error) { return j.Erase(ctx, subject, "op", "asked to", at(9)) }
+		return func(ctx context.Context, j *file.Journal) (any, error) {
+			return j.Erase(ctx, subject, "op", "asked to", at(9))
+		}
 	default:
 		return h.append()
 	}

@@ -173,6 +173,7 @@ func (j *Journal) settle() error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
+	j.durable.Store(j.size)
 	return j.fs.SyncDir(j.cfg.Dir)
 }
 

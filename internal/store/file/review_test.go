@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
@@ -194,5 +196,108 @@ func TestRetentionAfterAFullDiskAtRotation(t *testing.T) {
 	cfg.FS = nil
 	j = open(t, cfg)
 	holds(t, j, ids...)
+	closeJournal(t, j)
+}
+
+// pausing is a disk whose next read of a segment waits, once it has read.
+type pausing struct {
+	faulty
+	paused chan struct{} // closed by the read
+	goOn   chan struct{}
+	once   sync.Once
+	armed  atomic.Bool
+}
+
+func (d *pausing) Open(name string, create bool) (file.File, error) {
+	f, err := d.faulty.Open(name, create)
+	return &pausingFile{f, d}, err
+}
+
+type pausingFile struct {
+	file.File
+	disk *pausing
+}
+
+func (f *pausingFile) ReadAt(p []byte, at int64) (int, error) {
+	n, err := f.File.ReadAt(p, at)
+	if f.disk.armed.Load() {
+		f.disk.once.Do(func() { close(f.disk.paused); <-f.disk.goOn })
+	}
+	return n, err
+}
+
+// What a full disk took back is never served, though a scan saw it in the file.
+func TestScanOverATakenBackCommit(t *testing.T) {
+	t.Parallel()
+	disk := &pausing{paused: make(chan struct{}), goOn: make(chan struct{})}
+	j := open(t, file.Config{Dir: t.TempDir(), FS: disk})
+	var ids []string
+	for i := range 63 { // and the batch's record: as many as a scan looks for at once
+		ids = append(ids, fmt.Sprint("event", i))
+	}
+	mustSend(t, j, store.Accepted, ids...)
+	other := func(id string) store.Batch {
+		e := call(id)
+		e.Resolutions[0].CustomerID = "cus_2"
+		return store.Batch{Producer: "p", ReceivedAt: at(2), Entries: []store.Entry{e}}
+	}
+	written, scanned := make(chan struct{}), make(chan struct{})
+	disk.write = func(_ string, p []byte) (int, error) { return len(p), syscall.ENOSPC }
+	disk.truncate = func(string) error {
+		disk.armed.Store(true)
+		close(written)
+		<-scanned
+		return nil
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := j.Append(t.Context(), other("lost")); !errors.Is(err, store.ErrFull) {
+			t.Errorf("a full disk: %v", err)
+		}
+	})
+	<-written
+	var page store.Page
+	var scan sync.WaitGroup
+	scan.Go(func() {
+		var err error
+		if page, err = j.Scan(t.Context(), store.Scan{SeriesKey: store.SeriesKey{CustomerID: "cus_2"}}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-disk.paused
+	close(scanned)
+	wg.Wait()
+	disk.write, disk.truncate = nil, nil
+	if _, err := j.Append(t.Context(), other("kept")); err != nil {
+		t.Fatal(err)
+	}
+	close(disk.goOn)
+	scan.Wait()
+	for _, r := range page.Records {
+		if r.Event.ID != "kept" {
+			t.Errorf("the scan found event %q", r.Event.ID)
+		}
+	}
+	closeJournal(t, j)
+}
+
+// Dimensions count for when a checkpoint is due, since they are kept in memory too.
+func TestLongDimensionsBringACheckpoint(t *testing.T) {
+	t.Parallel()
+	j := open(t, file.Config{Dir: t.TempDir(), Checkpoint: 1000})
+	for i := range 40 {
+		e := call(fmt.Sprint("event", i))
+		for d := range 16 {
+			e.Resolutions[0].Dimensions = append(e.Resolutions[0].Dimensions, meter.Dimension{
+				Name: fmt.Sprintf("d%02d", d), Value: fmt.Sprint(i, strings.Repeat("x", 4000)),
+			})
+		}
+		if _, err := j.Append(t.Context(), store.Batch{Producer: "p", ReceivedAt: at(2), Entries: []store.Entry{e}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := j.Stats().Checkpoints; n == 0 {
+		t.Error("2.5 MB of dimensions wait in memory behind a bound of 1,000 events")
+	}
 	closeJournal(t, j)
 }
