@@ -115,7 +115,18 @@ func (x *Index) applyStage(st *stage) {
 	g := l.grid(base.GridStart(st.part.Start))
 	g.own = append(g.own, st.own...)
 	g.later = append(g.later, st.later...)
-	x.active.size += len(st.own) + len(st.later)
+	x.active.size += weight(st.own) + weight(st.later)
+}
+
+// weight is how much contributions count for when a checkpoint is due.
+func weight(all []base.Contribution) int {
+	n := len(all)
+	for i := range all {
+		if t := all[i].Traits; t != nil {
+			n += t.Bytes / traitsUnit
+		}
+	}
+	return n
 }
 
 // touch makes the series part of the active delta.

@@ -199,7 +199,7 @@ func (g *Group) Rollback(s Savepoint) {
 		st := &g.stages[u.stage]
 		st.part, st.own, st.later = u.part, st.own[:u.own], st.later[:u.later]
 	}
-	for _, u := range g.undoTotals {
+	for _, u := range slices.Backward(g.undoTotals) {
 		if u.had {
 			g.totals[u.key] = u.was
 		} else {
