@@ -141,9 +141,6 @@ func (t *taking) append(ctx context.Context) error {
 	}
 	for j, result := range results {
 		entry, i := t.chunk[j], t.places[j]
-		if result.Outcome == store.Unmatched && t.resolver.matched(entry.Event) {
-			result.Outcome = store.Accepted // its filters leave it out
-		}
 		if dropped {
 			identity := entry.Event.Identity()
 			if result.Outcome == store.Accepted || result.Outcome == store.Unmatched {

@@ -76,6 +76,9 @@ func (r *resolver) entry(e meter.Event) (store.Entry, *Outcome) {
 	entry := store.Entry{Event: e, Origin: meter.Reported}
 	if fault == nil {
 		entry.Resolutions, fault = r.resolutions(e)
+		if len(entry.Resolutions) == 0 && r.matched(e) {
+			entry.Flags |= store.Filtered
+		}
 	}
 	if fault != nil {
 		fault.Status, fault.ID = rejected, e.ID
