@@ -35,6 +35,7 @@ type resolver struct {
 	permit    func(source, eventType string) error
 	canonical bool          // the events' data is canonical already
 	again     bool          // the events are stored already: source and time are not judged
+	only      string        // the one meter that reads; empty: all
 	ageMax    time.Duration // at least so old events are taken, whatever the catalog says
 }
 
@@ -310,7 +311,7 @@ func (r *resolver) readers(eventType string) []catalog.Meter {
 	if !ok {
 		name := r.eventType(eventType)
 		for _, m := range r.catalog.Meters {
-			if m.Event == name {
+			if m.Event == name && (r.only == "" || m.Key == r.only) {
 				list = append(list, m)
 			}
 		}

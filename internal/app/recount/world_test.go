@@ -42,9 +42,19 @@ type world struct {
 	records *sqlite.Records
 	ingest  *ingest.Service
 	counted []string
+	aliases map[string]string // of event types
 	// crash, when not nil, is what storing a job's progress answers.
 	crash error
 }
+
+func (w *world) AliasType(eventType string) string {
+	if name, ok := w.aliases[eventType]; ok {
+		return name
+	}
+	return eventType
+}
+
+func (w *world) AliasSubject(subject string) string { return subject }
 
 func (w *world) Current() *catalog.Compiled { return w.catalog }
 

@@ -136,7 +136,10 @@ func reportQuery(q url.Values) (asking, error) {
 		case "atomic":
 			field = &out.atomic
 		case "backfill":
-			out.backfill = q.Get(name)
+			// An empty name may come from a variable that is not set: the events would count at once.
+			if out.backfill = q.Get(name); out.backfill == "" {
+				return out, invalid(name, "must name an open backfill", "leave it out to let the events count now")
+			}
 			continue
 		default:
 			return out, invalid("", "unknown query parameter", "this route takes detail, atomic and backfill")
@@ -158,6 +161,11 @@ func reportQuery(q url.Values) (asking, error) {
 func (a *api) take(ctx context.Context, events wire.Events, asked asking) error {
 	from, unit, atomic := callOf(ctx).sender, "", asked.atomic
 	if asked.backfill != "" {
+		if callOf(ctx).actor != operator { // it would let its sender pass by the bounds of event times
+			p := newProblem(codeTokenScope, "A producer's token cannot load a backfill.")
+			p.Fix = "Leave backfill out, or load it with the operator's token."
+			return p
+		}
 		var done func()
 		var err error
 		if unit, done, err = a.cfg.Correct.Load(ctx, asked.backfill); err != nil {
