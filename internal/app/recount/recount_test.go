@@ -267,3 +267,17 @@ func TestFilterOnSource(t *testing.T) {
 	check(t, "run", counts(done), "done read 1 changed 0 (0) closed 0 admitted 0 unreadable 0")
 	check(t, "after", w.used("cus_acme", "app"), "1")
 }
+
+// TestUnmatched: a job that lets an unmatched event count lets it count for all its meters, since it leaves the inbox.
+func TestUnmatched(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Meter{Key: "all", Event: "completion", Aggregation: meter.Count}, tokens("data.n"))
+	e := completion(1, "acme", `{"n":7}`)
+	e.Type = "compl"
+	w.report(e)
+	w.aliases = map[string]string{"compl": "completion"}
+	done := w.finish(w.begin(recount.Order{Meter: "all"}))
+	check(t, "run", counts(done), "done read 1 changed 1 (1) closed 0 admitted 0 unreadable 0")
+	check(t, "events", w.used("cus_acme", "all"), "1")
+	check(t, "tokens", w.used("cus_acme", "tokens"), "7")
+}

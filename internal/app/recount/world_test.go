@@ -124,7 +124,7 @@ func (w *world) restart() {
 	w.t.Helper()
 	w.crash = nil
 	s, err := recount.New(recount.Config{
-		Directory: w, Journal: w.journal, Records: records{w.records, w}, Reread: w.ingest.Reread, Now: func() time.Time { return now },
+		Directory: w, Journal: w.journal, Records: records{w.records, w}, Reread: w.ingest.Reread, Resolve: w.ingest.Resolve, Now: func() time.Time { return now },
 		Random: rand.Reader, Counted: func(ids []string) { w.counted = append(w.counted, ids...) },
 	})
 	if err != nil {

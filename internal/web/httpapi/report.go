@@ -33,7 +33,7 @@ type outcomeBody struct {
 	Status  string `json:"status" enum:"accepted,duplicate,conflict,rejected,unmatched,withheld" doc:"withheld: of an atomic call that was refused, fit to be stored"`
 	ID      string `json:"id"`
 	Pointer string `json:"pointer,omitempty" doc:"JSON Pointer into the event"`
-	Rule    string `json:"rule,omitempty"`
+	Rule    string `json:"rule,omitempty" doc:"Why it is rejected, unmatched, withheld or a conflict"`
 	Fix     string `json:"fix,omitempty"`
 	Digest  string `json:"digest,omitempty" doc:"Of a conflict: hex of this event's content"`
 	Stored  string `json:"stored_digest,omitempty" doc:"Of a conflict: hex of the stored event's content"`
