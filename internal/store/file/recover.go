@@ -334,8 +334,8 @@ func (rp *replay) event() error {
 	if rp.resolutions, err = p.Resolutions(rp.resolutions[:0], rp.in); err != nil {
 		return err
 	}
-	if p.Flags()&store.Held != 0 && len(rp.resolutions) > 0 {
-		return fmt.Errorf("%w: event %d is held and has resolutions", record.ErrMalformed, p.Position())
+	if p.Flags().Uncounted() && len(rp.resolutions) > 0 {
+		return fmt.Errorf("%w: event %d is held or filtered and has resolutions", record.ErrMalformed, p.Position())
 	}
 	return g.Event(identity, p.Digest(), &store.Entry{
 		Event: meter.Event{Time: time.UnixMicro(p.Time())}, Origin: p.Origin(), Resolutions: rp.resolutions, Flags: p.Flags(), Unit: p.Unit(),

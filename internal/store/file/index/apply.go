@@ -14,14 +14,14 @@ import (
 type State struct {
 	Revision    uint64 // 0: never revised
 	Voided      bool
-	Held        bool
+	Uncounted   bool // it is held or filtered
 	Event       meter.Event
 	Origin      meter.Origin
 	Resolutions []meter.Resolution
 	Revisions   []base.Revision // oldest first
 }
 
-func (s *State) unmatched() bool { return len(s.Resolutions) == 0 && !s.Voided && !s.Held }
+func (s *State) unmatched() bool { return len(s.Resolutions) == 0 && !s.Voided && !s.Uncounted }
 
 // State is what is staged of an event; nil: nothing, what is in the index holds.
 func (g *Group) State(event uint64) *State { return g.states[event] }
