@@ -149,7 +149,7 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	if s.recount, err = recount.New(recount.Config{
-		Directory: s.govern, Journal: s.journal, Records: s.records, Reread: s.ingest.Reread, Now: s.clock.Now, Random: rand.Reader,
+		Directory: s.govern, Journal: s.journal, Records: s.records, Reread: s.ingest.Reread, Resolve: s.ingest.Resolve, Now: s.clock.Now, Random: rand.Reader,
 		Counted: s.enforce.Counted, Flush: s.enforce.Flush,
 	}); err != nil {
 		return err

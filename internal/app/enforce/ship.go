@@ -40,7 +40,11 @@ type shipper struct {
 	shipped    int64         // what was taken of the spool, as the receiver knows it
 	pending    []store.Batch // decoded, not yet taken
 	totals     map[totalKey]int64
-	recovering bool // reading what an earlier run left
+	recovering bool  // reading what an earlier run left
+	again      int64 // the spool is read once more up to here, after a fault
+	// ended are the requests whose end was read while recovering or reading again: a copy behind it opens none of them. They are
+	// at most as many as the spool holds.
+	ended map[requestKey]bool
 	// lastSeen is the latest decision instant read.
 	lastSeen int64
 }
@@ -75,7 +79,7 @@ func (e *Enforcer) shipOnce(ctx context.Context) (more bool, err error) {
 		}
 		s.pending = s.pending[1:]
 	}
-	if err := e.carry(); err != nil {
+	if err := e.carry(ctx); err != nil {
 		return false, err
 	}
 	keep := s.shipped
@@ -89,8 +93,8 @@ func (e *Enforcer) shipOnce(ctx context.Context) (more bool, err error) {
 }
 
 // carry copies reservations that have long been open to the end of the spool, so that a slow request does not keep all that
-// came after it from being truncated.
-func (e *Enforcer) carry() error {
+// came after it from being truncated. The copies are durable when it returns, since the originals may go.
+func (e *Enforcer) carry(ctx context.Context) error {
 	s := &e.ship
 	left := carriedMax
 	for _, o := range s.open {
@@ -100,12 +104,47 @@ func (e *Enforcer) carry() error {
 		left--
 		offset, err := e.cfg.Spool.Append(0, o.carry)
 		if errors.Is(err, store.ErrFull) {
-			return nil // there will be room when others have settled
+			break // there will be room when others have settled
 		}
 		if err != nil {
 			return fmt.Errorf("carry an open request forward: %w", err)
 		}
 		o.offset = offset
+	}
+	if left == carriedMax {
+		return nil
+	}
+	if err := e.cfg.Spool.Sync(ctx); err != nil {
+		return fmt.Errorf("sync what was carried forward: %w", err)
+	}
+	return nil
+}
+
+// afresh says whether what lies at an offset may have been read by nobody, or was forgotten.
+func (s *shipper) afresh(offset int64) bool { return s.recovering || offset < s.again }
+
+// end closes a request.
+func (s *shipper) end(k requestKey, offset int64) {
+	delete(s.open, k)
+	if s.afresh(offset) {
+		if s.ended == nil {
+			s.ended = map[requestKey]bool{}
+		}
+		s.ended[k] = true
+	}
+}
+
+// carried takes a copy of a reservation in. One whose request had ended when the copy was written is put to rest behind it, for
+// who reads the copy and not the end.
+func (e *Enforcer) carried(r reservation, offset int64) error {
+	s := &e.ship
+	if _, open := s.open[r.requestKey]; open || s.afresh(offset) && !s.ended[r.requestKey] {
+		s.open[r.requestKey] = &openRequest{reservation: r, offset: offset}
+		return nil
+	}
+	_, err := e.cfg.Spool.Append(0, func(b []byte) []byte { return appendRelease(b, r.requestKey) })
+	if err != nil && !errors.Is(err, store.ErrFull) {
+		return fmt.Errorf("put a carried request to rest: %w", err)
 	}
 	return nil
 }
@@ -122,10 +161,14 @@ func (e *Enforcer) decodeBatch() error {
 	})
 	if err != nil {
 		at := s.next
+		s.again = e.cfg.Spool.End()
 		s.open, s.next = map[requestKey]*openRequest{}, e.cfg.Spool.Start() // read all again next time: appending twice is harmless
 		return fmt.Errorf("read spool from %d: %w", at, err)
 	}
 	s.next = next
+	if s.again > 0 && next >= s.again && !s.recovering {
+		s.again, s.ended = 0, nil
+	}
 	if len(b.Entries) == 0 && len(b.Marks) == 0 && next-s.shipped < coverBytes {
 		return nil // nothing to tell yet
 	}
@@ -163,9 +206,7 @@ func (e *Enforcer) decodeRecord(b *store.Batch, offset int64, payload []byte) er
 		if err != nil {
 			return err
 		}
-		if _, open := s.open[r.requestKey]; open || s.recovering { // else it was settled before the copy was written
-			s.open[r.requestKey] = &openRequest{reservation: r, offset: offset}
-		}
+		return e.carried(r, offset)
 	case kindSettle:
 		st, err := decodeSettlement(payload)
 		if err != nil {
@@ -173,9 +214,10 @@ func (e *Enforcer) decodeRecord(b *store.Batch, offset int64, payload []byte) er
 		}
 		o, ok := s.open[st.requestKey]
 		if !ok {
+			s.end(st.requestKey, offset)
 			return nil // shipped before a restart, its reservation's segment is gone
 		}
-		delete(s.open, st.requestKey)
+		s.end(st.requestKey, offset)
 		b.Entries = append(b.Entries, e.entry(&o.reservation, st))
 		k := totalKey{st.totalEpoch, o.customerID, o.meter, o.periodStart, o.scale}
 		s.totals[k] = max(s.totals[k], st.total)
@@ -188,7 +230,7 @@ func (e *Enforcer) decodeRecord(b *store.Batch, offset int64, payload []byte) er
 		if err != nil {
 			return err
 		}
-		delete(s.open, k)
+		s.end(k, offset)
 	case kindMark:
 		k, flags, err := decodeMark(payload)
 		if err != nil {

@@ -34,6 +34,7 @@ type world struct {
 	now      time.Time
 	signer   string
 	verifier string
+	segments int64 // bytes of a segment; 0: the default
 	cfg      seal.Config
 	records  *sqlite.Records
 	journal  *file.Journal
@@ -64,7 +65,7 @@ func (w *world) open() {
 	var err error
 	w.records, err = sqlite.Open(w.t.Context(), filepath.Join(w.dir, "records.db"))
 	ok(w.t, err)
-	w.journal, err = file.Open(file.Config{Dir: w.journalDir(), Checkpoint: 100})
+	w.journal, err = file.Open(file.Config{Dir: w.journalDir(), Checkpoint: 100, SegmentBytes: w.segments})
 	ok(w.t, err)
 	w.tiles, err = tree.Open(tree.Config{Dir: filepath.Join(w.journalDir(), "tree")})
 	ok(w.t, err)

@@ -198,7 +198,7 @@ func (j *Journal) stageEntries(c *call) (wrote bool, err error) {
 			return false, fmt.Errorf("entry %d: %w", i, err)
 		}
 		res.Outcome, res.Position, res.Stored = store.Accepted, g.Position(), e.digest
-		if len(entry.Resolutions) == 0 && entry.Flags&store.Held == 0 {
+		if len(entry.Resolutions) == 0 && !entry.Flags.Uncounted() {
 			res.Outcome = store.Unmatched
 		}
 		wrote = true
@@ -266,11 +266,9 @@ func (j *Journal) stageMarks(c *call) (changed bool, err error) {
 func (j *Journal) write() error {
 	segment.EndFrame(j.frame)
 	if j.rotating || j.size > segment.HeaderSize && j.size+int64(len(j.frame)) > j.cfg.SegmentBytes {
-		j.rotating = true
 		if err := j.rotate(); err != nil {
 			return err
 		}
-		j.rotating = false
 	}
 	all := *j.segments.Load()
 	s := all[len(all)-1]
@@ -287,6 +285,7 @@ func (j *Journal) write() error {
 		j.group.Spot(base.Spot{Position: p.position, Segment: s.Number, Offset: j.size + int64(p.at)})
 	}
 	j.size += int64(len(j.frame))
+	j.durable.Store(j.size)
 	j.stats.bytes.Add(int64(len(j.frame)))
 	j.stats.groups.Add(1)
 	return nil
@@ -299,9 +298,13 @@ func (j *Journal) writeFault(what string, err error) error {
 	return j.breakDown(what, err)
 }
 
-// rotate begins the next segment. A leftover of an earlier attempt is written over.
+// rotate begins the next segment. A leftover of an earlier attempt is written over; until that has succeeded nothing more goes to
+// the segment before, since only the last file of the folder may be torn.
 func (j *Journal) rotate() error {
-	return j.begin(uint32(len(*j.segments.Load()))+1, j.index.Position()+1)
+	j.rotating = true
+	err := j.begin(uint32(len(*j.segments.Load()))+1, j.index.Position()+1)
+	j.rotating = err != nil
+	return err
 }
 
 // begin makes a segment and its name durable before anything is written to it.
@@ -318,8 +321,9 @@ func (j *Journal) begin(number uint32, first uint64) error {
 		_ = f.Close() // the first error counts
 		return err
 	}
-	j.addSegment(&segment.Segment{Name: name, Number: number, First: first, File: folder.NewHandle(f)})
 	j.size = segment.HeaderSize
+	j.durable.Store(j.size) // before anybody sees the segment
+	j.addSegment(&segment.Segment{Name: name, Number: number, First: first, File: folder.NewHandle(f)})
 	j.stats.bytes.Add(segment.HeaderSize)
 	return nil
 }

@@ -3,6 +3,7 @@ package file
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sort"
 
 	"github.com/tallystick/tallystick/internal/store"
@@ -127,11 +128,24 @@ func (r *reader) walk(s *segment.Segment, position uint64) (body []byte, at int6
 // bytes reads from the segment, which may have grown since.
 func (r *reader) bytes(at int64, n int) ([]byte, error) {
 	if at+int64(n) > r.window.Size() {
-		if err := r.window.Reset(r.seg.File); err != nil {
+		if err := r.reset(r.seg); err != nil {
 			return nil, err
 		}
 	}
 	return r.window.Bytes(at, n)
+}
+
+// reset turns the window to a segment. A commit at work is left out: it may be taken back, and another one written in its place.
+func (r *reader) reset(s *segment.Segment) error {
+	end := int64(math.MaxInt64)
+	if all := *r.j.segments.Load(); all[len(all)-1].Number == s.Number {
+		if durable := r.j.durable.Load(); durable > 0 {
+			end = durable
+		}
+	}
+	err := r.window.Reset(s.File)
+	r.window.Limit(end)
+	return err
 }
 
 func (r *reader) lost(at int64, what string) error {
@@ -153,7 +167,7 @@ func (r *reader) start(s *segment.Segment, position uint64) error {
 	}
 	near := r.seg == s && r.next > 0 && r.next <= position && r.next >= known
 	if r.seg != s {
-		if err := r.window.Reset(s.File); err != nil {
+		if err := r.reset(s); err != nil {
 			return err
 		}
 	}

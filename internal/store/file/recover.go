@@ -91,7 +91,7 @@ func (j *Journal) recoverSegment(rp *replay, from folder.Source, last, known boo
 		}
 		begin := int64(segment.HeaderSize)
 		if s.First <= rp.position() {
-			if begin, err = j.behind(rp.position()); err != nil {
+			if begin, err = j.behind(s, rp.position()); err != nil {
 				return err
 			}
 			j.lastFrame = begin // what stands before was synced before it went into the index
@@ -105,13 +105,19 @@ func (j *Journal) recoverSegment(rp *replay, from folder.Source, last, known boo
 }
 
 // behind is where the log goes on after the last record that the index holds.
-func (j *Journal) behind(position uint64) (int64, error) {
+func (j *Journal) behind(s *segment.Segment, position uint64) (at int64, err error) {
 	l := newReader(j)
-	if _, err := l.find(position); err != nil {
+	_, err = l.find(position)
+	at = l.at
+	if sealed := folder.Sealed(s); sealed != nil && err == nil { // it was not walked to
+		at, err = sealed.Offset(position)
+		at += int64(len(l.buf))
+	}
+	if err != nil {
 		return 0, fmt.Errorf("index %s holds the journal up to record %d, which cannot be read: %w: %w", indexDir(j.cfg.Dir), position,
 			err, base.ErrDamaged)
 	}
-	return l.at, nil
+	return at, nil
 }
 
 // header checks that the expected segment follows. torn: the process ended while it made the segment, before anything was
@@ -173,6 +179,7 @@ func (j *Journal) settle() error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
+	j.durable.Store(j.size)
 	return j.fs.SyncDir(j.cfg.Dir)
 }
 
@@ -327,8 +334,8 @@ func (rp *replay) event() error {
 	if rp.resolutions, err = p.Resolutions(rp.resolutions[:0], rp.in); err != nil {
 		return err
 	}
-	if p.Flags()&store.Held != 0 && len(rp.resolutions) > 0 {
-		return fmt.Errorf("%w: event %d is held and has resolutions", record.ErrMalformed, p.Position())
+	if p.Flags().Uncounted() && len(rp.resolutions) > 0 {
+		return fmt.Errorf("%w: event %d is held or filtered and has resolutions", record.ErrMalformed, p.Position())
 	}
 	return g.Event(identity, p.Digest(), &store.Entry{
 		Event: meter.Event{Time: time.UnixMicro(p.Time())}, Origin: p.Origin(), Resolutions: rp.resolutions, Flags: p.Flags(), Unit: p.Unit(),

@@ -168,6 +168,8 @@ func stateOf(r store.Record) (tone, text string) {
 		return statement.Good, "counts"
 	case r.Flags&store.Held != 0:
 		return "plain", "held"
+	case r.Flags&store.Filtered != 0:
+		return "plain", "filtered"
 	}
 	return statement.Notice, unmatchedState
 }

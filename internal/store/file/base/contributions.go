@@ -22,6 +22,7 @@ type Contribution struct {
 type Traits struct {
 	Dimensions []meter.Dimension
 	Distinct   string
+	Bytes      int // that all of it takes, where it is new; 0: it was read
 }
 
 // Signed is the value as it counts.

@@ -14,14 +14,14 @@ import (
 type State struct {
 	Revision    uint64 // 0: never revised
 	Voided      bool
-	Held        bool
+	Uncounted   bool // it is held or filtered
 	Event       meter.Event
 	Origin      meter.Origin
 	Resolutions []meter.Resolution
 	Revisions   []base.Revision // oldest first
 }
 
-func (s *State) unmatched() bool { return len(s.Resolutions) == 0 && !s.Voided && !s.Held }
+func (s *State) unmatched() bool { return len(s.Resolutions) == 0 && !s.Voided && !s.Uncounted }
 
 // State is what is staged of an event; nil: nothing, what is in the index holds.
 func (g *Group) State(event uint64) *State { return g.states[event] }
@@ -115,7 +115,18 @@ func (x *Index) applyStage(st *stage) {
 	g := l.grid(base.GridStart(st.part.Start))
 	g.own = append(g.own, st.own...)
 	g.later = append(g.later, st.later...)
-	x.active.size += len(st.own) + len(st.later)
+	x.active.size += weight(st.own) + weight(st.later)
+}
+
+// weight is how much contributions count for when a checkpoint is due.
+func weight(all []base.Contribution) int {
+	n := len(all)
+	for i := range all {
+		if t := all[i].Traits; t != nil {
+			n += t.Bytes / traitsUnit
+		}
+	}
+	return n
 }
 
 // touch makes the series part of the active delta.

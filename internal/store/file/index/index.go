@@ -35,6 +35,7 @@ type Index struct {
 	active       *delta
 	frozen       *delta // nil: no checkpoint is at work
 	traits       map[string]*base.Traits
+	traitBytes   int
 	late         lateSums
 }
 
@@ -124,8 +125,12 @@ type nodeEpoch struct {
 	epoch uint32
 }
 
-// maxTraits bounds the traits that are shared.
-const maxTraits = 1 << 16
+// maxTraits and maxTraitBytes bound the traits that are shared.
+const maxTraits, maxTraitBytes = 1 << 16, 16 << 20
+
+// traitsUnit is how many bytes of traits count for as much as an event when a checkpoint is due: the checkpoint writes them out
+// with each contribution.
+const traitsUnit = 256
 
 // traitsOf shares equal traits. Only the leader calls it.
 func (x *Index) traitsOf(r *meter.Resolution) *base.Traits {
@@ -140,12 +145,13 @@ func (x *Index) traitsOf(r *meter.Resolution) *base.Traits {
 	if t := x.traits[string(b)]; t != nil {
 		return t
 	}
-	t := &base.Traits{Distinct: strings.Clone(r.Distinct), Dimensions: make([]meter.Dimension, len(r.Dimensions))}
+	t := &base.Traits{Distinct: strings.Clone(r.Distinct), Dimensions: make([]meter.Dimension, len(r.Dimensions)), Bytes: len(b)}
 	for i, d := range r.Dimensions {
 		t.Dimensions[i] = meter.Dimension{Name: strings.Clone(d.Name), Value: strings.Clone(d.Value)}
 	}
-	if len(x.traits) >= maxTraits {
+	if x.traitBytes += len(b); len(x.traits) >= maxTraits || x.traitBytes > maxTraitBytes {
 		clear(x.traits)
+		x.traitBytes = len(b)
 	}
 	x.traits[string(b)] = t
 	return t

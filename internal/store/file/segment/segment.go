@@ -139,7 +139,10 @@ func (w *Window) Reset(f File) error {
 	return err
 }
 
-// Size is the file's size.
+// Limit leaves out what lies behind an offset.
+func (w *Window) Limit(size int64) { w.size = min(w.size, size) }
+
+// Size is the file's size, or the limit.
 func (w *Window) Size() int64 { return w.size }
 
 const windowMin = 1 << 20
