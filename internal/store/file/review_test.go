@@ -1,6 +1,7 @@
 package file_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -298,6 +301,38 @@ func TestLongDimensionsBringACheckpoint(t *testing.T) {
 	}
 	if n := j.Stats().Checkpoints; n == 0 {
 		t.Error("2.5 MB of dimensions wait in memory behind a bound of 1,000 events")
+	}
+	closeJournal(t, j)
+}
+
+// An event of the subject that comes while the log is searched for others keeps the subject's key, since its leaf is salted
+// under it.
+func TestKeyIsKeptForWhoComesMeanwhile(t *testing.T) {
+	t.Parallel()
+	var j *file.Journal
+	asked := []bool{}
+	forget := func(_ context.Context, subject string, came func() (bool, error)) error {
+		for _, id := range []string{"", "again"} {
+			if id != "" {
+				mustSend(t, j, store.Accepted, id)
+			}
+			kept, err := came()
+			if err != nil || subject != "acme" {
+				t.Errorf("%s: %v", subject, err)
+			}
+			asked = append(asked, kept)
+		}
+		return nil
+	}
+	commit := func(string, uint64, []byte, []byte) ([32]byte, error) { return [32]byte{1}, nil }
+	j = open(t, file.Config{Dir: t.TempDir(), Commit: commit, Forget: forget})
+	mustSend(t, j, store.Accepted, "first")
+	if _, err := j.Erase(t.Context(), "acme", "op", "asked to", at(9)); err != nil {
+		t.Fatal(err)
+	}
+	compactAll(t, j)
+	if diff := gocmp.Diff([]bool{false, true}, asked); diff != "" {
+		t.Error(diff)
 	}
 	closeJournal(t, j)
 }
