@@ -101,6 +101,7 @@ type Journal struct {
 	blocks     *archive.Cache
 	erasures   atomic.Pointer[[]archive.Erasure] // not carried out yet
 	compacting sync.Mutex
+	leftover   uint32            // number of the sealed segment whose raw form has still to be removed; guarded by compacting
 	clean      map[uint32]uint64 // by segment: up to this erasure there is nothing to take out; guarded by compacting
 
 	// Owned by the leader.
