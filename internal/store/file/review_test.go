@@ -375,7 +375,10 @@ func TestScanAtTheEndsOfAllNumbers(t *testing.T) {
 	k := store.SeriesKey{CustomerID: "cus_1", Meter: "api_calls"}
 	for _, newest := range []bool{false, true} {
 		for _, s := range []store.Scan{
-			{After: math.MaxUint64}, {After: 1 << 40}, {SeriesKey: k, After: math.MaxUint64}, {Unmatched: true, After: math.MaxUint64},
+			{After: math.MaxUint64},
+			{After: 1 << 40},
+			{SeriesKey: k, After: math.MaxUint64},
+			{Unmatched: true, After: math.MaxUint64},
 			{Cursor: "0.3w5e11264sgsf", After: math.MaxUint64},
 		} {
 			s.NewestFirst = newest
