@@ -4,7 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tool() { go tool -modfile=tools/go.mod "$@"; }
-rounds=3 # of kill -9; "make soak" runs more
+rounds=5 # of kill -9; "make soak" runs more
+events=1000000 # ingested twice
 
 times=()
 phase() { # name, command...
@@ -33,6 +34,7 @@ phase 'lint' tool golangci-lint run ./...
 phase 'vet' go vet ./...
 phase 'race tests' env CGO_ENABLED=1 go test -race -shuffle=on ./...
 [[ -x test/faults/run.sh ]] && phase 'faults' test/faults/run.sh "$rounds"
+phase 'ingest' bench/ingest.sh "$events"
 [[ -x test/browser/run.sh ]] && phase 'browser' test/browser/run.sh
 
 printf '\n== all green in %d s\n' "$SECONDS"

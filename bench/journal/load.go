@@ -118,30 +118,38 @@ func measureFloor(ctx context.Context, name string, l *load, span time.Duration)
 		return 0, err
 	}
 	defer func() { _ = f.Close(); _ = os.Remove(name) }()
-	var mu, commit sync.Mutex
+	var mu sync.Mutex // guards queue and done
 	var queue, spare []byte
-	generation, synced := 0, 0
+	done := make(chan struct{})    // closed when what is in the queue is durable
+	lead := make(chan struct{}, 1) // who puts something in writes the queue
 	one := make([]byte, recordBytes*l.size)
 	return l.drive(ctx, span, func(store.Batch) error {
 		mu.Lock()
 		queue = append(queue, one...)
-		mine := generation
+		mine := done
 		mu.Unlock()
-		commit.Lock()
-		defer commit.Unlock()
-		if synced > mine {
+		select {
+		case <-mine:
+			return nil
+		case lead <- struct{}{}:
+		}
+		defer func() { <-lead }()
+		mu.Lock()
+		group, all := queue, done
+		if all != mine { // it was written just now
+			mu.Unlock()
 			return nil
 		}
-		mu.Lock()
-		group := queue
-		queue = spare[:0]
-		generation++
+		queue, done = spare[:0], make(chan struct{})
 		mu.Unlock()
 		spare = group
 		if _, err := f.Write(group); err != nil {
 			return err
 		}
-		synced = generation
-		return syscall.Fdatasync(int(f.Fd()))
+		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+			return err
+		}
+		close(all)
+		return nil
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/period"
@@ -118,6 +119,7 @@ func growth(ctx context.Context, dir string, events int) (err error) {
 	stop := ticking(ctx, j)
 	l := &load{producers: 8, size: 1000, ids: "random", spread: 365 * 24 * time.Hour, total: int64(events)}
 	const part = 1_000_000
+	spent := processor()
 	var rates []int
 	for done := 0; done < events; done += part {
 		began := time.Now()
@@ -129,7 +131,9 @@ func growth(ctx context.Context, dir string, events int) (err error) {
 			return errors.Join(err, j.Close())
 		}
 		rates = append(rates, int(part*int64(time.Second)/int64(time.Since(began))))
-		fmt.Printf("  million %d: %d events/s\n", len(rates), rates[len(rates)-1])
+		used := processor()
+		fmt.Printf("  million %d: %d events/s, %d ns of processor time an event\n", len(rates), rates[len(rates)-1], int64(used-spent)/part)
+		spent = used
 	}
 	stop()
 	s := j.Stats()
@@ -147,11 +151,20 @@ func growth(ctx context.Context, dir string, events int) (err error) {
 		return err
 	}
 	fmt.Printf("restart: %v (aim 10 s)\n", time.Since(began).Round(time.Millisecond))
-	return errors.Join(queries(ctx, j, l), j.Close(), os.RemoveAll(dir))
+	return errors.Join(queries(ctx, j), j.Close(), os.RemoveAll(dir))
+}
+
+// processor is the time that the process has spent, its load included.
+func processor() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // queries measures usage by day of the customer with events in every bucket, and the top 100 of a month.
-func queries(ctx context.Context, j *file.Journal, l *load) error {
+func queries(ctx context.Context, j *file.Journal) error {
 	var took []time.Duration
 	for range 200 {
 		began := time.Now()

@@ -21,7 +21,7 @@ const (
 func (s *server) openCorrections() (err error) {
 	if s.correct, err = correct.New(correct.Config{
 		Directory: s.govern, Resolver: s.ingest, Journal: s.journal, Backfills: s.records, Closes: s.records, Audit: s.govern.Audit,
-		Now: s.clock.Now, Random: rand.Reader, Counted: s.enforce.Counted, Flush: s.enforce.Flush,
+		Now: s.clock.Now, Random: rand.Reader, Counted: s.enforce.Counted, Flush: s.enforce.Flush, Log: s.log,
 	}); err != nil {
 		return err
 	}

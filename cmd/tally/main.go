@@ -3,10 +3,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -66,6 +68,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "tally:", err)
+		fmt.Fprintf(stderr, "  Run %s --help.\n", strings.TrimSpace("tally "+chosen(err)))
 		return 2
 	}
 	err = k.Run(&cli.Env{Ctx: ctx, Stdout: stdout, Stderr: stderr, JSON: c.Output == "json", Dir: c.Dir, Now: time.Now, Wait: wait, AuditFolder: auditFolder})
@@ -74,6 +77,20 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stderr, "tally:", err)
 	return 1
+}
+
+// chosen is the command that a wrong command line belongs to; empty: none that there is.
+func chosen(err error) string {
+	wrong, ok := errors.AsType[*kong.ParseError](err)
+	if !ok {
+		return ""
+	}
+	node := wrong.Context.Selected()
+	var names []string
+	for ; node != nil && node.Type == kong.CommandNode; node = node.Parent {
+		names = append([]string{node.Name}, names...)
+	}
+	return strings.Join(names, " ")
 }
 
 // wait is a pause that ends early with its context.

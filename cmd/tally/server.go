@@ -149,7 +149,7 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	if s.recount, err = recount.New(recount.Config{
-		Directory: s.govern, Journal: s.journal, Records: s.records, Reread: s.ingest.Reread, Now: s.clock.Now, Random: rand.Reader,
+		Directory: s.govern, Journal: s.journal, Records: s.records, Reread: s.ingest.Reread, Resolve: s.ingest.Resolve, Now: s.clock.Now, Random: rand.Reader,
 		Counted: s.enforce.Counted, Flush: s.enforce.Flush,
 	}); err != nil {
 		return err
@@ -192,7 +192,11 @@ func (s *server) claim(ctx context.Context) error {
 		return fmt.Errorf("%s holds a deployment that is not the demo's and is left alone; name another folder with --dir", s.dir)
 	}
 	if have != kind {
-		return fmt.Errorf("%s holds a %s deployment and cannot be served as %s; name another folder with --dir", s.dir, have, kind)
+		start := "tally serve --mode " + have
+		if have == kindDemo {
+			start = "tally demo"
+		}
+		return fmt.Errorf("%s holds a %s deployment and cannot be served as %s; start it with %s, or name another folder with --dir", s.dir, have, kind, start)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ var longer = map[string]struct {
 }{
 	"internal/web/httpapi":     {5200, "one file a resource, each with its documents; a part of them would be no noun, and all share one table of problems"},
 	"internal/store/storetest": {4000, "one suite a contract; a driver runs them all"},
-	"internal/app/enforce":     {2600, "admission, spool and shipping work on one set of counters and open requests"},
+	"internal/app/enforce":     {2700, "one enforcer: admission, leases, the spool's shipping and its recovery work on the same state of a customer"},
 	"internal/store/file":      {3000, "one journal: queue, commits, recovery, revisions, sealing and erasure work on the same fields; files, blocks and index are packages below"},
 }
 

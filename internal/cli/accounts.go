@@ -34,7 +34,7 @@ func (c *customersListCmd) Run(e *Env) error {
 }
 
 type customersGetCmd struct {
-	Customer string `arg:""`
+	Customer string `arg:"" help:"Id or key."`
 }
 
 func (c *customersGetCmd) Run(e *Env) error {
@@ -49,7 +49,7 @@ type keysCmd struct {
 }
 
 type keysCreateCmd struct {
-	Customer  string        `arg:""`
+	Customer  string        `arg:"" help:"Id or key of the customer."`
 	Name      string        `help:"What the key is for."`
 	ExpiresIn time.Duration `help:"The key works so long, for example 720h; default: without end."`
 	ExpiresAt string        `help:"The key works until this RFC 3339 instant." placeholder:"T"`
@@ -100,7 +100,7 @@ func (c *keysListCmd) Run(e *Env) error {
 }
 
 type keysGetCmd struct {
-	ID string `arg:""`
+	ID string `arg:"" help:"Its id."`
 }
 
 func (c *keysGetCmd) Run(e *Env) error {
@@ -108,7 +108,7 @@ func (c *keysGetCmd) Run(e *Env) error {
 }
 
 type keysRevokeCmd struct {
-	ID string `arg:""`
+	ID string `arg:"" help:"Its id."`
 }
 
 func (c *keysRevokeCmd) Run(e *Env) error {
@@ -122,8 +122,8 @@ type subscriptionsCmd struct {
 }
 
 type subscriptionsCreateCmd struct {
-	Customer   string `arg:""`
-	Plan       string `arg:""`
+	Customer   string `arg:"" help:"Id or key of the customer."`
+	Plan       string `arg:"" help:"Key of the plan."`
 	Start      string `help:"RFC 3339; default: now." placeholder:"T"`
 	BillingDay int    `help:"Day of the month on which periods begin, 1 to 31; default: the start's."`
 }
@@ -146,7 +146,7 @@ func (c *subscriptionsListCmd) Run(e *Env) error {
 }
 
 type subscriptionsGetCmd struct {
-	ID string `arg:""`
+	ID string `arg:"" help:"Its id."`
 }
 
 func (c *subscriptionsGetCmd) Run(e *Env) error {
@@ -170,7 +170,7 @@ func (c *invoicesListCmd) Run(e *Env) error {
 }
 
 type invoicesShowCmd struct {
-	ID string `arg:""`
+	ID string `arg:"" help:"Its id."`
 }
 
 func (c *invoicesShowCmd) Run(e *Env) error {
@@ -178,7 +178,7 @@ func (c *invoicesShowCmd) Run(e *Env) error {
 }
 
 type invoicesPreviewCmd struct {
-	Customer string `arg:""`
+	Customer string `arg:"" help:"Id or key."`
 }
 
 func (c *invoicesPreviewCmd) Run(e *Env) error {

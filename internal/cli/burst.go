@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tallystick/tallystick/internal/cli/problem"
 )
 
 // burst bounds: how many requests and connections one command may use.
@@ -82,7 +84,7 @@ func burstText(e *Env, r burstResult) error {
 		out.put(fmt.Sprintf("%7d × %s", r.ByStatus[status], status))
 	}
 	if d := r.LastDenial; d != nil {
-		var p problem
+		var p problem.Answer
 		_ = json.Unmarshal(d.Problem, &p) // an upstream's own refusal is no problem document
 		out.put("last denial: " + strings.TrimSpace(fmt.Sprintf("%d %s", d.Status, p.Code)))
 		if p.Detail != "" {

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/tallystick/tallystick/internal/cli/problem"
 )
 
 // answerMax bounds what a command reads of an answer.
@@ -58,82 +60,7 @@ func findServer(e *Env) (Endpoint, error) {
 	return ep, nil
 }
 
-// problem is an RFC 9457 answer of the API.
-type problem struct {
-	Title  string  `json:"title"`
-	Status int     `json:"status"`
-	Detail string  `json:"detail"`
-	Code   string  `json:"code"`
-	Fix    string  `json:"fix"`
-	Errors []fault `json:"errors"`
-}
-
-// fault is one broken rule of a request, or one fault of a catalog with its place.
-type fault struct {
-	Pointer, Rule, Fix                        string
-	File, Path, Message, Expected, Suggestion string
-	Line, Column                              int
-}
-
-// Error says what is wrong and what to do. Where each broken rule is named, the words that stand for all such problems are
-// left out.
-func (p *problem) Error() string {
-	var b strings.Builder
-	code := ""
-	if p.Code != "" {
-		code = " (" + p.Code + ")"
-	}
-	switch len(p.Errors) {
-	case 0:
-		b.WriteString(firstOf(p.Detail, p.Title))
-		if p.Fix != "" && p.Code != "wrong_state" { // its detail says all
-			b.WriteString("\n  " + p.Fix)
-		}
-	case 1:
-		b.WriteString(p.Errors[0].String())
-	default:
-		b.WriteString(firstOf(p.Title, p.Detail) + code + ":")
-		for _, f := range p.Errors {
-			b.WriteString("\n  " + f.String())
-		}
-		return b.String()
-	}
-	return b.String() + code
-}
-
-// String is a fault on one line, as compilers print theirs.
-func (f fault) String() string {
-	parts := []string{f.Message}
-	switch {
-	case f.Line > 0 && f.Path == "": // it is a fault of the text
-		parts[0] = fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
-	case f.Line > 0:
-		parts[0] = fmt.Sprintf("%s:%d:%d: %s: %s", f.File, f.Line, f.Column, f.Path, f.Message)
-	default:
-		parts[0] = strings.TrimPrefix(f.Pointer+": "+strings.TrimPrefix(f.Rule, "invalid: "), ": ")
-	}
-	if f.Expected != "" {
-		parts = append(parts, "expected "+f.Expected)
-	}
-	if f.Suggestion != "" {
-		parts = append(parts, "did you mean "+f.Suggestion+"?")
-	}
-	if f.Fix != "" {
-		parts = append(parts, f.Fix)
-	}
-	return strings.Join(parts, "; ")
-}
-
-func firstOf(ss ...string) string {
-	for _, s := range ss {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
-}
-
-// do sends a request and returns the JSON answer; a problem comes back as *problem.
+// do sends a request and returns the JSON answer; a problem comes back as *problem.Answer.
 func (c *client) do(ctx context.Context, method, path string, query url.Values, contentType string, body []byte) (json.RawMessage, error) {
 	u := c.API + path
 	if len(query) > 0 {
@@ -158,7 +85,7 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
 	if resp.StatusCode >= 300 {
-		p := &problem{Status: resp.StatusCode, Title: resp.Status}
+		p := &problem.Answer{Status: resp.StatusCode, Title: resp.Status}
 		_ = json.Unmarshal(b, p) // an answer that is no problem document still has its status
 		return nil, p
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/cli/problem"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/web/httpapi"
 )
@@ -28,7 +29,7 @@ type Commands struct {
 	Burst         burstCmd         `cmd:"" help:"Send requests through the gateway and count the answers."`
 	Explain       explainCmd       `cmd:"" help:"Say why a request was allowed or denied."`
 	Usage         usageCmd         `cmd:"" help:"Metered usage, of one customer or several."`
-	Meters        metersCmd        `cmd:"" help:"Meters: recount."`
+	Meters        metersCmd        `cmd:"" help:"Apply meters to kept events: recount, recounts, follow, cancel."`
 	Limits        limitsCmd        `cmd:"" help:"Every limit of a customer with its present state."`
 	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview."`
 	Trace         traceCmd         `cmd:"" help:"Lead an invoice line back to its windows, events and decisions."`
@@ -37,7 +38,7 @@ type Commands struct {
 	Backfill      backfillCmd      `cmd:"" help:"Usage loaded afterwards, as a unit: open, load, preview, close, revert."`
 	Unmatched     unmatchedCmd     `cmd:"" help:"Events that count for nothing: list, show, fix, replay."`
 	Aliases       aliasesCmd       `cmd:"" help:"Other names of event types and customers: create, list, delete."`
-	Late          lateCmd          `cmd:"" help:"Usage that changed after its period was closed."`
+	Late          lateCmd          `cmd:"" help:"Usage that changed after its period was closed: list."`
 	Books         booksCmd         `cmd:"" help:"Check that admitted + reported - voided = metered = rated + unpriced."`
 	Erase         eraseCmd         `cmd:"" help:"Erase the content of all events of a subject so far; what they count for stays."`
 	Clock         clockCmd         `cmd:"" help:"Read the business clock; in test mode, advance it."`
@@ -58,6 +59,11 @@ func ask(e *Env, path string, q url.Values, text func(io.Writer, doc) error) err
 		return err
 	}
 	return e.print(b, text)
+}
+
+// askOfSource is ask about an event of a source.
+func askOfSource(e *Env, path, source string, text func(io.Writer, doc) error) error {
+	return problem.OfSource(ask(e, path, only("source", source), text), source)
 }
 
 // send posts a document and prints the answer.
@@ -177,7 +183,7 @@ type catalogCmd struct {
 }
 
 type catalogGetCmd struct {
-	Version string `arg:"" optional:"" default:"latest"`
+	Version string `arg:"" optional:"" default:"latest" help:"Number of the version; default: the newest."`
 }
 
 func (c *catalogGetCmd) Run(e *Env) error {
@@ -211,7 +217,7 @@ func (c *explainCmd) Run(e *Env) error {
 			return e.print(b, explainText)
 		}
 	}
-	if _, ok := errors.AsType[*problem](err); ok {
+	if _, ok := errors.AsType[*problem.Answer](err); ok {
 		return err
 	}
 	keyFile := filepath.Join(e.DataDir(), "secrets", "decision.key")
@@ -242,7 +248,7 @@ func (c *explainCmd) local(e *Env, keyFile string) error {
 }
 
 type limitsCmd struct {
-	Customer string `arg:""`
+	Customer string `arg:"" help:"Id or key."`
 }
 
 func (c *limitsCmd) Run(e *Env) error {
@@ -272,13 +278,13 @@ func (c *traceCmd) Run(e *Env) error {
 }
 
 type eventCmd struct {
-	ID     string `arg:""`
+	ID     string `arg:"" help:"The event's id."`
 	Source string `help:"The event's source." default:"gateway/1"`
 }
 
 func (c *eventCmd) Run(e *Env) error {
-	return ask(e, "/v1/events/"+url.PathEscape(c.ID), only("source", c.Source), func(w io.Writer, d doc) error {
-		if err := fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "origin", "flags", "revision", "voided", "backfill", "key_id", "decision_id")(w, d); err != nil {
+	return askOfSource(e, "/v1/events/"+url.PathEscape(c.ID), c.Source, func(w io.Writer, d doc) error {
+		if err := fields("id", "source", "type", "subject", "time", "customer", "meter", "value", "origin", "flags", "revision", "voided", "erased", "backfill", "key_id", "decision_id")(w, d); err != nil {
 			return err
 		}
 		for _, x := range d.list("lines") {
@@ -319,8 +325,8 @@ func (clockShowCmd) Run(e *Env) error {
 }
 
 type clockAdvanceCmd struct {
-	By string `help:"How far, for example 24h." xor:"target" required:""`
-	To string `help:"period-end, or an RFC 3339 instant." xor:"target" required:""`
+	By string `help:"How far, for example 24h." placeholder:"DURATION" xor:"target" required:""`
+	To string `help:"period-end, or an RFC 3339 instant. One of both is needed." placeholder:"T" xor:"target" required:""`
 }
 
 func (c *clockAdvanceCmd) Run(e *Env) error {
@@ -333,7 +339,7 @@ func (c *clockAdvanceCmd) Run(e *Env) error {
 }
 
 type portalCmd struct {
-	Customer string        `arg:""`
+	Customer string        `arg:"" help:"Id or key."`
 	TTL      time.Duration `help:"How long the link works." default:"24h"`
 }
 

@@ -1,13 +1,18 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/tallystick/tallystick/internal/cli/problem"
 )
 
 type eventsCmd struct {
@@ -29,12 +34,35 @@ func (c *eventsListCmd) Run(e *Env) error {
 	if c.Meter != "" {
 		q.Set("meter", c.Meter)
 	}
-	return c.ask(e, "/v1/events", q, table("TIME|SOURCE|ID|TYPE|CUSTOMER|METER|VALUE|FLAGS", "time", "source", "id", "type", "customer", "meter", "value", "flags"))
+	return c.ask(e, "/v1/events", q, eventsText)
+}
+
+func eventsText(w io.Writer, d doc) error {
+	out := lines{w: w}
+	out.put("TIME", "SOURCE", "ID", "TYPE", "CUSTOMER", "METER", "VALUE", "FLAGS")
+	for _, x := range d.list("items") {
+		out.put(x.s("time"), x.s("source"), x.s("id"), x.s("type"), x.s("customer"), x.s("meter"), x.s("value"), strings.Join(eventFlags(x), ", "))
+	}
+	return out.err
+}
+
+// eventFlags says what is special about an event, above all why it counts for nothing.
+func eventFlags(x doc) []string {
+	flags := x.strings("flags")
+	if x.s("voided") == "true" {
+		flags = append(flags, "voided")
+	} else if len(x.list("readings")) == 0 && !slices.Contains(flags, "held") {
+		flags = append(flags, "counts for nothing")
+	}
+	if x.s("erased") == "true" {
+		flags = append(flags, "erased")
+	}
+	return flags
 }
 
 // oneEvent names an event; its identity is the source with the id.
 type oneEvent struct {
-	ID     string `arg:""`
+	ID     string `arg:"" help:"The event's id."`
 	Source string `help:"The event's source." default:"gateway/1"`
 }
 
@@ -67,7 +95,7 @@ func sendTo(e *Env, path string, q url.Values, body any, text func(io.Writer, do
 	}
 	answer, err := c.do(e.Ctx, http.MethodPost, path, q, "application/json", b)
 	if err != nil {
-		return err
+		return problem.OfSource(err, q.Get("source"))
 	}
 	return e.print(answer, text)
 }
@@ -106,17 +134,15 @@ func (c *eventsAmendCmd) Run(e *Env) error {
 type eventsHistoryCmd struct{ oneEvent }
 
 func (c *eventsHistoryCmd) Run(e *Env) error {
-	return ask(e, c.path("history"), only("source", c.Source), func(w io.Writer, d doc) error {
+	return askOfSource(e, c.path("history"), c.Source, func(w io.Writer, d doc) error {
 		out := lines{w: w}
 		out.put("AT", "KIND", "REVISION", "BY", "REASON", "TYPE", "SUBJECT", "COUNTS")
 		for _, x := range d.list("items") {
-			counts := "nothing"
-			for i, r := range x.list("readings") {
-				if i == 0 {
-					counts = ""
-				}
-				counts += r.s("customer") + " " + r.s("meter") + " " + r.s("value") + " "
+			var readings []string
+			for _, r := range x.list("readings") {
+				readings = append(readings, r.s("customer")+" "+r.s("meter")+" "+r.s("value"))
 			}
+			counts := cmp.Or(strings.Join(readings, ", "), "nothing")
 			out.put(x.s("at"), x.s("kind"), x.s("revision"), x.s("actor"), x.s("reason"), x.s("type"), x.s("subject"), counts)
 		}
 		return out.err
@@ -172,7 +198,7 @@ func (c *backfillPreviewCmd) Run(e *Env) error {
 			} else if ok {
 				closed = "invoice " + closed
 			}
-			out.put(x.s("customer"), x.s("meter"), x.s("period.start"), x.s("events"), x.s("from"), firstOf(x.s("to"), "?"), closed)
+			out.put(x.s("customer"), x.s("meter"), x.s("period.start"), x.s("events"), x.s("from"), cmp.Or(x.s("to"), "?"), closed)
 		}
 		return out.err
 	})

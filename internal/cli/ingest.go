@@ -15,6 +15,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/ingest/wire"
 	"github.com/tallystick/tallystick/internal/cli/intake"
+	"github.com/tallystick/tallystick/internal/cli/problem"
 )
 
 // How long is waited before a batch is sent again that the server could not take: ever longer.
@@ -31,7 +32,7 @@ type ingestCmd struct {
 	Type     string `help:"Type of all events of a table."`
 	Source   string `help:"Source of all events of a table."`
 	Rejects  string `help:"Write all rejected and conflicting events to this file, one JSON object a line." placeholder:"FILE"`
-	Restart  bool   `help:"Begin at the begin, not where an interrupted run ended."`
+	Restart  bool   `help:"Start at the first line, not where an interrupted run ended."`
 	Tries    int    `help:"How often a batch is sent before giving up when the server is away or full; 10 take half a minute." default:"10"`
 	Parallel int    `help:"Batches under way at once; 1 keeps the order of the file." default:"4"`
 	// Backfill is the open backfill to load the events into; set by its own command.
@@ -144,7 +145,7 @@ func (c *client) reportOnce(ctx context.Context, body []byte) ([]intake.Outcome,
 		return nil, 0, fmt.Errorf("read the answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		p := &problem{Status: resp.StatusCode, Title: resp.Status}
+		p := &problem.Answer{Status: resp.StatusCode, Title: resp.Status}
 		_ = json.Unmarshal(b, p) // an answer that is no problem document still has its status
 		if resp.StatusCode != http.StatusServiceUnavailable {
 			return nil, -1, p

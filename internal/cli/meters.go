@@ -16,7 +16,7 @@ type metersCmd struct {
 }
 
 type recountCmd struct {
-	Meter         string `arg:""`
+	Meter         string `arg:"" help:"Key of the meter."`
 	From          string `help:"RFC 3339; only events from this time on." placeholder:"T"`
 	To            string `help:"RFC 3339, not included." placeholder:"T"`
 	DryRun        bool   `help:"Count what would change, change nothing."`

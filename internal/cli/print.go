@@ -38,11 +38,26 @@ func (e *Env) print(b json.RawMessage, text func(w io.Writer, d doc) error) erro
 	if err := dec.Decode(&d); err != nil {
 		return fmt.Errorf("the server's answer is not JSON: %w", err)
 	}
-	tw := tabwriter.NewWriter(e.Stdout, 0, 0, 2, ' ', 0)
+	var out bytes.Buffer
+	tw := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	if err := text(tw, d); err != nil {
 		return err
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	return trimmed(e.Stdout, out.Bytes())
+}
+
+// trimmed writes lines without the blanks that pad an empty last column.
+func trimmed(w io.Writer, text []byte) error {
+	var out bytes.Buffer
+	for line := range bytes.Lines(text) {
+		out.Write(bytes.TrimRight(line, " \n"))
+		out.WriteByte('\n')
+	}
+	_, err := w.Write(out.Bytes())
+	return err
 }
 
 // doc is a decoded answer, read leniently for people's eyes.

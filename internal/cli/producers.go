@@ -73,6 +73,9 @@ func producerText(w io.Writer, d doc) error {
 	out := lines{w: w}
 	for _, t := range d.list("tokens") {
 		state := "live"
+		if d.s("revoked_at") != "" {
+			state = "ended with the producer"
+		}
 		if at := t.s("revoked_at"); at != "" {
 			state = "revoked " + at
 		}

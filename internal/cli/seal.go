@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/cli/problem"
 	"github.com/tallystick/tallystick/internal/core/seal"
 )
 
@@ -27,7 +28,7 @@ type proveCmd struct {
 	What   string `arg:"" help:"An event's id, or INVOICE_ID/LINE; LINE is a number from 1 or an iln_ id." name:"event-or-line"`
 	Source string `help:"The event's source." default:"gateway/1"`
 	Events bool   `help:"Of a line: with the leaf hashes of its events."`
-	Out    string `help:"File to write to; default stdout." placeholder:"FILE" type:"path"`
+	Out    string `help:"File to write to; default stdout." placeholder:"FILE"`
 }
 
 func (c *proveCmd) Run(e *Env) error {
@@ -46,7 +47,7 @@ func (c *proveCmd) Run(e *Env) error {
 	}
 	b, err := cl.get(e.Ctx, path, q)
 	if err != nil {
-		return err
+		return problem.OfSource(err, q.Get("source"))
 	}
 	if c.Out == "" {
 		_, err := e.Stdout.Write(b)
@@ -230,7 +231,7 @@ func (c *auditRunCmd) report(e *Env, against []byte, key string) (json.RawMessag
 				return b, nil
 			}
 		}
-		if _, ok := errors.AsType[*problem](err); ok || os.Getenv("TALLY_URL") != "" && e.Dir == "" {
+		if _, ok := errors.AsType[*problem.Answer](err); ok || os.Getenv("TALLY_URL") != "" && e.Dir == "" {
 			return nil, err
 		}
 		if _, serr := os.Stat(filepath.Join(e.DataDir(), "VERSION")); serr != nil {

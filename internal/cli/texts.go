@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -59,7 +60,7 @@ func limitsText(w io.Writer, d doc) error {
 	}
 	out.put("LIMIT", "OF", "WINDOW", "CONSUMED", "QUOTA", "REMAINING", "RESETS AT", "BOUND")
 	for _, l := range d.list("items") {
-		out.put(l.s("limit"), firstOf(l.s("meter"), l.s("currency")), l.s("window"), l.s("consumed"), l.s("quota"), l.s("remaining"), l.s("resets_at"), l.s("bound"))
+		out.put(l.s("limit"), cmp.Or(l.s("meter"), l.s("currency")), l.s("window"), l.s("consumed"), l.s("quota"), l.s("remaining"), l.s("resets_at"), l.s("bound"))
 	}
 	return out.err
 }

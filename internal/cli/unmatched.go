@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -126,7 +127,13 @@ func (c *unmatchedFixCmd) Run(e *Env) error {
 	if err != nil {
 		return err
 	}
-	return e.print(b, fields("alias.kind", "alias.from", "alias.to", "replayed", "still_unmatched"))
+	return e.print(b, func(w io.Writer, d doc) error {
+		if err := fields("alias.kind", "alias.from", "alias.to", "replayed", "still_unmatched")(w, d); err != nil || done.StillUnmatched == 0 {
+			return err
+		}
+		_, err := fmt.Fprintln(w, "Those count for nothing for another reason: tally unmatched list")
+		return err
+	})
 }
 
 type aliasesCmd struct {
@@ -157,7 +164,7 @@ func (c *aliasesListCmd) Run(e *Env) error {
 
 type aliasesDeleteCmd struct {
 	Kind string `arg:"" enum:"type,customer" help:"type or customer."`
-	From string `arg:""`
+	From string `arg:"" help:"The other name, as events carry it."`
 }
 
 func (c *aliasesDeleteCmd) Run(e *Env) error {

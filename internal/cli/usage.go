@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -75,7 +76,7 @@ func usageText(w io.Writer, d doc) error {
 		for _, name := range slices.Sorted(maps.Keys(dimensions)) {
 			names = append(names, name+"="+fmt.Sprint(dimensions[name]))
 		}
-		out.put(firstOf(strings.Join(names, " "), "all"), it.s("value"))
+		out.put(cmp.Or(strings.Join(names, " "), "all"), it.s("value"))
 		usageWindows(&out, it)
 	}
 	return out.err

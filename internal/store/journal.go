@@ -43,7 +43,12 @@ const (
 	Recovered  Flags = 1 << iota // an open reservation settled after a crash
 	Incomplete                   // the answer was cut off after its headers
 	Held                         // loaded by a backfill that is still open: kept, has no resolutions yet, and is not unmatched
+	Filtered                     // a meter reads its type and its customer is known, but filters leave it out: kept, and not unmatched
 )
+
+// Uncounted says that an event has no resolutions as it should, so that it is not unmatched. Only new events carry such a flag,
+// and none with resolutions; any revision takes it away.
+func (f Flags) Uncounted() bool { return f&(Held|Filtered) != 0 }
 
 // AdmittedTotal is enforcement's own running total for one (customer, meter, billing period) in one gateway epoch.
 // It only grows within an epoch. PeriodStart is in UTC microseconds since 1970.
@@ -217,7 +222,7 @@ type Scan struct {
 	Cursor      string // opaque, from the previous page
 	Limit       int    // ≤ 1000; 0: 100
 	NewestFirst bool
-	Unmatched   bool   // only events that count for nothing: no resolutions, not voided, not held
+	Unmatched   bool   // only events that count for nothing: no resolutions, not voided, not Uncounted
 	Unit        string // only events of this backfill
 	After       uint64 // only events appended, or last revised, after this position
 }

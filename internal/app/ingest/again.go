@@ -32,6 +32,6 @@ func (s *Service) Resolve(e meter.Event) (meter.Event, []meter.Resolution, error
 
 // held is an entry of a backfill: kept, and counted by no meter until the backfill is closed.
 func held(e store.Entry, unit string) store.Entry {
-	e.Unit, e.Flags, e.Resolutions = unit, e.Flags|store.Held, nil
+	e.Unit, e.Flags, e.Resolutions = unit, e.Flags&^store.Filtered|store.Held, nil
 	return e
 }

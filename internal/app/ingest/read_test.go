@@ -116,6 +116,15 @@ func TestWhatFiltersLeaveOut(t *testing.T) {
 	if err != nil || len(r.Resolutions) != 1 || r.Resolutions[0].Meter != "a" {
 		t.Errorf("event 2: %+v, %v", r.Resolutions, err)
 	}
+	for id, want := range map[string]store.Flags{"1": store.Filtered, "2": 0, "3": 0, "4": store.Filtered} {
+		if r, err := w.Event(t.Context(), "s", id); err != nil || r.Flags != want {
+			t.Errorf("event %s has flags %d, want %d, %v", id, r.Flags, want, err)
+		}
+	}
+	unmatched, err := w.Events(t.Context(), ingest.Scan{Unmatched: true})
+	if err != nil || len(unmatched.Records) != 1 || unmatched.Records[0].Event.ID != "3" {
+		t.Errorf("unmatched: %+v, %v", unmatched.Records, err)
+	}
 	if len(w.counted) != 1 {
 		t.Errorf("counted for %q", w.counted)
 	}

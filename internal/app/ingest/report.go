@@ -17,7 +17,7 @@ type Outcome struct {
 	Status  string `json:"status"` // accepted duplicate conflict rejected unmatched
 	ID      string `json:"id,omitempty"`
 	Pointer string `json:"pointer,omitempty"` // rejected: JSON Pointer inside the event; empty: the event as a whole
-	Rule    string `json:"rule,omitempty"`
+	Rule    string `json:"rule,omitempty"`    // rejected, unmatched, conflict, withheld: why
 	Fix     string `json:"fix,omitempty"`
 	Digest  string `json:"digest,omitempty"`        // conflict: hex of ours
 	Stored  string `json:"stored_digest,omitempty"` // conflict: hex of the stored one
@@ -141,9 +141,6 @@ func (t *taking) append(ctx context.Context) error {
 	}
 	for j, result := range results {
 		entry, i := t.chunk[j], t.places[j]
-		if result.Outcome == store.Unmatched && t.resolver.matched(entry.Event) {
-			result.Outcome = store.Accepted // its filters leave it out
-		}
 		if dropped {
 			identity := entry.Event.Identity()
 			if result.Outcome == store.Accepted || result.Outcome == store.Unmatched {
@@ -155,6 +152,9 @@ func (t *taking) append(ctx context.Context) error {
 			}
 		}
 		t.outcomes[i] = outcome(entry.Event.ID, result)
+		if result.Outcome == store.Unmatched {
+			t.resolver.explain(entry.Event, &t.outcomes[i])
+		}
 		if t.call.Unit != "" && result.Outcome == store.Unmatched {
 			t.outcomes[i].Status = accepted // whether anything counts it is seen when the backfill closes
 		}

@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -66,6 +67,26 @@ func TestAtomicCall(t *testing.T) {
 	} {
 		if got := take(step.events...); got != step.want || len(w.counted) != step.counted {
 			t.Errorf("%q, want %q; %d told to enforcement", got, step.want, len(w.counted))
+		}
+	}
+}
+
+// TestUnmatchedTellsWhy: an event that is kept and counts for nothing says what is missing, and that it need not be sent again.
+func TestUnmatchedTellsWhy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.declared(t, "meters:\n  - {key: tokens, event: completion, aggregation: count}\n")
+	e := func(id, kind, subject string) meter.Event {
+		return meter.Event{Source: "s", ID: id, Type: kind, Subject: subject}
+	}
+	out := w.report(t, e("1", "completions", "acme"), e("2", "invoice.paid", "acme"), e("3", "completion", ""), e("4", "completion", "nobody"))
+	for i, want := range []struct{ pointer, rule, fix string }{
+		{"/type", "no meter", `did you mean "completion"?`}, {"/type", "no meter", "declare a meter"},
+		{"/subject", "no customer", "amend"}, {"/subject", "no customer's id", "unmatched fix customer"},
+	} {
+		got := out[i]
+		if got.Status != "unmatched" || got.Pointer != want.pointer || !strings.Contains(got.Rule, want.rule) || !strings.Contains(got.Fix, want.fix) {
+			t.Errorf("%+v, want %+v", got, want)
 		}
 	}
 }

@@ -33,9 +33,11 @@ type resolver struct {
 	meters    map[string][]catalog.Meter // by event type, filled as types are seen
 	reading   *reading.Reading           // of the catalog; nil: made when the first event comes
 	permit    func(source, eventType string) error
-	canonical bool          // the events' data is canonical already
-	again     bool          // the events are stored already: source and time are not judged
-	ageMax    time.Duration // at least so old events are taken, whatever the catalog says
+	canonical bool              // the events' data is canonical already
+	again     bool              // the events are stored already: source and time are not judged
+	near      map[string]string // by event type: what may have been meant
+	only      string            // the one meter that reads; empty: all
+	ageMax    time.Duration     // at least so old events are taken, whatever the catalog says
 }
 
 // resolver is one for a call, against the newest catalog.
@@ -76,6 +78,9 @@ func (r *resolver) entry(e meter.Event) (store.Entry, *Outcome) {
 	entry := store.Entry{Event: e, Origin: meter.Reported}
 	if fault == nil {
 		entry.Resolutions, fault = r.resolutions(e)
+		if len(entry.Resolutions) == 0 && r.matched(e) {
+			entry.Flags |= store.Filtered
+		}
 	}
 	if fault != nil {
 		fault.Status, fault.ID = rejected, e.ID
@@ -138,6 +143,45 @@ func (r *resolver) customer(subject string) (account.Customer, bool) {
 func (r *resolver) matched(e meter.Event) bool {
 	_, known := r.customer(e.Subject)
 	return known && len(r.readers(e.Type)) > 0
+}
+
+// explain tells why an event is unmatched, and how it will count after all. Sending it again would not help: it is kept.
+func (r *resolver) explain(e meter.Event, out *Outcome) {
+	switch {
+	case len(r.readers(e.Type)) == 0:
+		out.Pointer, out.Rule = "/type", "is a type that no meter reads"
+		out.Fix = "declare a meter for it, or an alias by `tally unmatched fix type`; then it counts without being sent again"
+		if near := r.suggest(e.Type); near != "" {
+			out.Fix = fmt.Sprintf("did you mean %q? `tally unmatched fix type` lets it count without being sent again", near)
+		}
+	case e.Subject == "":
+		out.Pointer, out.Rule = "/subject", "names no customer"
+		out.Fix = "send a customer's id or key with the next ones; `tally events amend` gives this one a subject"
+	default:
+		out.Pointer, out.Rule = "/subject", "is no customer's id or key"
+		out.Fix = "create the customer, or an alias by `tally unmatched fix customer`; after a replay it counts without being sent again"
+	}
+}
+
+// suggestMax bounds the types of one call that get a suggestion.
+const suggestMax = 100
+
+// suggest is the type that may have been meant; empty: none.
+func (r *resolver) suggest(eventType string) string {
+	near, known := r.near[eventType]
+	if known || len(r.near) == suggestMax {
+		return near
+	}
+	var types []string
+	for _, m := range r.catalog.Meters {
+		types = append(types, m.Event)
+	}
+	if r.near == nil {
+		r.near = map[string]string{}
+	}
+	near = catalog.Suggest(eventType, types)
+	r.near[eventType] = near
+	return near
 }
 
 // eventType is the type that the catalog knows an event by: its own, else its alias.
@@ -307,7 +351,7 @@ func (r *resolver) readers(eventType string) []catalog.Meter {
 	if !ok {
 		name := r.eventType(eventType)
 		for _, m := range r.catalog.Meters {
-			if m.Event == name {
+			if m.Event == name && (r.only == "" || m.Key == r.only) {
 				list = append(list, m)
 			}
 		}

@@ -53,6 +53,11 @@ func (b *batch) add(ctx context.Context, r store.Record) error {
 	}
 	old, others := split(r.Resolutions, b.job.Meter)
 	fresh, err := b.read(r.Event)
+	if err == nil && len(fresh) > 0 && len(r.Resolutions) == 0 && r.Flags&store.Filtered == 0 { // it is unmatched
+		var all []meter.Resolution
+		_, all, err = b.cfg.Resolve(r.Event)
+		_, others = split(all, b.job.Meter)
+	}
 	if err == nil && len(others)+len(fresh) > resolutionsMax {
 		err = fmt.Errorf("at most %d meters read one event", resolutionsMax)
 	}
@@ -84,7 +89,7 @@ func (b *batch) add(ctx context.Context, r store.Record) error {
 	b.revisions = append(b.revisions, store.Revision{
 		Source: r.Event.Source, ID: r.Event.ID, Kind: store.Resolve, Resolutions: append(others, fresh...), If: r.Revision,
 	})
-	for _, res := range append(slices.Clone(old), fresh...) {
+	for _, res := range slices.Concat(old, fresh, others) {
 		b.customers = append(b.customers, res.CustomerID)
 	}
 	return nil

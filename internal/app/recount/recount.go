@@ -1,7 +1,8 @@
 // Package recount applies a meter, as the catalog has it now, to the events that are kept: a job that shows its progress, can be
 // cancelled, and goes on after a crash where it was.
 //
-// A job changes only what the meter makes of an event; what other meters make of it stays. It leaves alone:
+// A job changes only what the meter makes of an event; what other meters make of it stays. An unmatched event that the meter can
+// count is judged by all meters, as a replay would: once it counts for one, nobody would look for the others. It leaves alone:
 //
 //   - what enforcement counted. A gateway admitted the request by this meter, and its running total of what it admitted stands
 //     in the journal for the books to compare with; usage that changed behind its back would no longer match. A meter that
@@ -63,8 +64,10 @@ type Config struct {
 	Records   Records
 	// Reread prepares to read kept events by one meter of the present catalog; see ingest.Service.
 	Reread func(meterKey string) (version int64, read func(meter.Event) ([]meter.Resolution, error), err error)
-	Now    func() time.Time // business clock
-	Random io.Reader        // safe for concurrent use
+	// Resolve reads an event by all meters of the present catalog; see ingest.Service.
+	Resolve func(e meter.Event) (meter.Event, []meter.Resolution, error)
+	Now     func() time.Time // business clock
+	Random  io.Reader        // safe for concurrent use
 	// Counted is told which customers' usage changed, after it is durable; may be nil.
 	Counted func(customerIDs []string)
 	// Flush makes settled gateway usage visible before a job begins; may be nil.
@@ -79,7 +82,7 @@ type Service struct {
 
 // New checks cfg and starts nothing.
 func New(cfg Config) (*Service, error) {
-	if cfg.Directory == nil || cfg.Journal == nil || cfg.Records == nil || cfg.Reread == nil || cfg.Now == nil || cfg.Random == nil {
+	if cfg.Directory == nil || cfg.Journal == nil || cfg.Records == nil || cfg.Reread == nil || cfg.Resolve == nil || cfg.Now == nil || cfg.Random == nil {
 		return nil, errors.New("recount: directory, journal, records, reader, clock and randomness are required")
 	}
 	if cfg.Counted == nil {

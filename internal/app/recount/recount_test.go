@@ -237,3 +237,47 @@ func TestOrders(t *testing.T) {
 		t.Errorf("audit %v, %v", audit, err)
 	}
 }
+
+// TestAliasedType: of an event under an alias of its type, too, a job changes only what its own meter makes.
+func TestAliasedType(t *testing.T) {
+	t.Parallel()
+	all := catalog.Meter{Key: "all", Event: "completion", Aggregation: meter.Count}
+	w := newWorld(t, all, tokens("data.n"))
+	w.aliases = map[string]string{"compl": "completion"}
+	e := completion(1, "acme", `{"n":1,"m":5}`)
+	e.Type = "compl"
+	w.report(e)
+	w.apply(all, tokens("data.m"))
+	done := w.finish(w.begin(recount.Order{Meter: "tokens"}))
+	check(t, "run", counts(done), "done read 1 changed 1 (4) closed 0 admitted 0 unreadable 0")
+	check(t, "tokens", w.used("cus_acme", "tokens"), "5")
+	check(t, "events", w.used("cus_acme", "all"), "1")
+}
+
+// TestFilterOnSource: a job judges an event's own source.
+func TestFilterOnSource(t *testing.T) {
+	t.Parallel()
+	app := catalog.Meter{
+		Key: "app", Event: "completion", Aggregation: meter.Count, Filter: catalog.Filter{Expression: "event.source == 'app'"},
+	}
+	w := newWorld(t, app)
+	w.report(completion(1, "acme", `{}`))
+	check(t, "before", w.used("cus_acme", "app"), "1")
+	done := w.finish(w.begin(recount.Order{Meter: "app"}))
+	check(t, "run", counts(done), "done read 1 changed 0 (0) closed 0 admitted 0 unreadable 0")
+	check(t, "after", w.used("cus_acme", "app"), "1")
+}
+
+// TestUnmatched: a job that lets an unmatched event count lets it count for all its meters, since it leaves the inbox.
+func TestUnmatched(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Meter{Key: "all", Event: "completion", Aggregation: meter.Count}, tokens("data.n"))
+	e := completion(1, "acme", `{"n":7}`)
+	e.Type = "compl"
+	w.report(e)
+	w.aliases = map[string]string{"compl": "completion"}
+	done := w.finish(w.begin(recount.Order{Meter: "all"}))
+	check(t, "run", counts(done), "done read 1 changed 1 (1) closed 0 admitted 0 unreadable 0")
+	check(t, "events", w.used("cus_acme", "all"), "1")
+	check(t, "tokens", w.used("cus_acme", "tokens"), "7")
+}

@@ -42,9 +42,19 @@ type world struct {
 	records *sqlite.Records
 	ingest  *ingest.Service
 	counted []string
+	aliases map[string]string // of event types
 	// crash, when not nil, is what storing a job's progress answers.
 	crash error
 }
+
+func (w *world) AliasType(eventType string) string {
+	if name, ok := w.aliases[eventType]; ok {
+		return name
+	}
+	return eventType
+}
+
+func (w *world) AliasSubject(subject string) string { return subject }
 
 func (w *world) Current() *catalog.Compiled { return w.catalog }
 
@@ -114,7 +124,7 @@ func (w *world) restart() {
 	w.t.Helper()
 	w.crash = nil
 	s, err := recount.New(recount.Config{
-		Directory: w, Journal: w.journal, Records: records{w.records, w}, Reread: w.ingest.Reread, Now: func() time.Time { return now },
+		Directory: w, Journal: w.journal, Records: records{w.records, w}, Reread: w.ingest.Reread, Resolve: w.ingest.Resolve, Now: func() time.Time { return now },
 		Random: rand.Reader, Counted: func(ids []string) { w.counted = append(w.counted, ids...) },
 	})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
 )
@@ -139,17 +140,18 @@ func BenchmarkOpen(b *testing.B) {
 	b.ReportMetric(float64(b.N*200*benchBatch)/b.Elapsed().Seconds(), "events/s")
 }
 
-// TestMemory holds the index to what the package says it needs for an event.
+// TestMemory holds the journal to what it may take for an event: until a checkpoint has it, and afterwards.
 func TestMemory(t *testing.T) {
 	const events = 60_000
 	for name, tt := range map[string]struct {
 		customers, perBucket int
-		atMost               int64
+		fresh                int64
 	}{
-		"100 events a bucket": {100, 100, 210},
-		"1 event a bucket":    {100, 1, 330},
+		"100 events a bucket": {100, 100, 330},
+		"1 event a bucket":    {100, 1, 700},
 	} {
 		dir := t.TempDir()
+		before := heap()
 		j := open(t, file.Config{Dir: dir})
 		b := store.Batch{Producer: "p"}
 		for i := range events {
@@ -163,14 +165,13 @@ func TestMemory(t *testing.T) {
 				b.Entries = nil
 			}
 		}
+		fresh := (heap() - before) / events
 		closeJournal(t, j)
-		before := heap()
 		j = open(t, file.Config{Dir: dir})
-		after := heap()
-		each := (after - before) / events
-		t.Logf("%s: %d bytes an event, %+v", name, each, j.Stats())
-		if each > tt.atMost {
-			t.Errorf("%s: %d bytes an event, want at most %d", name, each, tt.atMost)
+		each := (heap() - before) / events
+		t.Logf("%s: %d bytes an event at first, then %d; %d bytes of index", name, fresh, each, j.Stats().IndexBytes/events)
+		if fresh > tt.fresh || each > 40 {
+			t.Errorf("%s: %d bytes an event at first, want at most %d; then %d, want at most 40", name, fresh, tt.fresh, each)
 		}
 		closeJournal(t, j)
 	}
@@ -182,4 +183,56 @@ func heap() int64 {
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// BenchmarkYear reads a year of a customer with events in every bucket: its windows, and its usage day by day.
+func BenchmarkYear(b *testing.B) {
+	const buckets = 35_040
+	dir := b.TempDir()
+	j := open(b, file.Config{Dir: dir, Checkpoint: 1000})
+	var batch store.Batch
+	for i := range buckets {
+		e := call(fmt.Sprint(i))
+		e.Event.Time = at(i * 15)
+		if batch.Entries = append(batch.Entries, e); len(batch.Entries) == 10_000 || i == buckets-1 {
+			if _, err := j.Append(b.Context(), batch); err != nil {
+				b.Fatal(err)
+			}
+			batch.Entries = nil
+		}
+	}
+	if err := j.Close(); err != nil {
+		b.Fatal(err)
+	}
+	j = open(b, file.Config{Dir: dir})
+	defer func() { _ = j.Close() }()
+	k := store.SeriesKey{CustomerID: "cus_1", Meter: "api_calls"}
+	b.Run("windows", func(b *testing.B) {
+		for b.Loop() {
+			if err := j.View(b.Context(), func(v store.View) error {
+				all, err := v.Windows(k, period.Interval{})
+				if len(all) != buckets {
+					b.Fatalf("%d buckets", len(all))
+				}
+				return err
+			}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("days", func(b *testing.B) {
+		start := at(0)
+		for b.Loop() {
+			if err := j.View(b.Context(), func(v store.View) error {
+				for d := range 365 {
+					if _, err := v.Usage(k, period.Interval{Start: start.Add(time.Duration(d) * 24 * time.Hour), End: start.Add(time.Duration(d+1) * 24 * time.Hour)}); err != nil {
+						return err
+					}
+				}
+				return nil
+			}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

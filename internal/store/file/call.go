@@ -82,8 +82,8 @@ func (c *call) prepare(b *store.Batch) error {
 	}
 	for i := range b.Marks {
 		m := &b.Marks[i]
-		if !text(m.Source, 1) || !text(m.ID, 1) || m.Flags == 0 || m.Flags&store.Held != 0 {
-			return invalid("mark %d: source, id and flags are needed, other ones than Held", i)
+		if !text(m.Source, 1) || !text(m.ID, 1) || m.Flags == 0 || m.Flags.Uncounted() {
+			return invalid("mark %d: source, id and flags are needed, other ones than Held and Filtered", i)
 		}
 		r := record.Record{Kind: record.KindMark, ReceivedAt: b.ReceivedAt, Flags: m.Flags, Event: meter.Event{Source: m.Source, ID: m.ID, Time: time.UnixMicro(0)}}
 		c.marks = append(c.marks, c.encode(&r))
@@ -139,8 +139,8 @@ func check(e *store.Entry) error {
 		return invalid("the event time is missing or out of range")
 	case e.Origin != meter.Admitted && e.Origin != meter.Reported:
 		return invalid("unknown origin %d", e.Origin)
-	case e.Flags&store.Held != 0 && len(e.Resolutions) > 0:
-		return invalid("an event that is held has no resolutions")
+	case e.Flags.Uncounted() && len(e.Resolutions) > 0:
+		return invalid("an event that is held or filtered has no resolutions")
 	}
 	if err := checkContent(v); err != nil {
 		return err

@@ -55,7 +55,7 @@ func (j *Journal) relieve() {
 
 // lastCheckpoint lets the next opening replay little. A journal that failed keeps what it has.
 func (j *Journal) lastCheckpoint() error {
-	if j.failed() != nil {
+	if j.broken.Load() != nil {
 		return nil
 	}
 	return j.checkpoint(max(1, j.cfg.Checkpoint/closeShare))

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
@@ -24,7 +25,7 @@ func filled(t *testing.T) (dir string, ids []string) {
 	dir = t.TempDir()
 	j := open(t, file.Config{Dir: dir, SegmentBytes: 4 << 10, Checkpoint: 20})
 	for i := range 60 {
-		ids = append(ids, fmt.Sprint("event", i))
+		ids = append(ids, fmt.Sprintf("event%03d", i))
 		mustSend(t, j, store.Accepted, ids[i])
 	}
 	if _, err := j.Revise(t.Context(), store.Revisions{Actor: "a", Reason: "r", At: at(3), List: []store.Revision{
@@ -204,6 +205,38 @@ func TestForeignIndex(t *testing.T) {
 	}
 }
 
+// TestForeignIndexOfALongerLog: the records of another journal stand where the index says, and hold the same identities.
+func TestForeignIndexOfALongerLog(t *testing.T) {
+	t.Parallel()
+	dir, _ := filled(t)
+	other := t.TempDir()
+	j := open(t, file.Config{Dir: other, SegmentBytes: 4 << 10})
+	var ids []string
+	for i := range 100 {
+		ids = append(ids, fmt.Sprintf("event%03d", 99-i)) // as long
+		if _, err := j.Append(t.Context(), store.Batch{Producer: "q", ReceivedAt: at(9), Entries: []store.Entry{call(ids[i])}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := j.Revise(t.Context(), store.Revisions{Actor: "a", Reason: "r", At: at(3), List: []store.Revision{
+		{Source: "gateway/1", ID: ids[3], Kind: store.Void, If: store.AnyRevision},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	closeJournal(t, j)
+	if err := os.CopyFS(filepath.Join(other, "index"), os.DirFS(filepath.Join(dir, "index"))); err != nil {
+		t.Fatal(err)
+	}
+	j = open(t, file.Config{Dir: other, SegmentBytes: 4 << 10})
+	defer closeJournal(t, j)
+	if err := answers(j, ids); err != nil {
+		t.Error(err)
+	}
+	if s := j.Stats(); s.Events != len(ids) || s.Revised != 1 || s.Segments < 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestCheckpointsWhileAppending has commits, checkpoints and readers at the same time.
 func TestCheckpointsWhileAppending(t *testing.T) {
 	t.Parallel()
@@ -228,7 +261,11 @@ func TestCheckpointsWhileAppending(t *testing.T) {
 				if err == nil && r.Count%5 != 0 {
 					t.Errorf("%d events counted: half a commit", r.Count)
 				}
-				return err
+				g, err2 := v.Measure(store.SeriesKey{CustomerID: "cus_1", Meter: "api_calls"}, period.Interval{}, store.Measure{Aggregation: meter.Sum})
+				if err2 == nil && !g[0].Value.Equal(r.Sum) {
+					t.Errorf("%v measured, %v counted", g[0].Value, r.Sum)
+				}
+				return errors.Join(err, err2)
 			}); err != nil {
 				t.Error(err)
 				return

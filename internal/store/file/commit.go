@@ -198,7 +198,7 @@ func (j *Journal) stageEntries(c *call) (wrote bool, err error) {
 			return false, fmt.Errorf("entry %d: %w", i, err)
 		}
 		res.Outcome, res.Position, res.Stored = store.Accepted, g.Position(), e.digest
-		if len(entry.Resolutions) == 0 && entry.Flags&store.Held == 0 {
+		if len(entry.Resolutions) == 0 && !entry.Flags.Uncounted() {
 			res.Outcome = store.Unmatched
 		}
 		wrote = true

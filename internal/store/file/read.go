@@ -37,7 +37,7 @@ func (r *reader) current(position uint64, e *index.Event) (store.Record, error) 
 	}
 	newest := e.Revisions[len(e.Revisions)-1]
 	now.Revision, now.Voided, now.Resolutions = newest.Position, newest.Kind == store.Void, nil
-	now.Flags &^= store.Held
+	now.Flags &^= store.Held | store.Filtered
 	content := false // the newest amendment has it
 	for i := len(e.Revisions) - 1; i >= 0 && !content; i-- {
 		v := e.Revisions[i]
@@ -84,7 +84,7 @@ func (j *Journal) state(event uint64) (*index.State, error) {
 		return nil, err
 	}
 	return &index.State{
-		Revision: r.Revision, Voided: r.Voided, Held: r.Flags&store.Held != 0, Event: r.Event, Origin: r.Origin, Resolutions: r.Resolutions,
+		Revision: r.Revision, Voided: r.Voided, Uncounted: r.Flags.Uncounted(), Event: r.Event, Origin: r.Origin, Resolutions: r.Resolutions,
 		Revisions: e.Revisions,
 	}, nil
 }

@@ -155,6 +155,9 @@ func (r *reader) lost(at int64, what string) error {
 
 // start goes to the nearest place before a record.
 func (r *reader) start(s *segment.Segment, position uint64) error {
+	if r.seg == s && r.next == position {
+		return nil
+	}
 	known, offset := s.First, int64(segment.HeaderSize)
 	r.j.mu.RLock()
 	spot, ok := r.j.index.Spot(position)

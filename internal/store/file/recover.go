@@ -43,10 +43,13 @@ func (j *Journal) recover() error {
 			return err
 		}
 	}
-	if err := j.checkTied(); err != nil {
-		return err
+	all := *j.segments.Load()
+	if len(all) == 0 {
+		if err := j.checkTied(); err != nil {
+			return err
+		}
 	}
-	if all := *j.segments.Load(); len(all) == 0 || folder.Sealed(all[len(all)-1]) != nil {
+	if len(all) == 0 || folder.Sealed(all[len(all)-1]) != nil {
 		if err := j.begin(uint32(len(all))+1, rp.position()+1); err != nil {
 			return err
 		}
@@ -70,7 +73,7 @@ func (j *Journal) recoverSegment(rp *replay, from folder.Source, last, known boo
 	}
 	if torn {
 		j.stats.torn.Add(rp.window.Size())
-		if err := s.File.Close(); err != nil {
+		if err := errors.Join(s.File.Close(), j.checkTied()); err != nil {
 			return err
 		}
 		return j.begin(s.Number, rp.position()+1)
@@ -83,6 +86,9 @@ func (j *Journal) recoverSegment(rp *replay, from folder.Source, last, known boo
 	case known:
 		j.size = rp.window.Size()
 	default:
+		if err := j.checkTied(); err != nil {
+			return err
+		}
 		begin := int64(segment.HeaderSize)
 		if s.First <= rp.position() {
 			if begin, err = j.behind(s, rp.position()); err != nil {
@@ -328,8 +334,8 @@ func (rp *replay) event() error {
 	if rp.resolutions, err = p.Resolutions(rp.resolutions[:0], rp.in); err != nil {
 		return err
 	}
-	if p.Flags()&store.Held != 0 && len(rp.resolutions) > 0 {
-		return fmt.Errorf("%w: event %d is held and has resolutions", record.ErrMalformed, p.Position())
+	if p.Flags().Uncounted() && len(rp.resolutions) > 0 {
+		return fmt.Errorf("%w: event %d is held or filtered and has resolutions", record.ErrMalformed, p.Position())
 	}
 	return g.Event(identity, p.Digest(), &store.Entry{
 		Event: meter.Event{Time: time.UnixMicro(p.Time())}, Origin: p.Origin(), Resolutions: rp.resolutions, Flags: p.Flags(), Unit: p.Unit(),

@@ -48,7 +48,7 @@ func revisedState(was *index.State, kind store.RevisionKind, content meter.Event
 
 // changes says whether the two differ in more than their revision.
 func changes(was, now *index.State) bool {
-	same := was.Voided == now.Voided && was.Held == now.Held && was.Event.Type == now.Event.Type &&
+	same := was.Voided == now.Voided && was.Uncounted == now.Uncounted && was.Event.Type == now.Event.Type &&
 		was.Event.Subject == now.Event.Subject && bytes.Equal(was.Event.Data, now.Event.Data) &&
 		slices.EqualFunc(was.Resolutions, now.Resolutions, func(a, b meter.Resolution) bool {
 			return a.CustomerID == b.CustomerID && a.Meter == b.Meter && a.CatalogVersion == b.CatalogVersion &&

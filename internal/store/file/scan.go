@@ -123,7 +123,7 @@ func (r *reader) match(s *store.Scan, c *index.Candidate) (now store.Record, ok 
 	if now, err = r.current(c.Position, &e); err != nil {
 		return now, false, err
 	}
-	if s.Unmatched && (len(now.Resolutions) > 0 || now.Voided || now.Flags&store.Held != 0) {
+	if s.Unmatched && (len(now.Resolutions) > 0 || now.Voided || now.Flags.Uncounted()) {
 		return now, false, nil // it was revised just now
 	}
 	if s.CustomerID == "" && s.Meter == "" {

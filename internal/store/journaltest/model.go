@@ -47,7 +47,7 @@ func (m *model) append(b store.Batch, got []store.Result) (want []store.Result) 
 				r.Outcome = store.Conflict
 			}
 		} else {
-			if len(e.Resolutions) == 0 && e.Flags&store.Held == 0 {
+			if len(e.Resolutions) == 0 && !e.Flags.Uncounted() {
 				r.Outcome = store.Unmatched
 			}
 			m.history[e.Event.ID] = []store.Revised{{Position: r.Position, At: b.ReceivedAt, Event: e.Event, Resolutions: e.Resolutions}}
@@ -186,7 +186,7 @@ func drawEntry(rt *rapid.T) store.Entry {
 	switch rapid.IntRange(0, 3).Draw(rt, "resolutions") {
 	case 0:
 		e.Resolutions = nil
-		e.Flags = rapid.SampledFrom([]store.Flags{0, store.Held}).Draw(rt, "held")
+		e.Flags = rapid.SampledFrom([]store.Flags{0, store.Held, store.Filtered}).Draw(rt, "held")
 	case 1:
 		second := e.Resolutions[0]
 		second.Meter, second.CustomerID = "tokens", drawCustomer(rt)
@@ -237,7 +237,10 @@ func (m *model) compareEvents(rt *rapid.T, w *ledger) {
 	equal(rt, "all events from the newest", m.events, back)
 	after := rapid.Uint64Range(0, 60).Draw(rt, "since")
 	for _, s := range []store.Scan{
-		{Unmatched: true}, {Unit: "import"}, {After: after}, {Unmatched: true, Unit: "import", After: after},
+		{Unmatched: true},
+		{Unit: "import"},
+		{After: after},
+		{Unmatched: true, Unit: "import", After: after},
 		{SeriesKey: store.SeriesKey{CustomerID: "cus_a", Meter: "api_calls"}, Unit: "import", After: after},
 	} {
 		want := m.filtered(s)

@@ -52,7 +52,7 @@ func (m *model) apply(r *store.Revisions, i int, position uint64) uint64 {
 	v := &r.List[i]
 	e := m.find(v.Source, v.ID)
 	now := *e
-	now.Flags &^= store.Held
+	now.Flags &^= store.Held | store.Filtered
 	now.Resolutions, now.Voided = v.Resolutions, v.Kind == store.Void
 	if v.Kind == store.Amend {
 		now.Event.Type, now.Event.Subject, now.Event.Data = v.Event.Type, v.Event.Subject, v.Event.Data
@@ -151,7 +151,7 @@ func (m *model) ever(k store.SeriesKey) (starts []time.Time) {
 // filtered is what a scan must find, by position.
 func (m *model) filtered(s store.Scan) (all []string) {
 	for _, e := range m.events {
-		unmatched := len(e.Resolutions) == 0 && !e.Voided && e.Flags&store.Held == 0
+		unmatched := len(e.Resolutions) == 0 && !e.Voided && !e.Flags.Uncounted()
 		switch {
 		case s.Unmatched && !unmatched, s.Unit != "" && e.Unit != s.Unit, max(e.Position, e.Revision) <= s.After:
 		case s.Meter != "" && reading(e.Resolutions, s.SeriesKey) == nil:

@@ -103,8 +103,11 @@ func journalResolve(w *ledger) {
 	u.Resolutions = nil
 	held := entry("held", minute(2), "2")
 	held.Resolutions, held.Flags, held.Unit = nil, store.Held, "import"
-	got := w.append(store.Batch{Entries: []store.Entry{u, held, entry("a", minute(3), "4")}})
-	w.same("outcomes", []store.Outcome{store.Unmatched, store.Accepted, store.Accepted}, []store.Outcome{got[0].Outcome, got[1].Outcome, got[2].Outcome})
+	filtered := entry("filtered", minute(4), "8")
+	filtered.Resolutions, filtered.Flags = nil, store.Filtered
+	got := w.append(store.Batch{Entries: []store.Entry{u, held, entry("a", minute(3), "4"), filtered}})
+	w.same("outcomes", []store.Outcome{store.Unmatched, store.Accepted, store.Accepted, store.Accepted},
+		[]store.Outcome{got[0].Outcome, got[1].Outcome, got[2].Outcome, got[3].Outcome})
 	w.twice(func() {
 		w.scans(store.Scan{Unmatched: true}, "u")
 		w.scans(store.Scan{Unit: "import"}, "held")
@@ -127,6 +130,9 @@ func journalResolve(w *ledger) {
 	none := both
 	none.Resolutions = nil
 	w.twice(func() {
+		if r, err := w.journal.Event(w.t.Context(), "gateway/1", "filtered"); err != nil || r.Flags != store.Filtered || r.Revision != 0 {
+			w.t.Errorf("filtered: %+v, %v", r, err)
+		}
 		w.books(acmeCalls(), "7", "3", "0")
 		w.books(tokens, "5", "6", "1")
 	})
@@ -136,6 +142,15 @@ func journalResolve(w *ledger) {
 		w.books(tokens, "0", "6", "6")
 		w.windows(tokens, period.Interval{})
 		w.scans(store.Scan{SeriesKey: acmeCalls(), Unit: "import"})
+	})
+	// A filter was widened: the event counts, and its flag is gone.
+	w.revise(revision(store.Resolve, entry("filtered", minute(4), "8")))
+	w.twice(func() {
+		w.scans(store.Scan{Unmatched: true}, "u")
+		w.scans(store.Scan{SeriesKey: acmeCalls()}, "a", "filtered")
+		if r, err := w.journal.Event(w.t.Context(), "gateway/1", "filtered"); err != nil || r.Flags != 0 {
+			w.t.Errorf("counted again: %+v, %v", r, err)
+		}
 	})
 }
 
@@ -192,6 +207,9 @@ func journalReviseRefuses(w *ledger) {
 	held.Event.ID = "held"
 	_, err = w.journal.Append(w.t.Context(), store.Batch{Entries: []store.Entry{held}})
 	w.fails("held with readings", err, store.ErrInvalid)
+	held.Flags = store.Filtered
+	_, err = w.journal.Append(w.t.Context(), store.Batch{Entries: []store.Entry{held}})
+	w.fails("filtered with readings", err, store.ErrInvalid)
 	if w.position() != before {
 		w.t.Errorf("position %d after refusals, want %d", w.position(), before)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/a-h/templ"
@@ -161,6 +162,7 @@ func (c *console) frame(r *http.Request, title string) ui.Frame {
 		{Href: "/invoices", Text: "Invoices"},
 	} {
 		item.Here = r.URL.Path == item.Href
+		item.Within = item.Href != "/" && strings.HasPrefix(r.URL.Path, item.Href+"/")
 		f.Nav = append(f.Nav, item)
 	}
 	return f

@@ -118,6 +118,9 @@ func (c *console) eventsView(r *http.Request) (eventsView, error) {
 	err := c.searchEvents(r.Context(), &v, scan)
 	if len(v.rows) == 0 {
 		v.nothing = "No event fits."
+		if v.eventFilter == (eventFilter{}) {
+			v.nothing = "There are no events yet. They come with the first request through the gateway, or the first report."
+		}
 		if v.next != "" {
 			v.nothing = "No event fits among those looked at; the next page goes on."
 		}
@@ -151,6 +154,9 @@ func eventAddress(e meter.Event) string {
 	return "/events/show?" + url.Values{"source": {e.Source}, "id": {e.ID}}.Encode()
 }
 
+// unmatchedState is the word for an event that no meter or customer has.
+const unmatchedState = "unmatched"
+
 // stateOf is how an event counts now, and how that looks.
 func stateOf(r store.Record) (tone, text string) {
 	switch {
@@ -162,8 +168,10 @@ func stateOf(r store.Record) (tone, text string) {
 		return statement.Good, "counts"
 	case r.Flags&store.Held != 0:
 		return "plain", "held"
+	case r.Flags&store.Filtered != 0:
+		return "plain", "filtered"
 	}
-	return statement.Notice, "unmatched"
+	return statement.Notice, unmatchedState
 }
 
 // eventLine is an invoice line that an event stands on.

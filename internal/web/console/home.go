@@ -84,7 +84,8 @@ type homeView struct {
 	rates     []enforce.Rate
 	recent    []enforce.Recent
 	customers []customerRow
-	more      int // customers that are not listed
+	more      int   // customers that are not listed
+	unmatched int64 // events
 }
 
 // customerRow is a customer with what they used in the present period, by meter.
@@ -118,6 +119,7 @@ func (c *console) view(ctx context.Context, live bool) (v homeView, err error) {
 		return homeView{}, err
 	}
 	v.now, v.offset, v.test = c.Clock.Now(), c.Clock.Offset(), c.Clock.Test()
+	v.unmatched = c.cfg.Inbox.Count()
 	all := c.Govern.Customers()
 	shown := all[:min(len(all), customersShown)]
 	v.customers, v.more = c.rows(shown, v.books, v.now), len(all)-len(shown)

@@ -102,6 +102,7 @@ func TestBackfills(t *testing.T) {
 		eventLine("c", "completion", "acme", `{"tokens":-1}`))
 	wantField(t, a, "accepted", 3)
 	wantField(t, a, "rejected", 1)
+	wantField(t, w.want(http.StatusUnprocessableEntity, http.MethodPost, "/v1/events?backfill=", eventLine("z", "completion", "acme", `{}`), "Content-Type", "application/x-ndjson"), "errors.0.pointer", "/backfill")
 	wantField(t, w.want(http.StatusNotFound, http.MethodPost, "/v1/events?backfill=none", eventLine("z", "completion", "acme", `{}`), "Content-Type", "application/x-ndjson"), "code", "not_found")
 	e := w.get("/v1/events/a?source=/jobs")
 	wantField(t, e, "flags.0", "held")

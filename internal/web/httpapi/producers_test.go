@@ -63,6 +63,13 @@ func TestProducers(t *testing.T) {
 		}
 	}
 
+	// Nor does it load a backfill, which takes events of ten years ago.
+	w.want(http.StatusCreated, http.MethodPost, "/v1/backfills", `{"name":"march","reason":"an outage"}`)
+	a = w.call(http.MethodPost, "/v1/events?backfill=march", eventOf("jobs/a", "6", "completion"), append(as(secret), "Content-Type", "application/cloudevents+json")...)
+	if a.status != http.StatusForbidden || a.text(t, "code") != "token_scope" {
+		t.Errorf("backfill: %d %s", a.status, a.body)
+	}
+
 	rotated := w.want(http.StatusOK, http.MethodPost, "/v1/producers/jobs/rotate", "")
 	if rotated.text(t, "replaces") != first {
 		t.Errorf("rotated: %s", rotated.body)

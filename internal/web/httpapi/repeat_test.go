@@ -66,6 +66,27 @@ func TestRepeatedEvents(t *testing.T) {
 	}
 }
 
+// TestRepeatedBinaryEvents: in binary mode the event is in the headers, so another one with the same key is another call. Else its
+// sender would take the first one's receipt for an event that was never stored.
+func TestRepeatedBinaryEvents(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.apply()
+	send := func(id string) answer {
+		return w.call(http.MethodPost, "/v1/events", `{}`, "Content-Type", "application/json", "Idempotency-Key", "b1",
+			"ce-specversion", "1.0", "ce-id", id, "ce-source", "shop/1", "ce-type", "request", "ce-subject", "nobody")
+	}
+	if a := send("1"); a.status != http.StatusOK || a.field(t, "unmatched") != 1.0 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if a := send("1"); a.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("the same call: %d %s", a.status, a.body)
+	}
+	if a := send("2"); a.status != http.StatusUnprocessableEntity || a.text(t, "code") != "idempotency_mismatch" {
+		t.Errorf("another event: %d %s", a.status, a.body)
+	}
+}
+
 // TestRepeatWhileRunning: a second call while the first runs is told so; a failed first call may be tried again.
 func TestRepeatWhileRunning(t *testing.T) {
 	t.Parallel()

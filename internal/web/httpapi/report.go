@@ -33,7 +33,7 @@ type outcomeBody struct {
 	Status  string `json:"status" enum:"accepted,duplicate,conflict,rejected,unmatched,withheld" doc:"withheld: of an atomic call that was refused, fit to be stored"`
 	ID      string `json:"id"`
 	Pointer string `json:"pointer,omitempty" doc:"JSON Pointer into the event"`
-	Rule    string `json:"rule,omitempty"`
+	Rule    string `json:"rule,omitempty" doc:"Why it is rejected, unmatched, withheld or a conflict"`
 	Fix     string `json:"fix,omitempty"`
 	Digest  string `json:"digest,omitempty" doc:"Of a conflict: hex of this event's content"`
 	Stored  string `json:"stored_digest,omitempty" doc:"Of a conflict: hex of the stored event's content"`
@@ -136,7 +136,10 @@ func reportQuery(q url.Values) (asking, error) {
 		case "atomic":
 			field = &out.atomic
 		case "backfill":
-			out.backfill = q.Get(name)
+			// An empty name may come from a variable that is not set: the events would count at once.
+			if out.backfill = q.Get(name); out.backfill == "" {
+				return out, invalid(name, "must name an open backfill", "leave it out to let the events count now")
+			}
 			continue
 		default:
 			return out, invalid("", "unknown query parameter", "this route takes detail, atomic and backfill")
@@ -158,6 +161,11 @@ func reportQuery(q url.Values) (asking, error) {
 func (a *api) take(ctx context.Context, events wire.Events, asked asking) error {
 	from, unit, atomic := callOf(ctx).sender, "", asked.atomic
 	if asked.backfill != "" {
+		if callOf(ctx).actor != operator { // it would let its sender pass by the bounds of event times
+			p := newProblem(codeTokenScope, "A producer's token cannot load a backfill.")
+			p.Fix = "Leave backfill out, or load it with the operator's token."
+			return p
+		}
 		var done func()
 		var err error
 		if unit, done, err = a.cfg.Correct.Load(ctx, asked.backfill); err != nil {

@@ -10,13 +10,16 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/core/account"
 )
 
@@ -193,10 +196,17 @@ func (a *api) once(r *http.Request, c govern.Call) govern.Answer {
 	return answer
 }
 
-// digest is what makes two calls with one key the same call.
+// digest is what makes two calls with one key the same call. Headers of CloudEvents' binary mode belong to it: they hold
+// most of an event.
 func digest(r *http.Request, body []byte) (sum [32]byte) {
 	h := sha256.New()
-	for _, part := range []string{r.Method, r.URL.EscapedPath(), r.URL.RawQuery} {
+	parts := []string{r.Method, r.URL.EscapedPath(), r.URL.RawQuery}
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		if strings.HasPrefix(strings.ToLower(name), ingest.HeaderPrefix) {
+			parts = append(append(parts, name), r.Header[name]...)
+		}
+	}
+	for _, part := range parts {
 		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part)))) // a hash never fails
 		h.Write([]byte(part))
 	}

@@ -18,7 +18,7 @@ type usageBody struct {
 	Customer    string            `json:"customer,omitempty" doc:"The customer's key, where one is asked for"`
 	CustomerID  string            `json:"customer_id,omitempty"`
 	Meter       string            `json:"meter"`
-	Aggregation string            `json:"aggregation" enum:"count,sum,min,max,latest,unique,time_weighted"`
+	Aggregation string            `json:"aggregation" enum:"count,sum,min,max,latest,unique,time_weighted,custom"`
 	Unit        string            `json:"unit,omitempty"`
 	From        time.Time         `json:"from,omitzero" doc:"Absent: open"`
 	To          time.Time         `json:"to,omitzero" doc:"Not included; absent: open"`
@@ -130,7 +130,7 @@ func (a *api) usageOf(ctx context.Context, in *usageInput) (usageBody, error) {
 
 func usageBodyOf(u usage.Answer, windows bool) usageBody {
 	out := usageBody{
-		Meter: u.Meter.Key, Aggregation: aggregationName(u.Meter.Aggregation), Unit: u.Meter.Unit, From: instant(u.In.Start), To: instant(u.In.End),
+		Meter: u.Meter.Key, Aggregation: u.Meter.Word(), Unit: u.Meter.Unit, From: instant(u.In.Start), To: instant(u.In.End),
 		Zone: u.Zone.String(), Position: u.Position, Items: make([]usageItemBody, 0, len(u.Items)),
 		Freshness: freshnessBody{u.Position, instant(u.AsOf), u.Lag},
 	}
@@ -151,18 +151,6 @@ func usageBodyOf(u usage.Answer, windows bool) usageBody {
 		out.Items = append(out.Items, item)
 	}
 	return out
-}
-
-// aggregationName is the word that the catalog has for it.
-func aggregationName(a meter.Aggregation) string {
-	names := [...]string{
-		meter.Count: "count", meter.Sum: "sum", meter.Min: "min", meter.Max: "max", meter.Latest: "latest", meter.Unique: "unique",
-		meter.TimeWeighted: "time_weighted",
-	}
-	if int(a) < len(names) {
-		return names[a]
-	}
-	return ""
 }
 
 // metersNamed bounds how many meters an answer names.

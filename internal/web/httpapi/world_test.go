@@ -142,7 +142,7 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	w.ingest = in
 	used := must[*usage.Service](t)(usage.New(usage.Config{Directory: w.govern, Journal: w.journal, Now: w.clock.Now, Flush: w.enforce.Flush}))
 	w.recount = must[*recount.Service](t)(recount.New(recount.Config{
-		Directory: w.govern, Journal: w.journal, Records: records, Reread: in.Reread, Now: w.clock.Now, Random: random, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
+		Directory: w.govern, Journal: w.journal, Records: records, Reread: in.Reread, Resolve: in.Resolve, Now: w.clock.Now, Random: random, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
 	}))
 	own := &locked{r: rand.NewChaCha8([32]byte{1})} // the ids of others do not depend on it
 	noteKey, verifier, err := coreseal.NewKey(own, coreseal.Origin("test"))

@@ -34,7 +34,8 @@ type Frame struct {
 // NavItem is one place to go.
 type NavItem struct {
 	Href, Text string
-	Here       bool
+	Here       bool // it is this page
+	Within     bool // this page is one below it
 }
 
 // Harden sets the headers of every page: its policy, no guessing of types, no referrer to others, no copy in caches.

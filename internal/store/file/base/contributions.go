@@ -103,7 +103,7 @@ func (r *Reader) contribution(c *Contribution, grid int64, value []byte, shared 
 		for len(d.b) > 0 {
 			t.Dimensions = append(t.Dimensions, meter.Dimension{Name: string(d.bytes()), Value: string(d.bytes())})
 		}
-		if len(shared) < maxShared {
+		if !d.bad && len(shared) < maxShared {
 			shared[key] = t
 		}
 		c.Traits = t

@@ -69,8 +69,10 @@ func appendPart(dst []byte, day int64, p *Part) []byte {
 		on bool
 		d  money.Decimal
 	}{
-		{flags&partSumIsCount == 0, p.Rollup.Sum}, {flags&partReported != 0, p.Rollup.Reported},
-		{flags&partTally != 0, p.Reported}, {flags&partVoided != 0, p.Voided},
+		{flags&partSumIsCount == 0, p.Rollup.Sum},
+		{flags&partReported != 0, p.Rollup.Reported},
+		{flags&partTally != 0, p.Reported},
+		{flags&partVoided != 0, p.Voided},
 	} {
 		if one.on {
 			dst = appendDecimal(dst, one.d)
@@ -79,13 +81,13 @@ func appendPart(dst []byte, day int64, p *Part) []byte {
 	return dst
 }
 
-func (d *decoder) part(day int64) (p Part) {
+func (d *decoder) part(p *Part, day int64) {
 	flags := d.byte()
 	offset := int64(d.uint())
 	if flags&partOffGrid == 0 {
 		offset *= BucketMicros
 	}
-	p.Start, p.Revised = day+offset, flags&partRevised != 0
+	*p = Part{Start: day + offset, Revised: flags&partRevised != 0}
 	p.Rollup.Count, p.Last = d.int(), d.uint()
 	if flags&partSumIsCount == 0 {
 		p.Rollup.Sum = d.decimal()
@@ -102,23 +104,24 @@ func (d *decoder) part(day int64) (p Part) {
 	if flags&partVoided != 0 {
 		p.Voided = d.decimal()
 	}
-	return p
 }
 
 func dayKey(dst []byte, series uint32, day int64) []byte {
 	return instantKey(seriesKey(dst, keyDay, series), day)
 }
 
-// Parts calls do with a series' buckets that start in [from, to), in time order, until it says no.
+// Parts calls do with a series' buckets that start in [from, to), in time order, until it says no. A bucket is good until do
+// returns.
 func (r *Reader) Parts(series uint32, from, to int64, do func(p *Part) (bool, error)) error {
 	if from >= to {
 		return nil
 	}
 	var low, high [16]byte
+	var p Part // for all of them
 	return r.each(dayKey(low[:0], series, dayOf(from)), dayEnd(high[:0], series, to), func(key, value []byte) (bool, error) {
 		d := decoder{b: value}
 		for day := keyInstant(key[5:]); len(d.b) > 0; {
-			p := d.part(day)
+			d.part(&p, day)
 			if d.bad {
 				return false, errValue
 			}
@@ -150,20 +153,22 @@ func (r *Reader) PartsBack(series uint32, from, to int64, do func(p *Part) (bool
 		return nil
 	}
 	var low, high [16]byte
+	var row []Part
 	return r.back(dayKey(low[:0], series, dayOf(from)), dayEnd(high[:0], series, to), func(key, value []byte) (bool, error) {
 		d := decoder{b: value}
-		var row []Part
+		row = row[:0]
 		for day := keyInstant(key[5:]); len(d.b) > 0 && !d.bad; {
-			row = append(row, d.part(day))
+			row = append(row, Part{})
+			d.part(&row[len(row)-1], day)
 		}
 		if d.bad {
 			return false, errValue
 		}
-		for _, p := range slices.Backward(row) {
-			if p.Start < from || p.Start >= to {
+		for i := range slices.Backward(row) {
+			if row[i].Start < from || row[i].Start >= to {
 				continue
 			}
-			if more, err := do(&p); err != nil || !more {
+			if more, err := do(&row[i]); err != nil || !more {
 				return false, err
 			}
 		}
@@ -180,7 +185,7 @@ func (r *Reader) Part(series uint32, start int64) (p Part, ok bool, err error) {
 		return Part{Start: start}, false, err
 	}
 	for d := (decoder{b: value}); len(d.b) > 0; {
-		if p = d.part(day); d.bad {
+		if d.part(&p, day); d.bad {
 			return p, false, r.s.fault("read", errValue)
 		}
 		if p.Start == start {

@@ -31,7 +31,7 @@ type Store struct {
 	cache *pebble.Cache
 
 	flushed <-chan struct{} // closed when the last batch is durable
-	failed  chan error      // why Pebble could not write just now; it goes on trying
+	failed  chan failure    // why Pebble could not write just now; it goes on trying
 }
 
 // quiet takes what Pebble says. What fails comes back as an error of the call; what cannot be survived ends the process.
@@ -59,7 +59,7 @@ func Open(fs vfs.FS, dir string) (s *Store, err error) {
 	if _, err := fs.Stat(fs.PathJoin(dir, marker)); err == nil {
 		return nil, fmt.Errorf("index %s was found damaged: %w", dir, ErrDamaged)
 	}
-	s = &Store{dir: dir, fs: fs, cache: pebble.NewCache(CacheBytes), failed: make(chan error, 1)}
+	s = &Store{dir: dir, fs: fs, cache: pebble.NewCache(CacheBytes), failed: make(chan failure, 1)}
 	o := &pebble.Options{
 		FS: fs, Cache: s.cache, DisableWAL: true, MemTableSize: memTableBytes, Logger: quiet{},
 		FormatMajorVersion: pebble.FormatNewest, L0CompactionThreshold: 2, MaxOpenFiles: 500,
@@ -80,9 +80,11 @@ func Open(fs vfs.FS, dir string) (s *Store, err error) {
 	return s, nil
 }
 
+type failure struct{ err error }
+
 func (s *Store) fail(err error) {
 	select {
-	case s.failed <- err:
+	case s.failed <- failure{err}:
 	default:
 	}
 }
@@ -96,8 +98,8 @@ func (s *Store) Wait() error {
 	select {
 	case <-s.flushed:
 		return nil
-	case err := <-s.failed:
-		return fmt.Errorf("write index %s: %w", s.dir, err)
+	case f := <-s.failed:
+		return fmt.Errorf("write index %s: %w", s.dir, f.err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -13,14 +14,14 @@ import (
 type State struct {
 	Revision    uint64 // 0: never revised
 	Voided      bool
-	Held        bool
+	Uncounted   bool // it is held or filtered
 	Event       meter.Event
 	Origin      meter.Origin
 	Resolutions []meter.Resolution
 	Revisions   []base.Revision // oldest first
 }
 
-func (s *State) unmatched() bool { return len(s.Resolutions) == 0 && !s.Voided && !s.Held }
+func (s *State) unmatched() bool { return len(s.Resolutions) == 0 && !s.Voided && !s.Uncounted }
 
 // State is what is staged of an event; nil: nothing, what is in the index holds.
 func (g *Group) State(event uint64) *State { return g.states[event] }
@@ -92,9 +93,7 @@ func (x *Index) Apply(g *Group) {
 	for i := range g.revised {
 		x.applyRevision(&g.revised[i])
 	}
-	for event, flags := range g.marks {
-		d.marks[event] = flags
-	}
+	maps.Copy(d.marks, g.marks)
 	x.counts.Marks += g.newly
 	d.spots = append(d.spots, g.spots...)
 	x.spots = append(x.spots, g.spots...)

@@ -290,7 +290,7 @@ func (g *Group) Event(identity base.Identity, digest [16]byte, e *store.Entry) e
 	g.ids[identity] = len(g.events)
 	g.events = append(g.events, staged{
 		identity: identity, digest: digest, position: g.position, unit: e.Unit,
-		unmatched: len(e.Resolutions) == 0 && e.Flags&store.Held == 0,
+		unmatched: len(e.Resolutions) == 0 && !e.Flags.Uncounted(),
 	})
 	return nil
 }

@@ -87,6 +87,9 @@ func (v *View) Windows(k store.SeriesKey, in period.Interval) ([]store.Window, e
 	windows := []store.Window{}
 	err := v.parts(k, in, func(_ *series, p *base.Part) error {
 		if p.Rollup.Count != 0 { // else all of it was voided
+			if len(windows) == cap(windows) {
+				windows = slices.Grow(windows, len(windows)+16)
+			}
 			windows = append(windows, store.Window{
 				Interval: period.Interval{Start: time.UnixMicro(p.Start).UTC(), End: time.UnixMicro(c.end(p.Start)).UTC()},
 				Rollup:   p.Rollup,
