@@ -63,8 +63,11 @@ func (s *salts) key(subject string) ([seal.KeySize]byte, error) {
 	return keys[0], nil
 }
 
-// forget deletes the key of a subject of whom no payload is left.
-func (s *salts) forget(ctx context.Context, subject string) error {
+// forget deletes the key of a subject of whom no payload is left, where no sealer is at work.
+func (s *salts) forget(ctx context.Context, subject string, came func() (bool, error)) error {
+	if kept, err := came(); kept || err != nil {
+		return err
+	}
 	s.drop(subject)
 	return s.keys.ForgetSubject(ctx, subject)
 }
@@ -77,12 +80,12 @@ func (s *salts) drop(subject string) {
 }
 
 // forget deletes the key of a subject of whom no payload is left, also where the sealer has it in memory.
-func (s *server) forget(ctx context.Context, subject string) error {
+func (s *server) forget(ctx context.Context, subject string, came func() (bool, error)) error {
 	if s.seal == nil { // the sealer is not open yet: it has nothing in memory
-		return s.salts.forget(ctx, subject)
+		return s.salts.forget(ctx, subject, came)
 	}
 	s.salts.drop(subject)
-	return s.seal.Forget(ctx, subject)
+	return s.seal.ForgetUnless(ctx, subject, came)
 }
 
 // compactAll does all steps that are due, and returns how many segments were written.

@@ -115,7 +115,7 @@ func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
 		source:    SourceOf(cfg.Node),
 		customers: map[string]*customer{},
 	}
-	e.ship.open = map[requestKey]*openRequest{}
+	e.ship.open, e.ship.ended = map[requestKey]*openRequest{}, map[requestKey]bool{}
 	e.ship.names = names{}
 	e.ship.next = cfg.Spool.Start()
 	e.ship.shipped = e.ship.next

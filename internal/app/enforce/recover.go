@@ -21,7 +21,7 @@ const leasesKept = 40 * 24 * time.Hour
 // its request may have been answered, and its leases are closed with what was really spent.
 func (e *Enforcer) recover(ctx context.Context) error {
 	e.ship.recovering = true
-	defer func() { e.ship.recovering, e.ship.ended = false, nil }()
+	defer func() { e.ship.recovering, e.ship.ended = false, map[requestKey]bool{} }()
 	if e.cfg.Torn {
 		e.cfg.Log.WarnContext(ctx, "the spool's end was torn; leases of the earlier run stay charged")
 	}

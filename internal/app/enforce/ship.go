@@ -111,11 +111,8 @@ func (e *Enforcer) carry(ctx context.Context) error {
 		}
 		o.offset = offset
 	}
-	if left == carriedMax {
-		return nil
-	}
-	if err := e.cfg.Spool.Sync(ctx); err != nil {
-		return fmt.Errorf("sync what was carried forward: %w", err)
+	if left < carriedMax {
+		return e.cfg.Spool.Sync(ctx)
 	}
 	return nil
 }
@@ -125,11 +122,7 @@ func (s *shipper) afresh(offset int64) bool { return s.recovering || offset < s.
 
 // end closes a request.
 func (s *shipper) end(k requestKey, offset int64) {
-	delete(s.open, k)
-	if s.afresh(offset) {
-		if s.ended == nil {
-			s.ended = map[requestKey]bool{}
-		}
+	if delete(s.open, k); s.afresh(offset) {
 		s.ended[k] = true
 	}
 }
@@ -167,7 +160,7 @@ func (e *Enforcer) decodeBatch() error {
 	}
 	s.next = next
 	if s.again > 0 && next >= s.again && !s.recovering {
-		s.again, s.ended = 0, nil
+		s.again, s.ended = 0, map[requestKey]bool{}
 	}
 	if len(b.Entries) == 0 && len(b.Marks) == 0 && next-s.shipped < coverBytes {
 		return nil // nothing to tell yet

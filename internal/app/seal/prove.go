@@ -207,8 +207,17 @@ func (s *Service) Over(ctx context.Context, invoiceID string) (store.Checkpoint,
 // Forget deletes a subject's key: nobody can test guesses of its erased payloads any more. Erase the payloads first, with their
 // commitments in the log.
 func (s *Service) Forget(ctx context.Context, subject string) error {
+	return s.ForgetUnless(ctx, subject, func() (bool, error) { return false, nil })
+}
+
+// ForgetUnless is Forget, unless a payload of the subject came meanwhile. It asks while no leaf can be computed: what comes behind
+// that is salted under a new key.
+func (s *Service) ForgetUnless(ctx context.Context, subject string, came func() (bool, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if kept, err := came(); kept || err != nil {
+		return err
+	}
 	s.hasher.forget()
 	if err := s.cfg.Keys.ForgetSubject(ctx, subject); err != nil {
 		return fmt.Errorf("forget a subject: %w", err)

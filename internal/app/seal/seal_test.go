@@ -257,6 +257,16 @@ func TestForgottenKeyIsNotUsedAgain(t *testing.T) {
 	w := newWorld(t)
 	w.report("a", 3)
 	w.tick() // the key is in memory
+	key := func() [32]byte {
+		keys, err := w.records.SubjectKeys(t.Context(), []string{"user 7 of acme"}, make([][32]byte, 1))
+		ok(t, err)
+		return keys[0]
+	}
+	before := key()
+	ok(t, w.seal.ForgetUnless(t.Context(), "user 7 of acme", func() (bool, error) { return true, nil }))
+	if key() != before {
+		t.Error("the key is gone though a payload came meanwhile")
+	}
 	ok(t, w.seal.Forget(t.Context(), "user 7 of acme"))
 	w.report("b", 3)
 	if _, err := w.seal.ProveEvent(t.Context(), "api", "b1"); err != nil {

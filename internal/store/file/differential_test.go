@@ -162,8 +162,13 @@ func ask(t *testing.T, j *file.Journal, ids int) []string {
 	for _, newest := range []bool{false, true} {
 		for _, k := range []store.SeriesKey{{}, {CustomerID: "cus_1", Meter: "a"}, {CustomerID: "cus_1", Meter: "b"}, {CustomerID: "cus_1"}, {Meter: "a"}} {
 			for _, s := range []store.Scan{
-				{Limit: 7}, {Limit: 1000, After: 30}, {Limit: 9, Unit: "u1"}, {Limit: 5, Unmatched: true}, {Limit: 11, Unmatched: true, After: 50},
-				{Limit: 8, In: period.Interval{Start: at(0).Add(5 * time.Hour), End: at(0).Add(30 * time.Hour)}}, {Limit: 3, Unit: "u2", After: 90},
+				{Limit: 7},
+				{Limit: 1000, After: 30},
+				{Limit: 9, Unit: "u1"},
+				{Limit: 5, Unmatched: true},
+				{Limit: 11, Unmatched: true, After: 50},
+				{Limit: 8, In: period.Interval{Start: at(0).Add(5 * time.Hour), End: at(0).Add(30 * time.Hour)}},
+				{Limit: 3, Unit: "u2", After: 90},
 			} {
 				s.SeriesKey, s.NewestFirst = k, newest
 				a.scan(ctx, s)
@@ -201,8 +206,12 @@ func (a *asked) view(v store.View) {
 			a.line(fmt.Sprintf("admitted %v", k), total, err)
 		}
 		for _, in := range []period.Interval{
-			{}, {Start: at(0).Add(3 * time.Hour)}, {End: at(0).Add(50 * time.Hour)}, {Start: at(0).Add(10 * time.Hour), End: at(0).Add(26 * time.Hour)},
-			{Start: at(0).Add(15 * time.Minute), End: at(0).Add(30 * time.Minute)}, {Start: at(1), End: at(30)},
+			{},
+			{Start: at(0).Add(3 * time.Hour)},
+			{End: at(0).Add(50 * time.Hour)},
+			{Start: at(0).Add(10 * time.Hour), End: at(0).Add(26 * time.Hour)},
+			{Start: at(0).Add(15 * time.Minute), End: at(0).Add(30 * time.Minute)},
+			{Start: at(1), End: at(30)},
 		} {
 			a.interval(v, k, in)
 		}

@@ -177,12 +177,14 @@ func (j *Journal) settleOrders(ctx context.Context) error {
 		if e.Subject == "" {
 			continue
 		}
+		last := j.position()
 		left, err := j.holds(ctx, e.Subject)
 		if err != nil {
 			return err
 		}
 		if !left {
-			if err := j.cfg.Forget(ctx, e.Subject); err != nil {
+			came := func() (bool, error) { return j.came(ctx, e.Subject, last) }
+			if err := j.cfg.Forget(ctx, e.Subject, came); err != nil {
 				return fmt.Errorf("forget a subject: %w", err)
 			}
 		}
@@ -209,6 +211,15 @@ func (j *Journal) holds(ctx context.Context, subject string) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// came says whether a record behind a position has a payload of the subject.
+func (j *Journal) came(ctx context.Context, subject string, after uint64) (came bool, err error) {
+	_, err = j.leaves(ctx, after+1, math.MaxInt, func(l store.Leaf) error {
+		came = came || l.Payload != nil && l.Subject == subject
+		return nil
+	})
+	return came, err
 }
 
 // firstOpen is the position that the last segment begins at; 0 when it cannot be read.

@@ -65,8 +65,9 @@ type Config struct {
 	FS           FS     // default OS
 	// Commit commits to a payload before it is erased, as the tree does; without it nothing can be erased.
 	Commit archive.Commit
-	// Forget is told each subject of whom an erasure left no payload: its key may go. Optional.
-	Forget func(ctx context.Context, subject string) error
+	// Forget is told each subject of whom an erasure left no payload: its key may go. An event of the subject may have come while
+	// that was looked for; came tells, and is to be asked where no record can be sealed before the key is gone. Optional.
+	Forget func(ctx context.Context, subject string, came func() (bool, error)) error
 	// BlockCache bounds the bytes of sealed segments kept decoded; default archive.DefaultCacheBytes.
 	BlockCache int
 	// Checkpoint is how many events, contributions and revisions are kept in memory before Tick writes them into the index on
@@ -100,6 +101,7 @@ type Journal struct {
 	blocks     *archive.Cache
 	erasures   atomic.Pointer[[]archive.Erasure] // not carried out yet
 	compacting sync.Mutex
+	leftover   uint32            // number of the sealed segment whose raw form has still to be removed; guarded by compacting
 	clean      map[uint32]uint64 // by segment: up to this erasure there is nothing to take out; guarded by compacting
 
 	// Owned by the leader.

@@ -58,10 +58,15 @@ func (j *Journal) Leaves(ctx context.Context, from uint64, limit int, each func(
 	return next, nil
 }
 
-func (j *Journal) leaves(ctx context.Context, from uint64, limit int, each func(store.Leaf) error) (next uint64, err error) {
+// position of the last record that is durable.
+func (j *Journal) position() uint64 {
 	j.mu.RLock()
-	last := j.index.Position()
-	j.mu.RUnlock()
+	defer j.mu.RUnlock()
+	return j.index.Position()
+}
+
+func (j *Journal) leaves(ctx context.Context, from uint64, limit int, each func(store.Leaf) error) (next uint64, err error) {
+	last := j.position()
 	l := newReader(j)
 	l.window.Chunk = 0
 	for next = from; limit > 0 && next <= last; next++ {

@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -117,18 +118,38 @@ func (j *Journal) submit(ctx context.Context, c *call) error {
 	return c.err
 }
 
-// lead commits one group, whose first call is the leader's own.
+// lead commits one group, whose first call is the leader's own. Whatever happens, the lead goes on to the next.
 func (j *Journal) lead() {
 	j.calling = j.queue.take(j.calling[:0])
-	j.leading.Lock()
-	j.commit(j.calling)
-	j.leading.Unlock()
-	for _, c := range j.calling[1:] {
-		c.wake <- struct{}{}
-	}
-	clear(j.calling)
+	defer func() {
+		if next := j.queue.handOver(); next != nil {
+			next.wake <- struct{}{}
+		}
+	}()
+	j.commitLed()
 	j.relieve()
-	if next := j.queue.handOver(); next != nil {
-		next.wake <- struct{}{}
-	}
+}
+
+var errPanicked = errors.New("a fault of the program")
+
+// commitLed commits the group and answers those who wait for it, also when a panic is on its way up: a server that survives that
+// must not keep them waiting for ever.
+func (j *Journal) commitLed() {
+	done := false
+	j.leading.Lock()
+	defer func() {
+		if !done {
+			err := j.breakDown("commit", errPanicked)
+			for _, c := range j.calling {
+				c.err = errors.Join(c.err, err)
+			}
+		}
+		j.leading.Unlock()
+		for _, c := range j.calling[1:] {
+			c.wake <- struct{}{}
+		}
+		clear(j.calling)
+	}()
+	j.commit(j.calling)
+	done = true
 }

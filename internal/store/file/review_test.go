@@ -1,8 +1,10 @@
 package file_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -298,6 +302,97 @@ func TestLongDimensionsBringACheckpoint(t *testing.T) {
 	}
 	if n := j.Stats().Checkpoints; n == 0 {
 		t.Error("2.5 MB of dimensions wait in memory behind a bound of 1,000 events")
+	}
+	closeJournal(t, j)
+}
+
+// An event of the subject that comes while the log is searched for others keeps the subject's key, since its leaf is salted
+// under it.
+func TestKeyIsKeptForWhoComesMeanwhile(t *testing.T) {
+	t.Parallel()
+	var j *file.Journal
+	asked := []bool{}
+	forget := func(_ context.Context, subject string, came func() (bool, error)) error {
+		for _, id := range []string{"", "again"} {
+			if id != "" {
+				mustSend(t, j, store.Accepted, id)
+			}
+			kept, err := came()
+			if err != nil || subject != "acme" {
+				t.Errorf("%s: %v", subject, err)
+			}
+			asked = append(asked, kept)
+		}
+		return nil
+	}
+	commit := func(string, uint64, []byte, []byte) ([32]byte, error) { return [32]byte{1}, nil }
+	j = open(t, file.Config{Dir: t.TempDir(), Commit: commit, Forget: forget})
+	mustSend(t, j, store.Accepted, "first")
+	if _, err := j.Erase(t.Context(), "acme", "op", "asked to", at(9)); err != nil {
+		t.Fatal(err)
+	}
+	compactAll(t, j)
+	if diff := gocmp.Diff([]bool{false, true}, asked); diff != "" {
+		t.Error(diff)
+	}
+	closeJournal(t, j)
+}
+
+// A panic in a commit, which a server may survive, breaks the journal: those behind it are answered.
+func TestPanicInACommit(t *testing.T) {
+	t.Parallel()
+	disk := &faulty{}
+	dir := t.TempDir()
+	j := open(t, file.Config{Dir: dir, FS: disk})
+	mustSend(t, j, store.Accepted, "a")
+	disk.write = func(string, []byte) (int, error) { panic("out of luck") }
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_, _ = send(j, "b")
+	}()
+	disk.write = nil
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := j.Append(ctx, store.Batch{Producer: "p", ReceivedAt: at(2), Entries: []store.Entry{call("c")}}); !errors.Is(err, store.ErrBroken) {
+		t.Errorf("behind the panic: %v", err)
+	}
+	holds(t, j, "a")
+	closeJournal(t, j)
+	j = open(t, file.Config{Dir: dir})
+	mustSend(t, j, store.Accepted, "b")
+	closeJournal(t, j)
+}
+
+// Positions and cursors that nobody was given find nothing, or what they say.
+func TestScanAtTheEndsOfAllNumbers(t *testing.T) {
+	t.Parallel()
+	j := open(t, file.Config{Dir: t.TempDir()})
+	mustSend(t, j, store.Accepted, "a", "b")
+	k := store.SeriesKey{CustomerID: "cus_1", Meter: "api_calls"}
+	for _, newest := range []bool{false, true} {
+		for _, s := range []store.Scan{
+			{After: math.MaxUint64},
+			{After: 1 << 40},
+			{SeriesKey: k, After: math.MaxUint64},
+			{Unmatched: true, After: math.MaxUint64},
+			{Cursor: "0.3w5e11264sgsf", After: math.MaxUint64},
+		} {
+			s.NewestFirst = newest
+			if page, err := j.Scan(t.Context(), s); err != nil || len(page.Records) > 0 || page.Next != "" {
+				t.Errorf("%+v: %+v, %v", s, page, err)
+			}
+		}
+	}
+	for cursor, newest := range map[string]bool{"0.0": true, "0.3w5e11264sgsf": false, "1y2p0ij32e8e7.3w5e11264sgsf": false} {
+		for _, of := range []store.SeriesKey{{}, k} {
+			if page, err := j.Scan(t.Context(), store.Scan{SeriesKey: of, Cursor: cursor, NewestFirst: newest}); err != nil || cursor[0] == '0' && of == (store.SeriesKey{}) && len(page.Records) > 0 {
+				t.Errorf("%s: %+v, %v", cursor, page, err)
+			}
+		}
 	}
 	closeJournal(t, j)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 
 	"github.com/tallystick/tallystick/internal/store"
@@ -60,6 +61,9 @@ func (j *Journal) compact(ctx context.Context) (more bool, err error) {
 		return false, invalid("this disk cannot rename files")
 	}
 	if err := j.failed(); err != nil {
+		return false, err
+	}
+	if err := j.removeRaw(fs); err != nil {
 		return false, err
 	}
 	erasures := j.erasing()
@@ -147,11 +151,27 @@ func (j *Journal) rewrite(ctx context.Context, fs archive.FS, i int, due []archi
 	}
 	j.stats.bytes.Add(info.Bytes - before)
 	if raw {
-		if err := errors.Join(fs.Remove(segment.Path(j.cfg.Dir, s.Number)), fs.SyncDir(j.cfg.Dir)); err != nil {
+		j.leftover = s.Number
+		if err := j.removeRaw(fs); err != nil {
 			return err
 		}
 	}
 	return j.settleOrders(ctx)
+}
+
+// removeRaw removes the raw form of the segment that was sealed last. Until that is done, no order to erase is.
+func (j *Journal) removeRaw(fs archive.FS) error {
+	if j.leftover == 0 {
+		return nil
+	}
+	if err := fs.Remove(segment.Path(j.cfg.Dir, j.leftover)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := fs.SyncDir(j.cfg.Dir); err != nil {
+		return err
+	}
+	j.leftover = 0
+	return nil
 }
 
 // renameSegment gives a segment another name for messages; its file is the same handle.

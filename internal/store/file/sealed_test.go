@@ -220,7 +220,7 @@ func TestErase(t *testing.T) {
 		fs := memFS{}
 		var forgotten []string
 		open := func() *Journal {
-			j, err := Open(Config{Dir: "d", FS: fs, SegmentBytes: 4 << 10, Commit: commitTo, Forget: func(_ context.Context, subject string) error {
+			j, err := Open(Config{Dir: "d", FS: fs, SegmentBytes: 4 << 10, Commit: commitTo, Forget: func(_ context.Context, subject string, _ func() (bool, error)) error {
 				forgotten = append(forgotten, subject)
 				return nil
 			}})

@@ -63,7 +63,7 @@ func (t *Task) writeAll(ctx context.Context) (w *writer, info Info, err error) {
 		return nil, info, errors.Join(err, t.FS.Remove(temp))
 	}
 	if err := t.FS.Rename(temp, Path(t.Dir, t.Number)); err != nil {
-		return nil, info, err
+		return nil, info, errors.Join(err, t.FS.Remove(temp))
 	}
 	return w, w.info, t.FS.SyncDir(t.Dir)
 }

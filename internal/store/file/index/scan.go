@@ -57,13 +57,16 @@ func (v *View) Event(position uint64) (e Event, err error) {
 // Candidates are the next n records behind a cursor that a scan may ask for; none at the end. In a scan without series, unit
 // and inbox they are any records, event or not.
 func (v *View) Candidates(s *store.Scan, at Cursor, n int) ([]Candidate, error) {
+	if s.After >= v.x.position {
+		return nil, nil
+	}
 	if !s.Unmatched && s.CustomerID != "" && s.Meter != "" {
 		return v.byBucket(s, at, n)
 	}
 	from := at.Position + 1
 	if s.NewestFirst {
 		if from = v.x.position; at.Set {
-			from = at.Position - 1
+			from = max(at.Position, 1) - 1
 		}
 	}
 	switch {
