@@ -336,3 +336,31 @@ func TestCorrectionsMatchModel(t *testing.T) {
 		}
 	})
 }
+
+// TestPreviewOfMany: a long preview lets appends in between, and is of one position all the same.
+func TestPreviewOfMany(t *testing.T) {
+	t.Parallel()
+	const months = 100
+	w := newWorld(t)
+	w.open("decade")
+	for i := range months {
+		at := start.AddDate(0, -i-1, 0)
+		w.load("decade", "accepted", completion(fmt.Sprint(i), "bolt", "5", at))
+	}
+	views := 0
+	w.seen = func() {
+		views++
+		for i := range 12 {
+			w.report("", "accepted", completion(fmt.Sprintf("now-%d-%d", views, i), "bolt", "1", start.AddDate(0, -i-1, 0)))
+		}
+	}
+	p := must[correct.Preview](t)(w.Preview(t.Context(), "decade"))
+	if views < 3 || len(p.Effects) != months {
+		t.Fatalf("%d views, %d effects", views, len(p.Effects))
+	}
+	for _, e := range p.Effects {
+		if !e.From.IsZero() || e.To == nil || e.To.String() != "5" {
+			t.Errorf("%s: %s → %v", period.Format(e.Period.Start), e.From, e.To)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/account"
@@ -17,6 +18,7 @@ import (
 const (
 	previewEvents  = 1_000_000
 	previewEffects = 10_000
+	previewView    = 32 // effects compared in one view of the journal: appends wait for it
 )
 
 // Preview is what a backfill would do to usage: closing it, when it is open; reverting it, when it is closed.
@@ -161,35 +163,25 @@ func (s *Service) compare(ctx context.Context, out *Preview, effects map[effectK
 		return err
 	}
 	aggregations := s.aggregations()
-	err := s.cfg.Journal.View(ctx, func(v store.View) error {
-		out.Position = v.Position()
-		for _, e := range effects {
-			aggregation := cmp.Or(aggregations[e.Meter], meter.Sum)
-			from, err := usage(v, store.SeriesKey{CustomerID: e.Customer.ID, Meter: e.Meter}, e.Period, aggregation)
-			if err != nil {
-				return err
+	for chunk := range slices.Chunk(slices.Collect(maps.Values(effects)), previewView) {
+		err := s.cfg.Journal.View(ctx, func(v store.View) error {
+			if out.Position == 0 {
+				out.Position = v.Position()
 			}
-			e.From = from
-			if !aggregation.Additive() {
-				continue
+			for _, e := range chunk {
+				if err := e.compare(v, out, cmp.Or(aggregations[e.Meter], meter.Sum)); err != nil {
+					return err
+				}
 			}
-			sum := e.sum
-			if out.Backfill.State == store.BackfillClosed {
-				sum = sum.Neg()
-			}
-			to, err := from.Add(sum)
-			if err != nil {
-				return err
-			}
-			e.To = &to
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	known := map[string][]store.Close{}
 	for _, e := range effects {
+		var err error
 		if e.Close, err = s.closeOf(ctx, known, e.Customer.ID, e.Period); err != nil {
 			return err
 		}
@@ -199,6 +191,32 @@ func (s *Service) compare(ctx context.Context, out *Preview, effects map[effectK
 		return cmp.Or(cmp.Compare(a.Customer.Key, b.Customer.Key), cmp.Compare(a.Meter, b.Meter), a.Period.Start.Compare(b.Period.Start))
 	})
 	return nil
+}
+
+// compare takes usage from the journal as it stood in the first view.
+func (e *effect) compare(v store.View, out *Preview, a meter.Aggregation) (err error) {
+	if e.From, err = usageAt(v, store.SeriesKey{CustomerID: e.Customer.ID, Meter: e.Meter}, e.Period, a, out.Position); err != nil || !a.Additive() {
+		return err
+	}
+	sum := e.sum
+	if out.Backfill.State == store.BackfillClosed {
+		sum = sum.Neg()
+	}
+	to, err := e.From.Add(sum)
+	e.To = &to
+	return err
+}
+
+// usageAt is usage when the journal was at a position.
+func usageAt(v store.View, k store.SeriesKey, in period.Interval, a meter.Aggregation, position uint64) (money.Decimal, error) {
+	if v.Position() == position {
+		return usage(v, k, in, a)
+	}
+	groups, err := v.Measure(k, in, store.Measure{Aggregation: a, UpTo: position})
+	if err != nil || len(groups) == 0 {
+		return money.Decimal{}, err
+	}
+	return groups[0].Value, nil
 }
 
 func (s *Service) aggregations() map[string]meter.Aggregation {

@@ -41,7 +41,6 @@ type closedPeriod struct {
 type machine struct {
 	*rapid.T
 	rules
-	ctx    context.Context
 	dir    string
 	now    time.Time
 	events []*known
@@ -73,12 +72,12 @@ func (m *machine) check(err error) {
 func (m *machine) open() {
 	m.Helper()
 	var err error
-	m.records, err = sqlite.Open(m.ctx, filepath.Join(m.dir, "records.db"))
+	m.records, err = sqlite.Open(m.Context(), filepath.Join(m.dir, "records.db"))
 	m.check(err)
 	m.journal, err = file.Open(file.Config{Dir: filepath.Join(m.dir, "journal")})
 	m.check(err)
 	clock := func() time.Time { return m.now }
-	m.govern, err = govern.New(m.ctx, govern.Config{
+	m.govern, err = govern.New(m.Context(), govern.Config{
 		Records: m.records, Journal: m.journal, Now: clock, Random: m.random, Pepper: make([]byte, 32), Mode: account.Test,
 	})
 	m.check(err)
@@ -102,7 +101,7 @@ func (m *machine) close() { m.check(errors.Join(m.journal.Close(), m.records.Clo
 
 func (m *machine) apply() {
 	m.Helper()
-	_, _, err := m.govern.ApplyCatalog(m.ctx, "op", "plans.yaml", []byte(m.catalog()))
+	_, _, err := m.govern.ApplyCatalog(m.Context(), "op", "plans.yaml", []byte(m.catalog()))
 	m.check(err)
 }
 
@@ -111,7 +110,7 @@ func (m *machine) ticks(tick func(context.Context) (bool, error)) {
 	m.Helper()
 	for more := true; more; {
 		var err error
-		more, err = tick(m.ctx)
+		more, err = tick(m.Context())
 		m.check(err)
 	}
 }
@@ -164,7 +163,7 @@ func (m *machine) report(unit string) {
 		}
 		m.events = append(m.events, e)
 	}
-	got, err := m.ingest.Take(m.ctx, ingest.Call{
+	got, err := m.ingest.Take(m.Context(), ingest.Call{
 		Producer: "api/test", Unit: unit,
 		Events: []meter.Event{{Source: e.source, ID: e.id, Type: e.first.kind, Subject: e.first.subject, Time: e.at, Data: []byte(e.first.data())}},
 	})
@@ -192,7 +191,7 @@ func (m *machine) admit() {
 	}
 	e.now = e.first
 	m.events = append(m.events, e)
-	_, err := m.journal.Append(m.ctx, store.Batch{
+	_, err := m.journal.Append(m.Context(), store.Batch{
 		Producer: "gateway/1", Node: 1, Epoch: 1, First: m.serial, Last: m.serial, ReceivedAt: m.now,
 		Totals: []store.AdmittedTotal{{CustomerID: c.ID, Meter: "api_calls", PeriodStart: in.Start.UnixMicro(), Total: money.FromInt(int64(m.totals[in.Start.UnixMicro()]))}},
 		Entries: []store.Entry{{
@@ -208,7 +207,7 @@ func (m *machine) void() {
 	if e == nil {
 		return
 	}
-	_, err := m.correct.Void(m.ctx, correct.Change{Source: e.source, ID: e.id, Actor: "op", Reason: "typo"})
+	_, err := m.correct.Void(m.Context(), correct.Change{Source: e.source, ID: e.id, Actor: "op", Reason: "typo"})
 	m.check(err)
 	m.Logf("void %s%s", e.source, e.id)
 	e.voided, e.held, e.filtered, e.readings = true, false, false, nil
@@ -222,7 +221,7 @@ func (m *machine) amend() {
 	to := m.drawContent()
 	readings, _ := m.resolve(e, to)
 	refused := e.held || e.unit != "" && e.voided || len(readings) == 0
-	_, err := m.correct.Amend(m.ctx, correct.Change{Source: e.source, ID: e.id, Actor: "op", Reason: "typo"},
+	_, err := m.correct.Amend(m.Context(), correct.Change{Source: e.source, ID: e.id, Actor: "op", Reason: "typo"},
 		correct.Content{Type: &to.kind, Subject: &to.subject, Data: []byte(to.data())})
 	m.Logf("amend %s%s to %+v: %v", e.source, e.id, to, err)
 	if refused != (err != nil) {
@@ -236,7 +235,7 @@ func (m *machine) amend() {
 func (m *machine) backfill() {
 	if m.unit == "" {
 		name := fmt.Sprintf("unit-%d", len(m.units))
-		b, err := m.correct.OpenBackfill(m.ctx, "op", name, "an outage")
+		b, err := m.correct.OpenBackfill(m.Context(), "op", name, "an outage")
 		m.check(err)
 		m.unit, m.units = b.ID, append(m.units, b.ID)
 		return
@@ -244,7 +243,7 @@ func (m *machine) backfill() {
 	unit := m.unit
 	m.unit = ""
 	m.Logf("close %s", unit)
-	_, err := m.correct.CloseBackfill(m.ctx, "op", unit)
+	_, err := m.correct.CloseBackfill(m.Context(), "op", unit)
 	m.check(err)
 	m.ticks(m.correct.Tick)
 	for _, e := range m.events {
@@ -264,7 +263,7 @@ func (m *machine) revert() {
 		m.unit = ""
 	}
 	m.Logf("revert %s", unit)
-	_, err := m.correct.RevertBackfill(m.ctx, "op", unit, "it was wrong")
+	_, err := m.correct.RevertBackfill(m.Context(), "op", unit, "it was wrong")
 	m.check(err)
 	m.ticks(m.correct.Tick)
 	for _, e := range m.events {
@@ -282,9 +281,9 @@ func (m *machine) alias() {
 	}
 	var err error
 	if *on {
-		_, err = m.govern.DeleteAlias(m.ctx, "op", kind, from)
+		_, err = m.govern.DeleteAlias(m.Context(), "op", kind, from)
 	} else {
-		_, err = m.govern.CreateAlias(m.ctx, "op", govern.NewAlias{Kind: kind, From: from, To: to})
+		_, err = m.govern.CreateAlias(m.Context(), "op", govern.NewAlias{Kind: kind, From: from, To: to})
 	}
 	m.check(err)
 	*on = !*on
@@ -294,7 +293,7 @@ func (m *machine) alias() {
 func (m *machine) replay() {
 	m.Logf("replay")
 	for q := (inbox.Replay{Actor: "op"}); ; {
-		out, err := m.inbox.Replay(m.ctx, q)
+		out, err := m.inbox.Replay(m.Context(), q)
 		m.check(err)
 		if q.Cursor = out.Next; q.Cursor == "" {
 			break
@@ -313,10 +312,10 @@ func (m *machine) recounts() {
 		return
 	}
 	o := recount.Order{Meter: key, IncludeClosed: rapid.Bool().Draw(m.T, "closed too")}
-	job, err := m.recount.Begin(m.ctx, "op", o)
+	job, err := m.recount.Begin(m.Context(), "op", o)
 	m.check(err)
 	m.ticks(m.recount.Tick)
-	if job, err = m.recount.Job(m.ctx, job.ID); err != nil || job.State != store.RecountDone {
+	if job, err = m.recount.Job(m.Context(), job.ID); err != nil || job.State != store.RecountDone {
 		m.Fatalf("recount: %+v, %v", job, err)
 	}
 	m.Logf("recount %s, closed too: %t", key, o.IncludeClosed)
@@ -334,7 +333,7 @@ func (m *machine) pass() {
 	m.ticks(m.bill.Tick)
 	for _, customer := range []string{"acme", "bolt"} {
 		c, _ := m.govern.Customer(customer)
-		closes, err := m.records.Closes(m.ctx, m.govern.SubscriptionsOf(c.ID)[0].ID)
+		closes, err := m.records.Closes(m.Context(), m.govern.SubscriptionsOf(c.ID)[0].ID)
 		m.check(err)
 		for _, cl := range closes {
 			if !cl.Period.Empty() && !slices.ContainsFunc(m.closed, func(p closedPeriod) bool { return p.customer == customer && p.in == cl.Period }) {
@@ -349,7 +348,7 @@ func (m *machine) billed(customer string, c store.Close) {
 	var inv invoice.Invoice
 	if c.InvoiceID != "" {
 		var err error
-		inv, err = m.bill.Invoice(m.ctx, c.InvoiceID)
+		inv, err = m.bill.Invoice(m.Context(), c.InvoiceID)
 		m.check(err)
 	}
 	p := closedPeriod{customer, c.Period, map[string]int{}}
@@ -371,7 +370,7 @@ func (m *machine) billed(customer string, c store.Close) {
 
 // balanced holds the books and the late arrivals against the model.
 func (m *machine) balanced() {
-	b, err := m.bill.Books(m.ctx, "")
+	b, err := m.bill.Books(m.Context(), "")
 	m.check(err)
 	if !b.Difference.IsZero() {
 		m.Fatalf("the books differ by %s: %+v", b.Difference, b)
@@ -412,7 +411,7 @@ func (m *machine) waiting() {
 			want = append(want, e.source+e.id)
 		}
 	}
-	p, err := m.ingest.Events(m.ctx, ingest.Scan{Unmatched: true, Limit: 1000})
+	p, err := m.ingest.Events(m.Context(), ingest.Scan{Unmatched: true, Limit: 1000})
 	m.check(err)
 	for _, r := range p.Records {
 		got = append(got, r.Event.Source+r.Event.ID)
@@ -427,13 +426,14 @@ func (m *machine) waiting() {
 // whatever order and with restarts in between, the books balance and invoices say what an independent model counts.
 func TestEverySequence(t *testing.T) {
 	t.Parallel()
-	top := t.TempDir()
+	top, runs := t.TempDir(), 0
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(top, "")
-		if err != nil {
+		runs++
+		dir := filepath.Join(top, strconv.Itoa(runs))
+		if err := os.Mkdir(dir, 0o700); err != nil {
 			rt.Fatal(err)
 		}
-		m := &machine{T: rt, ctx: t.Context(), dir: dir, now: start, random: rand.NewChaCha8([32]byte{7}), totals: map[int64]int{}}
+		m := &machine{T: rt, dir: dir, now: start, random: rand.NewChaCha8([32]byte{7}), totals: map[int64]int{}}
 		m.open()
 		defer func() { m.close() }()
 		for _, rule := range []*bool{&m.okOnly, &m.sizes, &m.extra} {
@@ -441,13 +441,13 @@ func TestEverySequence(t *testing.T) {
 		}
 		m.apply()
 		for _, n := range []govern.NewCustomer{{Key: "acme"}, {Key: "bolt", Zone: "Europe/Paris"}} {
-			_, err := m.govern.CreateCustomer(m.ctx, "op", n)
+			_, err := m.govern.CreateCustomer(m.Context(), "op", n)
 			m.check(err)
 		}
 		for _, n := range []govern.NewSubscription{
 			{Customer: "acme", Plan: "pro", BillingDay: 10}, {Customer: "bolt", Plan: "pro", BillingDay: 29, Start: start.Add(7 * time.Minute)},
 		} {
-			_, err := m.govern.CreateSubscription(m.ctx, "op", n)
+			_, err := m.govern.CreateSubscription(m.Context(), "op", n)
 			m.check(err)
 		}
 		load := func() {

@@ -50,6 +50,8 @@ type world struct {
 	flaky   *flaky
 	// overtake runs once between a look at an event and the next write.
 	overtake func()
+	// seen runs after each view of the journal.
+	seen func()
 }
 
 // between is the journal where somebody else may come first.
@@ -64,6 +66,13 @@ func (b between) Revise(ctx context.Context, r store.Revisions) ([]uint64, error
 		first()
 	}
 	return b.Journal.Revise(ctx, r)
+}
+
+func (b between) View(ctx context.Context, read func(store.View) error) error {
+	if b.w.seen != nil {
+		defer b.w.seen()
+	}
+	return b.Journal.View(ctx, read)
 }
 
 // flaky fails the records of backfills on demand, as a crash between two stores would.

@@ -81,8 +81,10 @@ func TestUnmatchedTellsWhy(t *testing.T) {
 	}
 	out := w.report(t, e("1", "completions", "acme"), e("2", "invoice.paid", "acme"), e("3", "completion", ""), e("4", "completion", "nobody"))
 	for i, want := range []struct{ pointer, rule, fix string }{
-		{"/type", "no meter", `did you mean "completion"?`}, {"/type", "no meter", "declare a meter"},
-		{"/subject", "no customer", "amend"}, {"/subject", "no customer's id", "unmatched fix customer"},
+		{"/type", "no meter", `did you mean "completion"?`},
+		{"/type", "no meter", "declare a meter"},
+		{"/subject", "no customer", "amend"},
+		{"/subject", "no customer's id", "unmatched fix customer"},
 	} {
 		got := out[i]
 		if got.Status != "unmatched" || got.Pointer != want.pointer || !strings.Contains(got.Rule, want.rule) || !strings.Contains(got.Fix, want.fix) {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/seal"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -58,8 +59,12 @@ type Audited struct {
 	AgainstKey string
 }
 
-// Audit audits the running deployment.
+// Audit audits the running deployment. account.ErrState while another one is at it: each takes memory for all events.
 func (s *Service) Audit(ctx context.Context, against []byte, key string) (Report, error) {
+	if !s.auditing.TryLock() {
+		return Report{}, fmt.Errorf("%w: an audit is running already; wait for its end", account.ErrState)
+	}
+	defer s.auditing.Unlock()
 	c := s.cfg
 	return Audit(ctx, Audited{
 		Seals: c.Seals, Keys: c.Keys, Invoices: c.Invoices, Journal: c.Journal, Tiles: c.Tiles, Verifier: c.Verifier, Random: c.Random,

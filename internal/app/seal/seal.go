@@ -46,6 +46,8 @@ type Service struct {
 	signer note.Signer
 	fence  uint64
 
+	auditing sync.Mutex // one audit at a time
+
 	mu      sync.Mutex // guards what follows
 	hasher  *hasher
 	size    int64       // leaves taken in

@@ -2,6 +2,7 @@ package seal_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -447,5 +448,35 @@ func TestAuditFindsInvoice(t *testing.T) {
 		if err != nil || len(r.Findings) != 1 || !strings.HasPrefix(r.Findings[0].What, says) || !strings.HasPrefix(r.Findings[0].Where, "invoice inv_") {
 			t.Errorf("%s: %+v, %v", says, r.Findings, err)
 		}
+	}
+}
+
+// slow lets a test look while the checkpoints are read.
+type slow struct {
+	store.Seals
+	during func()
+}
+
+func (s slow) Checkpoints(ctx context.Context, before uint64, limit int) ([]store.Checkpoint, error) {
+	s.during()
+	return s.Seals.Checkpoints(ctx, before, limit)
+}
+
+// TestOneAuditAtATime: each takes memory for every event.
+func TestOneAuditAtATime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var second error
+	var s *seal.Service
+	w.cfg.Seals = slow{w.records, func() {
+		if s != nil { // it is open
+			_, second = s.Audit(t.Context(), nil, "")
+		}
+	}}
+	s, err := seal.Open(t.Context(), w.cfg)
+	ok(t, err)
+	second = nil
+	if _, err := s.Audit(t.Context(), nil, ""); err != nil || !errors.Is(second, account.ErrState) {
+		t.Errorf("first %v, second %v", err, second)
 	}
 }
