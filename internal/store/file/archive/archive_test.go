@@ -320,8 +320,8 @@ func FuzzBlock(f *testing.F) {
 	if block[0] != modeColumns {
 		f.Fatal("the block was not taken apart")
 	}
-	f.Add(dict.append(nil), block, len(raw)-segment.HeaderSize)
-	f.Add(dict.append(nil), k.zstd.EncodeAll(raw, []byte{modePlain}), len(raw))
+	f.Add(dict.encode(), block, len(raw)-segment.HeaderSize)
+	f.Add(dict.encode(), k.zstd.EncodeAll(raw, []byte{modePlain}), len(raw))
 	u := k.unpacker
 	f.Fuzz(func(t *testing.T, tables, block []byte, size int) {
 		d, err := parseDictionary(tables)
@@ -389,7 +389,7 @@ func TestBlockOfAnyBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, tables := k.pack(raw[segment.HeaderSize:], 1), k.dict.append(nil)
+	block, tables := k.pack(raw[segment.HeaderSize:], 1), k.dict.encode()
 	refused := 0
 	for range 3000 {
 		b, in := bytes.Clone(block), bytes.Clone(tables)

@@ -41,9 +41,9 @@ func (d *dictionary) at(c column, place int) ([]byte, bool) {
 	return t[place], true
 }
 
-// append writes the tables; each value behind what it shares with the one before.
-func (d *dictionary) append(dst []byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(d.tables)))
+// encode writes the tables; each value behind what it shares with the one before.
+func (d *dictionary) encode() []byte {
+	dst := binary.AppendUvarint(nil, uint64(len(d.tables)))
 	for _, c := range slices.Sorted(maps.Keys(d.tables)) {
 		t := d.tables[c]
 		dst = binary.AppendUvarint(dst, uint64(c))

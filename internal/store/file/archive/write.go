@@ -166,8 +166,7 @@ func (d *damage) Unwrap() error { return d.error }
 // Unfinished says that reading frames ended at one that is not whole, as may be at the end of a segment being written to, and
 // where.
 func Unfinished(err error) (at int64, ok bool) {
-	var d *damage
-	if errors.As(err, &d) {
+	if d, ok := errors.AsType[*damage](err); ok {
 		return d.at, true
 	}
 	return 0, false
@@ -206,7 +205,7 @@ func (w *writer) begin(d *dictionary) (err error) {
 		return err
 	}
 	head := encodeHeader(w.info.Number, w.info.First)
-	return w.put(appendChunk(head, enc.EncodeAll(d.append(nil), nil)))
+	return w.put(appendChunk(head, enc.EncodeAll(d.encode(), nil)))
 }
 
 // frame adds a frame: into one block with others where it fits, else over several.
