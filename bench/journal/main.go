@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,38 +28,57 @@ func main() {
 	span := flag.Duration("span", 3*time.Second, "length of one run")
 	rounds := flag.Int("rounds", 3, "runs of each shape")
 	grow := flag.Int("grow", 0, "events to store for the growth, restart and query figures; 0: leave them out")
+	profile := flag.String("cpuprofile", "", "file to write a processor profile of the whole run to")
+	only := flag.Int("only", 0, "1 to 3: only this shape, with random ids; 0: all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *dir, *span, *rounds, *grow); err != nil {
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		_ = pprof.StartCPUProfile(f)
+		defer pprof.StopCPUProfile()
+	}
+	if err := run(ctx, *dir, *span, *rounds, *grow, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "journal bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, dir string, span time.Duration, rounds, grow int) (err error) {
+func run(ctx context.Context, dir string, span time.Duration, rounds, grow, only int) (err error) {
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "journal-bench"); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
-	for _, shape := range []struct {
+	known := newNames()
+	for i, shape := range []struct {
 		producers, size int
 		aim             string
 	}{{64, 1, "0.75"}, {8, 100, "0.70"}, {8, 1000, "0.20"}} {
 		for _, ids := range []string{"v7", "random"} {
+			if only > 0 && (i+1 != only || ids == "v7") {
+				continue
+			}
 			var ours, floor []int
 			for round := range rounds {
-				load := &load{producers: shape.producers, size: shape.size, ids: ids}
+				load := &load{names: known, data: payload(), producers: shape.producers, size: shape.size, ids: ids}
+				c0 := processor()
 				f, err := measureFloor(ctx, filepath.Join(dir, fmt.Sprint("floor", round)), load, span)
 				if err != nil {
 					return err
 				}
+				c1 := processor()
 				o, err := measureOurs(ctx, filepath.Join(dir, fmt.Sprint(ids, shape.size, round)), load, span)
 				if err != nil {
 					return err
 				}
+				c2 := processor()
+				fmt.Printf("   floor %d ns/ev (%d/s)   ours %d ns/ev (%d/s)\n", (int64(c1-c0))*1e9/int64(f)/int64(span), f, int64(c2-c1)*1e9/int64(o)/int64(span), o)
 				ours, floor = append(ours, o), append(floor, f)
 			}
 			slices.Sort(ours)
@@ -117,7 +137,7 @@ func growth(ctx context.Context, dir string, events int) (err error) {
 		return err
 	}
 	stop := ticking(ctx, j)
-	l := &load{producers: 8, size: 1000, ids: "random", spread: 365 * 24 * time.Hour, total: int64(events)}
+	l := &load{names: newNames(), data: payload(), producers: 8, size: 1000, ids: "random", spread: 365 * 24 * time.Hour, total: int64(events)}
 	const part = 1_000_000
 	spent := processor()
 	var rates []int
@@ -205,10 +225,11 @@ func (l *load) drive(ctx context.Context, span time.Duration, send func(store.Ba
 	var failed atomic.Pointer[error]
 	began := time.Now()
 	var wg sync.WaitGroup
-	for p := range l.producers {
+	for range l.producers {
 		wg.Go(func() {
-			for n := 0; time.Since(began) < span && ctx.Err() == nil; n++ {
-				if err := send(l.batch(p, n)); err != nil {
+			own := l.producer()
+			for time.Since(began) < span && ctx.Err() == nil {
+				if err := send(own.batch()); err != nil {
 					failed.Store(&err)
 					return
 				}
