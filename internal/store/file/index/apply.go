@@ -65,11 +65,14 @@ func sameReading(a, b *meter.Resolution) bool {
 // Apply makes a group part of the index; the group's records are durable.
 func (x *Index) Apply(g *Group) {
 	for i := range g.stages {
-		if st := &g.stages[i]; len(st.own)+len(st.later) > 0 {
+		if st := &g.stages[i]; st.brought > 0 {
 			x.applyStage(st)
 		}
 	}
 	d := x.active
+	for i := range g.brought {
+		d.bring(&g.stages[g.brought[i].stage], &g.brought[i].Contribution)
+	}
 	for k, total := range g.totals {
 		s := x.makeSeries(k.SeriesKey)
 		if s.setTotal(k.period, k.nodeEpoch, total) {
@@ -110,18 +113,25 @@ func (x *Index) applyStage(st *stage) {
 	if st.fresh {
 		x.counts.Buckets++
 	}
-	l.put(st.part)
+	l.put(&x.active.rooms, &st.part)
 	s.reach(st.part.Start)
-	g := l.grid(base.GridStart(st.part.Start))
-	g.own = append(g.own, st.own...)
-	g.later = append(g.later, st.later...)
-	x.active.size += len(st.own) + len(st.later)
+}
+
+// bring adds a contribution to the span of its bucket.
+func (d *delta) bring(st *stage, c *base.Contribution) {
+	g := st.key.series.active.grid(&d.rooms, base.GridStart(st.part.Start))
+	list := &g.own
+	if c.Cause != c.Event {
+		list = &g.later
+	}
+	*list = append(d.rooms.contributions.more(*list), *c)
+	d.size++
 }
 
 // touch makes the series part of the active delta.
 func (x *Index) touch(s *series) *layer {
 	if s.active == nil {
-		s.active = &layer{}
+		s.active = x.active.rooms.layers.one()
 		x.active.touched = append(x.active.touched, s)
 	}
 	return s.active

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
@@ -27,7 +26,7 @@ func (x *Index) Frozen() uint64 { return x.frozen.position }
 // Freeze begins a checkpoint, under the write lock: what came until now is written by Write.
 func (x *Index) Freeze() {
 	d := x.active
-	x.frozen, x.active = d, newDelta()
+	x.frozen, x.active = d, newDelta(len(d.ids))
 	for _, s := range d.touched {
 		s.frozen, s.active = s.active, nil
 	}
@@ -57,19 +56,35 @@ func (x *Index) Write(b *base.Store, checksum uint32) error {
 	return b.Wait()
 }
 
+// batchBytes is about what an event or a contribution takes in a checkpoint.
+const batchBytes = 64
+
+type identity struct {
+	identity base.Identity
+	held     base.Held
+}
+
+// identities are those of the delta, in their order.
+func (d *delta) identities() []identity {
+	all := make([]identity, 0, len(d.ids))
+	for id, held := range d.ids {
+		all = append(all, identity{id, held})
+	}
+	slices.SortFunc(all, func(a, b identity) int { return compare(&a.identity, &b.identity) })
+	return all
+}
+
 func (x *Index) writeBatch(b *base.Store, checksum uint32) error {
 	d := x.frozen
-	w := b.Batch()
+	w := b.Batch(d.size * batchBytes)
 	for _, u := range d.units {
 		w.Unit(u.unit, u.event)
 	}
 	for _, c := range d.cuts {
 		w.Cut(c.customer, c.at)
 	}
-	ids := slices.Collect(maps.Keys(d.ids))
-	slices.SortFunc(ids, func(a, b base.Identity) int { return bytes.Compare(a[:], b[:]) })
-	for i := range ids {
-		w.Identity(&ids[i], d.ids[ids[i]])
+	for _, e := range d.identities() {
+		w.Identity(&e.identity, e.held)
 	}
 	touched := slices.SortedFunc(slices.Values(d.touched), func(a, b *series) int { return cmp.Compare(a.number, b.number) })
 	for _, s := range touched {
@@ -168,14 +183,11 @@ func (x *Index) Finish(b *base.Store) {
 	for _, s := range d.touched {
 		l := s.frozen
 		s.frozen = nil
-		if s.hot != nil {
-			if p := l.find(s.hot.Start); p != nil {
-				s.hot = nil // it changed
-			}
+		if s.isHot && l.find(s.hot.Start) != nil {
+			s.isHot = false // it changed
 		}
-		if n := len(l.parts); n > 0 && !l.parts[n-1].Gone && (s.hot == nil || l.parts[n-1].Start > s.hot.Start) {
-			hot := l.parts[n-1]
-			s.hot = &hot
+		if n := len(l.parts); n > 0 && !l.parts[n-1].Gone && (!s.isHot || l.parts[n-1].Start > s.hot.Start) {
+			s.hot, s.isHot = l.parts[n-1], true
 		}
 	}
 	for i := range d.entries {
@@ -191,7 +203,7 @@ func (x *Index) Load(b *base.Store, state base.State) error {
 	r := b.Reader()
 	err := r.Load(base.Small{
 		Series: func(e base.SeriesEntry) {
-			s := newSeries(e.Key)
+			s := x.newSeries(e.Key, x.customers[e.Key.CustomerID])
 			s.stored, s.first, s.last, s.some = e, e.First, e.Last, e.Some
 			x.addSeries(s)
 		},

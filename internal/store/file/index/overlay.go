@@ -26,25 +26,39 @@ func (l *layer) find(start int64) *base.Part {
 	if l == nil {
 		return nil
 	}
+	n := len(l.parts)
+	if n == 0 || l.parts[n-1].Start < start {
+		return nil
+	}
 	if i, ok := slices.BinarySearchFunc(l.parts, start, byStart); ok {
 		return &l.parts[i]
 	}
 	return nil
 }
 
-func (l *layer) put(p base.Part) {
+func (l *layer) put(r *rooms, p *base.Part) {
+	n := len(l.parts)
+	if n > 0 && l.parts[n-1].Start == p.Start { // the newest, as most are
+		l.parts[n-1] = *p
+		return
+	}
 	i, ok := slices.BinarySearchFunc(l.parts, p.Start, byStart)
 	if !ok {
-		l.parts = slices.Insert(l.parts, i, base.Part{})
+		l.parts = slices.Insert(r.parts.more(l.parts), i, *p)
+		return
 	}
-	l.parts[i] = p
+	l.parts[i] = *p
 }
 
 // grid finds or makes a span of contributions.
-func (l *layer) grid(start int64) *grid {
+func (l *layer) grid(r *rooms, start int64) *grid {
+	n := len(l.grids)
+	if n > 0 && l.grids[n-1].start == start {
+		return &l.grids[n-1]
+	}
 	i, ok := slices.BinarySearchFunc(l.grids, start, gridByStart)
 	if !ok {
-		l.grids = slices.Insert(l.grids, i, grid{start: start})
+		l.grids = slices.Insert(r.grids.more(l.grids), i, grid{start: start})
 	}
 	return &l.grids[i]
 }
@@ -69,8 +83,8 @@ func (x *Index) part(r *base.Reader, s *series, start int64) (base.Part, error) 
 		}
 	}
 	switch {
-	case s.hot != nil && s.hot.Start == start:
-		return *s.hot, nil
+	case s.isHot && s.hot.Start == start:
+		return s.hot, nil
 	case !s.stored.Some || start > s.stored.Last:
 		return base.Part{Start: start}, nil
 	}
