@@ -5,11 +5,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
@@ -155,49 +153,27 @@ func (l *load) upTo(limit int64, send func(store.Batch) error) error {
 	return nil
 }
 
-// recordBytes is what an event of the load takes in the log.
-const recordBytes = 230
-
-// measureFloor appends as many bytes to a bare file with the same group commit: one write and one fdatasync for all that wait.
-// It makes the events too, as a producer must.
-func measureFloor(ctx context.Context, name string, l *load, span time.Duration) (rate int, err error) {
-	f, err := os.Create(name)
-	if err != nil {
-		return 0, err
+// drive has producers send batches for a while and returns events a second.
+func (l *load) drive(ctx context.Context, span time.Duration, send func(store.Batch) error) (int64, error) {
+	var sent atomic.Int64
+	var failed atomic.Pointer[error]
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range l.producers {
+		wg.Go(func() {
+			own := l.producer()
+			for time.Since(began) < span && ctx.Err() == nil {
+				if err := send(own.batch()); err != nil {
+					failed.Store(&err)
+					return
+				}
+				sent.Add(int64(l.size))
+			}
+		})
 	}
-	defer func() { _ = f.Close(); _ = os.Remove(name) }()
-	var mu sync.Mutex // guards queue and done
-	var queue, spare []byte
-	done := make(chan struct{})    // closed when what is in the queue is durable
-	lead := make(chan struct{}, 1) // who puts something in writes the queue
-	one := make([]byte, recordBytes*l.size)
-	return l.drive(ctx, span, func(store.Batch) error {
-		mu.Lock()
-		queue = append(queue, one...)
-		mine := done
-		mu.Unlock()
-		select {
-		case <-mine:
-			return nil
-		case lead <- struct{}{}:
-		}
-		defer func() { <-lead }()
-		mu.Lock()
-		group, all := queue, done
-		if all != mine { // it was written just now
-			mu.Unlock()
-			return nil
-		}
-		queue, done = spare[:0], make(chan struct{})
-		mu.Unlock()
-		spare = group
-		if _, err := f.Write(group); err != nil {
-			return err
-		}
-		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
-			return err
-		}
-		close(all)
-		return nil
-	})
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return 0, *err
+	}
+	return sent.Load() * int64(time.Second) / int64(time.Since(began)), ctx.Err()
 }
