@@ -64,13 +64,29 @@ type identity struct {
 	held     base.Held
 }
 
-// identities are those of the delta, in their order.
+// identities are those of the delta, in their order. They are hashes: their first bytes tell well where each belongs.
 func (d *delta) identities() []identity {
-	all := make([]identity, 0, len(d.ids))
-	for id, held := range d.ids {
-		all = append(all, identity{id, held})
+	const buckets = 1 << 16
+	all := make([]identity, len(d.ids))
+	ends := make([]uint32, buckets+1) // of the bucket before
+	for id := range d.ids {
+		ends[uint(id[0])<<8+uint(id[1])+1]++
 	}
-	slices.SortFunc(all, func(a, b identity) int { return compare(&a.identity, &b.identity) })
+	for i := range buckets {
+		ends[i+1] += ends[i]
+	}
+	for id, held := range d.ids {
+		end := &ends[uint(id[0])<<8+uint(id[1])]
+		all[*end] = identity{id, held}
+		*end++
+	}
+	from := uint32(0)
+	for _, to := range ends[:buckets] {
+		if to-from > 1 {
+			slices.SortFunc(all[from:to], func(a, b identity) int { return compare(&a.identity, &b.identity) })
+		}
+		from = to
+	}
 	return all
 }
 

@@ -126,8 +126,9 @@ type series struct {
 
 // layer is a series in a delta.
 type layer struct {
-	parts []base.Part // sorted by start
-	grids []grid      // sorted by start
+	parts          []base.Part // sorted by start
+	grids          []grid      // sorted by start
+	last, lastGrid int64       // the newest starts
 }
 
 // grid is what contributed to a 15-minute span, whether it is cut or not.

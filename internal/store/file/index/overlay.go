@@ -26,9 +26,10 @@ func (l *layer) find(start int64) *base.Part {
 	if l == nil {
 		return nil
 	}
-	n := len(l.parts)
-	if n == 0 || l.parts[n-1].Start < start {
+	if n := len(l.parts); n == 0 || start > l.last {
 		return nil
+	} else if start == l.last {
+		return &l.parts[n-1]
 	}
 	if i, ok := slices.BinarySearchFunc(l.parts, start, byStart); ok {
 		return &l.parts[i]
@@ -36,9 +37,14 @@ func (l *layer) find(start int64) *base.Part {
 	return nil
 }
 
+// put and grid look at the newest first, where most events go, without reading any other.
 func (l *layer) put(r *rooms, p *base.Part) {
 	n := len(l.parts)
-	if n > 0 && l.parts[n-1].Start == p.Start { // the newest, as most are
+	if n == 0 || p.Start > l.last {
+		l.parts, l.last = append(r.parts.more(l.parts), *p), p.Start
+		return
+	}
+	if p.Start == l.last {
 		l.parts[n-1] = *p
 		return
 	}
@@ -53,7 +59,11 @@ func (l *layer) put(r *rooms, p *base.Part) {
 // grid finds or makes a span of contributions.
 func (l *layer) grid(r *rooms, start int64) *grid {
 	n := len(l.grids)
-	if n > 0 && l.grids[n-1].start == start {
+	if n == 0 || start > l.lastGrid {
+		l.grids, l.lastGrid = append(r.grids.more(l.grids), grid{start: start}), start
+		return &l.grids[n]
+	}
+	if start == l.lastGrid {
 		return &l.grids[n-1]
 	}
 	i, ok := slices.BinarySearchFunc(l.grids, start, gridByStart)
@@ -74,6 +84,9 @@ func (l *layer) gridSpan(from, to int64) []grid {
 
 // part reads one bucket; an absent one is empty.
 func (x *Index) part(r *base.Reader, s *series, start int64) (base.Part, error) {
+	if !s.some || start > s.last {
+		return base.Part{Start: start}, nil
+	}
 	for _, l := range [2]*layer{s.active, s.frozen} {
 		if p := l.find(start); p != nil {
 			if p.Gone {
