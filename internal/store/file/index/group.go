@@ -194,15 +194,15 @@ func (g *Group) Spot(s base.Spot) {
 
 // Savepoint is the group before a batch.
 type Savepoint struct {
-	position        uint64
-	events, brought int
+	position                uint64
+	events, stages, brought int
 }
 
 // Begin starts a batch.
 func (g *Group) Begin() Savepoint {
 	g.batch++
 	g.undoStages, g.undoTotals, g.undoMarks = g.undoStages[:0], g.undoTotals[:0], g.undoMarks[:0]
-	return Savepoint{g.position, len(g.events), len(g.brought)}
+	return Savepoint{g.position, len(g.events), len(g.stages), len(g.brought)}
 }
 
 // Rollback takes back what was staged since Begin.
@@ -211,6 +211,10 @@ func (g *Group) Rollback(s Savepoint) {
 		st := &g.stages[u.stage]
 		st.part, st.brought = u.part, u.brought
 	}
+	for i := range g.stages[s.stages:] {
+		delete(g.byKey, g.stages[s.stages+i].key)
+	}
+	g.stages = g.stages[:s.stages]
 	for _, u := range g.undoTotals {
 		if u.had {
 			g.totals[u.key] = u.was
@@ -231,23 +235,35 @@ func (g *Group) Rollback(s Savepoint) {
 	g.position = s.position
 }
 
-// LookAll is Look for all identities that the group will look up.
+// LookAll looks up all identities that the group will ask for, in memory and, together, in the base: Lookup reads neither then.
 func (g *Group) LookAll(ids []base.Identity) error {
-	err := g.Look(ids)
+	absent := ids[:0]
+	for i := range ids {
+		if h, ok := g.index.held(&ids[i]); ok {
+			g.known[ids[i]] = h
+		} else {
+			absent = append(absent, ids[i])
+		}
+	}
+	err := g.look(absent)
 	g.complete = err == nil
 	return err
 }
 
 // Look looks identities up that are not in memory; Lookup finds them then. Together this is quicker than one by one.
 func (g *Group) Look(ids []base.Identity) error {
-	if g.index.base == nil {
-		return nil
-	}
 	absent := ids[:0]
 	for i := range ids {
 		if _, ok := g.index.held(&ids[i]); !ok {
 			absent = append(absent, ids[i])
 		}
+	}
+	return g.look(absent)
+}
+
+func (g *Group) look(absent []base.Identity) error {
+	if g.index.base == nil {
+		return nil
 	}
 	slices.SortFunc(absent, func(a, b base.Identity) int { return compare(&a, &b) })
 	return g.read().Known(absent, g.index.based, func(i int, h base.Held) { g.known[absent[i]] = h })
@@ -282,10 +298,10 @@ func (g *Group) Lookup(id base.Identity) (h Holder, ok bool, err error) {
 		e := &g.events[i]
 		return Holder{base.Held{Position: e.position, Fingerprint: base.Fingerprint(e.digest)}, true}, true, nil
 	}
-	if h.Held, ok = g.index.held(&id); ok || g.index.base == nil {
+	if h.Held, ok = g.known[id]; ok || g.complete {
 		return h, ok, nil
 	}
-	if h.Held, ok = g.known[id]; ok || g.complete {
+	if h.Held, ok = g.index.held(&id); ok || g.index.base == nil {
 		return h, ok, nil
 	}
 	if err := g.Look([]base.Identity{id}); err != nil {
@@ -367,7 +383,7 @@ func (g *Group) stage(k stageKey) (int, error) {
 		return 0, err
 	}
 	i := len(g.stages)
-	g.stages = append(g.stages, stage{key: k, part: part, fresh: part.Last == 0})
+	g.stages = append(g.stages, stage{key: k, part: part, fresh: part.Last == 0, batch: g.batch}) // undone by its removal
 	g.byKey[k] = i
 	return i, nil
 }
