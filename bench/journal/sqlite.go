@@ -108,6 +108,7 @@ func (b *lite) commit(ctx context.Context, group []liteCall) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, upsert.Close()) }()
 	for k, s := range sums {
 		if _, err := upsert.ExecContext(ctx, k.customer, k.meter, k.bucket, s.count, s.sum); err != nil {
 			return err
@@ -117,12 +118,13 @@ func (b *lite) commit(ctx context.Context, group []liteCall) (err error) {
 }
 
 // insert puts the events in that are new, and sums them.
-func insert(ctx context.Context, tx *sql.Tx, group []liteCall) (map[liteKey]liteSum, error) {
+func insert(ctx context.Context, tx *sql.Tx, group []liteCall) (sums map[liteKey]liteSum, err error) {
 	put, err := tx.PrepareContext(ctx, "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
 	if err != nil {
 		return nil, err
 	}
-	sums := map[liteKey]liteSum{}
+	defer func() { err = errors.Join(err, put.Close()) }()
+	sums = map[liteKey]liteSum{}
 	for _, c := range group {
 		for i := range c.batch.Entries {
 			e := &c.batch.Entries[i]
