@@ -29,7 +29,7 @@ bench: toolchain build ## micro benchmarks, then the gateway against a bare reve
 	go test -run '^$$' -bench . -benchmem ./internal/core/quota/...
 	@if [ -x bench/run.sh ]; then bench/run.sh; fi
 
-bench-journal: toolchain build ## the journal against its floor: the same bytes in a bare file with the same group commit
+bench-journal: toolchain build ## the journal against its floor and SQLite; ARGS="-grow 20000000" adds growth, disk, restart, queries
 	go build -trimpath -o bin/bench-journal ./bench/journal
 	bin/bench-journal $(ARGS)
 

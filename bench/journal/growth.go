@@ -114,7 +114,7 @@ func (g *growth) restart(ctx context.Context) error {
 // queries measures usage by day of the customer with events in every bucket, and the top 100 of a month.
 func (g *growth) queries(ctx context.Context) error {
 	days := period.Interval{Start: first(), End: first().AddDate(1, 0, 0)}
-	year := make([]time.Duration, 200)
+	year := make([]time.Duration, 1000)
 	for i := range year {
 		began := time.Now()
 		if err := g.journal.View(ctx, func(v store.View) error {
