@@ -30,12 +30,12 @@ func (x *Index) Freeze() {
 	for _, s := range d.touched {
 		s.frozen, s.active = s.active, nil
 	}
-	for _, s := range slices.Concat(d.fresh, d.touched) {
-		e := base.SeriesEntry{Number: s.number, Key: s.key, First: s.first, Last: s.last, Some: s.some}
-		d.entries = append(d.entries, e)
+	d.entries = make([]base.SeriesEntry, 0, len(d.fresh)+len(d.touched))
+	for _, list := range [][]*series{d.fresh, d.touched} {
+		for _, s := range list {
+			d.entries = append(d.entries, base.SeriesEntry{Number: s.number, Key: s.key, First: s.first, Last: s.last, Some: s.some})
+		}
 	}
-	slices.SortFunc(d.entries, func(a, b base.SeriesEntry) int { return cmp.Compare(a.Number, b.Number) })
-	d.entries = slices.CompactFunc(d.entries, func(a, b base.SeriesEntry) bool { return a.Number == b.Number })
 	d.position = x.position
 	d.state = base.State{
 		Position: x.position, Events: x.counts.Events, Buckets: x.counts.Buckets, Marks: x.counts.Marks, Revised: x.counts.Revised,
@@ -128,6 +128,7 @@ func (x *Index) writeBatch(b *base.Store, checksum uint32) error {
 	if err := writeDays(b, w, touched); err != nil {
 		return err
 	}
+	d.sortEntries()
 	for i := range d.entries {
 		w.Series(&d.entries[i])
 	}
@@ -146,6 +147,12 @@ func (x *Index) writeBatch(b *base.Store, checksum uint32) error {
 	state := d.state
 	state.Checksum = checksum
 	return w.Commit(state)
+}
+
+// sortEntries is not the freeze's work: appends wait for that.
+func (d *delta) sortEntries() {
+	slices.SortFunc(d.entries, func(a, b base.SeriesEntry) int { return cmp.Compare(a.Number, b.Number) })
+	d.entries = slices.CompactFunc(d.entries, func(a, b base.SeriesEntry) bool { return a.Number == b.Number })
 }
 
 // writeDays brings the rows of buckets up to date.
