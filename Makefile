@@ -30,7 +30,7 @@ bench: toolchain build ## micro benchmarks, then the gateway against a bare reve
 	@if [ -x bench/run.sh ]; then bench/run.sh; fi
 
 bench-journal: toolchain build ## the journal against its floor and SQLite; ARGS="-grow 20000000" adds growth, disk, restart, queries
-	go build -trimpath -o bin/bench-journal ./bench/journal
+	CGO_ENABLED=0 go build -trimpath -o bin/bench-journal ./bench/journal
 	bin/bench-journal $(ARGS)
 
 gen: toolchain ## rebuild generated code; fails while it differs from what is committed

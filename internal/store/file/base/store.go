@@ -8,7 +8,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tallystick/tallystick/internal/store"
@@ -74,8 +73,6 @@ func Open(fs vfs.FS, dir string) (s *Store, err error) {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 		o.Levels[i].BlockSize = 16 << 10
 	}
-	// Nearly all of it lies in the last level, and is written there a few times only.
-	o.Levels[len(o.Levels)-1].Compression = func() *sstable.CompressionProfile { return sstable.ZstdCompression }
 	if s.db, err = pebble.Open(dir, o); err != nil {
 		s.cache.Unref()
 		return nil, s.fault("open", err)
