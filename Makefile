@@ -29,8 +29,8 @@ bench: toolchain build ## micro benchmarks, then the gateway against a bare reve
 	go test -run '^$$' -bench . -benchmem ./internal/core/quota/...
 	@if [ -x bench/run.sh ]; then bench/run.sh; fi
 
-bench-journal: toolchain build ## the journal against its floor: the same bytes in a bare file with the same group commit
-	go build -trimpath -o bin/bench-journal ./bench/journal
+bench-journal: toolchain build ## the journal against its floor and SQLite; ARGS="-grow 20000000" adds growth, disk, restart, queries
+	CGO_ENABLED=0 go build -trimpath -o bin/bench-journal ./bench/journal
 	bin/bench-journal $(ARGS)
 
 gen: toolchain ## rebuild generated code; fails while it differs from what is committed

@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
-	"math/rand/v2"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
@@ -19,6 +17,20 @@ import (
 
 const customers, meters = 10_000, 5
 
+// The names are made once: a producer has them at hand.
+type names struct{ customers, meters []string }
+
+func newNames() *names {
+	n := &names{}
+	for i := range customers {
+		n.customers = append(n.customers, customer(i))
+	}
+	for i := range meters {
+		n.meters = append(n.meters, meterName(i))
+	}
+	return n
+}
+
 func customer(n int) string  { return fmt.Sprintf("cus_%08d", n) }
 func meterName(n int) string { return fmt.Sprint("meter_", n) }
 func first() time.Time       { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
@@ -26,60 +38,93 @@ func first() time.Time       { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC
 // load is what the producers send: events of about 200 bytes on disk, one of a hundred sent before.
 type load struct {
 	producers, size int
+	names           *names
+	data            []byte
 	ids             string        // v7: with the time in front, or random
 	spread          time.Duration // of event times over the run; 0: by the millisecond
 	total           int64         // events of the run
 	next            atomic.Int64
 }
 
-func (l *load) entry(n int64, data []byte) store.Entry {
-	r := rand.New(rand.NewPCG(uint64(n), 7))
+// mix is a number that looks random and depends on n alone.
+func mix(n uint64) uint64 {
+	n += 0x9e3779b97f4a7c15
+	n = (n ^ n>>30) * 0xbf58476d1ce4e5b9
+	n = (n ^ n>>27) * 0x94d049bb133111eb
+	return n ^ n>>31
+}
+
+func uuid(high, low uint64) string {
+	var raw [16]byte
+	binary.BigEndian.PutUint64(raw[:], high)
+	binary.BigEndian.PutUint64(raw[8:], low)
+	text := make([]byte, 36)
+	at := 0
+	for _, part := range [][]byte{raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:]} {
+		if at > 0 {
+			text[at] = '-'
+			at++
+		}
+		at += hex.Encode(text[at:], part)
+	}
+	return string(text)
+}
+
+// entry fills in the n-th event of the run.
+func (l *load) entry(e *store.Entry, resolutions []meter.Resolution, n int64) {
 	at := first().Add(time.Duration(n) * time.Millisecond)
 	if l.spread > 0 {
-		at = first().Add(time.Duration(float(n, l.total) * int64(l.spread/1_000_000)))
+		at = first().Add(time.Duration(millionths(n, l.total) * int64(l.spread/1_000_000)))
 	}
-	var id [16]byte
-	binary.BigEndian.PutUint64(id[:], r.Uint64())
-	binary.BigEndian.PutUint64(id[8:], r.Uint64())
+	high, low := mix(uint64(n)), mix(uint64(n)+1<<40)
+	pick := mix(high)
 	if l.ids == "v7" {
-		binary.BigEndian.PutUint64(id[:], uint64(at.UnixMilli())<<16|r.Uint64()&0xffff)
+		high = uint64(at.UnixMilli())<<16 | 7<<12 | high&0xfff
 	}
-	c := r.IntN(customers)
-	m := r.IntN(meters)
+	c, m := pick%customers, pick>>32%meters
 	if l.spread > 0 && n%200 == 0 {
 		c, m = 0, 0 // one customer has events in every bucket
 	}
-	return store.Entry{
-		Event: meter.Event{
-			Source: "bench", ID: fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]), Type: "request", Subject: customer(c),
-			Time: at, Data: data,
-		},
+	resolutions[0] = meter.Resolution{CustomerID: l.names.customers[c], Meter: l.names.meters[m], CatalogVersion: 1, Value: money.FromInt(1)}
+	*e = store.Entry{
+		Event:       meter.Event{Source: "bench", ID: uuid(high, low), Type: "request", Subject: l.names.customers[c], Time: at, Data: l.data},
 		Origin:      meter.Reported,
-		Resolutions: []meter.Resolution{{CustomerID: customer(c), Meter: meterName(m), CatalogVersion: 1, Value: money.FromInt(1)}},
+		Resolutions: resolutions,
 	}
 }
 
-// float is n of total in millionths.
-func float(n, total int64) int64 { return n * 1_000_000 / max(total, 1) }
+// millionths is n of total in millionths.
+func millionths(n, total int64) int64 { return n * 1_000_000 / max(total, 1) }
 
-func (l *load) of(from int64, size int, data []byte) store.Batch {
-	b := store.Batch{Producer: "api/bench", ReceivedAt: first(), Entries: make([]store.Entry, 0, size)}
-	for i := range int64(size) {
-		n := from + i
+// producer makes batches in the same room again and again: who appends has done with a batch when it answers.
+type producer struct {
+	load        *load
+	entries     []store.Entry
+	resolutions []meter.Resolution
+}
+
+func (l *load) producer() *producer {
+	return &producer{load: l, entries: make([]store.Entry, l.size), resolutions: make([]meter.Resolution, l.size)}
+}
+
+// batch is the next one of the run.
+func (p *producer) batch() store.Batch {
+	size := int64(len(p.entries))
+	return p.from(p.load.next.Add(size) - size)
+}
+
+func (p *producer) from(from int64) store.Batch {
+	for i := range p.entries {
+		n := from + int64(i)
 		if n%100 == 99 {
 			n -= 50 // a resend
 		}
-		b.Entries = append(b.Entries, l.entry(n, data))
+		p.load.entry(&p.entries[i], p.resolutions[i:i+1:i+1], n)
 	}
-	return b
+	return store.Batch{Producer: "api/bench", ReceivedAt: first(), Entries: p.entries}
 }
 
 func payload() []byte { return []byte(`{"route":"/v1/` + strings.Repeat("x", 20) + `"}`) }
-
-// batch is the n-th of a producer.
-func (l *load) batch(int, int) store.Batch {
-	return l.of(l.next.Add(int64(l.size))-int64(l.size), l.size, payload())
-}
 
 // upTo sends events until there are so many.
 func (l *load) upTo(limit int64, send func(store.Batch) error) error {
@@ -87,13 +132,14 @@ func (l *load) upTo(limit int64, send func(store.Batch) error) error {
 	var failed atomic.Pointer[error]
 	for range l.producers {
 		wg.Go(func() {
+			own := l.producer()
 			for {
 				from := l.next.Add(int64(l.size)) - int64(l.size)
 				if from >= limit {
 					l.next.Add(-int64(l.size))
 					return
 				}
-				if err := send(l.of(from, l.size, payload())); err != nil {
+				if err := send(own.from(from)); err != nil {
 					failed.Store(&err)
 					return
 				}
@@ -107,49 +153,27 @@ func (l *load) upTo(limit int64, send func(store.Batch) error) error {
 	return nil
 }
 
-// recordBytes is what an event of the load takes in the log.
-const recordBytes = 230
-
-// measureFloor appends as many bytes to a bare file with the same group commit: one write and one fdatasync for all that wait.
-// It makes the events too, as a producer must.
-func measureFloor(ctx context.Context, name string, l *load, span time.Duration) (rate int, err error) {
-	f, err := os.Create(name)
-	if err != nil {
-		return 0, err
+// drive has producers send batches for a while and returns events a second.
+func (l *load) drive(ctx context.Context, span time.Duration, send func(store.Batch) error) (int64, error) {
+	var sent atomic.Int64
+	var failed atomic.Pointer[error]
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range l.producers {
+		wg.Go(func() {
+			own := l.producer()
+			for time.Since(began) < span && ctx.Err() == nil {
+				if err := send(own.batch()); err != nil {
+					failed.Store(&err)
+					return
+				}
+				sent.Add(int64(l.size))
+			}
+		})
 	}
-	defer func() { _ = f.Close(); _ = os.Remove(name) }()
-	var mu sync.Mutex // guards queue and done
-	var queue, spare []byte
-	done := make(chan struct{})    // closed when what is in the queue is durable
-	lead := make(chan struct{}, 1) // who puts something in writes the queue
-	one := make([]byte, recordBytes*l.size)
-	return l.drive(ctx, span, func(store.Batch) error {
-		mu.Lock()
-		queue = append(queue, one...)
-		mine := done
-		mu.Unlock()
-		select {
-		case <-mine:
-			return nil
-		case lead <- struct{}{}:
-		}
-		defer func() { <-lead }()
-		mu.Lock()
-		group, all := queue, done
-		if all != mine { // it was written just now
-			mu.Unlock()
-			return nil
-		}
-		queue, done = spare[:0], make(chan struct{})
-		mu.Unlock()
-		spare = group
-		if _, err := f.Write(group); err != nil {
-			return err
-		}
-		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
-			return err
-		}
-		close(all)
-		return nil
-	})
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return 0, *err
+	}
+	return sent.Load() * int64(time.Second) / int64(time.Since(began)), ctx.Err()
 }

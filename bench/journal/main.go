@@ -1,5 +1,6 @@
 // Command journal measures the journal beside its floor: the same bytes appended to a bare file with the same group commit
-// and fdatasync, and no index. Both run in turns; the ratios count, the rates are this machine's.
+// and fdatasync, and no index; and beside SQLite doing the same. All run in turns; the ratios count, the rates are this
+// machine's. The processor's time an event moves less than they do.
 package main
 
 import (
@@ -7,218 +8,182 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
+	"runtime/pprof"
 	"slices"
-	"sync"
-	"sync/atomic"
-	"syscall"
+	"strings"
+	"text/tabwriter"
 	"time"
-
-	"github.com/tallystick/tallystick/internal/core/period"
-	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/file"
 )
 
 func main() {
-	dir := flag.String("dir", "", "folder to measure in; empty: a temporary one")
-	span := flag.Duration("span", 3*time.Second, "length of one run")
-	rounds := flag.Int("rounds", 3, "runs of each shape")
-	grow := flag.Int("grow", 0, "events to store for the growth, restart and query figures; 0: leave them out")
+	var c config
+	flag.StringVar(&c.dir, "dir", "", "folder to measure in; empty: a temporary one")
+	flag.DurationVar(&c.span, "span", 1500*time.Millisecond, "length of one run")
+	flag.IntVar(&c.rounds, "rounds", 3, "runs of each shape; 0: none")
+	flag.IntVar(&c.only, "only", 0, "1 to 3: only this shape, with random ids and without sealing and SQLite; 0: all")
+	flag.IntVar(&c.grow, "grow", 0, "events to store for the figures on growth, disk, restart and queries; 0: leave them out")
+	profile := flag.String("cpuprofile", "", "file to write a processor profile of the whole run to")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *dir, *span, *rounds, *grow); err != nil {
+	if err := profiled(*profile, func() error { return c.run(ctx, os.Stdout) }); err != nil {
 		fmt.Fprintln(os.Stderr, "journal bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, dir string, span time.Duration, rounds, grow int) (err error) {
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "journal-bench"); err != nil {
+func profiled(name string, run func() error) (err error) {
+	if name == "" {
+		return run()
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	return run()
+}
+
+type config struct {
+	dir                string
+	span               time.Duration
+	rounds, only, grow int
+}
+
+// row is one line of the table.
+type row struct{ what, value, aim string }
+
+func (c *config) run(ctx context.Context, out io.Writer) (err error) {
+	if c.dir == "" {
+		if c.dir, err = os.MkdirTemp("", "journal-bench"); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		defer func() { err = errors.Join(err, os.RemoveAll(c.dir)) }()
 	}
-	for _, shape := range []struct {
-		producers, size int
-		aim             string
-	}{{64, 1, "0.75"}, {8, 100, "0.70"}, {8, 1000, "0.20"}} {
+	rows := []row{{"machine load before", machineLoad(), ""}}
+	if c.rounds > 0 {
+		measured, err := c.shapes(ctx, out)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, measured...)
+	}
+	if c.grow > 0 {
+		g := growth{dir: filepath.Join(c.dir, "grown"), events: int64(c.grow), out: out}
+		if err := g.run(ctx); err != nil {
+			return err
+		}
+		rows = append(rows, g.rows...)
+	}
+	rows = append(rows, row{"machine load after", machineLoad(), ""})
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nwhat\tvalue\taim")
+	for _, r := range rows {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", r.what, r.value, r.aim)
+	}
+	return t.Flush()
+}
+
+func machineLoad() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "not known"
+	}
+	return strings.Join(strings.Fields(string(b))[:3], " ")
+}
+
+type shape struct {
+	producers, size int
+	aim             string
+}
+
+// measured is what one run came to: events a second, and nanoseconds of processor time an event, its making included.
+type measured struct{ rate, cost int64 }
+
+// middle is the run with the median rate.
+func middle(runs []measured) measured {
+	slices.SortFunc(runs, func(a, b measured) int { return int(a.rate - b.rate) })
+	return runs[len(runs)/2]
+}
+
+func ratio(a, b int64) string { return fmt.Sprintf("%d.%02d", a/max(b, 1), a*100/max(b, 1)%100) }
+
+// engine is something that is measured.
+type engine struct {
+	name string
+	run  func(ctx context.Context, dir string, l *load, span time.Duration) (measured, error)
+}
+
+func (c *config) shapes(ctx context.Context, out io.Writer) (rows []row, err error) {
+	known := newNames()
+	for i, s := range []shape{{64, 1, "0.75"}, {8, 100, "0.70"}, {8, 1000, "0.20"}} {
 		for _, ids := range []string{"v7", "random"} {
-			var ours, floor []int
-			for round := range rounds {
-				load := &load{producers: shape.producers, size: shape.size, ids: ids}
-				f, err := measureFloor(ctx, filepath.Join(dir, fmt.Sprint("floor", round)), load, span)
-				if err != nil {
-					return err
-				}
-				o, err := measureOurs(ctx, filepath.Join(dir, fmt.Sprint(ids, shape.size, round)), load, span)
-				if err != nil {
-					return err
-				}
-				ours, floor = append(ours, o), append(floor, f)
+			if c.only > 0 && (i+1 != c.only || ids == "v7") {
+				continue
 			}
-			slices.Sort(ours)
-			slices.Sort(floor)
-			o, f := ours[rounds/2], floor[rounds/2]
-			fmt.Printf("%d × %d, %s ids: %d events/s, floor %d events/s, ratio %d.%02d (aim %s)\n", shape.producers, shape.size, ids, o, f,
-				o/max(f, 1), o*100/max(f, 1)%100, shape.aim)
-		}
-	}
-	if grow > 0 {
-		return growth(ctx, filepath.Join(dir, "grown"), grow)
-	}
-	return nil
-}
-
-// measureOurs appends to a fresh journal for a while and returns events a second.
-func measureOurs(ctx context.Context, dir string, l *load, span time.Duration) (rate int, err error) {
-	j, err := file.Open(file.Config{Dir: dir})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, j.Close(), os.RemoveAll(dir)) }()
-	stop := ticking(ctx, j)
-	defer stop()
-	return l.drive(ctx, span, func(b store.Batch) error {
-		_, err := j.Append(ctx, b)
-		return err
-	})
-}
-
-// ticking lets the journal write its checkpoints, as the server does, until it is stopped.
-func ticking(ctx context.Context, j *file.Journal) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				if err := j.Tick(ctx); err != nil && ctx.Err() == nil {
-					fmt.Fprintln(os.Stderr, "tick:", err)
+			engines := []engine{{"load", runLoad}, {"floor", runFloor}, {"journal", runJournal}}
+			if ids == "random" && c.only == 0 {
+				engines = append(engines, engine{"sealing", runSealing})
+				if s.size == 1000 {
+					engines = append(engines, engine{"sqlite", runSQLite})
 				}
 			}
-		}
-	})
-	return func() { cancel(); wg.Wait() }
-}
-
-// growth stores many events, and measures what that does to rate, restart and queries.
-func growth(ctx context.Context, dir string, events int) (err error) {
-	j, err := file.Open(file.Config{Dir: dir})
-	if err != nil {
-		return err
-	}
-	stop := ticking(ctx, j)
-	l := &load{producers: 8, size: 1000, ids: "random", spread: 365 * 24 * time.Hour, total: int64(events)}
-	const part = 1_000_000
-	spent := processor()
-	var rates []int
-	for done := 0; done < events; done += part {
-		began := time.Now()
-		if err := l.upTo(int64(min(done+part, events)), func(b store.Batch) error {
-			_, err := j.Append(ctx, b)
-			return err
-		}); err != nil {
-			stop()
-			return errors.Join(err, j.Close())
-		}
-		rates = append(rates, int(part*int64(time.Second)/int64(time.Since(began))))
-		used := processor()
-		fmt.Printf("  million %d: %d events/s, %d ns of processor time an event\n", len(rates), rates[len(rates)-1], int64(used-spent)/part)
-		spent = used
-	}
-	stop()
-	s := j.Stats()
-	fmt.Printf("last million %d events/s, first %d, ratio %d.%02d (aim 0.60)\n", rates[len(rates)-1], rates[0], rates[len(rates)-1]/rates[0], rates[len(rates)-1]*100/rates[0]%100)
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&m)
-	fmt.Printf("%d events: log %d B/event, index %d B/event, heap %d MB, taken from the system %d MB\n", s.Events, s.Bytes/int64(s.Events),
-		s.IndexBytes/int64(s.Events), m.HeapAlloc>>20, m.Sys>>20)
-	if err := j.Close(); err != nil {
-		return err
-	}
-	began := time.Now()
-	if j, err = file.Open(file.Config{Dir: dir}); err != nil {
-		return err
-	}
-	fmt.Printf("restart: %v (aim 10 s)\n", time.Since(began).Round(time.Millisecond))
-	return errors.Join(queries(ctx, j), j.Close(), os.RemoveAll(dir))
-}
-
-// processor is the time that the process has spent, its load included.
-func processor() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// queries measures usage by day of the customer with events in every bucket, and the top 100 of a month.
-func queries(ctx context.Context, j *file.Journal) error {
-	var took []time.Duration
-	for range 200 {
-		began := time.Now()
-		n := 0
-		if err := j.View(ctx, func(v store.View) error {
-			windows, err := v.Windows(store.SeriesKey{CustomerID: customer(0), Meter: meterName(0)}, period.Interval{Start: first(), End: first().AddDate(1, 0, 0)})
-			n = len(windows)
-			return err
-		}); err != nil {
-			return err
-		}
-		if took = append(took, time.Since(began)); len(took) == 1 {
-			fmt.Printf("  %d buckets\n", n)
-		}
-	}
-	slices.Sort(took)
-	fmt.Printf("a customer's year: p50 %v, p99 %v (aim 10 ms)\n", took[len(took)/2], took[len(took)*99/100])
-	for range 2 {
-		began := time.Now()
-		if err := j.View(ctx, func(v store.View) error {
-			for c := range customers {
-				if _, err := v.Usage(store.SeriesKey{CustomerID: customer(c), Meter: meterName(0)}, period.Interval{Start: first().AddDate(0, 5, 0), End: first().AddDate(0, 6, 0)}); err != nil {
-					return err
-				}
+			l := load{producers: s.producers, size: s.size, ids: ids, names: known, data: payload()}
+			got, err := c.rounded(ctx, &l, engines)
+			if err != nil {
+				return nil, err
 			}
-			return nil
-		}); err != nil {
-			return err
+			these := s.rows(ids, got)
+			rows = append(rows, these...)
+			for _, r := range these {
+				fmt.Fprintln(out, r.what+":", r.value)
+			}
 		}
-		fmt.Printf("a month of %d customers: %v (aim 300 ms)\n", customers, time.Since(began).Round(time.Millisecond))
 	}
-	return nil
+	return rows, nil
 }
 
-// drive has producers send batches for a while.
-func (l *load) drive(ctx context.Context, span time.Duration, send func(store.Batch) error) (int, error) {
-	var sent atomic.Int64
-	var failed atomic.Pointer[error]
-	began := time.Now()
-	var wg sync.WaitGroup
-	for p := range l.producers {
-		wg.Go(func() {
-			for n := 0; time.Since(began) < span && ctx.Err() == nil; n++ {
-				if err := send(l.batch(p, n)); err != nil {
-					failed.Store(&err)
-					return
-				}
-				sent.Add(int64(l.size))
+// rounded runs the engines in turns.
+func (c *config) rounded(ctx context.Context, l *load, engines []engine) (map[string]measured, error) {
+	runs := map[string][]measured{}
+	for round := range c.rounds {
+		for _, e := range engines {
+			one := load{producers: l.producers, size: l.size, ids: l.ids, names: l.names, data: l.data}
+			dir := filepath.Join(c.dir, fmt.Sprint(e.name, round))
+			m, err := e.run(ctx, dir, &one, c.span)
+			if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
+				return nil, fmt.Errorf("%s: %w", e.name, err)
 			}
-		})
+			runs[e.name] = append(runs[e.name], m)
+		}
 	}
-	wg.Wait()
-	if err := failed.Load(); err != nil {
-		return 0, *err
+	got := map[string]measured{}
+	for name, all := range runs {
+		got[name] = middle(all)
 	}
-	return int(sent.Load() * int64(time.Second) / int64(time.Since(began))), ctx.Err()
+	return got, nil
+}
+
+func (s shape) rows(ids string, got map[string]measured) []row {
+	name := fmt.Sprintf("%d × %d, %s ids", s.producers, s.size, ids)
+	floor, ours := got["floor"], got["journal"]
+	rows := []row{
+		{name, fmt.Sprintf("%d events/s, floor %d, ratio %s", ours.rate, floor.rate, ratio(ours.rate, floor.rate)), "≥ " + s.aim},
+		{"  processor time an event", fmt.Sprintf("%d ns, floor %d ns, load alone %d ns", ours.cost, floor.cost, got["load"].cost), ""},
+	}
+	if sealed, ok := got["sealing"]; ok {
+		rows = append(rows, row{"  with sealing on", fmt.Sprintf("%d events/s, ratio %s, %d ns", sealed.rate, ratio(sealed.rate, floor.rate), sealed.cost), ""})
+	}
+	if lite, ok := got["sqlite"]; ok {
+		rows = append(rows, row{"  SQLite", fmt.Sprintf("%d events/s, the journal is %s times as fast, %d ns", lite.rate, ratio(ours.rate, lite.rate), lite.cost), "≥ 5 times"})
+	}
+	return rows
 }

@@ -96,6 +96,9 @@ func (j *Journal) prepareGroup(calls []*call) error {
 		j.stats.full.Add(1)
 		return fmt.Errorf("the index cannot be written: %w: %w", *err, store.ErrFull)
 	}
+	if calls[0].alone != nil { // it looks up for itself
+		return nil
+	}
 	j.ids = j.ids[:0]
 	for _, c := range calls {
 		for i := range c.entries {
@@ -105,7 +108,7 @@ func (j *Journal) prepareGroup(calls []*call) error {
 			j.ids = append(j.ids, meter.IdentityOf(c.batch.Marks[i].Source, c.batch.Marks[i].ID))
 		}
 	}
-	return j.group.Look(j.ids)
+	return j.group.LookAll(j.ids)
 }
 
 // keepFrame is how much room the leader keeps for the next frame.

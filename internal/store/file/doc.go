@@ -15,10 +15,10 @@
 // still works, the process must stop. When opening, an unfinished commit at the end of the last segment is cut off (see
 // Stats.TornBytes); damage elsewhere is store.ErrCorrupt and names file and byte.
 //
-// Memory does not grow with the events, but with the customers and meters: about 300 bytes for each series, and 16 bytes for
-// 32 KiB of log. What no checkpoint has written yet takes 210 bytes an event with many events a bucket, 510 with one
+// Memory does not grow with the events, but with the customers and meters: about 400 bytes for each series, and 16 bytes for
+// 32 KiB of log. What no checkpoint has written yet takes 250 bytes an event with many events a bucket, 500 with one
 // (TestMemory prints it); that are at most 500,000 events with one reading each, or twice as many while the index
-// cannot be written. The base's cache takes 64 MB. The index takes 38 to 77 bytes of disk an event.
+// cannot be written. The base's cache takes 64 MB. The index takes 47 to 77 bytes of disk an event.
 //
 // Tick writes checkpoints; where that is not called or does not keep up, a commit writes one. When opening, only what no
 // checkpoint holds is replayed; damage in what is not replayed is found when it is read.

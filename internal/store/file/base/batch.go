@@ -52,8 +52,8 @@ type Batch struct {
 	err error
 }
 
-// Batch begins a checkpoint.
-func (s *Store) Batch() *Batch { return &Batch{s: s, b: s.db.NewBatch()} }
+// Batch begins a checkpoint of about so many bytes.
+func (s *Store) Batch(size int) *Batch { return &Batch{s: s, b: s.db.NewBatchWithSize(size)} }
 
 func (b *Batch) set(key, value []byte) {
 	if b.err == nil {

@@ -94,7 +94,7 @@ func TestRowsInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	var all []Part
-	w := s.Batch()
+	w := s.Batch(0)
 	for day := int64(-2); day < 3; day++ {
 		var row []Part
 		for _, at := range []int64{0, 5, 95} {

@@ -62,7 +62,7 @@ func Open(fs vfs.FS, dir string) (s *Store, err error) {
 	s = &Store{dir: dir, fs: fs, cache: pebble.NewCache(CacheBytes), failed: make(chan failure, 1)}
 	o := &pebble.Options{
 		FS: fs, Cache: s.cache, DisableWAL: true, MemTableSize: memTableBytes, Logger: quiet{},
-		FormatMajorVersion: pebble.FormatNewest, L0CompactionThreshold: 2, MaxOpenFiles: 500,
+		FormatMajorVersion: pebble.FormatNewest, L0CompactionThreshold: 4, MaxOpenFiles: 500,
 		LBaseMaxBytes: 64 << 20,
 		// Whoever reads what is damaged gets it as an error; the process goes on.
 		EventListener: &pebble.EventListener{

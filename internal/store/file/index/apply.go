@@ -65,11 +65,14 @@ func sameReading(a, b *meter.Resolution) bool {
 // Apply makes a group part of the index; the group's records are durable.
 func (x *Index) Apply(g *Group) {
 	for i := range g.stages {
-		if st := &g.stages[i]; len(st.own)+len(st.later) > 0 {
+		if st := &g.stages[i]; st.brought > 0 {
 			x.applyStage(st)
 		}
 	}
 	d := x.active
+	for i := range g.brought {
+		d.bring(&g.stages[g.brought[i].stage], &g.brought[i].Contribution)
+	}
 	for k, total := range g.totals {
 		s := x.makeSeries(k.SeriesKey)
 		if s.setTotal(k.period, k.nodeEpoch, total) {
@@ -110,29 +113,33 @@ func (x *Index) applyStage(st *stage) {
 	if st.fresh {
 		x.counts.Buckets++
 	}
-	l.put(st.part)
+	l.put(&x.active.rooms, &st.part)
 	s.reach(st.part.Start)
-	g := l.grid(base.GridStart(st.part.Start))
-	g.own = append(g.own, st.own...)
-	g.later = append(g.later, st.later...)
-	x.active.size += weight(st.own) + weight(st.later)
 }
 
-// weight is how much contributions count for when a checkpoint is due.
-func weight(all []base.Contribution) int {
-	n := len(all)
-	for i := range all {
-		if t := all[i].Traits; t != nil {
-			n += t.Bytes / traitsUnit
-		}
+// bring adds a contribution to the span of its bucket.
+func (d *delta) bring(st *stage, c *base.Contribution) {
+	g := st.key.series.active.grid(&d.rooms, base.GridStart(st.part.Start))
+	list := &g.own
+	if c.Cause != c.Event {
+		list = &g.later
 	}
-	return n
+	*list = append(d.rooms.contributions.more(*list), *c)
+	d.size += weight(c)
+}
+
+// weight is how much a contribution counts for when a flush is due.
+func weight(c *base.Contribution) int {
+	if c.Traits == nil {
+		return 1
+	}
+	return 1 + c.Traits.Bytes/traitsUnit
 }
 
 // touch makes the series part of the active delta.
 func (x *Index) touch(s *series) *layer {
 	if s.active == nil {
-		s.active = &layer{}
+		s.active = x.active.rooms.layers.one()
 		x.active.touched = append(x.active.touched, s)
 	}
 	return s.active

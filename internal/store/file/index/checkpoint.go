@@ -1,7 +1,6 @@
 package index
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
@@ -27,16 +26,16 @@ func (x *Index) Frozen() uint64 { return x.frozen.position }
 // Freeze begins a checkpoint, under the write lock: what came until now is written by Write.
 func (x *Index) Freeze() {
 	d := x.active
-	x.frozen, x.active = d, newDelta()
+	x.frozen, x.active = d, newDelta(len(d.ids))
 	for _, s := range d.touched {
 		s.frozen, s.active = s.active, nil
 	}
-	for _, s := range slices.Concat(d.fresh, d.touched) {
-		e := base.SeriesEntry{Number: s.number, Key: s.key, First: s.first, Last: s.last, Some: s.some}
-		d.entries = append(d.entries, e)
+	d.entries = make([]base.SeriesEntry, 0, len(d.fresh)+len(d.touched))
+	for _, list := range [][]*series{d.fresh, d.touched} {
+		for _, s := range list {
+			d.entries = append(d.entries, base.SeriesEntry{Number: s.number, Key: s.key, First: s.first, Last: s.last, Some: s.some})
+		}
 	}
-	slices.SortFunc(d.entries, func(a, b base.SeriesEntry) int { return cmp.Compare(a.Number, b.Number) })
-	d.entries = slices.CompactFunc(d.entries, func(a, b base.SeriesEntry) bool { return a.Number == b.Number })
 	d.position = x.position
 	d.state = base.State{
 		Position: x.position, Events: x.counts.Events, Buckets: x.counts.Buckets, Marks: x.counts.Marks, Revised: x.counts.Revised,
@@ -57,19 +56,51 @@ func (x *Index) Write(b *base.Store, checksum uint32) error {
 	return b.Wait()
 }
 
+// batchBytes is about what an event or a contribution takes in a checkpoint.
+const batchBytes = 64
+
+type identity struct {
+	identity base.Identity
+	held     base.Held
+}
+
+// identities are those of the delta, in their order. They are hashes: their first bytes tell well where each belongs.
+func (d *delta) identities() []identity {
+	const buckets = 1 << 16
+	all := make([]identity, len(d.ids))
+	ends := make([]uint32, buckets+1) // of the bucket before
+	for id := range d.ids {
+		ends[uint(id[0])<<8+uint(id[1])+1]++
+	}
+	for i := range buckets {
+		ends[i+1] += ends[i]
+	}
+	for id, held := range d.ids {
+		end := &ends[uint(id[0])<<8+uint(id[1])]
+		all[*end] = identity{id, held}
+		*end++
+	}
+	from := uint32(0)
+	for _, to := range ends[:buckets] {
+		if to-from > 1 {
+			slices.SortFunc(all[from:to], func(a, b identity) int { return compare(&a.identity, &b.identity) })
+		}
+		from = to
+	}
+	return all
+}
+
 func (x *Index) writeBatch(b *base.Store, checksum uint32) error {
 	d := x.frozen
-	w := b.Batch()
+	w := b.Batch(d.size * batchBytes)
 	for _, u := range d.units {
 		w.Unit(u.unit, u.event)
 	}
 	for _, c := range d.cuts {
 		w.Cut(c.customer, c.at)
 	}
-	ids := slices.Collect(maps.Keys(d.ids))
-	slices.SortFunc(ids, func(a, b base.Identity) int { return bytes.Compare(a[:], b[:]) })
-	for i := range ids {
-		w.Identity(&ids[i], d.ids[ids[i]])
+	for _, e := range d.identities() {
+		w.Identity(&e.identity, e.held)
 	}
 	touched := slices.SortedFunc(slices.Values(d.touched), func(a, b *series) int { return cmp.Compare(a.number, b.number) })
 	for _, s := range touched {
@@ -97,6 +128,7 @@ func (x *Index) writeBatch(b *base.Store, checksum uint32) error {
 	if err := writeDays(b, w, touched); err != nil {
 		return err
 	}
+	d.sortEntries()
 	for i := range d.entries {
 		w.Series(&d.entries[i])
 	}
@@ -115,6 +147,12 @@ func (x *Index) writeBatch(b *base.Store, checksum uint32) error {
 	state := d.state
 	state.Checksum = checksum
 	return w.Commit(state)
+}
+
+// sortEntries is not the freeze's work: appends wait for that.
+func (d *delta) sortEntries() {
+	slices.SortFunc(d.entries, func(a, b base.SeriesEntry) int { return cmp.Compare(a.Number, b.Number) })
+	d.entries = slices.CompactFunc(d.entries, func(a, b base.SeriesEntry) bool { return a.Number == b.Number })
 }
 
 // writeDays brings the rows of buckets up to date.
@@ -168,14 +206,11 @@ func (x *Index) Finish(b *base.Store) {
 	for _, s := range d.touched {
 		l := s.frozen
 		s.frozen = nil
-		if s.hot != nil {
-			if p := l.find(s.hot.Start); p != nil {
-				s.hot = nil // it changed
-			}
+		if s.isHot && l.find(s.hot.Start) != nil {
+			s.isHot = false // it changed
 		}
-		if n := len(l.parts); n > 0 && !l.parts[n-1].Gone && (s.hot == nil || l.parts[n-1].Start > s.hot.Start) {
-			hot := l.parts[n-1]
-			s.hot = &hot
+		if n := len(l.parts); n > 0 && !l.parts[n-1].Gone && (!s.isHot || l.parts[n-1].Start > s.hot.Start) {
+			s.hot, s.isHot = l.parts[n-1], true
 		}
 	}
 	for i := range d.entries {
@@ -191,7 +226,7 @@ func (x *Index) Load(b *base.Store, state base.State) error {
 	r := b.Reader()
 	err := r.Load(base.Small{
 		Series: func(e base.SeriesEntry) {
-			s := newSeries(e.Key)
+			s := x.newSeries(e.Key, x.customers[e.Key.CustomerID])
 			s.stored, s.first, s.last, s.some = e, e.First, e.Last, e.Some
 			x.addSeries(s)
 		},

@@ -92,7 +92,7 @@ func (x *Index) Cut(cut Cut, g *Group) {
 		sp := &cut.splits[i]
 		s, l := sp.series, x.touch(sp.series)
 		if sp.right.Last > 0 {
-			l.put(sp.right)
+			l.put(&x.active.rooms, &sp.right)
 			s.reach(sp.right.Start)
 			x.counts.Buckets++
 		}
@@ -103,6 +103,6 @@ func (x *Index) Cut(cut Cut, g *Group) {
 				s.first = sp.right.Start
 			}
 		}
-		l.put(sp.left)
+		l.put(&x.active.rooms, &sp.left)
 	}
 }

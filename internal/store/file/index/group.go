@@ -1,7 +1,8 @@
 package index
 
 import (
-	"bytes"
+	"cmp"
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -26,16 +27,18 @@ type Group struct {
 	events   []staged
 	ids      map[base.Identity]int // where in events
 	known    map[base.Identity]base.Held
-	looked   map[base.Identity]bool // what known would hold if anybody did
+	complete bool // known holds all of the group's identities that the base has
 	revised  []revision
 	states   map[uint64]*State // what is staged of revised events
 	stages   []stage
+	brought  []brought // by cause
 	byKey    map[stageKey]int
 	fresh    map[store.SeriesKey]*series // not in the index yet
 	totals   map[totalKey]money.Decimal
 	marks    map[uint64]store.Flags // all of an event's
 	newly    int                    // events that had no mark before
 	spots    []base.Spot
+	peaks    [7]int // how large the maps were
 
 	// What the batch at work has changed, for its undoing.
 	batch      int
@@ -67,12 +70,17 @@ type stageKey struct {
 
 // stage is a bucket's state after the group.
 type stage struct {
-	key   stageKey
-	part  base.Part
-	own   []base.Contribution
-	later []base.Contribution
-	batch int  // that touched it last
-	fresh bool // nothing has contributed to it before
+	key     stageKey
+	part    base.Part
+	brought int  // contributions
+	batch   int  // that touched it last
+	fresh   bool // nothing has contributed to it before
+}
+
+// brought is a contribution to a stage.
+type brought struct {
+	base.Contribution
+	stage int
 }
 
 type totalKey struct {
@@ -82,9 +90,9 @@ type totalKey struct {
 }
 
 type stageUndo struct {
-	stage      int
-	part       base.Part
-	own, later int
+	stage   int
+	part    base.Part
+	brought int
 }
 
 type totalUndo struct {
@@ -107,13 +115,14 @@ func NewGroup(x *Index) *Group {
 	return g
 }
 
-// keepMax bounds what a group keeps for the next one: clearing a large map costs its size.
-const keepMax, keepStages = 512, 8192
+// keepMax bounds what a group keeps for a next one that is much smaller: clearing a large map costs its size.
+const keepMax, keepStages, muchSmaller = 512, 8192, 16
 
-func fresh[K comparable, V any](m *map[K]V) {
-	if *m == nil || len(*m) > keepMax {
-		*m = map[K]V{}
+func fresh[K comparable, V any](m *map[K]V, peak *int) {
+	if *m == nil || *peak > keepMax && len(*m) < *peak/muchSmaller {
+		*m, *peak = map[K]V{}, 0
 	}
+	*peak = max(*peak, len(*m))
 	clear(*m)
 }
 
@@ -121,18 +130,21 @@ func fresh[K comparable, V any](m *map[K]V) {
 func (g *Group) Reset() {
 	g.position = g.index.position
 	g.events, g.revised, g.spots = g.events[:0], g.revised[:0], g.spots[:0]
-	g.stages, g.newly = g.stages[:0], 0
-	if cap(g.stages) > keepStages {
+	clear(g.brought)
+	g.stages, g.brought, g.newly, g.complete = g.stages[:0], g.brought[:0], 0, false
+	if cap(g.stages) > 2*keepStages {
 		g.stages = nil
 	}
-	fresh(&g.ids)
-	fresh(&g.known)
-	fresh(&g.looked)
-	fresh(&g.states)
-	fresh(&g.byKey)
-	fresh(&g.fresh)
-	fresh(&g.totals)
-	fresh(&g.marks)
+	if cap(g.brought) > 2*keepStages {
+		g.brought = nil
+	}
+	fresh(&g.ids, &g.peaks[0])
+	fresh(&g.known, &g.peaks[1])
+	fresh(&g.states, &g.peaks[2])
+	fresh(&g.byKey, &g.peaks[3])
+	fresh(&g.fresh, &g.peaks[4])
+	fresh(&g.totals, &g.peaks[5])
+	fresh(&g.marks, &g.peaks[6])
 }
 
 // Close ends the reading that the group has done.
@@ -182,23 +194,27 @@ func (g *Group) Spot(s base.Spot) {
 
 // Savepoint is the group before a batch.
 type Savepoint struct {
-	position uint64
-	events   int
+	position                uint64
+	events, stages, brought int
 }
 
 // Begin starts a batch.
 func (g *Group) Begin() Savepoint {
 	g.batch++
 	g.undoStages, g.undoTotals, g.undoMarks = g.undoStages[:0], g.undoTotals[:0], g.undoMarks[:0]
-	return Savepoint{g.position, len(g.events)}
+	return Savepoint{g.position, len(g.events), len(g.stages), len(g.brought)}
 }
 
 // Rollback takes back what was staged since Begin.
 func (g *Group) Rollback(s Savepoint) {
 	for _, u := range g.undoStages {
 		st := &g.stages[u.stage]
-		st.part, st.own, st.later = u.part, st.own[:u.own], st.later[:u.later]
+		st.part, st.brought = u.part, u.brought
 	}
+	for i := range g.stages[s.stages:] {
+		delete(g.byKey, g.stages[s.stages+i].key)
+	}
+	g.stages = g.stages[:s.stages]
 	for _, u := range slices.Backward(g.undoTotals) {
 		if u.had {
 			g.totals[u.key] = u.was
@@ -215,26 +231,50 @@ func (g *Group) Rollback(s Savepoint) {
 	for _, e := range g.events[s.events:] {
 		delete(g.ids, e.identity)
 	}
-	g.events = g.events[:s.events]
+	g.events, g.brought = g.events[:s.events], g.brought[:s.brought]
 	g.position = s.position
+}
+
+// LookAll looks up all identities that the group will ask for, in memory and, together, in the base: Lookup reads neither then.
+func (g *Group) LookAll(ids []base.Identity) error {
+	absent := ids[:0]
+	for i := range ids {
+		if h, ok := g.index.held(&ids[i]); ok {
+			g.known[ids[i]] = h
+		} else {
+			absent = append(absent, ids[i])
+		}
+	}
+	err := g.look(absent)
+	g.complete = err == nil
+	return err
 }
 
 // Look looks identities up that are not in memory; Lookup finds them then. Together this is quicker than one by one.
 func (g *Group) Look(ids []base.Identity) error {
-	if g.index.base == nil {
-		return nil
-	}
 	absent := ids[:0]
 	for i := range ids {
 		if _, ok := g.index.held(&ids[i]); !ok {
 			absent = append(absent, ids[i])
 		}
 	}
-	slices.SortFunc(absent, func(a, b base.Identity) int { return bytes.Compare(a[:], b[:]) })
-	for i := range absent {
-		g.looked[absent[i]] = true
+	return g.look(absent)
+}
+
+func (g *Group) look(absent []base.Identity) error {
+	if g.index.base == nil {
+		return nil
 	}
+	slices.SortFunc(absent, func(a, b base.Identity) int { return compare(&a, &b) })
 	return g.read().Known(absent, g.index.based, func(i int, h base.Held) { g.known[absent[i]] = h })
+}
+
+// compare orders identities as the base does.
+func compare(a, b *base.Identity) int {
+	if c := cmp.Compare(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(b[:8])); c != 0 {
+		return c
+	}
+	return cmp.Compare(binary.BigEndian.Uint64(a[8:]), binary.BigEndian.Uint64(b[8:]))
 }
 
 // Holder is the event that holds an identity.
@@ -258,13 +298,14 @@ func (g *Group) Lookup(id base.Identity) (h Holder, ok bool, err error) {
 		e := &g.events[i]
 		return Holder{base.Held{Position: e.position, Fingerprint: base.Fingerprint(e.digest)}, true}, true, nil
 	}
+	if h.Held, ok = g.known[id]; ok || g.complete {
+		return h, ok, nil
+	}
 	if h.Held, ok = g.index.held(&id); ok || g.index.base == nil {
 		return h, ok, nil
 	}
-	if !g.looked[id] {
-		if err := g.Look([]base.Identity{id}); err != nil {
-			return h, false, err
-		}
+	if err := g.Look([]base.Identity{id}); err != nil {
+		return h, false, err
 	}
 	h.Held, ok = g.known[id]
 	return h, ok, nil
@@ -296,12 +337,7 @@ func (g *Group) Event(identity base.Identity, digest [16]byte, e *store.Entry) e
 }
 
 func (g *Group) contribute(r *meter.Resolution, c base.Contribution) error {
-	k := store.SeriesKey{CustomerID: r.CustomerID, Meter: r.Meter}
-	s := g.series(k)
-	of := s.customer
-	if of == nil {
-		of = g.index.customers[k.CustomerID]
-	}
+	of, s := g.series(store.SeriesKey{CustomerID: r.CustomerID, Meter: r.Meter})
 	i, err := g.stage(stageKey{s, of.start(c.Time)})
 	if err != nil {
 		return err
@@ -309,17 +345,14 @@ func (g *Group) contribute(r *meter.Resolution, c base.Contribution) error {
 	st := &g.stages[i]
 	if st.batch != g.batch {
 		st.batch = g.batch
-		g.undoStages = append(g.undoStages, stageUndo{i, st.part, len(st.own), len(st.later)})
+		g.undoStages = append(g.undoStages, stageUndo{i, st.part, st.brought})
 	}
 	c.Value, c.Traits = r.Value, g.index.traitsOf(r)
 	if err := fold(&st.part, &c); err != nil {
-		return fmt.Errorf("customer %s, meter %s: %w", k.CustomerID, k.Meter, err)
+		return fmt.Errorf("customer %s, meter %s: %w", r.CustomerID, r.Meter, err)
 	}
-	if c.Cause == c.Event {
-		st.own = append(st.own, c)
-	} else {
-		st.later = append(st.later, c)
-	}
+	st.brought++
+	g.brought = append(g.brought, brought{c, i})
 	return nil
 }
 
@@ -350,28 +383,23 @@ func (g *Group) stage(k stageKey) (int, error) {
 		return 0, err
 	}
 	i := len(g.stages)
-	if cap(g.stages) > i {
-		g.stages = g.stages[:i+1] // keeps the room of an earlier group's lists
-	} else {
-		g.stages = append(g.stages, stage{})
-	}
-	st := &g.stages[i]
-	*st = stage{key: k, part: part, fresh: part.Last == 0, own: st.own[:0], later: st.later[:0]}
+	g.stages = append(g.stages, stage{key: k, part: part, fresh: part.Last == 0, batch: g.batch}) // undone by its removal
 	g.byKey[k] = i
 	return i, nil
 }
 
-// series finds a series in the index, or makes one that apply will add.
-func (g *Group) series(k store.SeriesKey) *series {
-	s := g.index.series[k]
+// series finds a series and its customer in the index, or makes a series that apply will add. A customer that is not there
+// is nil.
+func (g *Group) series(k store.SeriesKey) (*customer, *series) {
+	of, s := g.index.find(k)
 	if s == nil {
 		s = g.fresh[k]
 	}
 	if s == nil {
-		s = newSeries(k)
+		s = g.index.newSeries(k, of)
 		g.fresh[s.key] = s
 	}
-	return s
+	return of, s
 }
 
 // Totals stages a batch's admitted totals and says whether they changed anything. full: they are too many now.

@@ -36,6 +36,8 @@ type Index struct {
 	frozen       *delta // nil: no checkpoint is at work
 	traits       map[string]*base.Traits
 	traitBytes   int
+	meters       map[string]string // names, kept once
+	made         room[series]
 	late         lateSums
 }
 
@@ -56,6 +58,7 @@ type delta struct {
 	fresh     []*series
 	spots     []base.Spot
 	size      int // contributions and events
+	rooms     rooms
 	position  uint64
 	state     base.State // when frozen
 	written   bool       // the base has taken it, though it may not be durable yet
@@ -74,12 +77,16 @@ type cutAt struct {
 	at       int64
 }
 
-func newDelta() *delta {
+// newDelta makes a delta that will hold about as many events as the last one.
+func newDelta(events int) *delta {
 	return &delta{
-		ids: map[base.Identity]base.Held{}, marks: map[uint64]store.Flags{}, revisions: map[uint64][]base.Revision{},
+		ids: make(map[base.Identity]base.Held, min(events, expectMax)), marks: map[uint64]store.Flags{}, revisions: map[uint64][]base.Revision{},
 		unmatched: map[uint64]bool{}, totals: map[base.TotalKey]money.Decimal{},
 	}
 }
+
+// expectMax bounds the events that a delta makes room for before they come.
+const expectMax = 1 << 20
 
 // deltas are those that overlay the base, oldest first.
 func (x *Index) deltas() []*delta {
@@ -90,8 +97,18 @@ func (x *Index) deltas() []*delta {
 }
 
 type customer struct {
+	id     string
 	cuts   []int64 // sorted
 	series []*series
+	first  [fewMeters]named // of series: to find one without the map of all
+}
+
+// fewMeters are as many as most customers use.
+const fewMeters = 6
+
+type named struct {
+	meter  string
+	series *series
 }
 
 type series struct {
@@ -102,15 +119,17 @@ type series struct {
 	first, last int64                                 // bucket starts
 	some        bool                                  // there are buckets
 	stored      base.SeriesEntry                      // as the base has it
-	hot         *base.Part                            // the newest bucket as the base has it: most events go there
+	hot         base.Part                             // the newest bucket as the base has it: most events go there
+	isHot       bool                                  // else hot is not known
 	active      *layer
 	frozen      *layer
 }
 
 // layer is a series in a delta.
 type layer struct {
-	parts []base.Part // sorted by start
-	grids []grid      // sorted by start
+	parts          []base.Part // sorted by start
+	grids          []grid      // sorted by start
+	last, lastGrid int64       // the newest starts
 }
 
 // grid is what contributed to a 15-minute span, whether it is cut or not.
@@ -160,7 +179,8 @@ func (x *Index) traitsOf(r *meter.Resolution) *base.Traits {
 // New makes an empty index.
 func New() *Index {
 	return &Index{
-		series: map[store.SeriesKey]*series{}, customers: map[string]*customer{}, traits: map[string]*base.Traits{}, active: newDelta(),
+		series: map[store.SeriesKey]*series{}, customers: map[string]*customer{}, traits: map[string]*base.Traits{}, active: newDelta(0),
+		meters: map[string]string{},
 	}
 }
 
@@ -228,30 +248,64 @@ func (c *customer) addCut(at int64) bool {
 func (x *Index) makeCustomer(id string) *customer {
 	c := x.customers[id]
 	if c == nil {
-		c = &customer{}
-		x.customers[strings.Clone(id)] = c
+		c = &customer{id: strings.Clone(id)}
+		x.customers[c.id] = c
 	}
 	return c
 }
 
-// newSeries makes a series that is not in the index yet. It owns its names.
-func newSeries(k store.SeriesKey) *series {
-	return &series{key: store.SeriesKey{CustomerID: strings.Clone(k.CustomerID), Meter: strings.Clone(k.Meter)}}
+// newSeries makes a series that is not in the index yet. It owns its names. The customer may be nil.
+func (x *Index) newSeries(k store.SeriesKey, of *customer) *series {
+	s := x.made.one()
+	if of != nil {
+		s.key.CustomerID = of.id
+	} else {
+		s.key.CustomerID = strings.Clone(k.CustomerID)
+	}
+	name, ok := x.meters[k.Meter]
+	if !ok {
+		name = strings.Clone(k.Meter)
+		x.meters[name] = name
+	}
+	s.key.Meter = name
+	return s
+}
+
+// find finds a series and its customer; nil where there is none.
+func (x *Index) find(k store.SeriesKey) (*customer, *series) {
+	c := x.customers[k.CustomerID]
+	if c == nil {
+		return nil, nil
+	}
+	for i := range c.first {
+		one := &c.first[i]
+		if one.series == nil {
+			return c, nil
+		}
+		if one.meter == k.Meter {
+			return c, one.series
+		}
+	}
+	return c, x.series[k]
 }
 
 // addSeries gives a series its number.
 func (x *Index) addSeries(s *series) {
 	s.number = uint32(len(x.numbers))
-	s.customer = x.makeCustomer(s.key.CustomerID)
-	s.customer.series = append(s.customer.series, s)
+	c := x.makeCustomer(s.key.CustomerID)
+	if n := len(c.series); n < fewMeters {
+		c.first[n] = named{s.key.Meter, s}
+	}
+	s.customer = c
+	c.series = append(c.series, s)
 	x.series[s.key] = s
 	x.numbers = append(x.numbers, s)
 }
 
 func (x *Index) makeSeries(k store.SeriesKey) *series {
-	s := x.series[k]
+	c, s := x.find(k)
 	if s == nil {
-		s = newSeries(k)
+		s = x.newSeries(k, c)
 		x.addSeries(s)
 		x.active.fresh = append(x.active.fresh, s)
 	}

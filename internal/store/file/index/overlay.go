@@ -26,25 +26,49 @@ func (l *layer) find(start int64) *base.Part {
 	if l == nil {
 		return nil
 	}
+	if n := len(l.parts); n == 0 || start > l.last {
+		return nil
+	} else if start == l.last {
+		return &l.parts[n-1]
+	}
 	if i, ok := slices.BinarySearchFunc(l.parts, start, byStart); ok {
 		return &l.parts[i]
 	}
 	return nil
 }
 
-func (l *layer) put(p base.Part) {
+// put and grid look at the newest first, where most events go, without reading any other.
+func (l *layer) put(r *rooms, p *base.Part) {
+	n := len(l.parts)
+	if n == 0 || p.Start > l.last {
+		l.parts, l.last = append(r.parts.more(l.parts), *p), p.Start
+		return
+	}
+	if p.Start == l.last {
+		l.parts[n-1] = *p
+		return
+	}
 	i, ok := slices.BinarySearchFunc(l.parts, p.Start, byStart)
 	if !ok {
-		l.parts = slices.Insert(l.parts, i, base.Part{})
+		l.parts = slices.Insert(r.parts.more(l.parts), i, *p)
+		return
 	}
-	l.parts[i] = p
+	l.parts[i] = *p
 }
 
 // grid finds or makes a span of contributions.
-func (l *layer) grid(start int64) *grid {
+func (l *layer) grid(r *rooms, start int64) *grid {
+	n := len(l.grids)
+	if n == 0 || start > l.lastGrid {
+		l.grids, l.lastGrid = append(r.grids.more(l.grids), grid{start: start}), start
+		return &l.grids[n]
+	}
+	if start == l.lastGrid {
+		return &l.grids[n-1]
+	}
 	i, ok := slices.BinarySearchFunc(l.grids, start, gridByStart)
 	if !ok {
-		l.grids = slices.Insert(l.grids, i, grid{start: start})
+		l.grids = slices.Insert(r.grids.more(l.grids), i, grid{start: start})
 	}
 	return &l.grids[i]
 }
@@ -60,6 +84,9 @@ func (l *layer) gridSpan(from, to int64) []grid {
 
 // part reads one bucket; an absent one is empty.
 func (x *Index) part(r *base.Reader, s *series, start int64) (base.Part, error) {
+	if !s.some || start > s.last {
+		return base.Part{Start: start}, nil
+	}
 	for _, l := range [2]*layer{s.active, s.frozen} {
 		if p := l.find(start); p != nil {
 			if p.Gone {
@@ -69,8 +96,8 @@ func (x *Index) part(r *base.Reader, s *series, start int64) (base.Part, error) 
 		}
 	}
 	switch {
-	case s.hot != nil && s.hot.Start == start:
-		return *s.hot, nil
+	case s.isHot && s.hot.Start == start:
+		return s.hot, nil
 	case !s.stored.Some || start > s.stored.Last:
 		return base.Part{Start: start}, nil
 	}
