@@ -79,8 +79,11 @@ type Invoices interface {
 // CounterKey names one quota counter: a scope, a meter and a window, not a plan or a limit.
 type CounterKey struct {
 	CustomerID, Meter string
-	Window            period.Window
-	Start             int64 // window start, UTC microseconds
+	// Scope is whose counter it is below the customer, in the canonical form of quota.ScopeText; empty: the customer's own.
+	Scope  string
+	Window period.Window // zero for a window of Length, and for counters without any
+	Length int64         // microseconds of a fixed window, or of a rolling one's slot; 0 for calendar windows
+	Start  int64         // window start, UTC microseconds; 0 for counters without a window
 }
 
 // Lease is what one gateway epoch may consume of a counter. Charged: durable allowance drawn so far, cumulative.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/store"
@@ -58,6 +59,37 @@ const (
 	stateMarked
 )
 
+// Request is what a decision is asked for.
+type Request struct {
+	Secret string
+	// Trusted names a customer or key in place of a secret, by somebody who may: see Directory.PrincipalOf.
+	Trusted string
+	Route  *catalog.Route // of the current catalog
+	Method string
+	User   string // the end user that it names; empty: none
+	// Cost replaces what the route reserves, in the meter's unit; nil: the route's.
+	Cost *money.Decimal
+}
+
+// Actual is how a request ended that is charged.
+type Actual struct {
+	Status int // of the upstream's answer; 0: not known
+	// Cost is what it did cost in the meter's unit; nil: what was reserved. More than that is charged all the same, as overshoot,
+	// unless the route caps it.
+	Cost *money.Decimal
+}
+
+// Reason says why a reservation is given back.
+type Reason uint8
+
+// The reasons.
+const (
+	Failed     Reason = iota + 1 // the upstream could not be reached, or answered with a status that is refunded
+	TimedOut                     // the upstream did not answer in time
+	ClientGone                   // the client left before the answer began
+	Withdrawn                    // whoever reserved gave it back
+)
+
 // Allowed says whether the request may go on.
 func (a *Admission) Allowed() bool { return a.Outcome == receipt.Allowed }
 
@@ -95,14 +127,15 @@ func (e *Enforcer) NoRoute() string {
 	return e.seal(x, x.encode())
 }
 
-// Admit authenticates, authorizes and reserves for a request with a method on a route of the current catalog.
-func (e *Enforcer) Admit(ctx context.Context, secret string, route *catalog.Route, method string) *Admission {
+// Admit authenticates, authorizes and reserves.
+func (e *Enforcer) Admit(ctx context.Context, r Request) *Admission {
+	route, method := r.Route, r.Method
 	if !utf8.ValidString(method) {
 		method = strings.ToValidUTF8(method, "?")
 	}
 	a := &Admission{e: e, generation: e.inflight.enter()}
 	cat := e.cfg.Directory.Current()
-	p, fault := e.cfg.Directory.Principal(secret, e.cfg.Now())
+	p, fault := e.principal(r)
 	a.Principal = p
 	x := e.take()
 	defer e.scratches.Put(x)
@@ -124,6 +157,17 @@ func (e *Enforcer) Admit(ctx context.Context, secret string, route *catalog.Rout
 		e.unavailable(ctx, a, x, err)
 	}
 	return a
+}
+
+func (e *Enforcer) principal(r Request) (account.Principal, account.KeyFault) {
+	if r.Trusted == "" {
+		return e.cfg.Directory.Principal(r.Secret, e.cfg.Now())
+	}
+	p, ok := e.cfg.Directory.PrincipalOf(r.Trusted, e.cfg.Now())
+	if !ok {
+		return p, account.FaultUnknown
+	}
+	return p, ""
 }
 
 // reserve decides under the customer's lock and spools what it admits.
@@ -376,8 +420,8 @@ func (a *Admission) leave() {
 	a.e.inflight.leave(a.generation)
 }
 
-// Settle charges the reservation for an upstream answer with this status.
-func (a *Admission) Settle(status int) error { return a.settle(status, 0) }
+// Settle charges the reservation.
+func (a *Admission) Settle(end Actual) error { return a.settle(end.Status, 0) }
 
 func (a *Admission) settle(status int, flags store.Flags) error {
 	if !a.state.CompareAndSwap(stateOpen, stateSettled) {
@@ -398,7 +442,7 @@ func (a *Admission) settle(status int, flags store.Flags) error {
 }
 
 // Release gives the reservation back: the request failed and burns nothing.
-func (a *Admission) Release() error {
+func (a *Admission) Release(Reason) error {
 	if !a.state.CompareAndSwap(stateOpen, stateReleased) {
 		return nil
 	}

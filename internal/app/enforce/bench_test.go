@@ -18,7 +18,7 @@ func BenchmarkAdmit(b *testing.B) {
 		if !a.Allowed() {
 			b.Fatal(a.Code)
 		}
-		if err := a.Settle(200); err != nil {
+		if err := a.Settle(Actual{Status: 200}); err != nil {
 			b.Fatal(err)
 		}
 		if n++; n%500 == 0 {

@@ -30,7 +30,7 @@ func TestReleasedWhileCarried(t *testing.T) {
 	w.e.cfg.Deliver = func(ctx context.Context, epoch uint32, from, to int64, b *store.Batch) ([]store.Result, error) {
 		if !released { // what is open was read, and is carried next
 			released = true
-			if err := slow.Release(); err != nil {
+			if err := slow.Release(Failed); err != nil {
 				return nil, err
 			}
 		}
@@ -99,7 +99,7 @@ func TestCarriedIsDurableBeforeTheOriginalGoes(t *testing.T) {
 	if !watched.carried || watched.lost {
 		t.Errorf("carried %v, truncated before the copy was durable %v", watched.carried, watched.lost)
 	}
-	if err := slow.Settle(200); err != nil {
+	if err := slow.Settle(Actual{Status: 200}); err != nil {
 		t.Fatal(err)
 	}
 	w.wantBooked("301")
@@ -120,7 +120,7 @@ func TestReadAgainAfterAFault(t *testing.T) {
 	if w.spool.Start() == 0 || !watched.carried {
 		t.Fatal("nothing was truncated")
 	}
-	if err := gone.Release(); err != nil {
+	if err := gone.Release(Failed); err != nil {
 		t.Fatal(err)
 	}
 	watched.fail = true
@@ -128,7 +128,7 @@ func TestReadAgainAfterAFault(t *testing.T) {
 		t.Fatalf("flush: %v", err)
 	}
 	w.flush()
-	if err := slow.Settle(200); err != nil {
+	if err := slow.Settle(Actual{Status: 200}); err != nil {
 		t.Fatal(err)
 	}
 	w.wantBooked("601")

@@ -21,7 +21,7 @@ func TestReleasesAreNoGap(t *testing.T) {
 		w.calls(1)
 		w.flush()
 		for range n {
-			if err := w.admit().Release(); err != nil {
+			if err := w.admit().Release(Failed); err != nil {
 				t.Fatal(err)
 			}
 		}

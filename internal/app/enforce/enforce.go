@@ -29,6 +29,20 @@ type Directory interface {
 	Version(ctx context.Context, v int64) (*catalog.Compiled, error)
 	Customer(ref string) (account.Customer, bool)
 	ActiveSubscription(customerID string, at time.Time) (account.Subscription, bool)
+	// PrincipalOf is Principal for somebody whom the caller vouches for: ref is a customer's id or key, or a key's id.
+	PrincipalOf(ref string, now time.Time) (account.Principal, bool)
+	// Overrides are those of a customer that may be active now or later.
+	Overrides(customerID string) []account.Override
+}
+
+// Notice is a threshold that a customer has passed; it is told at least once per gateway run, and may be told again.
+type Notice struct {
+	CustomerID, Limit, Meter, Scope string
+	Percent                         int // of the limit: 80, 100
+	Consumed, Quota                 int64
+	Scale                           int
+	WindowStart, WindowEnd          int64 // microseconds; 0 without a window
+	At                              int64
 }
 
 // Config of an Enforcer. All fields are required unless a default is named.
@@ -56,7 +70,9 @@ type Config struct {
 	// CarryBehind is how many bytes of the spool an open reservation may fall behind before it is copied to the end, so that
 	// the spool can be truncated. Default 16 MiB.
 	CarryBehind int64
-	Log         *slog.Logger
+	// Notice is told of passed thresholds; it must not block. Nil: nobody.
+	Notice func(Notice)
+	Log    *slog.Logger
 }
 
 const carryBehindDefault = 16 << 20

@@ -30,7 +30,7 @@ func TestHardQuotaUnderConcurrency(t *testing.T) {
 					continue
 				}
 				allowed.Add(1)
-				if err := a.Settle(200); err != nil {
+				if err := a.Settle(Actual{Status: 200}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -95,13 +95,13 @@ func TestReleaseGivesBack(t *testing.T) {
 	if w.admit().Allowed() {
 		t.Fatal("second call allowed while the first is open")
 	}
-	if err := a.Release(); err != nil {
+	if err := a.Release(Failed); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Release(); err != nil {
+	if err := a.Release(Failed); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Settle(200); err != nil { // too late: does nothing
+	if err := a.Settle(Actual{Status: 200}); err != nil { // too late: does nothing
 		t.Fatal(err)
 	}
 	if n := w.calls(2); n != 1 {
@@ -114,7 +114,7 @@ func TestKeysAndSubscriptions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for secret, code := range map[string]string{"": "key_missing", "bad": "key_unknown"} {
-		a := w.e.Admit(context.Background(), secret, w.route(), "GET")
+		a := w.e.Admit(context.Background(), Request{Secret: secret, Route: w.route(), Method: "GET"})
 		if a.Outcome != receipt.DeniedKey || a.Code != code {
 			t.Errorf("%q: %v %s", secret, a.Outcome, a.Code)
 		}
@@ -199,7 +199,7 @@ func TestCrashWithOpenRequests(t *testing.T) {
 		}
 	}
 	released := w.admit()
-	if err := released.Release(); err != nil {
+	if err := released.Release(Failed); err != nil {
 		t.Fatal(err)
 	}
 	w.crash()
@@ -348,7 +348,7 @@ func TestFullSpoolRefuses(t *testing.T) {
 		}
 	}
 	for _, a := range open { // each has room to settle
-		if err := a.Settle(200); err != nil {
+		if err := a.Settle(Actual{Status: 200}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -370,11 +370,11 @@ func TestSettledWaitsForOlderRequests(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- w.e.Settled(context.Background(), w.Now()) }()
 	younger := w.admit()
-	if err := a.Settle(200); err != nil {
+	if err := a.Settle(Actual{Status: 200}); err != nil {
 		t.Fatal(err)
 	}
 	_ = younger // open, but may be younger than the wait
-	if err := younger.Settle(200); err != nil {
+	if err := younger.Settle(Actual{Status: 200}); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
@@ -389,7 +389,7 @@ func TestEventLeadsBackToItsDecision(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, quotaLimit("daily", "100", period.Day))
 	a := w.admit()
-	if err := a.Settle(204); err != nil {
+	if err := a.Settle(Actual{Status: 204}); err != nil {
 		t.Fatal(err)
 	}
 	a.MarkIncomplete()

@@ -40,14 +40,14 @@ func TestAgainstModel(t *testing.T) {
 				}
 			case "settle":
 				if a := m.take(rt); a != nil {
-					if err := a.Settle(200); err != nil {
+					if err := a.Settle(Actual{Status: 200}); err != nil {
 						rt.Fatal(err)
 					}
 					m.settled++
 				}
 			case "release":
 				if a := m.take(rt); a != nil {
-					if err := a.Release(); err != nil {
+					if err := a.Release(Failed); err != nil {
 						rt.Fatal(err)
 					}
 					m.day[a.res.time/86_400_000_000]--
@@ -75,7 +75,7 @@ func TestAgainstModel(t *testing.T) {
 				m.day[w.Now().UnixMicro()/86_400_000_000] += n
 			case "stop":
 				for _, a := range m.open {
-					if err := a.Settle(200); err != nil {
+					if err := a.Settle(Actual{Status: 200}); err != nil {
 						rt.Fatal(err)
 					}
 				}
@@ -90,7 +90,7 @@ func TestAgainstModel(t *testing.T) {
 			}
 		}
 		for _, a := range m.open {
-			if err := a.Settle(200); err != nil {
+			if err := a.Settle(Actual{Status: 200}); err != nil {
 				rt.Fatal(err)
 			}
 		}

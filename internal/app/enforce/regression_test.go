@@ -33,10 +33,10 @@ func TestOneSlowRequestDoesNotFillTheSpool(t *testing.T) {
 			w.flush()
 		}
 	}
-	if err := gone.Release(); err != nil {
+	if err := gone.Release(Failed); err != nil {
 		t.Fatal(err)
 	}
-	if err := open.Settle(200); err != nil {
+	if err := open.Settle(Actual{Status: 200}); err != nil {
 		t.Fatal(err)
 	}
 	w.wantBooked("1501")
@@ -67,7 +67,7 @@ func TestLaterRequestsDoNotHoldAClose(t *testing.T) {
 	}
 	for range 100 { // overlapping from here on
 		next := w.admit()
-		if err := early.Settle(200); err != nil {
+		if err := early.Settle(Actual{Status: 200}); err != nil {
 			t.Fatal(err)
 		}
 		early = next
@@ -75,7 +75,7 @@ func TestLaterRequestsDoNotHoldAClose(t *testing.T) {
 			t.Fatalf("requests decided after the end hold it up: %v", err)
 		}
 	}
-	if err := early.Settle(200); err != nil {
+	if err := early.Settle(Actual{Status: 200}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -107,11 +107,11 @@ func TestSpendCapSeesWhatOtherMetersCostBefore(t *testing.T) {
 	w := newWorld(t)
 	w.apply(twoMeters(t, 2))
 	for range 8 {
-		a := w.e.Admit(context.Background(), "good", &w.Current().Routes[1], "GET")
+		a := w.e.Admit(context.Background(), Request{Secret: "good", Route: &w.Current().Routes[1], Method: "GET"})
 		if !a.Allowed() {
 			t.Fatal(a.Detail)
 		}
-		if err := a.Settle(200); err != nil {
+		if err := a.Settle(Actual{Status: 200}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -147,7 +147,7 @@ func TestCounterTakenUpWhileRequestsSettle(t *testing.T) {
 	w.apply(declare(t, 2, quotaLimit("monthly", "5", period.Month)))
 	m.truncated = func() {
 		for _, a := range open {
-			if err := a.Settle(200); err != nil {
+			if err := a.Settle(Actual{Status: 200}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -240,7 +240,7 @@ func TestUnfinishedWriteKeepsTheQuota(t *testing.T) {
 func TestMethodOfAnyBytes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, quotaLimit("daily", "20", period.Day))
-	if a := w.e.Admit(context.Background(), "good", w.route(), "G\xff"); !a.Allowed() {
+	if a := w.e.Admit(context.Background(), Request{Secret: "good", Route: w.route(), Method: "G\xff"}); !a.Allowed() {
 		t.Fatal(a.Code)
 	}
 	w.crash()

@@ -12,7 +12,7 @@ import (
 // counters are running totals since start.
 type counters struct {
 	admitted, settled, released, incomplete, recovered, writtenOff, conflicts, draws, marksLost atomic.Int64
-	byOutcome                                                                                   [receipt.Unavailable + 1]atomic.Int64
+	byOutcome                                                                                   [receipt.Outcomes]atomic.Int64
 }
 
 // Stats are running totals since start, and gauges of now.

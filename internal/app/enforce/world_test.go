@@ -134,6 +134,13 @@ func (w *world) Principal(secret string, now time.Time) (account.Principal, acco
 	return account.Principal{}, account.FaultUnknown
 }
 
+func (w *world) PrincipalOf(_ string, now time.Time) (account.Principal, bool) {
+	sub, ok := w.ActiveSubscription(custID, now)
+	return account.Principal{Customer: w.cust, Subscription: sub, HasSubscription: ok}, true
+}
+
+func (w *world) Overrides(string) []account.Override { return nil }
+
 func (w *world) Current() *catalog.Compiled {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -227,7 +234,7 @@ func (w *world) stop() {
 func (w *world) route() *catalog.Route { return &w.Current().Routes[0] }
 
 func (w *world) admit() *Admission {
-	return w.e.Admit(context.Background(), "good", w.route(), "GET")
+	return w.e.Admit(context.Background(), Request{Secret: "good", Route: w.route(), Method: "GET"})
 }
 
 // calls admits and settles n requests and says how many were allowed.
@@ -236,7 +243,7 @@ func (w *world) calls(n int) (allowed int) {
 	for range n {
 		if a := w.admit(); a.Allowed() {
 			allowed++
-			if err := a.Settle(200); err != nil {
+			if err := a.Settle(Actual{Status: 200}); err != nil {
 				w.t.Fatal(err)
 			}
 		} else if a.Outcome == receipt.Unavailable {

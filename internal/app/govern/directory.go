@@ -125,6 +125,28 @@ func (d *directory) principal(secret string, now time.Time) (p account.Principal
 	return p, KeyRevoked
 }
 
+// principalOf fills the key only when ref is the id of one that is active.
+func (d *directory) principalOf(ref string, now time.Time) (p account.Principal, ok bool) {
+	if cust, found := d.customer(ref); found {
+		p.Customer = cust
+		p.Subscription, p.HasSubscription = d.activeSubscription(cust.ID, now)
+		return p, true
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, k := range d.keys {
+		if k.ID == ref && k.Status(now) == account.KeyActive {
+			p.Key, p.Customer = k, d.customers[k.CustomerID]
+			p.Subscription, p.HasSubscription = d.active(k.CustomerID, now)
+			return p, true
+		}
+	}
+	return p, false
+}
+
+// overridesOf lists a customer's overrides.
+func (d *directory) overridesOf(string) []account.Override { return nil }
+
 func (d *directory) mayBeFixed(secret string) bool {
 	if !d.test || len(secret) > fixedLengthMax {
 		return false

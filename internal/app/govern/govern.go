@@ -162,6 +162,16 @@ func (s *Service) Principal(secret string, now time.Time) (p account.Principal, 
 	return s.directory.principal(secret, now)
 }
 
+// PrincipalOf is Principal for a customer, by id or key, or for a key by its id, without a secret.
+func (s *Service) PrincipalOf(ref string, now time.Time) (account.Principal, bool) {
+	return s.directory.principalOf(ref, now)
+}
+
+// Overrides are those of a customer that may be active now or later; from the directory.
+func (s *Service) Overrides(customerID string) []account.Override {
+	return s.directory.overridesOf(customerID)
+}
+
 // Customer finds a customer by id or key in the directory: no I/O.
 func (s *Service) Customer(ref string) (account.Customer, bool) { return s.directory.customer(ref) }
 

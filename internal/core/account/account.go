@@ -57,6 +57,7 @@ type APIKey struct {
 	ID         string // key_…
 	CustomerID string
 	Name       string
+	Project    string   // groups keys for limits per project; empty: none
 	Digest     [32]byte // HMAC-SHA-256 of the secret under secrets/pepper
 	Hint       string   // SecretHint of the secret
 	CreatedAt  time.Time
@@ -104,4 +105,39 @@ type Principal struct {
 	Customer        Customer
 	Subscription    Subscription // the active one; zero without HasSubscription
 	HasSubscription bool
+	// Revision changes when anything changes that limits depend on: subscription, overrides, credits.
+	Revision uint64
+	// Abnormal: the customer's use was found abnormal, and not yet usual again.
+	Abnormal bool
+}
+
+// Override replaces the number of one limit of a customer's plan, for the customer or one key, until it expires.
+type Override struct {
+	ID         string // ovr_…
+	CustomerID string
+	KeyID      string // empty: the customer's own counter, or each of its counters where the limit is per something
+	Limit      string // key of the limit in the plan
+	Value      string // decimal: quota, cap, requests at once; for a bucket a rate such as "400/s"
+	Burst      string // of a bucket; empty: as in the plan
+	Reason     string // required
+	Author     string
+	CreatedAt  time.Time
+	ExpiresAt  time.Time // zero: never
+	EndedAt    time.Time // taken back; zero: not
+}
+
+// Active says whether the override holds at now.
+func (o Override) Active(now time.Time) bool {
+	return o.EndedAt.IsZero() && (o.ExpiresAt.IsZero() || now.Before(o.ExpiresAt))
+}
+
+// Grant gives usage credits: units of a meter, in front of everything priced.
+type Grant struct {
+	ID                     string // grt_…
+	CustomerID, Meter      string
+	Amount                 money.Decimal // units; negative: what expired or was taken back of GrantID
+	GrantID                string        // of a negative one: what it corrects
+	Reason, Author         string
+	CreatedAt, EffectiveAt time.Time
+	ExpiresAt              time.Time // zero: never
 }

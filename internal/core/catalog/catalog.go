@@ -11,6 +11,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
+	"github.com/tallystick/tallystick/internal/core/quota"
 )
 
 // The bounds of a catalog; Validate reports what passes them. MaxLimits stays below the 64 that quota.Decide takes.
@@ -45,6 +46,7 @@ type Catalog struct {
 	Plans     []Plan
 	Routes    []Route
 	KeyHeader string // gateway.key_header; empty: Authorization: Bearer
+	EndUser   EndUser
 }
 
 // EventType is what the data of one type of events must look like.
@@ -162,15 +164,88 @@ type Plan struct {
 	Currency  money.Currency
 	Prices    []price.Price
 	Limits    []Limit
+	// Entitlements are features without a counter, by key.
+	Entitlements []Entitlement
+	// Baseline says what is done about abnormal use.
+	Baseline Baseline
 }
 
-// Limit is as declared; exactly one of Bucket, Quota, SpendCap is set. All are enforced hard here.
+// Baseline compares a customer's use with what is usual at that hour of the week.
+type Baseline struct {
+	Factor   int64 // use above Factor times the usual is abnormal; 0: not watched
+	Throttle bool  // and is denied with abnormal-usage-detected; else only flagged
+}
+
+// Entitled is the value of an entitlement, "" without one.
+func (p Plan) Entitled(key string) string {
+	for _, e := range p.Entitlements {
+		if e.Key == key {
+			return e.Value
+		}
+	}
+	return ""
+}
+
+// Limit is as declared; exactly one of Bucket, Quota, Concurrency, SpendCap, Credits is set.
 type Limit struct {
-	Key, Meter string // Meter is empty for a spend cap
+	Key, Meter string // Meter is empty for a spend cap, and for a concurrency limit over all routes
 	Bucket     *Bucket
-	Quota      *money.Decimal // in the meter's unit
+	Quota      *money.Decimal // in the meter's unit, in each Window, Fixed or Rolling
 	SpendCap   *money.Decimal // in the plan's currency, before tax and credits
-	Window     period.Window  // zero for a token bucket
+	// Concurrency is how many requests may run at once; 0: none declared.
+	Concurrency int64
+	Credits     bool          // what the customer was granted of the meter, and has not used
+	Window      period.Window // calendar window of a Quota or SpendCap; zero otherwise
+	Fixed       time.Duration // Quota: windows of this length, one after the other from 1970 on; zero: none
+	Rolling     time.Duration // Quota: at any instant, the last so long (a sliding window); zero: none
+
+	Per    []Scope  // for each of these its own counter, in the order of the constants; empty: one for the customer
+	Routes []string // match patterns of the routes that it covers; empty: all of the meter
+
+	Mode    quota.Mode // hard, soft, grace, shadow
+	Grace   int64      // Grace: percent above the limit
+	Failure Failure    // when the authority cannot be reached
+	Shape   *Shape     // wait a little before refusing; nil: refuse at once
+	Notify  []int      // percent of the limit at which a reminder goes out, rising; nil: NotifyDefault
+}
+
+// Scope is whose counter a limit uses, below the customer.
+type Scope uint8
+
+// The scopes.
+const (
+	PerProject Scope = iota + 1 // of the key
+	PerKey
+	PerUser  // the end user that the request names: Gateway.EndUser
+	PerRoute // by match pattern
+)
+
+// Failure is what a gateway does for a limit when its lease is spent and the authority cannot be reached.
+type Failure struct {
+	Kind  FailureKind // zero: FailClosed
+	Local int64       // FailLocal: percent of the limit that this gateway alone may admit beyond its lease in a window
+}
+
+// FailureKind is closed, open or local.
+type FailureKind uint8
+
+// The kinds of failure mode. Only a closed one keeps a hard limit from being passed.
+const (
+	FailClosed FailureKind = iota // refuse with 503
+	FailOpen                      // admit, count what was admitted
+	FailLocal                     // admit a part
+)
+
+// Shape lets a denied request wait for its turn: at most Queue of a key wait, none longer than MaxWait.
+type Shape struct {
+	MaxWait time.Duration
+	Queue   int
+}
+
+// Entitlement is a feature of a plan that is not counted: on or off, or a fixed value.
+type Entitlement struct {
+	Key   string
+	Value string // "true", "false", or a static value such as "gold" or "5"
 }
 
 // Bucket refills Rate units each Per and holds Burst.
@@ -181,12 +256,61 @@ type Bucket struct {
 
 // Route forwards the requests that match it.
 type Route struct {
-	Match    string // net/http ServeMux pattern
-	Upstream string // absolute http(s) URL
-	Meter    string // empty: authenticated and authorized, not metered
-	Cost     money.Decimal
+	Match    string        // net/http ServeMux pattern
+	Upstream string        // absolute http(s) URL
+	Meter    string        // empty: authenticated and authorized, not metered
+	Cost     money.Decimal // fixed cost; with From, the estimate that is reserved
+	From     CostSource    // where the actual cost is read from after the answer; zero: Cost is it
+	Path     string        // FromHeader: its name; FromJSON: a path such as usage.total_tokens; FromExpression: CEL
+	Max      money.Decimal // the most that one request may cost; zero: not declared
+	Capped   bool          // an actual cost above Max is charged as Max; else in full, as overshoot
+	Requires string        // an entitlement that the plan must have on; empty: none
+	Refund   Refund
 	Timeout  time.Duration // until the upstream's response headers; default 30 s
 }
+
+// Reserve is what one request reserves: the declared maximum where there is one, else the estimate.
+func (r *Route) Reserve() money.Decimal {
+	if r.From != 0 && !r.Max.IsZero() {
+		return r.Max
+	}
+	return r.Cost
+}
+
+// CostSource is where the actual cost of a request comes from.
+type CostSource uint8
+
+// The sources of costs.
+const (
+	FromRequestBytes CostSource = iota + 1
+	FromResponseBytes
+	FromBytes // both
+	FromHeader
+	FromJSON // a member of the answer's JSON; of the last event that has it, in an event stream
+	FromExpression
+)
+
+// Refund says which outcomes give the cost back.
+type Refund struct {
+	Statuses   []StatusRange // nil: 500 to 599
+	Timeout    bool          // the upstream did not answer in time; default true
+	ClientGone bool          // the client left before the upstream's headers; default true
+	// Daily bounds the refunded cost per customer and day, in the meter's unit; zero: no bound. What is above it stays charged.
+	Daily money.Decimal
+}
+
+// StatusRange is from First to Last, both included.
+type StatusRange struct{ First, Last int }
+
+// EndUser is where a request names its end user, who is only known to the API's customer. It is taken on the caller's word:
+// whoever holds the key could as well name no user.
+type EndUser struct {
+	Header string // empty: none
+	Claim  string // a claim of the JWT in Header ("Bearer " is cut off); its signature is not checked. Empty: the header's value
+}
+
+// NotifyDefault are the percentages of a limit at which reminders go out where the catalog does not say.
+func NotifyDefault() []int { return []int{80, 100} }
 
 // Meter finds a meter by key.
 func (c *Catalog) Meter(key string) (Meter, bool) {

@@ -15,6 +15,8 @@ const (
 	Week // starts on Monday
 	Month
 	BillingPeriod // placed by an Anchor
+	Quarter       // of the calendar year: begins in January, April, July, October
+	Year
 )
 
 // ParseWindow reads hour, day, week, month or billing_period; anything else is ErrWindow.

@@ -13,20 +13,55 @@ import (
 // Kind is how a limit counts.
 type Kind uint8
 
-// The kinds of limit. Any other value counts like a Quota.
+// The kinds of limit. Any other value counts like a Quota. Receipts keep the numbers: none may change.
 const (
 	TokenBucket Kind = iota + 1 // refills all the time, has no window
 	Quota                       // a calendar quota: what a window may consume
 	SpendCap                    // what a window may cost; waiting does not help the caller, so it never clears
+	Fixed                       // windows of one length, one after the other
+	Rolling                     // at any instant, what the last Length may have consumed (a sliding window)
+	Concurrency                 // requests that run at once: each costs 1, whatever it measures, until it ends
+	Credits                     // what was granted and not used; waiting does not help
 )
+
+// Mode is what happens beyond a limit.
+type Mode uint8
+
+// The modes of a limit.
+const (
+	Hard   Mode = iota // refused
+	Soft               // admitted, and reported as overage
+	Grace              // admitted up to a part more, then refused
+	Shadow             // evaluated and reported, never enforced
+)
+
+// String is the word of the catalog.
+func (m Mode) String() string {
+	switch m {
+	case Hard:
+		return "hard"
+	case Soft:
+		return "soft"
+	case Grace:
+		return "grace"
+	case Shadow:
+		return "shadow"
+	}
+	return "unknown"
+}
 
 // Limit is one compiled limit. Quantities are int64 in the meter's scale, time is microseconds of the business clock.
 type Limit struct {
 	Key    string
 	Kind   Kind
 	Meter  string
+	Mode   Mode
 	Window period.Window // Quota, SpendCap
-	Quota  int64         // Quota: the limit itself, for display. SpendCap: unused. Decide reads the state's Ceiling
+	// Length of a Fixed or Rolling window in microseconds; Slot is the step in which a Rolling one moves on: usage leaves it up
+	// to one Slot late, never early. Length is a multiple of Slot.
+	Length, Slot int64
+	Extra        int64 // Grace: how much may be admitted beyond Quota
+	Quota        int64 // Quota: the limit itself, for display. SpendCap: unused. Decide reads the state's Ceiling
 	// TokenBucket: Rate units refill per Per microseconds, Burst is the size. Rate, Per ≥ 1, Burst ≥ 0.
 	// Where Burst×Per passes 2^63-1, that number is the size.
 	Rate, Per, Burst int64
@@ -42,6 +77,12 @@ type State struct {
 	// durable leases. Ceiling is the limit in the meter's scale; for a spend cap its worth in units.
 	Consumed, Granted, Ceiling int64
 	WindowStart, WindowEnd     int64 // microseconds, half-open
+	// Rate, Per, Burst are this holder's share of a bucket; Per 0: it holds the whole limit.
+	Rate, Per, Burst int64
+	// Shared says that others hold a part of the limit, idle perhaps: what does not fit here is Short, not denied, from AskAgain
+	// on. Before that instant the answer to the last question stands: denied until ClearsAt (0: never).
+	Shared             bool
+	AskAgain, ClearsAt int64
 }
 
 // Verdict is what Decide found.
@@ -62,6 +103,7 @@ type Decision struct {
 	// of the first that is short, or of the first that is stale; the first one on a tie; -1 on Allow.
 	Deciding int
 	Violated uint64 // Deny: bit i is set when limit i denies
+	Over     uint64 // bit i is set when soft, grace or shadow limit i is passed and does not deny
 	ClearsAt int64  // Deny: microseconds when the deciding limit could admit this cost; 0 for never
 }
 

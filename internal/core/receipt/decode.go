@@ -15,7 +15,7 @@ func Decode(b []byte) (Receipt, error) {
 	}
 	d := decoder{b: b}
 	r := d.receipt()
-	if d.bad || r.Outcome < Allowed || r.Outcome > Unavailable {
+	if d.bad || r.Outcome < Allowed || r.Outcome >= outcomes {
 		return Receipt{}, ErrToken
 	}
 	// One comparison refuses all other spellings: long varints, ids as text, texts that are too long, bytes behind the end.

@@ -23,17 +23,29 @@ const (
 	DeniedSubscription         // 403 no_subscription
 	DeniedRoute                // 404 route_unknown, outcome only
 	Unavailable                // 503; Detail may have the code
+	DeniedConcurrency          // 429 concurrency_exceeded
+	DeniedCredits              // 402 credits_exhausted
+	DeniedEntitlement          // 403 entitlement_missing
+	DeniedAbnormal             // 429 abnormal_usage
+
+	outcomes // how many there are, and one
 )
+
+// Outcomes is above every Outcome.
+const Outcomes = outcomes
 
 // String is "allowed", "denied" or "unavailable"; "unknown" for no outcome.
 func (o Outcome) String() string {
 	switch o {
 	case Allowed:
 		return "allowed"
-	case DeniedRate, DeniedQuota, DeniedSpend, DeniedKey, DeniedSubscription, DeniedRoute:
+	case DeniedRate, DeniedQuota, DeniedSpend, DeniedKey, DeniedSubscription, DeniedRoute, DeniedConcurrency, DeniedCredits,
+		DeniedEntitlement, DeniedAbnormal:
 		return "denied"
 	case Unavailable:
 		return "unavailable"
+	case outcomes:
+		return "unknown"
 	default:
 		return "unknown"
 	}
@@ -56,7 +68,15 @@ func (o Outcome) Code() string {
 		return "route_unknown"
 	case Unavailable:
 		return "unavailable"
-	case Allowed:
+	case DeniedConcurrency:
+		return "concurrency_exceeded"
+	case DeniedCredits:
+		return "credits_exhausted"
+	case DeniedEntitlement:
+		return "entitlement_missing"
+	case DeniedAbnormal:
+		return "abnormal_usage"
+	case Allowed, outcomes:
 		return ""
 	default:
 		return ""

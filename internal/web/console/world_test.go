@@ -171,9 +171,9 @@ func (w *world) send(secret string, n int) (last *enforce.Admission) {
 	w.t.Helper()
 	route := &w.govern.Current().Routes[0]
 	for range n {
-		last = w.enforce.Admit(w.t.Context(), secret, route, http.MethodGet)
+		last = w.enforce.Admit(w.t.Context(), enforce.Request{Secret: secret, Route: route, Method: http.MethodGet})
 		if last.Allowed() {
-			if err := last.Settle(http.StatusOK); err != nil {
+			if err := last.Settle(enforce.Actual{Status: http.StatusOK}); err != nil {
 				w.t.Fatal(err)
 			}
 		}

@@ -18,11 +18,13 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/web/answer"
+	"github.com/tallystick/tallystick/internal/web/match"
 )
 
 // Limiter decides on requests; enforce.Enforcer fits.
 type Limiter interface {
-	Admit(ctx context.Context, secret string, route *catalog.Route, method string) *enforce.Admission
+	Admit(ctx context.Context, r enforce.Request) *enforce.Admission
 	NoRoute() (decisionID string)
 }
 
@@ -61,9 +63,8 @@ type Gateway struct {
 
 // table is one catalog version's routes.
 type table struct {
-	version   int64
-	mux       *http.ServeMux
-	keyHeader string
+	*match.Table
+	forward []*route // of each of the table's routes; nil: it cannot be forwarded
 }
 
 // New checks the configuration and starts nothing.
@@ -115,63 +116,51 @@ func once(r *http.Request) (*url.URL, error) {
 
 // route forwards one catalog route.
 type route struct {
-	catalog.Route
+	*catalog.Route
 	target *url.URL
 	proxy  *httputil.ReverseProxy
-}
-
-// ServeHTTP only marks the route in the table's mux; requests go through serve.
-func (*route) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	w.WriteHeader(http.StatusInternalServerError)
 }
 
 // routes returns the table of the newest catalog version. Running requests keep the one they began with.
 func (g *Gateway) routes() *table {
 	cat := g.cfg.Catalog()
-	if t := g.table.Load(); t != nil && t.version == cat.Version {
+	if t := g.table.Load(); t != nil && t.Version == cat.Version {
 		return t
 	}
 	g.buildMu.Lock()
 	defer g.buildMu.Unlock()
-	if t := g.table.Load(); t != nil && t.version == cat.Version {
+	if t := g.table.Load(); t != nil && t.Version == cat.Version {
 		return t
 	}
-	t := &table{version: cat.Version, mux: http.NewServeMux(), keyHeader: cat.KeyHeader}
-	for i := range cat.Routes {
-		g.add(t, cat.Routes[i])
+	t := &table{Table: match.New(cat, g.cfg.Log)}
+	for _, r := range t.Routes() {
+		t.forward = append(t.forward, g.forward(r))
 	}
 	g.table.Store(t)
 	return t
 }
 
-// add registers a route. The catalog was validated when it was applied, so a bad one is a fault of the program: it is
-// logged and left out, and its requests get 404 unmetered.
-func (g *Gateway) add(t *table, cr catalog.Route) {
-	defer func() {
-		if fault := recover(); fault != nil { // ServeMux panics on patterns it does not like
-			g.cfg.Log.Error("route left out", slog.String("match", cr.Match), slog.Any("fault", fault))
-		}
-	}()
+// forward readies the way to a route's upstream. The catalog was validated when it was applied, so an upstream that is no URL is
+// a fault of the program: it is logged, and the route's requests get 404 unmetered.
+func (g *Gateway) forward(cr *catalog.Route) *route {
 	target, err := url.Parse(cr.Upstream)
 	if err != nil {
 		g.cfg.Log.Error("route left out", slog.String("match", cr.Match), slog.Any("error", err))
-		return
+		return nil
 	}
 	transport := g.byWait[cr.Timeout]
 	if transport == nil {
 		transport = g.cfg.Transport(cr.Timeout)
 		g.byWait[cr.Timeout] = transport
 	}
-	r := &route{Route: cr, target: target}
-	r.proxy = &httputil.ReverseProxy{
+	return &route{Route: cr, target: target, proxy: &httputil.ReverseProxy{
 		Rewrite:        g.rewrite,
 		Transport:      transport,
 		BufferPool:     g.buffers,
 		ModifyResponse: g.answered,
 		ErrorHandler:   g.failed,
 		ErrorLog:       slog.NewLogLogger(g.cfg.Log.Handler(), slog.LevelDebug),
-	}
-	t.mux.Handle(cr.Match, r)
+	}}
 }
 
 type exchangeKey struct{}
@@ -186,13 +175,13 @@ type exchange struct {
 	tracker   body
 	upload    *upload // the request's body; nil without one
 	attempts  int
-	refused   *problem // before any key was looked at
+	refused   *answer.Problem // before any key was looked at
 }
 
 // refuse answers a request that is not looked at any further.
-func (x *exchange) refuse(w http.ResponseWriter, p problem) {
+func (x *exchange) refuse(w http.ResponseWriter, p answer.Problem) {
 	x.status, x.refused = p.Status, &p
-	writeProblem(w, p)
+	answer.Write(w, p)
 }
 
 // ServeHTTP admits, forwards and settles one request.
@@ -213,35 +202,39 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if !methodFits(r.Method) {
-		x.refuse(w, problem{
+		x.refuse(w, answer.Problem{
 			Code: "method_not_allowed", Status: http.StatusMethodNotAllowed, DecisionID: g.cfg.Limiter.NoRoute(),
 			Detail: "The gateway does not forward this method.", Fix: "Use a method such as GET or POST.",
 		})
 		return
 	}
 	t := g.routes()
-	h, _ := t.mux.Handler(r)
-	rt, ok := h.(*route)
-	if !ok {
-		x.refuse(w, problem{
+	var rt *route
+	if i := t.Find(r); i >= 0 {
+		rt = t.forward[i]
+	}
+	if rt == nil {
+		x.refuse(w, answer.Problem{
 			Code: "route_unknown", Status: http.StatusNotFound, DecisionID: g.cfg.Limiter.NoRoute(),
 			Detail: "No route of this gateway matches the request.", Fix: "Check the method and the path.",
 		})
 		return
 	}
 	if r.ContentLength > g.cfg.MaxBody {
-		x.refuse(w, tooLarge(g.cfg.Limiter.NoRoute(), g.cfg.MaxBody))
+		x.refuse(w, answer.TooLarge(g.cfg.Limiter.NoRoute(), g.cfg.MaxBody))
 		return
 	}
-	x.route, x.keyHeader = rt, t.keyHeader
-	x.Admission = g.cfg.Limiter.Admit(r.Context(), secretOf(r, t.keyHeader), &rt.Route, r.Method)
+	x.route, x.keyHeader = rt, t.KeyHeader
+	x.Admission = g.cfg.Limiter.Admit(r.Context(), enforce.Request{
+		Secret: t.Secret(r.Header.Get), Route: rt.Route, Method: r.Method, User: t.User(r.Header.Get),
+	})
 	if !x.Allowed() {
-		x.status = deny(w, x.Admission)
+		x.status = answer.Deny(w, x.Admission)
 		return
 	}
 	if err := x.BeforeForward(r.Context()); err != nil {
 		g.release(r.Context(), x)
-		x.status = unavailable(w, x.DecisionID)
+		x.status = answer.Unavailable(w, x.DecisionID)
 		return
 	}
 	if r.Body != nil && r.Body != http.NoBody {
@@ -272,18 +265,6 @@ func exchangeOf(ctx context.Context) *exchange {
 		panic("gateway: a proxied request without its exchange")
 	}
 	return x
-}
-
-// secretOf reads the key: "Authorization: Bearer KEY", or the header that the catalog names.
-func secretOf(r *http.Request, keyHeader string) string {
-	if keyHeader != "" {
-		return r.Header.Get(keyHeader)
-	}
-	const scheme = "bearer "
-	if v := r.Header.Get("Authorization"); len(v) > len(scheme) && strings.EqualFold(v[:len(scheme)], scheme) {
-		return strings.TrimSpace(v[len(scheme):])
-	}
-	return ""
 }
 
 // rewrite makes the request to the upstream: never with the caller's key, nor with Tally-* of the caller's making.
@@ -358,14 +339,14 @@ func (g *Gateway) answered(resp *http.Response) error {
 	x.status = resp.StatusCode
 	var err error
 	if resp.StatusCode >= http.StatusInternalServerError {
-		err = x.Release()
+		err = x.Release(enforce.Failed)
 	} else {
-		err = x.Settle(resp.StatusCode)
+		err = x.Settle(enforce.Actual{Status: resp.StatusCode})
 	}
 	if err != nil {
 		return err
 	}
-	setHeaders(resp.Header, x.Admission)
+	answer.SetHeaders(resp.Header, x.Admission)
 	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Body != nil && resp.ContentLength != 0 && resp.Request.Method != http.MethodHead {
 		x.tracker = body{ReadCloser: resp.Body, x: x, left: resp.ContentLength}
 		resp.Body = &x.tracker
@@ -381,10 +362,10 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	g.release(r.Context(), x)
 	var timeout interface{ Timeout() bool }
 	var large *http.MaxBytesError
-	p := problem{DecisionID: x.DecisionID}
+	p := answer.Problem{DecisionID: x.DecisionID}
 	switch {
 	case errors.As(err, &large):
-		p = tooLarge(x.DecisionID, g.cfg.MaxBody)
+		p = answer.TooLarge(x.DecisionID, g.cfg.MaxBody)
 	case x.upload != nil && x.upload.late():
 		p.Code, p.Status = "body_timeout", http.StatusRequestTimeout
 		p.Detail, p.Fix = "The request body did not arrive in time. The request was not counted.", "Send it faster, or less at once."
@@ -392,7 +373,7 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)
 	case x.status != 0 && x.status < http.StatusInternalServerError: // the settlement failed
-		x.status = unavailable(w, x.DecisionID)
+		x.status = answer.Unavailable(w, x.DecisionID)
 		return
 	case errors.As(err, &timeout) && timeout.Timeout():
 		p.Code, p.Status = "upstream_timeout", http.StatusGatewayTimeout
@@ -404,15 +385,15 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	p.Retryable = p.Status >= http.StatusInternalServerError
 	x.status = p.Status
 	g.cfg.Log.WarnContext(r.Context(), "upstream failed", slog.String("route", x.route.Match), slog.String("code", p.Code), slog.Any("error", err))
-	setHeaders(w.Header(), x.Admission)
-	writeProblem(w, p)
+	answer.SetHeaders(w.Header(), x.Admission)
+	answer.Write(w, p)
 }
 
 // statusClientGone is logged for a client that left before the answer; it is never sent.
 const statusClientGone = 499
 
 func (g *Gateway) release(ctx context.Context, x *exchange) {
-	if err := x.Release(); err != nil {
+	if err := x.Release(enforce.Failed); err != nil {
 		g.cfg.Log.ErrorContext(ctx, "a failed request stays charged", slog.Any("error", err))
 	}
 }

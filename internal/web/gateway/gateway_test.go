@@ -19,6 +19,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/web/answer"
 )
 
 func protocols() (p http.Protocols) {
@@ -132,10 +133,10 @@ func TestProblems(t *testing.T) {
 		{"bad", "/hello", 401, "key_unknown", "/errors/key_unknown", ""},
 		{"idle", "/hello", 403, "no_subscription", "/errors/no_subscription", ""},
 		{"good", "/nothing", 404, "route_unknown", "/errors/route_unknown", ""},
-		{"good", "/hello", 429, "quota_exceeded", quotaType, ""}, // a quota of 0 never clears
+		{"good", "/hello", 429, "quota_exceeded", "https://iana.org/assignments/http-problem-types#quota-exceeded", ""}, // a quota of 0 never clears
 	} {
 		resp, body := w.do("GET", c.path, c.key, nil)
-		var p problem
+		var p answer.Problem
 		if err := json.Unmarshal([]byte(body), &p); err != nil {
 			t.Fatalf("%s: %v", body, err)
 		}

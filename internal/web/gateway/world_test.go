@@ -90,6 +90,13 @@ func (w *world) subscription() account.Subscription {
 	return account.Subscription{ID: "sub_1", CustomerID: custID, Plan: "free", CatalogVersion: 1, Start: w.now.Add(-24 * time.Hour).Truncate(24 * time.Hour), BillingDay: 1}
 }
 
+func (w *world) PrincipalOf(_ string, now time.Time) (account.Principal, bool) {
+	sub, ok := w.ActiveSubscription(custID, now)
+	return account.Principal{Customer: w.customer(), Subscription: sub, HasSubscription: ok}, true
+}
+
+func (w *world) Overrides(string) []account.Override { return nil }
+
 func (w *world) Current() *catalog.Compiled {
 	w.mu.Lock()
 	defer w.mu.Unlock()

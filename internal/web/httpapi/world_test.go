@@ -366,9 +366,9 @@ func (w *world) subscribe(customer, plan string) (secret string) {
 func (w *world) request(secret string) *enforce.Admission {
 	w.t.Helper()
 	route := w.govern.Current().Routes[0]
-	a := w.enforce.Admit(w.t.Context(), secret, &route, http.MethodGet)
+	a := w.enforce.Admit(w.t.Context(), enforce.Request{Secret: secret, Route: &route, Method: http.MethodGet})
 	if a.Allowed() {
-		if err := a.Settle(http.StatusOK); err != nil {
+		if err := a.Settle(enforce.Actual{Status: http.StatusOK}); err != nil {
 			w.t.Fatal(err)
 		}
 	}

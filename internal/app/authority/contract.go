@@ -1,0 +1,121 @@
+// Package authority is the one that grants quota: per customer, one lock, one truth. Gateways hold what it grants as leases and
+// decide on them alone; what a gateway lacks it asks for here.
+//
+// A lease is a share of one counter's limit: units of a window, requests at once, or a part of a bucket (rate and burst with it).
+// The shares of all holders together never pass the limit, whatever crashes, and whoever is late: a unit lease of a window that
+// the records keep is durable before it is answered, and stays charged until its holder says what it was spent on.
+package authority
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// What an Authority says, wrapped with what happened.
+var (
+	// ErrUnreachable: nobody knows whether anything was granted. Each limit's failure mode says what follows.
+	ErrUnreachable = errors.New("the quota authority cannot be reached")
+	// ErrEpoch: another process has taken the node over; this one must stop.
+	ErrEpoch = errors.New("another run of this gateway has begun")
+)
+
+// Bounds of one call.
+const (
+	MaxAsks  = 128  // counters in one Draw
+	MaxBacks = 4096 // leases in one Return
+)
+
+// Authority grants leases. It is safe for concurrent use; a Holder's own locks must not be held while it is called, since it may
+// ask that very holder for something back.
+type Authority interface {
+	// Begin durably takes the node's next epoch, and tells what the earlier ones left open. boot and at are as for store.Leases.
+	Begin(ctx context.Context, node uint16, boot string, at time.Time) (Welcome, error)
+	// Draw grants what it can of all asks, in their order. What is granted is durable where the kind needs it. Before anything is
+	// denied, idle leases of other holders are recalled, for at most RecallMax.
+	Draw(ctx context.Context, d Draw) ([]Answer, error)
+	// Return tells what leases were spent on, shrinks or closes them. Repeating it is harmless.
+	Return(ctx context.Context, node uint16, epoch uint32, backs []Back) error
+}
+
+// RecallMax bounds how long one Draw waits for other holders.
+const RecallMax = 100 * time.Millisecond
+
+// Welcome begins an epoch.
+type Welcome struct {
+	Epoch uint32
+	// Open are the leases of the node's earlier epochs that were never closed. The node closes them when it knows from its spool what
+	// they were spent on, or has them written off.
+	Open []store.Lease
+	// Alone says that no other node has a lease open: counters are the node's own until another one comes.
+	Alone bool
+}
+
+// Draw asks for more on counters of one customer.
+type Draw struct {
+	Node           uint16
+	Epoch          uint32
+	CustomerID     string
+	SubscriptionID string // what the gateway decides under; another one in force here is answered all the same, by the newer
+	CatalogVersion int64
+	Now            int64 // the gateway's business clock, microseconds
+	Asks           []Ask
+}
+
+// Ask is about one counter. Quantities are in the meter's scale.
+type Ask struct {
+	Counter   store.CounterKey
+	WindowEnd int64 // microseconds; 0 without a window
+	Kind      quota.Kind
+	Limits    []string // keys of the limits that use the counter: the tightest bounds it
+	Whose     quota.Whose
+	// Need is the least that would help: the cost of the request at hand. Want ≥ Need is what the holder would like to have beyond
+	// what it holds.
+	Need, Want int64
+	Spent      int64 // of this holder's lease so far, cumulative
+	// Fresh: the holder has no state of the counter yet and takes what it is told of Base, Debt and Last as it is.
+	Fresh bool
+}
+
+// Answer is the counter's lease after the call, cumulative, so that an answer that was lost does no harm.
+type Answer struct {
+	Granted int64 // units that the holder may consume in all, or requests that it may have running
+	// Of a bucket: the holder's share now. Debt and Last count only when the ask was Fresh or the share grew: AddDebt is the debt
+	// that came with what was added, in units×Per at Last.
+	Rate, Per, Burst int64
+	Debt, Last       int64
+	Base             int64 // consumed in the window apart from this lease: other leases, reported usage, usage before there was a limit
+	Ceiling          int64 // the limit's, in units; of the tightest one
+	Shared           bool  // somebody else holds, or may hold, a part
+	// AskAgain and ClearsAt are set when less than Need was granted: see quota.State.
+	AskAgain, ClearsAt int64
+	// ValidFor bounds the use of what lives in memory only (buckets, requests at once, short windows), on the holder's monotonic
+	// clock from the moment at which it sent the call; each Draw or Return renews it. 0: until the window ends.
+	ValidFor time.Duration
+}
+
+// Back is the state of one lease at its holder.
+type Back struct {
+	Counter store.CounterKey
+	Epoch   uint32 // an earlier one for leases of Welcome.Open; 0: the present
+	Spent   int64  // cumulative
+	// Keep is what the holder keeps of the grant, cumulative like Granted: Spent ≤ Keep. Of a bucket the new share is Rate, Per,
+	// Burst, and Debt at Last the debt that goes with what is given back.
+	Keep             int64
+	Rate, Per, Burst int64
+	Debt, Last       int64
+	Closed           bool
+	WrittenOff       int64 // of a closed one: charged without being known to be spent
+}
+
+// Holder is a gateway as the authority sees it.
+type Holder interface {
+	// Recall gives back what is idle of the counters, at once: all of it but what requests in flight hold, or half of what was used
+	// lately. Nothing is left out silently: a counter that is not held is answered as closed.
+	Recall(ctx context.Context, counters []store.CounterKey) ([]Back, error)
+	// Ship hands over all that was decided before the call, so that the journal knows it.
+	Ship(ctx context.Context) error
+}
