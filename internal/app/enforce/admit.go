@@ -64,9 +64,9 @@ type Request struct {
 	Secret string
 	// Trusted names a customer or key in place of a secret, by somebody who may: see Directory.PrincipalOf.
 	Trusted string
-	Route  *catalog.Route // of the current catalog
-	Method string
-	User   string // the end user that it names; empty: none
+	Route   *catalog.Route // of the current catalog
+	Method  string
+	User    string // the end user that it names; empty: none
 	// Cost replaces what the route reserves, in the meter's unit; nil: the route's.
 	Cost *money.Decimal
 }
