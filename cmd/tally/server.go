@@ -24,6 +24,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
+	"github.com/tallystick/tallystick/internal/app/replay"
 	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/cli"
@@ -83,7 +84,7 @@ type server struct {
 	inbox   *inbox.Service
 	tiles   *tree.Tree
 	seal    *seal.Service
-	replays *govern.Replays
+	replays *replay.Replays
 	metrics *metrics
 	salts   *salts
 	access  *os.File
@@ -264,7 +265,7 @@ func (s *server) openSecrets() error {
 	if err != nil {
 		return err
 	}
-	if s.replays, err = govern.NewReplays(s.records, replayKey, rand.Reader, realNow); err != nil {
+	if s.replays, err = replay.New(s.records, replayKey, rand.Reader, realNow); err != nil {
 		return err
 	}
 	if s.AccessLog != "" && s.AccessLog != "-" {

@@ -46,7 +46,7 @@ type Accounts interface {
 
 // Keys keeps API keys without their secrets.
 type Keys interface {
-	PutKey(ctx context.Context, k account.APIKey, a Audit) error                             // ErrConflict: two live keys already (Audit.Time is now)
+	PutKey(ctx context.Context, k account.APIKey, a Audit) error                             // ErrConflict: two live keys of the same project and name, or 1,000 in all (Audit.Time is now)
 	RevokeKey(ctx context.Context, id string, at time.Time, a Audit) (account.APIKey, error) // revoking twice keeps the first time
 	Key(ctx context.Context, id string) (account.APIKey, error)
 	ListKeys(ctx context.Context, q Query) ([]account.APIKey, error)
@@ -164,6 +164,12 @@ type Housekeeping interface {
 	PutSetting(ctx context.Context, name, value string) error
 }
 
+// Entitled keeps who is entitled to what: accounts, and what they are allowed apart from their plans.
+type Entitled interface {
+	Accounts
+	Allowances
+}
+
 // Credentials keeps what callers show: keys of customers and tokens of producers, without their secrets.
 type Credentials interface {
 	Keys
@@ -186,7 +192,7 @@ type Bills interface {
 // Records is all that a records driver offers.
 type Records interface {
 	Catalogs
-	Accounts
+	Entitled
 	Credentials
 	Bills
 	Nodes

@@ -20,6 +20,9 @@ const (
 	startAheadMax = 366 * 24 * time.Hour
 )
 
+// liveKeysMax is how many live keys a customer may have.
+const liveKeysMax = 1000
+
 // NewCustomer is what an operator says of one. Name defaults to Key, Zone to UTC, Currency to USD.
 type NewCustomer struct{ Key, Name, Zone, Currency string }
 
@@ -97,6 +100,7 @@ func (s *Service) ListCustomers(ctx context.Context, q Query) ([]account.Custome
 // NewKey is what an operator says of one.
 type NewKey struct {
 	Customer, Name string    // Customer is an id or a key
+	Project        string    // groups keys for limits per project; empty: none
 	ExpiresAt      time.Time // zero: never
 	Fixed          string    // demo only: the secret to use instead of a random one
 }
@@ -124,12 +128,12 @@ func (s *Service) CreateKey(ctx context.Context, actor string, n NewKey) (accoun
 	if s.directory.knows(k.Digest) {
 		return account.APIKey{}, "", fmt.Errorf("a key with this secret %w", account.ErrExists)
 	}
-	a, err := s.audit(k.CreatedAt, actor, "key.create", k.ID, map[string]string{"customer": k.CustomerID, "name": k.Name, "hint": k.Hint})
+	a, err := s.audit(k.CreatedAt, actor, "key.create", k.ID, map[string]string{"customer": k.CustomerID, "name": k.Name, "project": k.Project, "hint": k.Hint})
 	if err != nil {
 		return account.APIKey{}, "", err
 	}
 	if err := s.cfg.Records.PutKey(ctx, k, a); errors.Is(err, store.ErrConflict) {
-		return account.APIKey{}, "", fmt.Errorf("%w: customer %q has two live keys already, revoke one first with `tally keys revoke`", account.ErrState, n.Customer)
+		return account.APIKey{}, "", fmt.Errorf("%w: customer %q has two live keys of this project and name already, or %d in all: revoke one first with `tally keys revoke`, or choose another name", account.ErrState, n.Customer, liveKeysMax)
 	} else if err != nil {
 		return account.APIKey{}, "", fmt.Errorf("create key: %w", err)
 	}
@@ -146,8 +150,11 @@ func (s *Service) newKey(n NewKey) (k account.APIKey, err error) {
 	if err := checkName(n.Name); err != nil {
 		return k, err
 	}
+	if err := account.ValidKey(n.Project); n.Project != "" && err != nil {
+		return k, &Invalid{"/project", err.Error(), "choose a short name for the project, such as mobile-app"}
+	}
 	now := s.now()
-	k = account.APIKey{CustomerID: customer.ID, Name: n.Name, CreatedAt: now}
+	k = account.APIKey{CustomerID: customer.ID, Name: n.Name, Project: n.Project, CreatedAt: now}
 	if !n.ExpiresAt.IsZero() {
 		if k.ExpiresAt = period.Truncate(n.ExpiresAt); !k.ExpiresAt.After(now) {
 			return k, &Invalid{"/expires_at", "must lie in the future", "it is " + period.Format(now)}

@@ -36,6 +36,7 @@ type directory struct {
 	digests       map[string][sha256.Size]byte // by key id
 	fixed         int                          // keys with a fixed secret
 	aliases       map[aliasKey]string          // what a name in events is read as
+	allowances    map[string]*allowances       // by customer id
 }
 
 func newDirectory(pepper []byte, mode account.Mode) *directory {
@@ -43,7 +44,7 @@ func newDirectory(pepper []byte, mode account.Mode) *directory {
 		pepper: slices.Clone(pepper), test: mode == account.Test,
 		customers: map[string]account.Customer{}, ids: map[string]string{}, subscriptions: map[string][]account.Subscription{},
 		keys: map[[sha256.Size]byte]account.APIKey{}, digests: map[string][sha256.Size]byte{},
-		aliases: map[aliasKey]string{},
+		aliases: map[aliasKey]string{}, allowances: map[string]*allowances{},
 	}
 }
 
@@ -113,8 +114,8 @@ func (d *directory) principal(secret string, now time.Time) (p account.Principal
 	if !ok || k.Hint == fixedHint && !d.test {
 		return p, KeyUnknown
 	}
-	p.Key, p.Customer = k, d.customers[k.CustomerID]
-	p.Subscription, p.HasSubscription = d.active(k.CustomerID, now)
+	p.Key = k
+	d.fill(&p, k.CustomerID, now)
 	switch k.Status(now) {
 	case account.KeyActive:
 		return p, ""
@@ -125,27 +126,32 @@ func (d *directory) principal(secret string, now time.Time) (p account.Principal
 	return p, KeyRevoked
 }
 
+// fill says all of a principal's customer; mu is held.
+func (d *directory) fill(p *account.Principal, customerID string, now time.Time) {
+	p.Customer = d.customers[customerID]
+	p.Subscription, p.HasSubscription = d.active(customerID, now)
+	if a := d.allowances[customerID]; a != nil {
+		p.Revision, p.Abnormal = a.revision(now), a.abnormal
+	}
+}
+
 // principalOf fills the key only when ref is the id of one that is active.
 func (d *directory) principalOf(ref string, now time.Time) (p account.Principal, ok bool) {
 	if cust, found := d.customer(ref); found {
-		p.Customer = cust
-		p.Subscription, p.HasSubscription = d.activeSubscription(cust.ID, now)
+		d.mu.RLock()
+		defer d.mu.RUnlock()
+		d.fill(&p, cust.ID, now)
 		return p, true
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	for _, k := range d.keys {
-		if k.ID == ref && k.Status(now) == account.KeyActive {
-			p.Key, p.Customer = k, d.customers[k.CustomerID]
-			p.Subscription, p.HasSubscription = d.active(k.CustomerID, now)
-			return p, true
-		}
+	if digest, known := d.digests[ref]; known && d.keys[digest].Status(now) == account.KeyActive {
+		p.Key = d.keys[digest]
+		d.fill(&p, p.Key.CustomerID, now)
+		return p, true
 	}
 	return p, false
 }
-
-// overridesOf lists a customer's overrides.
-func (d *directory) overridesOf(string) []account.Override { return nil }
 
 func (d *directory) mayBeFixed(secret string) bool {
 	if !d.test || len(secret) > fixedLengthMax {

@@ -43,6 +43,7 @@ type Audit = store.Audit
 type Records interface {
 	store.Catalogs
 	store.Accounts
+	store.Allowances
 	store.Keys
 	store.Producers
 	store.Housekeeping
@@ -114,6 +115,9 @@ func (s *Service) loadAccounts(ctx context.Context) error {
 	}
 	err := all(ctx, s.cfg.Records.ListSubscriptions, func(x account.Subscription) string { return x.ID }, s.directory.putSubscription)
 	if err != nil {
+		return err
+	}
+	if err := s.loadAllowances(ctx); err != nil {
 		return err
 	}
 	if err := s.loadProducers(ctx); err != nil {

@@ -273,9 +273,9 @@ func TestKeys(t *testing.T) {
 			t.Errorf("expired: %+v, %q", p, fault)
 		}
 	}
-	w.key(govern.NewKey{Customer: acme.ID})
-	if _, _, err := w.CreateKey(t.Context(), "op", govern.NewKey{Customer: "acme"}); !errors.Is(err, account.ErrState) || !strings.Contains(err.Error(), "two live keys") {
-		t.Errorf("a third live key: %v", err)
+	w.key(govern.NewKey{Customer: acme.ID, Name: "ci"})
+	if _, _, err := w.CreateKey(t.Context(), "op", govern.NewKey{Customer: "acme", Name: "ci"}); !errors.Is(err, account.ErrState) || !strings.Contains(err.Error(), "two live keys") {
+		t.Errorf("a third live key of a name: %v", err)
 	}
 	w.now = start.Add(time.Minute)
 	revoked, err := w.RevokeKey(t.Context(), "op", k.ID)

@@ -14,13 +14,14 @@ import (
 const (
 	customerColumns     = "SELECT id, key, name, zone, currency, created_at FROM customers"
 	subscriptionColumns = "SELECT id, customer_id, plan, catalog_version, start_at, end_at, billing_day, created_at FROM subscriptions"
-	keyColumns          = "SELECT id, customer_id, name, digest, hint, created_at, expires_at, revoked_at FROM api_keys"
+	keyColumns          = "SELECT id, customer_id, name, project, digest, hint, created_at, expires_at, revoked_at FROM api_keys"
 
 	// Ids are time-sortable, so the newest are the greatest.
 	pageByCustomer = " WHERE (?1 = '' OR id < ?1) AND (?2 = '' OR customer_id = ?2) ORDER BY id DESC"
 
-	// liveKeysMax allows one key to take over from another.
-	liveKeysMax = 2
+	// sameKeysMax allows one key to take over from another; customerKeysMax bounds all of a customer's live keys.
+	sameKeysMax     = 2
+	customerKeysMax = 1000
 )
 
 func (r *Records) scanCustomer(row scanner) (c account.Customer, err error) {
@@ -91,7 +92,7 @@ func (r *Records) ListSubscriptions(ctx context.Context, q store.Query) ([]accou
 }
 
 func scanKey(row scanner) (k account.APIKey, err error) {
-	err = row.Scan(&k.ID, &k.CustomerID, &k.Name, digestOf(&k.Digest), &k.Hint, timeOf(&k.CreatedAt), timeOf(&k.ExpiresAt), timeOf(&k.RevokedAt))
+	err = row.Scan(&k.ID, &k.CustomerID, &k.Name, &k.Project, digestOf(&k.Digest), &k.Hint, timeOf(&k.CreatedAt), timeOf(&k.ExpiresAt), timeOf(&k.RevokedAt))
 	return k, err
 }
 
@@ -99,19 +100,22 @@ func scanKey(row scanner) (k account.APIKey, err error) {
 // store.ErrNotFound.
 func (r *Records) PutKey(ctx context.Context, k account.APIKey, a store.Audit) error {
 	return r.writeAudited(ctx, "put key "+k.ID, a, func(tx *sql.Tx) error {
-		var live int
-		err := tx.QueryRowContext(ctx, `SELECT count(*) FROM api_keys
+		var live, same int
+		err := tx.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(project = ? AND name = ?), 0) FROM api_keys
 			WHERE customer_id = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)`,
-			k.CustomerID, a.Time.UnixMicro()).Scan(&live)
+			k.Project, k.Name, k.CustomerID, a.Time.UnixMicro()).Scan(&live, &same)
 		if err != nil {
 			return err
 		}
-		if live >= liveKeysMax {
+		if same >= sameKeysMax {
+			return conflict("there are %d live keys of this project and name already, revoke one first", same)
+		}
+		if live >= customerKeysMax {
 			return conflict("the customer has %d live keys already, revoke one first", live)
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO api_keys
-			(id, customer_id, name, digest, hint, created_at, expires_at, revoked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			k.ID, k.CustomerID, k.Name, k.Digest[:], k.Hint, k.CreatedAt.UnixMicro(), micros(k.ExpiresAt), micros(k.RevokedAt))
+			(id, customer_id, name, project, digest, hint, created_at, expires_at, revoked_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			k.ID, k.CustomerID, k.Name, k.Project, k.Digest[:], k.Hint, k.CreatedAt.UnixMicro(), micros(k.ExpiresAt), micros(k.RevokedAt))
 		return err
 	})
 }

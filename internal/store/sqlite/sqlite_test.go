@@ -306,6 +306,7 @@ func TestSenders(t *testing.T) {
 	open := func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) }
 	sendertest.Producers(t, open)
 	sendertest.Gateways(t, open)
+	sendertest.Allowances(t, open)
 }
 
 func TestSeals(t *testing.T) {

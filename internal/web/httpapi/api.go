@@ -23,6 +23,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
+	"github.com/tallystick/tallystick/internal/app/replay"
 	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/web/session"
@@ -43,7 +44,7 @@ type Config struct {
 	// Erasures takes a person's content away; nil: it is refused.
 	Erasures Erasures
 	Clock    *clock.Clock
-	Replays  *govern.Replays
+	Replays  *replay.Replays
 	Signer   *session.Signer
 	// PortalLink makes a signed link to a customer's portal.
 	PortalLink func(ref string, ttl time.Duration) (string, time.Time, error)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/replay"
 	"github.com/tallystick/tallystick/internal/core/account"
 )
 
@@ -98,7 +99,7 @@ func (a *api) unrouted(w http.ResponseWriter, r *http.Request) {
 }
 
 // v1 answers a request to /v1. The answer is whole before any of it is sent.
-func (a *api) v1(w http.ResponseWriter, r *http.Request, c *call) govern.Answer {
+func (a *api) v1(w http.ResponseWriter, r *http.Request, c *call) replay.Answer {
 	if guardOf(r.URL.Path) == operators {
 		if p := a.authenticate(r, c); p != nil {
 			return a.refuse(r, p)
@@ -124,7 +125,7 @@ func (a *api) v1(w http.ResponseWriter, r *http.Request, c *call) govern.Answer 
 	if len(key) > replayKeyMax || strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return a.refuse(r, invalid(headerReplay, "must be 1 to 128 visible ASCII characters", "use a random text for each new call"))
 	}
-	return a.once(r, govern.Call{Key: key, Actor: cmp.Or(c.actor, operator), Route: pattern, BodyDigest: digest(r, body)})
+	return a.once(r, replay.Call{Key: key, Actor: cmp.Or(c.actor, operator), Route: pattern, BodyDigest: digest(r, body)})
 }
 
 // authenticate takes the operator's or a producer's token from the Authorization header and from nowhere else: a cookie, which browsers send by
@@ -178,13 +179,13 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, bound int64) ([]byte,
 
 // once runs a call that may be repeated, or answers with what the first one answered. The first one runs to its end even when
 // its client has left, so that a retry finds the answer.
-func (a *api) once(r *http.Request, c govern.Call) govern.Answer {
+func (a *api) once(r *http.Request, c replay.Call) replay.Answer {
 	ctx := context.WithoutCancel(r.Context())
-	answer, replayed, err := a.cfg.Replays.Do(ctx, c, func() govern.Answer { return a.run(r.WithContext(ctx)) })
+	answer, replayed, err := a.cfg.Replays.Do(ctx, c, func() replay.Answer { return a.run(r.WithContext(ctx)) })
 	switch {
-	case errors.Is(err, govern.ErrReplayMismatch):
+	case errors.Is(err, replay.ErrMismatch):
 		return a.refuse(r, newProblem(codeReplayMismatch, ""))
-	case errors.Is(err, govern.ErrReplayRunning):
+	case errors.Is(err, replay.ErrRunning):
 		return a.refuse(r, newProblem(codeReplayRunning, ""))
 	case err != nil && answer.Status == 0:
 		return a.refuse(r, err)
@@ -216,7 +217,7 @@ func digest(r *http.Request, body []byte) (sum [32]byte) {
 }
 
 // run calls the handler. A panic is a fault of the program: it is logged and answered as one.
-func (a *api) run(r *http.Request) (answer govern.Answer) {
+func (a *api) run(r *http.Request) (answer replay.Answer) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			a.cfg.Log.ErrorContext(r.Context(), "a handler panicked", slog.String("request_id", callOf(r.Context()).id),
@@ -227,15 +228,15 @@ func (a *api) run(r *http.Request) (answer govern.Answer) {
 	return record(r, a.routes.mux.ServeHTTP)
 }
 
-func (a *api) refuse(r *http.Request, err error) govern.Answer {
+func (a *api) refuse(r *http.Request, err error) replay.Answer {
 	return record(r, func(w http.ResponseWriter, r *http.Request) { a.fail(w, r, err) })
 }
 
 // record keeps what a handler answers.
-func record(r *http.Request, h http.HandlerFunc) govern.Answer {
+func record(r *http.Request, h http.HandlerFunc) replay.Answer {
 	rec := recorder{header: http.Header{}}
 	h(&rec, r)
-	out := govern.Answer{Status: rec.status, Header: map[string]string{}, Body: rec.body.Bytes()}
+	out := replay.Answer{Status: rec.status, Header: map[string]string{}, Body: rec.body.Bytes()}
 	if out.Status == 0 {
 		out.Status = http.StatusOK
 	}

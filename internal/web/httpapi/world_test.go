@@ -28,6 +28,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
+	"github.com/tallystick/tallystick/internal/app/replay"
 	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/core/account"
@@ -55,7 +56,7 @@ type world struct {
 	enforce *enforce.Enforcer
 	receive *receive.Receiver
 	clock   *clock.Clock
-	replays *govern.Replays
+	replays *replay.Replays
 	correct *correct.Service
 	journal *file.Journal
 	ingest  *ingest.Service
@@ -170,7 +171,7 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 		}
 		return nil
 	})
-	w.replays = must[*govern.Replays](t)(govern.NewReplays(records, make([]byte, 32), random, w.now))
+	w.replays = must[*replay.Replays](t)(replay.New(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
 		Govern: w.govern, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
 		Clock: w.clock, Replays: w.replays,

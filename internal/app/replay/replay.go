@@ -1,4 +1,5 @@
-package govern
+// Package replay answers a repeated call as the first one was answered.
+package replay
 
 import (
 	"context"
@@ -13,16 +14,16 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// ReplaysKept is how long an answer is replayed for its Idempotency-Key.
-const ReplaysKept = 24 * time.Hour
+// Kept is how long an answer is replayed for its Idempotency-Key.
+const Kept = 24 * time.Hour
 
 // runningMax is longer than any call runs.
 const runningMax = 15 * time.Minute
 
 // Failures of a repeated call.
 var (
-	ErrReplayMismatch = errors.New("the Idempotency-Key was used with another body")
-	ErrReplayRunning  = errors.New("the first call with this Idempotency-Key is still running")
+	ErrMismatch = errors.New("the Idempotency-Key was used with another body")
+	ErrRunning  = errors.New("the first call with this Idempotency-Key is still running")
 )
 
 // Answer is what a call answered.
@@ -41,8 +42,8 @@ type Replays struct {
 	now    func() time.Time
 }
 
-// NewReplays takes a 32-byte key.
-func NewReplays(s store.Housekeeping, key []byte, random io.Reader, now func() time.Time) (*Replays, error) {
+// New takes a 32-byte key.
+func New(s store.Housekeeping, key []byte, random io.Reader, now func() time.Time) (*Replays, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, fmt.Errorf("replay key: %w", err)
@@ -116,9 +117,9 @@ func (r *Replays) begin(ctx context.Context, rec store.Replay) (*store.Replay, e
 func (r *Replays) open(first *store.Replay, c Call) (a Answer, err error) {
 	switch {
 	case first.BodyDigest != c.BodyDigest:
-		return a, ErrReplayMismatch
+		return a, ErrMismatch
 	case first.Status == 0:
-		return a, ErrReplayRunning
+		return a, ErrRunning
 	case len(first.Sealed) < r.aead.NonceSize():
 		return a, fmt.Errorf("stored answer: %w", store.ErrCorrupt)
 	}
@@ -133,7 +134,7 @@ func (r *Replays) open(first *store.Replay, c Call) (a Answer, err error) {
 	return a, nil
 }
 
-// Prune forgets answers older than ReplaysKept.
+// Prune forgets answers older than Kept.
 func (r *Replays) Prune(ctx context.Context) error {
-	return r.store.PruneReplays(ctx, r.now().Add(-ReplaysKept))
+	return r.store.PruneReplays(ctx, r.now().Add(-Kept))
 }
