@@ -50,17 +50,18 @@ type keysCmd struct {
 
 type keysCreateCmd struct {
 	Customer  string        `arg:"" help:"Id or key of the customer."`
-	Name      string        `help:"What the key is for."`
+	Name      string        `help:"What the key is for; two live keys may have the same name, so that one can take over."`
+	Project   string        `help:"Groups keys for limits per project."`
 	ExpiresIn time.Duration `help:"The key works so long, for example 720h; default: without end."`
 	ExpiresAt string        `help:"The key works until this RFC 3339 instant." placeholder:"T"`
 }
 
 func keyFields() func(io.Writer, doc) error {
-	return fields("id", "customer", "name", "hint", "status", "created_at", "expires_at", "revoked_at", "secret")
+	return fields("id", "customer", "name", "project", "hint", "status", "created_at", "expires_at", "revoked_at", "secret")
 }
 
 func (c *keysCreateCmd) Run(e *Env) error {
-	body := put("customer", c.Customer, "name", c.Name, "expires_at", c.ExpiresAt)
+	body := put("customer", c.Customer, "name", c.Name, "project", c.Project, "expires_at", c.ExpiresAt)
 	if c.ExpiresIn > 0 {
 		now, err := businessNow(e)
 		if err != nil {
@@ -96,7 +97,7 @@ type keysListCmd struct {
 }
 
 func (c *keysListCmd) Run(e *Env) error {
-	return c.ask(e, "/v1/keys", only("customer", c.Customer), table("ID|CUSTOMER|NAME|HINT|STATUS|CREATED", "id", "customer", "name", "hint", "status", "created_at"))
+	return c.ask(e, "/v1/keys", only("customer", c.Customer), table("ID|CUSTOMER|NAME|HINT|STATUS|CREATED", "id", "customer", "name", "project", "hint", "status", "created_at"))
 }
 
 type keysGetCmd struct {

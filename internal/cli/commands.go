@@ -31,6 +31,8 @@ type Commands struct {
 	Usage         usageCmd         `cmd:"" help:"Metered usage, of one customer or several."`
 	Meters        metersCmd        `cmd:"" help:"Apply meters to kept events: recount, recounts, follow, cancel."`
 	Limits        limitsCmd        `cmd:"" help:"Every limit of a customer with its present state."`
+	Overrides     overridesCmd     `cmd:"" help:"Another number for a limit of one customer or key: create, list, end."`
+	Grants        grantsCmd        `cmd:"" help:"Usage credits: create, list."`
 	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview."`
 	Trace         traceCmd         `cmd:"" help:"Lead an invoice line back to its windows, events and decisions."`
 	Event         eventCmd         `cmd:"" help:"Show an event and the invoice line that it stands on."`

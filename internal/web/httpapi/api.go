@@ -109,6 +109,7 @@ func assemble(cfg Config) (*api, error) {
 	a.catalogs()
 	a.decisions()
 	a.limits()
+	a.allowances()
 	a.operations()
 	a.sealRoutes()
 	a.erasures()

@@ -16,6 +16,7 @@ type KeyBody struct {
 	Customer   string    `json:"customer" doc:"The customer's key"`
 	CustomerID string    `json:"customer_id"`
 	Name       string    `json:"name"`
+	Project    string    `json:"project,omitempty" doc:"Groups keys for limits per project"`
 	Hint       string    `json:"hint" doc:"The end of the secret"`
 	Status     string    `json:"status" enum:"active,revoked,expired"`
 	CreatedAt  time.Time `json:"created_at"`
@@ -26,6 +27,7 @@ type KeyBody struct {
 type newKeyBody struct {
 	Customer  string    `json:"customer" doc:"Id or key"`
 	Name      string    `json:"name,omitempty"`
+	Project   string    `json:"project,omitempty" doc:"Groups keys for limits per project"`
 	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"On the business clock; default: never"`
 }
 
@@ -47,7 +49,7 @@ type OfCustomer struct {
 
 func (a *api) keyOf(k account.APIKey) KeyBody {
 	return KeyBody{
-		ID: k.ID, Customer: a.customerKey(k.CustomerID), CustomerID: k.CustomerID, Name: k.Name, Hint: k.Hint,
+		ID: k.ID, Customer: a.customerKey(k.CustomerID), CustomerID: k.CustomerID, Name: k.Name, Project: k.Project, Hint: k.Hint,
 		Status: k.Status(a.cfg.Clock.Now()).String(), CreatedAt: instant(k.CreatedAt), ExpiresAt: instant(k.ExpiresAt), RevokedAt: instant(k.RevokedAt),
 	}
 }
@@ -59,7 +61,7 @@ func (a *api) keys() {
 		status: http.StatusCreated,
 	}, func(ctx context.Context, in *struct{ Body newKeyBody }) (createdKeyBody, error) {
 		b := in.Body
-		k, secret, err := a.cfg.Govern.CreateKey(ctx, operator, govern.NewKey{Customer: b.Customer, Name: b.Name, ExpiresAt: b.ExpiresAt})
+		k, secret, err := a.cfg.Govern.CreateKey(ctx, operator, govern.NewKey{Customer: b.Customer, Name: b.Name, Project: b.Project, ExpiresAt: b.ExpiresAt})
 		return createdKeyBody{a.keyOf(k), secret}, err
 	})
 	handle(a, operation{method: http.MethodGet, path: "/v1/keys", id: "list-keys", tag: tag, summary: "List API keys, newest first"}, a.listKeys)
