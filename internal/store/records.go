@@ -197,6 +197,7 @@ type Records interface {
 	Bills
 	Nodes
 	Corrections
+	Messages
 	Housekeeping
 	Close() error
 }

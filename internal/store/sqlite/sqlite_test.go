@@ -307,6 +307,7 @@ func TestSenders(t *testing.T) {
 	sendertest.Producers(t, open)
 	sendertest.Gateways(t, open)
 	sendertest.Allowances(t, open)
+	sendertest.Notices(t, open)
 }
 
 func TestSeals(t *testing.T) {
