@@ -61,7 +61,8 @@ type Webhooks interface {
 	// DisableWebhook ends one, and what is due to it fails; doing it twice keeps the first time. ErrNotFound.
 	DisableWebhook(ctx context.Context, id string, at time.Time, a Audit) (Webhook, error)
 	ListWebhooks(ctx context.Context, q Query) ([]Webhook, error)
-	// DueDeliveries are due at or before now, the longest due first.
+	// DueDeliveries are due at or before now, the longest due first; of one webhook at most a tenth of limit, so that one that does
+	// not answer holds up no other.
 	DueDeliveries(ctx context.Context, now time.Time, limit int) ([]Delivery, error)
 	DeliveriesOf(ctx context.Context, noticeID string) ([]Delivery, error) // by webhook
 	// PutDelivery replaces a delivery's state. ErrNotFound.

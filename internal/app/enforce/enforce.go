@@ -43,6 +43,8 @@ type Notice struct {
 	Scale                           int
 	WindowStart, WindowEnd          int64 // microseconds; 0 without a window
 	At                              int64
+	Money                           bool // a spend cap: Consumed and Quota are of its currency
+	Credits                         bool // of usage credits
 }
 
 // Config of an Enforcer. All fields are required unless a default is named.

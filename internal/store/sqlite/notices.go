@@ -121,8 +121,9 @@ func (r *Records) ListWebhooks(ctx context.Context, q store.Query) ([]store.Webh
 
 // DueDeliveries implements store.Webhooks.
 func (r *Records) DueDeliveries(ctx context.Context, now time.Time, limit int) ([]store.Delivery, error) {
-	return page(ctx, r, "due deliveries", limit, scanDelivery,
-		deliveryColumns+" WHERE state = 'due' AND next_at <= ? ORDER BY next_at, notice_id, webhook_id", now.UnixMicro())
+	return page(ctx, r, "due deliveries", limit, scanDelivery, `SELECT notice_id, webhook_id, state, attempts, next_at, last_at, last_error FROM (
+		SELECT *, row_number() OVER (PARTITION BY webhook_id ORDER BY next_at, notice_id) AS turn FROM deliveries WHERE state = 'due' AND next_at <= ?)
+		WHERE turn <= ? ORDER BY next_at, notice_id, webhook_id`, now.UnixMicro(), max(1, limit/10))
 }
 
 // DeliveriesOf implements store.Webhooks.

@@ -52,12 +52,15 @@ func notices(t *testing.T, r store.Records) {
 	due := func(n store.Notice, w store.Webhook) store.Delivery {
 		return store.Delivery{NoticeID: n.ID, WebhookID: w.ID, State: store.DeliveryDue, NextAt: n.At}
 	}
-	list, err := r.DueDeliveries(ctx, noon(4), 10)
+	list, err := r.DueDeliveries(ctx, noon(4), 100)
 	ok(t, err)
 	same(t, "due", list, []store.Delivery{due(first, everything), due(first, some), due(second, everything)})
 	list, err = r.DueDeliveries(ctx, noon(3), 1)
 	ok(t, err)
 	same(t, "due first", list, []store.Delivery{due(first, everything)})
+	list, err = r.DueDeliveries(ctx, noon(4), 10)
+	ok(t, err)
+	same(t, "one of each webhook", list, []store.Delivery{due(first, everything), due(first, some)})
 	d := due(first, everything)
 	d.State, d.NextAt, d.LastAt, d.Attempts = store.DeliveryDelivered, time.Time{}, noon(4), 1
 	ok(t, r.PutDelivery(ctx, d))
