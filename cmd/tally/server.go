@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tallystick/tallystick/internal/app/baseline"
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/correct"
@@ -22,6 +23,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
 	"github.com/tallystick/tallystick/internal/app/replay"
@@ -68,27 +70,29 @@ type server struct {
 	demo       bool // history is being seeded: billing waits until it is there
 	endpoint   cli.Endpoint
 
-	folder  *folder
-	records store.Records
-	journal *file.Journal
-	spool   *spool.Spool
-	clock   *clock.Clock
-	govern  *govern.Service
-	receive *receive.Receiver
-	enforce *enforce.Enforcer
-	ingest  *ingest.Service
-	bill    *bill.Service
-	usage   *usage.Service
-	recount *recount.Service
-	correct *correct.Service
-	inbox   *inbox.Service
-	tiles   *tree.Tree
-	seal    *seal.Service
-	replays *replay.Replays
-	metrics *metrics
-	salts   *salts
-	access  *os.File
-	signer  *session.Signer
+	folder   *folder
+	records  store.Records
+	journal  *file.Journal
+	spool    *spool.Spool
+	clock    *clock.Clock
+	govern   *govern.Service
+	receive  *receive.Receiver
+	enforce  *enforce.Enforcer
+	ingest   *ingest.Service
+	bill     *bill.Service
+	usage    *usage.Service
+	recount  *recount.Service
+	correct  *correct.Service
+	inbox    *inbox.Service
+	notify   *notify.Service
+	baseline *baseline.Service
+	tiles    *tree.Tree
+	seal     *seal.Service
+	replays  *replay.Replays
+	metrics  *metrics
+	salts    *salts
+	access   *os.File
+	signer   *session.Signer
 
 	serving atomic.Bool // ready for traffic
 	billing atomic.Bool // periods may be closed
@@ -116,6 +120,9 @@ func (s *server) open(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("load the records: %w", err)
 	}
+	if err := s.openNotices(); err != nil {
+		return err
+	}
 	rebooted, err := s.rebooted(ctx)
 	if err != nil {
 		return err
@@ -131,7 +138,7 @@ func (s *server) open(ctx context.Context) error {
 	if s.enforce, err = enforce.Open(ctx, enforce.Config{
 		Directory: s.govern, Spool: s.spool, Leases: s.records, Journal: s.journal, Keyring: ring, Node: gatewayNode,
 		Boot: bootID(), Now: s.clock.Now, Real: realNow, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
-		Deliver: sender.Deliver,
+		Deliver: sender.Deliver, Notice: s.notify.Passed,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
 	}
@@ -295,6 +302,9 @@ func (s *server) afterAdvance(ctx context.Context) error {
 	if err := s.billAll(ctx); err != nil {
 		return err
 	}
+	if err := s.dueNotices(ctx); err != nil {
+		return err
+	}
 	return s.compareBooks(ctx)
 }
 
@@ -352,6 +362,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 	s.every(ctx, g, "clock", clockEvery, func(context.Context) error { return s.clock.Persist() })
 	s.every(ctx, g, "prune", pruneEvery, s.replays.Prune)
 	s.correctionLoops(ctx, g)
+	s.noticeLoops(ctx, g)
 }
 
 // every runs work at an interval. A failure is logged and tried again; a failed sync ends the process, since what was

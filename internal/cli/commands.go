@@ -33,6 +33,8 @@ type Commands struct {
 	Limits        limitsCmd        `cmd:"" help:"Every limit of a customer with its present state."`
 	Overrides     overridesCmd     `cmd:"" help:"Another number for a limit of one customer or key: create, list, end."`
 	Grants        grantsCmd        `cmd:"" help:"Usage credits: create, list."`
+	Notices       noticesCmd       `cmd:"" help:"What customers should know in time: list, get, redeliver."`
+	Webhooks      webhooksCmd      `cmd:"" help:"Where notices are sent: create, list, disable."`
 	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview."`
 	Trace         traceCmd         `cmd:"" help:"Lead an invoice line back to its windows, events and decisions."`
 	Event         eventCmd         `cmd:"" help:"Show an event and the invoice line that it stands on."`

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -33,26 +34,21 @@ func backoff() []time.Duration {
 	}
 }
 
-// Invalid is a refused webhook: which field, what rule, how to fix it. errors.Is(err, account.ErrInvalid).
-type Invalid struct{ Pointer, Rule, Fix string }
-
-func (e *Invalid) Error() string { return fmt.Sprintf("%s %s: %s", e.Pointer, e.Rule, e.Fix) }
-
-// Unwrap makes it an account.ErrInvalid.
-func (e *Invalid) Unwrap() error { return account.ErrInvalid }
+// Invalid is a refused webhook.
+type Invalid = govern.Invalid
 
 // Create adds a webhook. The secret can be shown again: it is derived from the deployment's key.
 func (s *Service) Create(ctx context.Context, actor, target string, kinds []string) (w store.Webhook, secret string, err error) {
 	u, perr := url.Parse(target)
 	switch {
 	case len(target) > urlMax || perr != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return w, "", &Invalid{"/url", "is not an absolute http or https URL of at most 2048 bytes", "such as https://example.com/tally"}
+		return w, "", &Invalid{Pointer: "/url", Rule: "is not an absolute http or https URL of at most 2048 bytes", Fix: "such as https://example.com/tally"}
 	case u.User != nil || u.Fragment != "":
-		return w, "", &Invalid{"/url", "must hold neither credentials nor a fragment", "check the signature instead"}
+		return w, "", &Invalid{Pointer: "/url", Rule: "must hold neither credentials nor a fragment", Fix: "check the signature instead"}
 	}
 	for i, k := range kinds {
 		if !slices.Contains(Kinds(), k) {
-			return w, "", &Invalid{fmt.Sprintf("/kinds/%d", i), fmt.Sprintf("%q is no kind of notice", k), "one of " + strings.Join(Kinds(), ", ")}
+			return w, "", &Invalid{Pointer: fmt.Sprintf("/kinds/%d", i), Rule: fmt.Sprintf("%q is no kind of notice", k), Fix: "one of " + strings.Join(Kinds(), ", ")}
 		}
 	}
 	s.writing.Lock()
@@ -63,7 +59,7 @@ func (s *Service) Create(ctx context.Context, actor, target string, kinds []stri
 	}
 	live := slices.DeleteFunc(slices.Clone(all), func(w store.Webhook) bool { return !w.DisabledAt.IsZero() })
 	if len(live) >= webhooksMax || len(all) >= pageMax {
-		return w, "", &Invalid{"/url", fmt.Sprintf("there are %d webhooks in use, the most there may be", len(live)), "disable one"}
+		return w, "", &Invalid{Pointer: "/url", Rule: fmt.Sprintf("there are %d webhooks in use, the most there may be", len(live)), Fix: "disable one"}
 	}
 	now := s.cfg.Now().UTC().Truncate(time.Microsecond)
 	w = store.Webhook{URL: target, Kinds: append([]string{}, kinds...), CreatedAt: now}

@@ -21,6 +21,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
 	"github.com/tallystick/tallystick/internal/app/replay"
@@ -45,6 +46,7 @@ type Config struct {
 	Erasures Erasures
 	Clock    *clock.Clock
 	Replays  *replay.Replays
+	Notify   *notify.Service
 	Signer   *session.Signer
 	// PortalLink makes a signed link to a customer's portal.
 	PortalLink func(ref string, ttl time.Duration) (string, time.Time, error)
@@ -73,7 +75,7 @@ type api struct {
 func New(cfg Config) (http.Handler, error) {
 	switch {
 	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Receive == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Correct == nil, cfg.Inbox == nil,
-		cfg.Seal == nil, cfg.Usage == nil, cfg.Recount == nil, cfg.Clock == nil, cfg.Replays == nil,
+		cfg.Seal == nil, cfg.Usage == nil, cfg.Recount == nil, cfg.Clock == nil, cfg.Replays == nil, cfg.Notify == nil,
 		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
 		return nil, errors.New("httpapi: incomplete configuration")
 	}
@@ -110,6 +112,7 @@ func assemble(cfg Config) (*api, error) {
 	a.decisions()
 	a.limits()
 	a.allowances()
+	a.notices()
 	a.operations()
 	a.sealRoutes()
 	a.erasures()

@@ -26,6 +26,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
 	"github.com/tallystick/tallystick/internal/app/replay"
@@ -40,6 +41,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store/file/tree"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
+	"github.com/tallystick/tallystick/internal/web/hook"
 	"github.com/tallystick/tallystick/internal/web/httpapi"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
@@ -57,6 +59,7 @@ type world struct {
 	receive *receive.Receiver
 	clock   *clock.Clock
 	replays *replay.Replays
+	notify  *notify.Service
 	correct *correct.Service
 	journal *file.Journal
 	ingest  *ingest.Service
@@ -171,10 +174,14 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 		}
 		return nil
 	})
+	told := must[*notify.Service](t)(notify.New(notify.Config{
+		Directory: w.govern, Records: records, Sender: hook.New(), Now: w.clock.Now, Random: &locked{r: rand.NewChaCha8([32]byte{2})}, Key: make([]byte, 32), Log: log,
+	}))
+	w.notify = told
 	w.replays = must[*replay.Replays](t)(replay.New(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
 		Govern: w.govern, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
-		Clock: w.clock, Replays: w.replays,
+		Clock: w.clock, Replays: w.replays, Notify: told,
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			if w.link != nil {
