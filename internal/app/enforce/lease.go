@@ -49,6 +49,15 @@ func (e *Enforcer) draw(ctx context.Context, s *limitSet, cost int64) error {
 	if len(draws) == 0 {
 		return nil
 	}
+	for n := range ctrs {
+		if ctrs[n].lease == 0 {
+			number, err := e.leaseOpened(ctrs[n].key, ctrs[n].end)
+			if err != nil {
+				return err
+			}
+			ctrs[n].lease = number
+		}
+	}
 	grants, err := e.cfg.Leases.DrawLeases(ctx, e.cfg.Node, e.epoch, e.cfg.Boot, draws)
 	if err != nil {
 		return fmt.Errorf("draw leases: %w", err)
@@ -199,7 +208,7 @@ func (e *Enforcer) reach(ctx context.Context, c *customer, ctr *counter, scale i
 
 // capCeiling sets limit i's ceiling. The other meters count with all they may reach on their durable leases.
 func (e *Enforcer) capCeiling(ctx context.Context, s *limitSet, i int) error {
-	sc, st := s.caps[i], &s.states[i]
+	sc, st := s.caps[i], s.states[i]
 	left := sc.cap
 	for meterKey, scale := range sc.scales {
 		if meterKey == s.meter {
