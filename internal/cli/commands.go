@@ -31,6 +31,7 @@ type Commands struct {
 	Usage         usageCmd         `cmd:"" help:"Metered usage, of one customer or several."`
 	Meters        metersCmd        `cmd:"" help:"Apply meters to kept events: recount, recounts, follow, cancel."`
 	Limits        limitsCmd        `cmd:"" help:"Every limit of a customer with its present state."`
+	Reservations  reservationsCmd  `cmd:"" help:"Quota for work that is no proxied request: create, get, extend, settle, release."`
 	Overrides     overridesCmd     `cmd:"" help:"Another number for a limit of one customer or key: create, list, end."`
 	Grants        grantsCmd        `cmd:"" help:"Usage credits: create, list."`
 	Notices       noticesCmd       `cmd:"" help:"What customers should know in time: list, get, redeliver."`

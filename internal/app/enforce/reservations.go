@@ -13,7 +13,6 @@ import (
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/receipt"
-	"github.com/tallystick/tallystick/internal/store"
 )
 
 // The bounds of explicit reservations.
@@ -310,7 +309,7 @@ func (e *Enforcer) Reservation(id string) (*Held, error) {
 
 // Extend lets a reservation live for ttl from now on, if that is longer, and reserves more cost with it. When the limits deny the
 // cost, nothing is changed, and the Admission says why; else that is nil. ErrReservationUnknown, ErrReservationEnded,
-// ErrReservationParts; catalog changes may take the route away: store.ErrNotFound.
+// ErrReservationParts.
 func (e *Enforcer) Extend(ctx context.Context, id string, ttl time.Duration, more *money.Decimal) (*Held, *Admission, error) {
 	h, err := e.find(id)
 	if err != nil {
@@ -350,8 +349,8 @@ func (e *Enforcer) more(ctx context.Context, h *heldEntry, until int64, cost *mo
 			route = &routes[i]
 		}
 	}
-	if route == nil {
-		return nil, fmt.Errorf("route %q: %w", h.route, store.ErrNotFound)
+	if route == nil { // it was of a meter alone, or the route has left the catalog
+		route = &catalog.Route{Match: h.route, Meter: h.meter}
 	}
 	who := first.KeyID
 	if who == "" {

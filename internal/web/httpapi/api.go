@@ -69,6 +69,8 @@ type api struct {
 	routes *routes
 	huma   huma.API
 	spec   struct{ json, yaml []byte }
+
+	metered meters
 }
 
 // New checks the configuration and starts nothing.
@@ -113,6 +115,7 @@ func assemble(cfg Config) (*api, error) {
 	a.limits()
 	a.allowances()
 	a.notices()
+	a.reservations()
 	a.operations()
 	a.sealRoutes()
 	a.erasures()

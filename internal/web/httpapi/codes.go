@@ -48,9 +48,18 @@ const (
 	codeEventRejected   code = "event_rejected"
 	codeEventUnmatched  code = "event_unmatched"
 	codeAtomicRefused   code = "atomic_refused"
-	whereAPI                 = "API"
-	whereGateway             = "gateway"
-	whereBoth                = "API and gateway"
+
+	codeConcurrency          code = "concurrency_exceeded"
+	codeCredits              code = "credits_exhausted"
+	codeEntitlement          code = "entitlement_missing"
+	codeAbnormal             code = "abnormal_usage"
+	codeAuthorityUnreachable code = "authority_unreachable"
+	codeReservationUnknown   code = "reservation_unknown"
+	codeReservationEnded     code = "reservation_ended"
+
+	whereAPI     = "API"
+	whereGateway = "gateway"
+	whereBoth    = "API and gateway"
 )
 
 // codeInfo is what a code's page says.
@@ -81,14 +90,18 @@ func codeTable() []codeInfo {
 		{codeKeyRevoked, http.StatusUnauthorized, "The API key was revoked", "The key was revoked and works no more.", "Use another key, or create a new one.", false, whereBoth},
 		{codeKeyExpired, http.StatusUnauthorized, "The API key has expired", "The key's time is over.", "Create a new key.", false, whereBoth},
 		{codeSpendCap, http.StatusPaymentRequired, "The spend cap is reached", "The charges of this billing period have reached the cap. Waiting within the period does not help.", "Raise the spend cap, or wait for the next billing period.", false, whereGateway},
+		{codeCredits, http.StatusPaymentRequired, "The credits are used up", "All usage credits that the customer was granted of the meter are used. Waiting does not help.", "Buy or grant more credits.", false, whereBoth},
 		{codeNoSubscription, http.StatusForbidden, "There is no active subscription", "The key is good, but its customer has no active subscription.", "Start a subscription for this customer.", false, whereBoth},
+		{codeEntitlement, http.StatusForbidden, "The plan does not include this", "The route needs a feature that the customer's plan does not have.", "Change to a plan that includes it.", false, whereGateway},
 		{codeTokenScope, http.StatusForbidden, "The token is not for this", "A producer's token reports usage by POST /v1/events and opens nothing else.", "Use the operator's token for this call.", false, whereAPI},
 		{codeNotFound, http.StatusNotFound, "Not found", "Nothing here has this path, id or key.", "Check the id or key; lists show what there is.", false, whereAPI},
 		{codeRouteUnknown, http.StatusNotFound, "No route matches", "No route of the gateway's catalog matches the request. It was not counted.", "Check the method and the path.", false, whereGateway},
+		{codeReservationUnknown, http.StatusNotFound, "There is no such reservation", "No reservation of this id is open, and none ended within the last hour.", "Check the id; make a new reservation if the work is still to be done.", false, whereAPI},
 		{codeMethod, http.StatusMethodNotAllowed, "The method is not allowed here", "The path exists, but not with this method.", "Use a method that the Allow header names.", false, whereAPI},
 		{codeBodyTimeout, http.StatusRequestTimeout, "The body came too slowly", "The body did not arrive in time.", "Send it again over a better line, or send less at once.", true, whereAPI},
 		{codeExists, http.StatusConflict, "It already exists", "Something with this key is there already.", "Choose another key, or use what is there.", false, whereAPI},
 		{codeState, http.StatusConflict, "The state does not allow it", "What the call asks for is not possible as things stand.", "The detail says what stands in the way.", false, whereAPI},
+		{codeReservationEnded, http.StatusConflict, "The reservation has ended", "The reservation was settled, released or expired before, in another way than the call asks for.", "Look at it to see how it ended; make a new reservation for more work.", false, whereAPI},
 		{codeConflict, http.StatusConflict, "Another change came first", "Something else changed at the same time.", "Look at how things stand now, then try again.", true, whereAPI},
 		{codeClockNotTest, http.StatusConflict, "The clock is a real one", "The business clock can be advanced in test mode only.", "Use a deployment in test mode, such as the demo.", false, whereAPI},
 		{codeReplayRunning, http.StatusConflict, "The first call is still running", "A call with this Idempotency-Key has begun and not ended.", "Wait a moment, then repeat it with the same key.", true, whereAPI},
@@ -102,10 +115,13 @@ func codeTable() []codeInfo {
 		{codeReplayMismatch, http.StatusUnprocessableEntity, "The Idempotency-Key was used before", "The key belongs to a call with another path, query or body.", "Use a new key for a new call.", false, whereAPI},
 		{codeRateExceeded, http.StatusTooManyRequests, "Too many requests at once", "A rate limit of the plan is reached.", "Slow down; wait as Retry-After says.", true, whereGateway},
 		{codeQuotaExceeded, http.StatusTooManyRequests, "The quota is used up", "A quota of the plan is used up for its window.", "Wait for the reset, or change to a plan with a higher quota.", true, whereGateway},
+		{codeConcurrency, http.StatusTooManyRequests, "Too many requests are running", "As many requests run at once as the plan allows.", "Wait until one has ended, then try again.", true, whereBoth},
+		{codeAbnormal, http.StatusTooManyRequests, "Usage is abnormal", "Usage in this hour is far above what is usual for this customer, and the plan throttles that.", "Slow down; it ends with the hour. Tell the API's owner if the use is meant.", true, whereGateway},
 		{codeInternal, http.StatusInternalServerError, "Something went wrong here", "The fault is ours. The server's log has it under the request id.", "Try again; if it lasts, tell the operator the request id.", true, whereAPI},
 		{codeUpstreamAway, http.StatusBadGateway, "The API cannot be reached", "The API behind the gateway could not be reached. The request was not counted.", "Try again later.", true, whereGateway},
 		{codeStoreFull, http.StatusServiceUnavailable, "There is no room to store it", "The store has no room or no time at the moment. Sending the same again is harmless.", "Wait as Retry-After says, then send it again; the operator must make room if it lasts.", true, whereAPI},
 		{codeSpoolFull, http.StatusServiceUnavailable, "The gateway has no room left", "The gateway has no room left to account for more requests, so it admits none.", "Wait as Retry-After says; the operator must make room if it lasts.", true, whereGateway},
+		{codeAuthorityUnreachable, http.StatusServiceUnavailable, "Quota cannot be asked for", "The gateway has used up what it had leased of a limit, and the server that grants more cannot be reached.", "Wait as Retry-After says; the operator must look at the server and the line to it if it lasts.", true, whereGateway},
 		{codeUnavailable, http.StatusServiceUnavailable, "Not available at the moment", "The request cannot be accounted for or answered at the moment.", "Wait as Retry-After says, then try again; tell the operator if it lasts.", true, whereBoth},
 		{codeUpstreamTimeout, http.StatusGatewayTimeout, "The API did not answer in time", "The API behind the gateway did not answer in time. The request was not counted.", "Try again later.", true, whereGateway},
 	}

@@ -36,6 +36,9 @@ type problem struct {
 	Retryable  bool    `json:"retryable" doc:"The same call may succeed later"`
 	RetryAfter int64   `json:"retry_after_s,omitempty"`
 	Errors     []fault `json:"errors,omitempty"`
+
+	DecisionID string   `json:"decision_id,omitempty" doc:"Of a denial: tally explain says why"`
+	Violated   []string `json:"violated-policies,omitempty" doc:"Of a denial: the limits that deny"`
 }
 
 // fault is one broken rule of a request, or one fault of a catalog with its place.
