@@ -95,7 +95,7 @@ func (e *example) roll(at time.Time) {
 		s.Ceiling = e.limit.RollingCeiling(e.uses, now)
 	case quota.Credits, quota.SpendCap:
 		s.Ceiling = e.grant
-	default:
+	case quota.TokenBucket, quota.Quota, quota.Fixed, quota.Concurrency:
 		s.Ceiling = e.limit.Quota + e.limit.Extra
 	}
 	s.Granted = s.Ceiling
