@@ -17,6 +17,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/web/session"
 	"github.com/tallystick/tallystick/internal/web/statement"
@@ -36,7 +37,8 @@ type Config struct {
 	// PortalLink makes a signed link to a customer's portal.
 	PortalLink func(ref string, ttl time.Duration) (string, time.Time, error)
 	Version    string
-	Demo       bool // say on every page that nothing here is real
+	Demo       bool            // say on every page that nothing here is real
+	Notify     *notify.Service // nil: no reminders
 	Log        *slog.Logger
 }
 
@@ -57,7 +59,7 @@ type answer struct {
 // New checks the configuration and starts nothing. The handler answers "/" and what no other handler has.
 func New(cfg Config) (http.Handler, error) {
 	c := &console{cfg: cfg, Sources: statement.Sources{
-		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Log: cfg.Log,
+		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Notify: cfg.Notify, Log: cfg.Log,
 	}}
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("console: %w", err)

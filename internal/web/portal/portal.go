@@ -14,6 +14,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/receipt"
@@ -34,7 +35,8 @@ type Config struct {
 	Bill    *bill.Service
 	Clock   *clock.Clock
 	Signer  *session.Signer
-	Demo    bool // say on every page that nothing here is real
+	Demo    bool            // say on every page that nothing here is real
+	Notify  *notify.Service // nil: no reminders
 	Log     *slog.Logger
 }
 
@@ -48,7 +50,7 @@ type portal struct {
 // console's assets.
 func New(cfg Config) (http.Handler, error) {
 	p := &portal{cfg: cfg, Sources: statement.Sources{
-		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Log: cfg.Log,
+		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Notify: cfg.Notify, Log: cfg.Log,
 	}}
 	if err := p.Check(); err != nil {
 		return nil, fmt.Errorf("portal: %w", err)

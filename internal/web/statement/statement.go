@@ -14,11 +14,13 @@ import (
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/web/ui"
 )
 
@@ -27,15 +29,17 @@ const (
 	decisionsShown = 10
 	invoicesShown  = 24
 	eventsShown    = 100
+	noticesShown   = 10
 	decisionsKept  = 1024 // what enforcement keeps of the latest decisions
 )
 
-// Sources are where the figures come from; all are required.
+// Sources are where the figures come from; all but Notify are required.
 type Sources struct {
 	Govern  *govern.Service
 	Enforce *enforce.Enforcer
 	Bill    *bill.Service
 	Clock   *clock.Clock
+	Notify  *notify.Service // nil: nobody is reminded of anything
 	Log     *slog.Logger
 }
 
@@ -86,6 +90,7 @@ type Statement struct {
 	Limits    []Limit
 	Status    Status
 	Decisions []enforce.Recent
+	Notices   []store.Notice // newest first
 }
 
 // Zone is the customer's.
@@ -100,6 +105,11 @@ func (s Sources) Read(ctx context.Context, ref string, denied bool) (Statement, 
 		return Statement{}, err
 	}
 	out.Decisions = s.decisions(out.Customer.ID, denied)
+	if s.Notify != nil {
+		if out.Notices, err = s.Notify.List(ctx, notify.Query{CustomerID: out.Customer.ID, Limit: noticesShown}); err != nil {
+			return Statement{}, fmt.Errorf("notices of customer %s: %w", out.Customer.Key, err)
+		}
+	}
 	if !out.HasPlan {
 		out.Status = Sentence(State{Begins: s.begins(out.Customer.ID, out.Now)})
 		return out, nil
