@@ -51,10 +51,14 @@ func (v *validator) route(path string, r Route) {
 		v.add(path+".upstream", reason, `an absolute http or https URL, such as "http://127.0.0.1:9000"`, suggestion)
 	}
 	if r.Meter == "" {
-		if !r.Cost.IsZero() {
+		switch {
+		case r.From != 0:
+			v.add(path+".cost", "has no meter to count on"+got(r.From.String()), "a meter on this route, or no cost", "")
+		case !r.Cost.IsZero():
 			v.add(path+".cost", "has no meter to count on"+got(r.Cost.String()), "a meter on this route, or no cost", "")
-		} else if r.From != 0 {
-			v.add(path+".cost", "has no meter to count on", "a meter on this route, or no cost", "")
+		}
+		if !r.Refund.Daily.IsZero() {
+			v.add(path+".refund.daily", "has no meter to count on"+got(r.Refund.Daily.String()), "a meter on this route, or no bound", "")
 		}
 	} else if m, ok := v.meterRef(path+".meter", r.Meter); ok && m.Aggregation != 0 {
 		v.routeMeter(path, r, m)
@@ -130,7 +134,7 @@ func (v *validator) readCost(path string, r Route, m Meter) {
 			v.add(at, "is not a path into the answer"+got(r.Path), "dotted names, such as usage.total_tokens", "")
 		}
 	case FromExpression:
-		v.expression(at, r.Path)
+		v.expression(at, r.Path, "request.bytes + response.bytes")
 	case FromRequestBytes, FromResponseBytes, FromBytes:
 		if r.Path != "" {
 			v.add(at, "takes no path"+got(r.Path), "true", "")
@@ -182,9 +186,6 @@ func (v *validator) refund(path string, r Refund) {
 		if s.First < statusMin || s.Last > statusMax || s.First > s.Last {
 			v.add(fmt.Sprintf("%s.statuses[%d]", path, i), "is not a status"+got(s.String()), "400 to 599, or 4xx or 5xx", "")
 		}
-	}
-	if r.Daily.Sign() < 0 {
-		v.add(path+".daily", "is negative"+got(r.Daily.String()), "0 or more", "")
 	}
 }
 
