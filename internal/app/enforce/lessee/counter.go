@@ -25,9 +25,9 @@ type counter struct {
 	known   bool   // kept or the views count something: the next ask is not a fresh one
 	base    int64  // consumed in the window apart from this lease
 	granted int64  // of this lease, cumulative
-	step    int64  // how much the last grant brought
 	said    uint64 // Seq of what was last said of it to the authority
-	validTo int64  // monotonic; 0: until the window ends
+	lapses  bool   // it lives in memory only, and is good as long as the authority is heard
+	span    uint64 // of hearing it in which it was told: see Lessee.hear
 	lease   uint32
 	named   bool           // lease is the name of this lease
 	open    int            // requests that hold a part of it
@@ -60,7 +60,7 @@ func (l *Lessee) counter(c *customer, k store.CounterKey, end int64, lim *quota.
 		}
 		l.held.Add(1)
 		ctr = &counter{key: k, id: id, end: end, whose: w}
-		if before := c.counters[counterID{previous(k), slots}]; id.class == slots && before != nil {
+		if before := c.counters[counterID{previous(k), units}]; lim.Kind == quota.Rolling && before != nil {
 			ctr.told = before.tell() // a sliding window goes on
 		}
 		c.counters[id] = ctr
@@ -132,6 +132,21 @@ func (ctr *counter) keep() {
 	ctr.ready = false
 }
 
+// lapse forgets a lease that lived in memory and was not renewed. Requests that run still do; what was spent counts with the
+// authority as the lease that has lapsed.
+func (ctr *counter) lapse() {
+	for _, st := range ctr.all() {
+		switch ctr.id.class {
+		case atOnce:
+			st.Consumed = max(0, st.Consumed-ctr.base)
+		case units:
+			st.Consumed = 0
+		case bucket, classes:
+		}
+	}
+	ctr.known, ctr.ready, ctr.base, ctr.granted = false, false, 0, 0
+}
+
 // view finds or makes the counter's state under a limit.
 func (ctr *counter) view(lim *quota.Limit, declared *catalog.Limit) *view {
 	for _, v := range ctr.views {
@@ -151,13 +166,12 @@ func (ctr *counter) spent() int64 { return max(0, ctr.first().Consumed-ctr.base)
 
 // heard puts an answer into the counter. It is left unused when something else was said of the counter since it was asked for: the
 // answer may be older than what was given back.
-func (ctr *counter) heard(ask *authority.Ask, a *authority.Answer, seq uint64, validTo, now int64) bool {
+func (ctr *counter) heard(ask *authority.Ask, a *authority.Answer, seq uint64, now int64) bool {
 	if ctr.said != seq {
 		return false
 	}
-	ctr.step = max(0, a.Granted-ctr.granted)
 	delta := a.Base - ctr.base
-	ctr.base, ctr.granted, ctr.validTo = a.Base, a.Granted, validTo
+	ctr.base, ctr.granted, ctr.lapses = a.Base, a.Granted, a.ValidFor > 0
 	ctr.alone, ctr.spare = 0, quota.State{}
 	for _, st := range ctr.all() {
 		st.Shared, st.AskAgain, st.ClearsAt = a.Shared, a.AskAgain, a.ClearsAt

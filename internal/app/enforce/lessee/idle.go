@@ -26,6 +26,9 @@ const (
 func (l *Lessee) Tick(ctx context.Context) error {
 	l.sweepMu.Lock()
 	defer l.sweepMu.Unlock()
+	if err := l.renew(ctx); err != nil {
+		return err
+	}
 	mono := l.mono()
 	if len(l.sweeping) == 0 {
 		if mono-l.sweptAt < int64(sweepEvery) {
@@ -80,7 +83,12 @@ func (l *Lessee) giveBack(ctx context.Context, batch []*customer, all bool) erro
 		if len(backs) == 0 {
 			continue
 		}
+		sent := l.mono()
 		err := l.cfg.Authority.Return(ctx, l.cfg.Node, l.cfg.Epoch, backs)
+		if err == nil {
+			l.hear(sent, 0)
+		}
+		l.unreachable(err)
 		l.landed(out, err)
 		for _, c := range flown {
 			c.mu.Lock()

@@ -186,7 +186,8 @@ type Set struct {
 
 	// Owner: the customer's mu.
 	checked  uint64 // the customer's gen when all counters were found usable
-	validTo  int64  // monotonic: the first counter that must be renewed; 0: none
+	lapses   bool   // a counter is good only while the authority is heard, in this span
+	span     uint64
 	leaseGen uint64
 	leases   []uint32
 	used     bool // since the last sweep
@@ -331,20 +332,19 @@ func scoped(per []catalog.Scope, w quota.Whose) (mine quota.Whose, ok bool) {
 // usable tells whether the set's counters are known and their leases good. It is asked on each decision, so it looks at the
 // counters only after something has changed.
 func (l *Lessee) usable(c *customer, s *Set) bool {
-	if s.checked == c.gen && (s.validTo == 0 || l.mono() < s.validTo) {
+	if s.checked == c.gen && (!s.lapses || l.heard(s.span)) {
 		return true
 	}
-	s.validTo = 0
+	s.lapses = false
 	for _, ctr := range s.counters {
+		if ctr.ready && ctr.lapses {
+			if s.lapses, s.span = true, ctr.span; !l.heard(ctr.span) {
+				ctr.lapse()
+			}
+		}
 		if !ctr.ready {
 			return false
 		}
-		if ctr.validTo != 0 && (s.validTo == 0 || ctr.validTo < s.validTo) {
-			s.validTo = ctr.validTo
-		}
-	}
-	if s.validTo != 0 && l.mono() >= s.validTo {
-		return false
 	}
 	s.checked = c.gen
 	return true
