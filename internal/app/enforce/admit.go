@@ -349,7 +349,7 @@ func (e *Enforcer) describe(x *scratch, s *limitSet, d *quota.Decision, cost, no
 	}
 	rec.Limits = x.limits[:len(s.limits)]
 	for i := range s.limits {
-		l, st, out := &s.limits[i], &s.states[i], &rec.Limits[i]
+		l, st, out := &s.limits[i], s.states[i], &rec.Limits[i]
 		*out = receipt.Limit{Key: l.Key, Kind: uint8(l.Kind), Meter: l.Meter, Scale: s.scale, Violated: d.Violated&(1<<i) != 0}
 		switch l.Kind {
 		case quota.TokenBucket:
@@ -389,7 +389,7 @@ func (e *Enforcer) showPolicies(a *Admission, s *limitSet, now int64) {
 	unit := pow10(s.scale)
 	n := 0
 	for i := range s.limits {
-		l, st := &s.limits[i], &s.states[i]
+		l, st := &s.limits[i], s.states[i]
 		if l.Kind == quota.SpendCap || n == MaxPolicies {
 			continue
 		}
