@@ -230,6 +230,10 @@ func (e *Enforcer) Reserve(ctx context.Context, r Request, ttl time.Duration) (*
 	a := e.Admit(ctx, r)
 	if !a.Allowed() || a.res.Held == (record.Key{}) {
 		e.held.leave()
+		if a.unmetered {
+			a.end()
+			a.state.Store(stateReleased)
+		}
 		return nil, a
 	}
 	e.detach(a)
@@ -487,10 +491,8 @@ func (e *Enforcer) expireOne(h *heldEntry, now int64) error {
 // reopen takes up an explicit reservation of an earlier epoch. The lease that it drew on was closed, with its cost: what it does
 // not need of that in the end stays charged in its window, for the counters of this epoch know nothing of it.
 func (e *Enforcer) reopen(r *record.Reservation) {
-	c := e.customer(r.CustomerID)
 	a := &Admission{e: e, gone: true, res: *r, daily: -1}
-	a.total, a.open = c.total(r.Meter, r.PeriodStart), c.openOf(r.Meter)
-	a.open.Add(r.Cost)
+	a.total = e.lessee.Total(r.CustomerID, r.Meter, r.PeriodStart)
 	if cust, ok := e.cfg.Directory.Customer(r.CustomerID); ok {
 		a.Principal.Customer = cust
 	}
