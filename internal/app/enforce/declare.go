@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 
 	"github.com/tallystick/tallystick/internal/app/enforce/record"
@@ -20,21 +19,13 @@ const (
 	cutShare = 4
 	// voidRoom is set aside for a Void.
 	voidRoom = 8
-	// closedMax bounds the closed leases that are remembered.
-	closedMax = 1 << 17
 )
 
 // declared is what this run told its spool of leases.
 type declared struct {
 	number    atomic.Uint32
 	roomAside atomic.Bool // there is room in the spool for a Void
-
-	mu     sync.Mutex
-	closed map[store.CounterKey]closedLease // leases of this epoch that were closed before their window ended
-	lost   bool                             // closed was full: what is opened now may have been spent from before
 }
-
-type closedLease struct{ end, spent int64 }
 
 // leaseOpened writes a lease's name into the spool, before any request draws on it. A reservation lists the names of the leases
 // that it draws on. 0: there is no room for more names; the lease can be used, and is written off after kill -9.
@@ -43,14 +34,7 @@ func (e *Enforcer) leaseOpened(k store.CounterKey, end int64) (uint32, error) {
 		e.stats.nameless.Add(1)
 		return 0, nil
 	}
-	spent, known := e.declared.reopen(k)
-	if !known {
-		e.stats.nameless.Add(1)
-		return 0, nil
-	}
-	d := record.Declaration{
-		LeaseID: record.LeaseID{Epoch: e.epoch, Number: e.declared.number.Add(1)}, Counter: k, WindowEnd: end, Spent: spent,
-	}
+	d := record.Declaration{LeaseID: record.LeaseID{Epoch: e.epoch, Number: e.declared.number.Add(1)}, Counter: k, WindowEnd: end}
 	aside := 0
 	if e.declared.roomAside.CompareAndSwap(false, true) {
 		aside = voidRoom
@@ -64,10 +48,9 @@ func (e *Enforcer) leaseOpened(k store.CounterKey, end int64) (uint32, error) {
 	return d.Number, nil
 }
 
-// leaseClosed says that the authority has taken note of a lease's end, and what it was spent on in all. Its counter may be opened
-// again in this epoch, and then goes on from there.
-func (e *Enforcer) leaseClosed(number uint32, k store.CounterKey, end, spent int64) {
-	e.declared.close(k, closedLease{end, spent}, e.cfg.Now().UnixMicro())
+// leaseClosed says that the authority has taken note of a lease's end, so that the spool need not account for it any more. When its
+// counter is opened again in this epoch, that is another lease here.
+func (e *Enforcer) leaseClosed(number uint32) {
 	if number == 0 {
 		return
 	}
@@ -78,38 +61,6 @@ func (e *Enforcer) leaseClosed(number uint32, k store.CounterKey, end, spent int
 	if err != nil {
 		e.stats.marksLost.Add(1)
 	}
-}
-
-// reopen is what a counter's closed lease of this epoch was spent on; false: that is not known.
-func (d *declared) reopen(k store.CounterKey) (spent int64, known bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	c, found := d.closed[k]
-	delete(d.closed, k)
-	return c.spent, found || !d.lost
-}
-
-func (d *declared) close(k store.CounterKey, c closedLease, now int64) {
-	if c.spent == 0 {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.closed) >= closedMax {
-		for old, o := range d.closed {
-			if o.end != 0 && o.end <= now {
-				delete(d.closed, old)
-			}
-		}
-	}
-	if len(d.closed) >= closedMax {
-		d.lost = true
-		return
-	}
-	if d.closed == nil {
-		d.closed = map[store.CounterKey]closedLease{}
-	}
-	d.closed[k] = c
 }
 
 // survey reads the spool for the last snapshots of its leases, before it is read from its start on.

@@ -120,9 +120,10 @@ func (e *Enforcer) closeEarlier(ctx context.Context, open []store.Lease) error {
 	backs := make([]authority.Back, 0, len(open))
 	for _, l := range open {
 		sum, known := spent[record.Counter{CounterKey: l.CounterKey, Epoch: l.Epoch}]
-		b := authority.Back{Counter: l.CounterKey, Epoch: l.Epoch, Spent: min(sum, l.Charged), Closed: true}
+		held := l.Charged - l.Settled
+		b := authority.Back{Counter: l.CounterKey, Epoch: l.Epoch, Spent: min(sum, held), Closed: true}
 		if !known || l.Boot == "" || l.Boot != e.cfg.Boot || e.cfg.Torn {
-			b.WrittenOff = l.Charged - b.Spent
+			b.WrittenOff = held - b.Spent
 			e.stats.writtenOff.Add(b.WrittenOff)
 		}
 		b.Keep = b.Spent + b.WrittenOff
