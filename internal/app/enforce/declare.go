@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/tallystick/tallystick/internal/app/enforce/record"
@@ -25,27 +26,61 @@ const (
 type declared struct {
 	number    atomic.Uint32
 	roomAside atomic.Bool // there is room in the spool for a Void
+
+	mu       sync.Mutex
+	nameless bool // a lease is used without a name, and the spool says so
 }
 
 // leaseOpened writes a lease's name into the spool, before any request draws on it. A reservation lists the names of the leases
 // that it draws on. 0: there is no room for more names; the lease can be used, and is written off after kill -9.
 func (e *Enforcer) leaseOpened(k store.CounterKey, end int64) (uint32, error) {
 	if e.ship.bookBytes.Load() >= leaseBytesMax {
-		e.stats.nameless.Add(1)
-		return 0, nil
+		return 0, e.useNameless()
 	}
 	d := record.Declaration{LeaseID: record.LeaseID{Epoch: e.epoch, Number: e.declared.number.Add(1)}, Counter: k, WindowEnd: end}
+	if err := e.declare(&d); err != nil {
+		return 0, fmt.Errorf("spool a lease: %w", err)
+	}
+	return d.Number, nil
+}
+
+// declare writes a lease into the spool, and sees to it that there is room for a Void.
+func (e *Enforcer) declare(d *record.Declaration) error {
 	aside := 0
 	if e.declared.roomAside.CompareAndSwap(false, true) {
 		aside = voidRoom
 	}
-	if _, err := e.cfg.Spool.Append(aside, d.Append); err != nil {
-		if aside > 0 {
-			e.declared.roomAside.Store(false)
-		}
-		return 0, fmt.Errorf("spool a lease: %w", err)
+	_, err := e.cfg.Spool.Append(aside, d.Append)
+	if err != nil && aside > 0 {
+		e.declared.roomAside.Store(false)
 	}
-	return d.Number, nil
+	return err
+}
+
+// declareEpoch says in the spool that this run gives each lease a name before it is used. One that was granted to a process which
+// was killed before it heard of it is known to be unspent by that. Without room for it such a lease is written off.
+func (e *Enforcer) declareEpoch() error {
+	err := e.declare(&record.Declaration{LeaseID: record.LeaseID{Epoch: e.epoch}})
+	if err != nil && !errors.Is(err, store.ErrFull) {
+		return fmt.Errorf("spool the epoch: %w", err)
+	}
+	return nil
+}
+
+// useNameless says in the spool, once, that not every lease has a name.
+func (e *Enforcer) useNameless() error {
+	e.stats.nameless.Add(1)
+	e.declared.mu.Lock()
+	defer e.declared.mu.Unlock()
+	if e.declared.nameless {
+		return nil
+	}
+	_, err := e.cfg.Spool.Append(0, func(b []byte) []byte { return record.AppendClosed(b, record.LeaseID{Epoch: e.epoch}) })
+	if err != nil {
+		return fmt.Errorf("spool that a lease has no name: %w", err)
+	}
+	e.declared.nameless = true
+	return nil
 }
 
 // leaseClosed says that the authority has taken note of a lease's end, so that the spool need not account for it any more. When its

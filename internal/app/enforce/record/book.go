@@ -136,6 +136,9 @@ func (b *Book) Spent() map[Counter]int64 {
 	return out
 }
 
+// Whole says that every lease of an epoch that was used is known: another one was never spent from.
+func (b *Book) Whole(epoch uint32) bool { return b.leases[LeaseID{Epoch: epoch}] != nil }
+
 // Counter is a counter's lease in an epoch.
 type Counter struct {
 	store.CounterKey
