@@ -31,19 +31,19 @@ type grpcListen struct {
 	GRPCHold     time.Duration `name:"grpc-hold" help:"How long a request stays open whose cost Envoy tells at its end; then it is charged as reserved." default:"5m" env:"TALLY_GRPC_HOLD"`
 }
 
-// doorsEvery is how often open admissions are looked at whose end nobody told.
-const doorsEvery = time.Second
+// heldEvery is how often open admissions are looked at whose end nobody told.
+const heldEvery = time.Second
 
-// doors are the gRPC port; nil when it is off.
-type doors struct {
+// grpcPort is the gRPC port; nil when it is off.
+type grpcPort struct {
 	*envoy.Doors
 	listener net.Listener
 	server   *grpc.Server
 	health   *health.Server
 }
 
-// openDoors listens; it starts nothing.
-func (s *server) openDoors(ctx context.Context) (*doors, error) {
+// openGRPC listens; it starts nothing.
+func (s *server) openGRPC(ctx context.Context) (*grpcPort, error) {
 	if s.GRPC == "" {
 		return nil, nil //nolint:nilnil // off
 	}
@@ -51,7 +51,7 @@ func (s *server) openDoors(ctx context.Context) (*doors, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &doors{health: health.NewServer()}
+	d := &grpcPort{health: health.NewServer()}
 	if d.Doors, err = envoy.New(envoy.Config{
 		Limiter: s.enforce, Catalog: s.govern.Current, Log: s.log, Now: realNow, Trust: s.GRPCTrust, HoldFor: s.GRPCHold, Credentials: creds,
 	}); err != nil {
@@ -65,7 +65,7 @@ func (s *server) openDoors(ctx context.Context) (*doors, error) {
 	}
 	d.server = d.Server()
 	healthpb.RegisterHealthServer(d.server, d.health)
-	s.metrics.registry.MustRegister(&doorsCollector{d.Doors})
+	s.metrics.registry.MustRegister(&envoyCollector{d.Doors})
 	s.log.InfoContext(ctx, "gRPC for Envoy", slog.String("grpc", d.listener.Addr().String()), slog.Bool("tls", creds != nil))
 	return d, nil
 }
@@ -100,12 +100,12 @@ func (s *server) grpcCredentials() (credentials.TransportCredentials, error) {
 }
 
 // serve starts the port and its loop.
-func (d *doors) serve(ctx context.Context, s *server, g *errgroup.Group) {
+func (d *grpcPort) serve(ctx context.Context, s *server, g *errgroup.Group) {
 	if d == nil {
 		return
 	}
 	g.Go(func() error { return d.server.Serve(d.listener) })
-	s.every(ctx, g, "doors", doorsEvery, func(ctx context.Context) error {
+	s.every(ctx, g, "envoy", heldEvery, func(ctx context.Context) error {
 		for {
 			more, err := d.Tick(ctx)
 			if err != nil || !more {
@@ -116,7 +116,7 @@ func (d *doors) serve(ctx context.Context, s *server, g *errgroup.Group) {
 }
 
 // drain lets running calls end, then charges what is open as reserved: nobody can tell its end any more.
-func (d *doors) drain(ctx context.Context, wait time.Duration) error {
+func (d *grpcPort) drain(ctx context.Context, wait time.Duration) error {
 	if d == nil {
 		return nil
 	}
@@ -135,12 +135,12 @@ func (d *doors) drain(ctx context.Context, wait time.Duration) error {
 	return d.Close(ctx)
 }
 
-// doorsCollector reads the doors' totals at each scrape.
-type doorsCollector struct{ d *envoy.Doors }
+// envoyCollector reads the doors' totals at each scrape.
+type envoyCollector struct{ d *envoy.Doors }
 
-func (c *doorsCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+func (c *envoyCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
 
-func (c *doorsCollector) Collect(ch chan<- prometheus.Metric) {
+func (c *envoyCollector) Collect(ch chan<- prometheus.Metric) {
 	st := c.d.Stats()
 	for _, x := range []struct {
 		name, help string

@@ -104,7 +104,7 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 	if err != nil {
 		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
 	}
-	doors, err := s.openDoors(ctx)
+	envoys, err := s.openGRPC(ctx)
 	if err != nil {
 		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
 	}
@@ -123,13 +123,13 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 		return nil
 	})
 	s.loops(gctx, g)
-	doors.serve(gctx, s, g)
+	envoys.serve(gctx, s, g)
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
 		case <-gctx.Done():
 		}
-		err := errors.Join(doors.drain(context.WithoutCancel(ctx), s.DrainTimeout), s.drain(api, gw))
+		err := errors.Join(envoys.drain(context.WithoutCancel(ctx), s.DrainTimeout), s.drain(api, gw))
 		stopLoops()
 		return err
 	})

@@ -139,12 +139,24 @@ func (d *Doors) complete(ctx context.Context, c *call, found []outcome, over boo
 		o, x := &found[i], &c.descriptors[i]
 		switch {
 		case x.decision != "":
-			all = errors.Join(all, d.told(x))
+			if !c.named(x.decision, i) {
+				all = errors.Join(all, d.told(x))
+			}
 		case !over:
 			all = errors.Join(all, d.end(o.admission, x.settle, o.actual(x)))
 		}
 	}
 	return d.spooled(ctx, all)
+}
+
+// named says whether a descriptor before the one at i tells of the same decision: the first one counts.
+func (c *call) named(decision string, i int) bool {
+	for j := range c.descriptors[:i] {
+		if c.descriptors[j].decision == decision {
+			return true
+		}
+	}
+	return false
 }
 
 // withdraw gives back whatever was admitted; what has ended already does not mind.
