@@ -43,9 +43,9 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 
 var errWire = errors.New("not a protobuf message")
 
-// field is one of a message: text of those with a length, number of varints.
+// field is one of a message: text of those with a length, value of varints.
 type field struct {
-	number int
+	number int // negative of varints; 0 of a field that is read nowhere here
 	text   []byte
 	value  uint64
 }
@@ -59,19 +59,19 @@ func next(b []byte) (f field, rest []byte, err error) {
 	b = b[n:]
 	switch kind {
 	case protowire.BytesType:
+		f.number = int(number)
 		f.text, n = protowire.ConsumeBytes(b)
 	case protowire.VarintType:
+		f.number = -int(number)
 		f.value, n = protowire.ConsumeVarint(b)
 	case protowire.Fixed32Type, protowire.Fixed64Type, protowire.StartGroupType, protowire.EndGroupType:
 		n = protowire.ConsumeFieldValue(number, kind, b)
-		number = 0 // of no field that is read here
 	default:
 		return f, nil, errWire
 	}
 	if n < 0 {
 		return f, nil, errWire
 	}
-	f.number = int(number)
 	return f, b[n:], nil
 }
 
@@ -129,8 +129,8 @@ func (c *call) read(b []byte) error {
 			if err := c.descriptor(len(c.descriptors)-1, f.text); err != nil {
 				return err
 			}
-		case 3:
-			c.hits = f.value
+		case -3:
+			c.hits = uint64(uint32(f.value)) // as protobuf takes a uint32
 		}
 	}
 	return nil
@@ -165,17 +165,17 @@ func (c *call) descriptor(i int, b []byte) error {
 			}
 			n++
 		case 3: // UInt64Value
-			d.counted, d.hits = true, 0
+			d.counted = true
 			for v := f.text; len(v) > 0; {
 				var x field
 				if x, v, err = next(v); err != nil {
 					return err
 				}
-				if x.number == 1 {
+				if x.number == -1 {
 					d.hits = x.value
 				}
 			}
-		case 4:
+		case -4:
 			d.negative = f.value != 0
 		}
 	}
