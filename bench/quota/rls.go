@@ -127,9 +127,10 @@ func loadGRPC(args []string) error {
 		}
 		defer clients[i].Close() //nolint:errcheck // the process ends
 	}
-	ctx := context.Background()
 	workers := conns * depth
 	return drive(workers, rate, d, func(worker, n int) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // a gateway names a deadline
+		defer cancel()
 		var code byte
 		body := bodies[(n*workers+worker)%len(bodies)]
 		if err := clients[worker%conns].Invoke(ctx, ratepb.RateLimitService_ShouldRateLimit_FullMethodName, body, &code); err != nil {

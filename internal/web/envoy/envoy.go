@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -63,6 +62,7 @@ const (
 	messageMax  = 256 << 10 // bytes of one call: Envoy's headers are 60 KiB at most by default
 	headersList = 16 << 10  // bytes of a call's own metadata
 	streamsMax  = 1000      // running calls of one connection
+	workers     = 256       // goroutines that are kept: a decision needs more stack than a new one has
 )
 
 // Doors serves both protocols.
@@ -127,7 +127,7 @@ func ServerOptions(creds credentials.TransportCredentials) []grpc.ServerOption {
 		grpc.ConnectionTimeout(10 * time.Second), // the handshake
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Minute, Timeout: 20 * time.Second}),
-		grpc.NumStreamWorkers(uint32(4 * runtime.GOMAXPROCS(0))),
+		grpc.NumStreamWorkers(workers),
 	}
 	if creds != nil {
 		options = append(options, grpc.Creds(creds))
