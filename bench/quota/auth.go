@@ -121,10 +121,14 @@ func compareAuth(o options) error {
 		}
 	}
 	for _, c := range []comparison{
-		{title: fmt.Sprintf("forward auth over HTTP/1.1, one key, saturated: %d connections", conns), rounds: o.rounds, aim: "0.8",
-			floor: side(floor, floor.line+"/", 0), ours: side(ours.child, ours.api+o.authPath, 0)},
-		{title: fmt.Sprintf("the same at %d checks/s", o.rate), rounds: o.rounds,
-			floor: side(floor, floor.line+"/", o.rate), ours: side(ours.child, ours.api+o.authPath, o.rate)},
+		{
+			title: fmt.Sprintf("forward auth over HTTP/1.1, one key, saturated: %d connections", conns), rounds: o.rounds, aim: "0.8",
+			floor: side(floor, floor.line+"/", 0), ours: side(ours.child, ours.api+o.authPath, 0),
+		},
+		{
+			title: fmt.Sprintf("the same at %d checks/s", o.rate), rounds: o.rounds,
+			floor: side(floor, floor.line+"/", o.rate), ours: side(ours.child, ours.api+o.authPath, o.rate),
+		},
 	} {
 		if err := c.run(); err != nil {
 			return err

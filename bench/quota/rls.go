@@ -178,10 +178,14 @@ func compareRLS(o options) error {
 			}
 		}
 		for _, c := range []comparison{
-			{title: fmt.Sprintf("rate limit service over gRPC, %d key(s), saturated: %d connections × %d calls", n, o.conns, o.depth), rounds: o.rounds, aim: "0.85",
-				floor: side(floor, floor.line, 0), ours: side(ours.child, ours.grpc, 0)},
-			{title: fmt.Sprintf("the same at %d checks/s", o.rate), rounds: o.rounds,
-				floor: side(floor, floor.line, o.rate), ours: side(ours.child, ours.grpc, o.rate)},
+			{
+				title: fmt.Sprintf("rate limit service over gRPC, %d key(s), saturated: %d connections × %d calls", n, o.conns, o.depth), rounds: o.rounds, aim: "0.85",
+				floor: side(floor, floor.line, 0), ours: side(ours.child, ours.grpc, 0),
+			},
+			{
+				title: fmt.Sprintf("the same at %d checks/s", o.rate), rounds: o.rounds,
+				floor: side(floor, floor.line, o.rate), ours: side(ours.child, ours.grpc, o.rate),
+			},
 		} {
 			if err := c.run(); err != nil {
 				return err

@@ -135,7 +135,7 @@ func ServerOptions(creds credentials.TransportCredentials) []grpc.ServerOption {
 	return options
 }
 
-func (d *Doors) rateLimitCall(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (out any, err error) {
+func (d *Doors) rateLimitCall(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (out any, err error) { //nolint:revive // the order is of grpc.MethodHandler
 	c, ok := d.calls.Get().(*call)
 	if !ok {
 		c = &call{}
@@ -153,7 +153,7 @@ func (d *Doors) rateLimitCall(_ any, ctx context.Context, decode func(any) error
 	return d.rateLimit(ctx, c)
 }
 
-func (d *Doors) checkCall(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (out any, err error) {
+func (d *Doors) checkCall(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (out any, err error) { //nolint:revive // the order is of grpc.MethodHandler
 	c, ok := d.check.Get().(*check)
 	if !ok {
 		c = &check{}

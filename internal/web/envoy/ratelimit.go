@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -341,10 +342,8 @@ const maxUint32 = 1<<32 - 1
 func tightest(a *enforce.Admission) (least *enforce.Policy) {
 	for i := range a.Policies {
 		p := &a.Policies[i]
-		for _, key := range a.Violated {
-			if key == p.Name {
-				return p
-			}
+		if slices.Contains(a.Violated, p.Name) {
+			return p
 		}
 		if least == nil || p.Remaining < least.Remaining {
 			least = p
