@@ -66,7 +66,8 @@ start_envoy() { # CONFIG
 	proxy=${ENVOY_PORT:-$(free_port "$grpc")}
 	api=$(free_port "$grpc" "$proxy")
 	admin=$(free_port "$grpc" "$proxy" "$api")
-	sed -e "s/\b10000\b/$proxy/g; s/\b10001\b/$api/g; s/\b9901\b/$admin/g; s/\b8082\b/$grpc/g" "$root/examples/envoy/$1" >"$work/envoy.yaml"
+	# A machine that is busy with other tests may take longer than a gateway should wait.
+	sed -e "s/timeout: 0.5s/timeout: 10s/; s/\b10000\b/$proxy/g; s/\b10001\b/$api/g; s/\b9901\b/$admin/g; s/\b8082\b/$grpc/g" "$root/examples/envoy/$1" >"$work/envoy.yaml"
 	"$envoy" -c "$work/envoy.yaml" --disable-hot-restart --concurrency 1 --log-level warning >"$work/envoy.log" 2>&1 &
 	started+=($!)
 	until_answers "$proxy" "$!" envoy
@@ -90,7 +91,7 @@ run() { "$tally" "$@" --dir "$work/data"; }
 ask() {
 	local method=$1 path=$2
 	shift 2
-	curl -sS -i -m 10 -X "$method" "http://127.0.0.1:$proxy$path" "$@" | tr -d '\r'
+	curl -sS -i -m 30 -X "$method" "http://127.0.0.1:$proxy$path" "$@" | tr -d '\r'
 }
 
 expect() { # WHAT PATTERN TEXT
