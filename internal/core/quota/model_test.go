@@ -158,7 +158,7 @@ func TestDecideMatchesNaive(t *testing.T) {
 					t.Skip("nothing reserved")
 				}
 				k := rapid.IntRange(0, len(m.admissions)-1).Draw(t, "which")
-				quota.Return(m.limits, states, m.admissions[k].cost, m.admissions[k].at)
+				quota.Return(m.limits, point(states), m.admissions[k].cost, m.admissions[k].at)
 				m.giveBack(k)
 			},
 			"": func(t *rapid.T) { m.invariants(t, states) },
@@ -171,7 +171,7 @@ func (m *naive) check(t *rapid.T, states []quota.State, cost, now int64) {
 	var d quota.Decision
 	for {
 		before := slices.Clone(states)
-		quota.Decide(&d, m.limits, states, cost, now)
+		quota.Decide(&d, m.limits, point(states), cost, now)
 		if d.Verdict != quota.Allow && !slices.Equal(before, states) {
 			t.Fatalf("verdict %d changed states %v to %v", d.Verdict, before, states)
 		}
@@ -210,7 +210,7 @@ func (m *naive) checkClears(t *rapid.T, states []quota.State, d quota.Decision, 
 	i := d.Deciding
 	only := func(at int64) quota.Verdict {
 		var e quota.Decision
-		quota.Decide(&e, m.limits[i:i+1], []quota.State{states[i]}, cost, at)
+		quota.Decide(&e, m.limits[i:i+1], point([]quota.State{states[i]}), cost, at)
 		return e.Verdict
 	}
 	if v := only(d.ClearsAt - 1); v != quota.Deny {
@@ -289,7 +289,7 @@ func TestNoInterleavingPassesLimit(t *testing.T) {
 		}
 		for k, a := range as {
 			s := states
-			quota.Return(limits, s[:], a.cost, a.at)
+			quota.Return(limits, point(s[:]), a.cost, a.at)
 			walk(s, slices.Delete(slices.Clone(as), k, k+1), now, left-1)
 		}
 		for cost := int64(1); cost <= 2; cost++ {
@@ -298,7 +298,7 @@ func TestNoInterleavingPassesLimit(t *testing.T) {
 				s[1] = quota.State{Granted: ceiling, Ceiling: ceiling, WindowStart: start, WindowEnd: start + length}
 			}
 			var d quota.Decision
-			quota.Decide(&d, limits, s[:], cost, now)
+			quota.Decide(&d, limits, point(s[:]), cost, now)
 			if d.Verdict == quota.Allow {
 				walk(s, append(slices.Clone(as), admission{now, now, cost}), now, left-1)
 			}
@@ -310,6 +310,28 @@ func TestNoInterleavingPassesLimit(t *testing.T) {
 	}
 }
 
+// others calls what else takes limits and states, with any numbers: nothing panics and nothing turns negative.
+func others(t *rapid.T, l quota.Limit, s quota.State, n []int64) {
+	settled := s
+	quota.Settle([]quota.Limit{l}, []*quota.State{&settled}, n[0], n[1], n[2])
+	quota.End([]quota.Limit{l}, []*quota.State{&settled})
+	if settled.Consumed < min(0, s.Consumed) || settled.Debt < min(0, s.Debt) {
+		t.Fatalf("settled %+v to %+v", s, settled)
+	}
+	part := l.Whole(s)
+	other := part.Split(n[0], n[1], n[2], n[3])
+	if other.Debt < 0 || other.Burst < 0 || part.Debt < 0 {
+		t.Fatalf("split into %+v and %+v", part, other)
+	}
+	part.Merge(s, n[0])
+	l.WindowAt(n[0])
+	uses := []quota.SlotUse{{n[0], n[1]}, {n[2], n[3]}, {n[1], n[1]}}
+	l.RollingCeiling(uses, n[3])
+	l.RollingClears(uses, n[2], n[3])
+	quota.Percent(n[0], n[1], 100)
+	quota.Reached(n[0], n[1], []int{50, 100})
+}
+
 // TestNoInputWraps: whatever the numbers, nothing panics, a denial changes nothing and no count turns negative.
 func TestNoInputWraps(t *testing.T) {
 	t.Parallel()
@@ -317,19 +339,25 @@ func TestNoInputWraps(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := func(name string) int64 { return any64.Draw(t, name) }
 		l := quota.Limit{
-			Kind: quota.Kind(rapid.IntRange(0, 4).Draw(t, "kind")), Quota: n("quota"), Rate: n("rate"), Per: n("per"), Burst: n("burst"),
+			Kind: quota.Kind(rapid.IntRange(0, 8).Draw(t, "kind")), Mode: quota.Mode(rapid.IntRange(0, 4).Draw(t, "mode")),
+			Quota: n("quota"), Rate: n("rate"), Per: n("per"), Burst: n("burst"), Length: n("length"), Slot: n("slot"), Extra: n("extra"),
 		}
 		s := quota.State{
 			Debt: n("debt"), Last: n("last"), Consumed: n("consumed"), Granted: n("granted"), Ceiling: n("ceiling"),
 			WindowStart: n("start"), WindowEnd: n("end"),
 		}
+		if rapid.Bool().Draw(t, "shared") {
+			s.Rate, s.Per, s.Burst = n("share of the rate"), n("share's per"), n("share of the burst")
+			s.Shared, s.AskAgain, s.ClearsAt = true, n("ask again"), n("clears")
+		}
 		cost, now := n("cost"), n("now")
 		after := []quota.State{s}
 		var d quota.Decision
-		quota.Decide(&d, []quota.Limit{l}, after, cost, now)
+		quota.Decide(&d, []quota.Limit{l}, point(after), cost, now)
 		if remaining, _ := quota.Remaining(&l, &s, now); remaining < 0 {
 			t.Fatalf("%d remaining", remaining)
 		}
+		others(t, l, s, []int64{cost, now, n("a"), n("b")})
 		if d.Verdict != quota.Allow {
 			if after[0] != s {
 				t.Fatalf("changed to %+v", after[0])
@@ -340,16 +368,24 @@ func TestNoInputWraps(t *testing.T) {
 			t.Fatal("a negative cost was admitted")
 		}
 		a := after[0]
-		if l.Kind == quota.TokenBucket {
-			size := new(big.Int).Mul(big.NewInt(max(0, l.Burst)), big.NewInt(l.Per))
-			weight := new(big.Int).Mul(big.NewInt(cost), big.NewInt(l.Per))
+		per, burst := l.Per, l.Burst
+		if s.Per > 0 {
+			per, burst = s.Per, s.Burst
+		}
+		if l.Mode == quota.Soft || l.Mode == quota.Shadow {
+			if a.Consumed < s.Consumed || l.Kind == quota.TokenBucket && d.Over != 0 && a != s {
+				t.Fatalf("%+v counts %+v", l, a)
+			}
+		} else if l.Kind == quota.TokenBucket {
+			size := new(big.Int).Mul(big.NewInt(max(0, burst)), big.NewInt(per))
+			weight := new(big.Int).Mul(big.NewInt(cost), big.NewInt(per))
 			if a.Debt < 0 || big.NewInt(a.Debt).Cmp(size) > 0 || big.NewInt(a.Debt).Cmp(weight) < 0 {
 				t.Fatalf("debt %d for weight %s of %s", a.Debt, weight, size)
 			}
 		} else if a.Consumed < s.Consumed || a.Consumed > a.Ceiling || a.Consumed > a.Granted {
 			t.Fatalf("consumed %+v", a)
 		}
-		quota.Return([]quota.Limit{l}, after, cost, now)
+		quota.Return([]quota.Limit{l}, point(after), cost, now)
 		if got := after[0]; cost > 0 && (l.Kind == quota.TokenBucket && got.Debt < 0 || got.Consumed < min(0, s.Consumed)) {
 			t.Fatalf("returned to %+v", got)
 		}
