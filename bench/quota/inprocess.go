@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/declare"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/account"
@@ -105,8 +106,15 @@ func openEngine(ctx context.Context, dir string) (g *engine, err error) {
 	if err != nil {
 		return nil, err
 	}
+	born := time.Now()
+	quotas, err := authority.New(authority.Config{
+		Directory: g, Leases: g.records, Journal: g.journal, Now: g.clock, Mono: func() time.Duration { return time.Since(born) }, Local: 1, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return nil, err
+	}
 	g.e, err = enforce.Open(ctx, enforce.Config{
-		Directory: g, Spool: g.spool, Leases: g.records, Journal: g.journal, Keyring: ring, Node: 1, Boot: "bench",
+		Directory: g, Spool: g.spool, Authority: quotas, Past: enforce.JournalPast{Journal: g.journal}, Deliver: enforce.Straight(g.journal), Keyring: ring, Node: 1, Boot: "bench",
 		Now: g.clock, Real: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	return g, err

@@ -90,7 +90,7 @@ func TestCheckDenies(t *testing.T) {
 		header, value           string
 		body                    string
 	}{
-		{"quota", "GET", "/hello", "good", 429, "Retry-After", "43200", `"code":"quota_exceeded"`},
+		{"quota", "GET", "/hello", "good", 429, "RateLimit", `"daily";r=0;t=43200`, `"code":"quota_exceeded"`},
 		{"unknown key", "GET", "/hello", "bad", 401, "WWW-Authenticate", `Bearer realm="tallystick"`, `"code":"key_unknown"`},
 		{"no route", "GET", "/nothing", "good", 404, "Content-Type", "application/problem+json", `"code":"route_unknown"`},
 		{"another method", "POST", "/hello", "good", 404, "Cache-Control", "no-store", `"code":"route_unknown"`},
@@ -107,6 +107,9 @@ func TestCheckDenies(t *testing.T) {
 			t.Errorf("%s: %d %v", c.name, d.GetStatus().GetCode(), h)
 		}
 		contains(t, d.GetBody(), c.body, h["Decision-Id"], `"status":`)
+		if c.status == 429 && !soon(h["Retry-After"]) {
+			t.Errorf("%s: Retry-After %s", c.name, h["Retry-After"])
+		}
 		if h["Decision-Id"] == "" || h["wrong action"] != "" {
 			t.Errorf("%s: headers %v", c.name, h)
 		}

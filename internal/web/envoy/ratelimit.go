@@ -212,23 +212,15 @@ func less(reserved money.Decimal, x *descriptor) (money.Decimal, bool) {
 	return rest, err == nil && rest.Sign() > 0
 }
 
-// refunded says whether a request that ended so is given back, by its route's policy.
+// refunded says whether a request that ended so is given back, by its route's policy. Status 0: the caller left.
 func refunded(r *catalog.Route, x *descriptor) (enforce.Reason, bool) {
-	if !x.ended {
+	switch {
+	case !x.ended:
 		return 0, false
+	case x.status == 0:
+		return enforce.ClientGone, r.Refund.Refunds(catalog.ClientGone, 0)
 	}
-	if x.status == 0 {
-		return enforce.ClientGone, r.Refund.ClientGone
-	}
-	if r.Refund.Statuses == nil {
-		return enforce.Failed, x.status >= http.StatusInternalServerError
-	}
-	for _, s := range r.Refund.Statuses {
-		if s.First <= x.status && x.status <= s.Last {
-			return enforce.Failed, true
-		}
-	}
-	return 0, false
+	return enforce.Failed, r.Refund.Refunds(catalog.Answered, x.status)
 }
 
 // secure is the last step before Envoy is told to go on: whoever has stopped waiting will not go on.

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -153,8 +154,15 @@ func newWorld(t *testing.T, cat *catalog.Compiled, change ...func(*Config)) *wor
 	if err != nil {
 		t.Fatal(err)
 	}
+	born := time.Now()
+	quotas, err := authority.New(authority.Config{
+		Directory: w, Leases: records, Journal: journal, Now: w.Now, Mono: func() time.Duration { return time.Since(born) }, Local: 1, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if w.e, err = enforce.Open(ctx, enforce.Config{
-		Directory: w, Spool: sp, Leases: records, Journal: journal, Keyring: ring, Node: 1, Boot: "b",
+		Directory: w, Spool: sp, Authority: quotas, Past: enforce.JournalPast{Journal: journal}, Deliver: enforce.Straight(journal), Keyring: ring, Node: 1, Boot: "b",
 		Now: w.Now, Real: time.Now, Log: slog.New(slog.DiscardHandler),
 	}); err != nil {
 		t.Fatal(err)
