@@ -9,7 +9,7 @@ TOOL := go tool -modfile=tools/go.mod
 ARGS :=
 ROUNDS := 50
 
-.PHONY: build demo test check bench bench-journal gen deps lint fmt soak vuln clean toolchain
+.PHONY: build demo test check bench bench-journal bench-quota gen deps lint fmt soak vuln clean toolchain
 
 build: toolchain ## bin/tally
 	@mkdir -p bin
@@ -32,6 +32,10 @@ bench: toolchain build ## micro benchmarks, then the gateway against a bare reve
 bench-journal: toolchain build ## the journal against its floor and SQLite; ARGS="-grow 20000000" adds growth, disk, restart, queries
 	CGO_ENABLED=0 go build -trimpath -o bin/bench-journal ./bench/journal
 	bin/bench-journal $(ARGS)
+
+bench-quota: toolchain build ## decisions in process, over gRPC and over HTTP beside their floors; ARGS="-rounds 3 -only rls"
+	CGO_ENABLED=0 go build -trimpath -o bin/bench-quota ./bench/quota
+	bin/bench-quota $(ARGS)
 
 gen: toolchain ## rebuild generated code; fails while it differs from what is committed
 	@scripts/gen.sh

@@ -33,6 +33,7 @@ type listen struct {
 	SpoolSync      string        `help:"interval: sync reservations every few ms; strict: before forwarding." enum:"interval,strict" default:"interval" env:"TALLY_SPOOL_SYNC"`
 	DrainTimeout   time.Duration `help:"How long to wait for running requests at shutdown." default:"20s" env:"TALLY_DRAIN_TIMEOUT"`
 	PublicURL      string        `help:"Where customers reach the portal, if not at the API address." env:"TALLY_PUBLIC_URL" placeholder:"URL"`
+	grpcListen
 }
 
 type serveCmd struct {
@@ -103,6 +104,10 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 	if err != nil {
 		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
 	}
+	envoys, err := s.openGRPC(ctx)
+	if err != nil {
+		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
+	}
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	floor := make([]byte, heapFloor)
@@ -118,12 +123,13 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 		return nil
 	})
 	s.loops(gctx, g)
+	envoys.serve(gctx, s, g)
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
 		case <-gctx.Done():
 		}
-		err := s.drain(api, gw)
+		err := errors.Join(envoys.drain(context.WithoutCancel(ctx), s.DrainTimeout), s.drain(api, gw))
 		stopLoops()
 		return err
 	})

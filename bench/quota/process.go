@@ -1,0 +1,299 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// child is a server in a process of its own.
+type child struct {
+	cmd  *exec.Cmd
+	in   io.Closer
+	line string // where it serves
+}
+
+// startSelf runs this program in another role, which prints where it serves.
+func startSelf(role string) (*child, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self, role)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return nil, fmt.Errorf("%s did not start: %w", role, err)
+	}
+	return &child{cmd: cmd, in: in, line: strings.TrimSpace(line)}, nil
+}
+
+func (c *child) stop() {
+	_ = c.in.Close()                          // ends our own roles
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // ends tally
+	_ = c.cmd.Wait()                          // its exit code says nothing here
+}
+
+// cpu is the user and system time that the process has used so far, as the system accounts for it.
+func (c *child) cpu() (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	user, err1 := strconv.ParseInt(f[11], 10, 64)
+	system, err2 := strconv.ParseInt(f[12], 10, 64)
+	return time.Duration(user+system) * (time.Second / 100), errors.Join(err1, err2) // USER_HZ is 100 on Linux
+}
+
+// result is what a load process measured.
+type result struct {
+	Calls    int64         `json:"calls"`
+	Failed   int64         `json:"failed"`
+	Took     time.Duration `json:"took"`
+	P50, P99 time.Duration
+}
+
+// sample is one round of one side.
+type sample struct {
+	rate, cpu float64 // calls a second; microseconds of the server's CPU a call
+	p50, p99  time.Duration
+	failed    int64
+}
+
+// measure runs a load against a server.
+func measure(c *child, role string, args ...string) (sample, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return sample{}, err
+	}
+	before, err := c.cpu()
+	if err != nil {
+		return sample{}, err
+	}
+	cmd := exec.Command(self, append([]string{role}, args...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return sample{}, fmt.Errorf("%s: %w", role, err)
+	}
+	after, err := c.cpu()
+	if err != nil {
+		return sample{}, err
+	}
+	var r result
+	if err := json.Unmarshal(out, &r); err != nil {
+		return sample{}, err
+	}
+	if r.Calls == 0 {
+		return sample{}, errNoCall
+	}
+	return sample{
+		rate: float64(r.Calls) / r.Took.Seconds(), cpu: float64((after - before).Microseconds()) / float64(r.Calls), p50: r.P50, p99: r.P99, failed: r.Failed,
+	}, nil
+}
+
+// drive calls from many goroutines for a time and prints the result. perSecond 0 is a closed loop; else calls are due at fixed
+// instants, and a call's latency runs from then on.
+func drive(workers, perSecond int, d time.Duration, call func(worker, n int) error) error {
+	all := make([][]time.Duration, workers)
+	failed := make([]int64, workers)
+	var wg sync.WaitGroup
+	began := time.Now()
+	for i := range workers {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				due := time.Now()
+				if perSecond > 0 {
+					due = began.Add(time.Duration(n*workers+i) * time.Second / time.Duration(perSecond))
+					time.Sleep(time.Until(due))
+				}
+				if due.Sub(began) >= d {
+					return
+				}
+				if err := call(i, n); err != nil {
+					if failed[i]++; failed[i] == 1 {
+						fmt.Fprintln(os.Stderr, "load:", err)
+					}
+				}
+				all[i] = append(all[i], time.Since(due))
+			}
+		})
+	}
+	wg.Wait()
+	r := result{Took: time.Since(began)}
+	lat := slices.Concat(all...)
+	slices.Sort(lat)
+	r.Calls = int64(len(lat))
+	for _, f := range failed {
+		r.Failed += f
+	}
+	if len(lat) > 0 {
+		r.P50, r.P99 = lat[len(lat)/2], lat[len(lat)*99/100]
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// catalogYAML has five limits that apply to each call, none of which is ever reached.
+const catalogYAML = `tallystick: 1
+meters:
+  - {key: calls, event: request, aggregation: count}
+plans:
+  - key: bench
+    currency: USD
+    prices:
+      - {key: calls, meter: calls, model: graduated, every: month, tiers: [{unit_amount: "0.000001"}]}
+    limits:
+      - {key: burst, meter: calls, token_bucket: {rate: "1000000/s", burst: 1000000}}
+      - {key: daily, meter: calls, quota: "1000000000", window: day}
+      - {key: weekly, meter: calls, quota: "10000000000", window: week}
+      - {key: monthly, meter: calls, quota: "100000000000", window: month}
+      - {key: period, meter: calls, quota: "100000000000", window: billing_period}
+gateway:
+  routes:
+    - {match: "GET /hello", upstream: "http://127.0.0.1:9", meter: calls}
+`
+
+// tally is the program that is measured, with keys.
+type tally struct {
+	*child
+	api, token, grpc string
+	keys             []string
+}
+
+func startTally(binary, dir string, keys int) (*tally, error) {
+	file := filepath.Join(dir, "bench.yaml")
+	if err := os.WriteFile(file, []byte(catalogYAML), 0o600); err != nil {
+		return nil, err
+	}
+	data := filepath.Join(dir, "data")
+	cmd := exec.Command(binary, "serve", "--catalog", file, "--dir", data, "--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	t := &tally{child: &child{cmd: cmd, in: in}}
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		if _, addr, ok := strings.Cut(lines.Text(), " grpc="); ok {
+			t.grpc, _, _ = strings.Cut(addr, " ")
+		}
+		if strings.Contains(lines.Text(), "msg=ready") {
+			break
+		}
+	}
+	go func() { _, _ = io.Copy(os.Stderr, log) }() // until it ends
+	if t.grpc == "" {
+		return t, errors.New("tally serves no gRPC")
+	}
+	b, err := os.ReadFile(filepath.Join(data, "client.json"))
+	if err != nil {
+		return t, err
+	}
+	var ep struct{ API, Token string }
+	if err := json.Unmarshal(b, &ep); err != nil {
+		return t, err
+	}
+	t.api, t.token = ep.API, ep.Token
+	return t, t.makeKeys(keys)
+}
+
+// makeKeys creates customers with two keys each.
+func (t *tally) makeKeys(n int) error {
+	t.keys = make([]string, 0, n)
+	for c := 0; len(t.keys) < n; c++ {
+		customer := fmt.Sprintf("c%d", c)
+		if _, err := t.post("customers", map[string]any{"key": customer}); err != nil {
+			return err
+		}
+		if _, err := t.post("subscriptions", map[string]any{"customer": customer, "plan": "bench"}); err != nil {
+			return err
+		}
+		for range min(2, n-len(t.keys)) {
+			secret, err := t.post("keys", map[string]any{"customer": customer})
+			if err != nil {
+				return err
+			}
+			t.keys = append(t.keys, secret)
+		}
+	}
+	return nil
+}
+
+func (t *tally) post(what string, body map[string]any) (secret string, err error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return "", err
+	}
+	req, err := http.NewRequest(http.MethodPost, t.api+"/v1/"+what, bytes.NewReader(b))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Authorization", "Bearer "+t.token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		return "", fmt.Errorf("create %s: %s: %s", what, resp.Status, text)
+	}
+	var out struct{ Secret string }
+	return out.Secret, errors.Join(json.Unmarshal(text, &out), err)
+}
+
+func median(ss []sample, of func(sample) float64) float64 {
+	var v []float64
+	for _, s := range ss {
+		v = append(v, of(s))
+	}
+	return middle(v)
+}
+
+func middle(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}
+
+func lowest(v []float64) float64  { return slices.Min(v) }
+func highest(v []float64) float64 { return slices.Max(v) }
+
+func dur(ss []sample, of func(sample) time.Duration) time.Duration {
+	return time.Duration(median(ss, func(s sample) float64 { return float64(of(s)) })).Round(time.Microsecond)
+}
