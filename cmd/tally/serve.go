@@ -33,6 +33,7 @@ type listen struct {
 	SpoolSync      string        `help:"interval: sync reservations every few ms; strict: before forwarding." enum:"interval,strict" default:"interval" env:"TALLY_SPOOL_SYNC"`
 	DrainTimeout   time.Duration `help:"How long to wait for running requests at shutdown." default:"20s" env:"TALLY_DRAIN_TIMEOUT"`
 	PublicURL      string        `help:"Where customers reach the portal, if not at the API address." env:"TALLY_PUBLIC_URL" placeholder:"URL"`
+	doorFlags
 }
 
 type serveCmd struct {

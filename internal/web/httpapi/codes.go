@@ -48,6 +48,9 @@ const (
 	codeEventRejected   code = "event_rejected"
 	codeEventUnmatched  code = "event_unmatched"
 	codeAtomicRefused   code = "atomic_refused"
+	codeDoorMalformed   code = "door_malformed"
+	codeDoorRefused     code = "door_refused"
+	codeHeadersTooLarge code = "headers_too_large"
 	whereAPI                 = "API"
 	whereGateway             = "gateway"
 	whereBoth                = "API and gateway"
@@ -72,6 +75,7 @@ func codeTable() []codeInfo {
 		{codeEventConflict, http.StatusOK, "The event's id is taken", "An event with this source and id is stored already, with another type, subject or data. The stored one stands.", "Give every event an id of its own; correct usage with a new event.", false, whereAPI},
 		{codeMalformed, http.StatusBadRequest, "The request cannot be read", "The body is not a document of the announced type.", "Check the body's syntax and its Content-Type.", false, whereAPI},
 		{codeCursorInvalid, http.StatusBadRequest, "The cursor is not valid", "The cursor was not made by this list.", "Take the cursor from next in the answer of the page before, or begin without one.", false, whereAPI},
+		{codeDoorMalformed, http.StatusBadRequest, "The proxy did not say what was asked", "A proxy asked at /doors/ without telling the method and address of the request, or with an option that is not known.", "The operator takes the proxy's configuration from tally gateway add.", false, whereGateway},
 		{codeTokenMissing, http.StatusUnauthorized, "The operator's token is missing", "The call carries no operator's token. Cookies do not count.", "Send it as \"Authorization: Bearer TOKEN\"; it is in client.json of the data folder.", false, whereAPI},
 		{codeTokenUnknown, http.StatusUnauthorized, "The token is not known", "The token is neither the operator's nor a producer's of this deployment. A gateway key is not one either.", "Take the token from client.json of the data folder.", false, whereAPI},
 		{codeTokenRevoked, http.StatusUnauthorized, "The token was revoked", "The producer, or this token of it, was revoked and works no more.", "Use the producer's other token, or have the operator draw a new one: tally producers rotate.", false, whereAPI},
@@ -82,6 +86,7 @@ func codeTable() []codeInfo {
 		{codeKeyExpired, http.StatusUnauthorized, "The API key has expired", "The key's time is over.", "Create a new key.", false, whereBoth},
 		{codeSpendCap, http.StatusPaymentRequired, "The spend cap is reached", "The charges of this billing period have reached the cap. Waiting within the period does not help.", "Raise the spend cap, or wait for the next billing period.", false, whereGateway},
 		{codeNoSubscription, http.StatusForbidden, "There is no active subscription", "The key is good, but its customer has no active subscription.", "Start a subscription for this customer.", false, whereBoth},
+		{codeDoorRefused, http.StatusForbidden, "The door does not answer this proxy", "A proxy asked at /doors/ from an address that is not trusted, or without the door's token.", "The operator names the proxy's network with --door-peers, and lets it send Tally-Door-Token.", false, whereGateway},
 		{codeTokenScope, http.StatusForbidden, "The token is not for this", "A producer's token reports usage by POST /v1/events and opens nothing else.", "Use the operator's token for this call.", false, whereAPI},
 		{codeNotFound, http.StatusNotFound, "Not found", "Nothing here has this path, id or key.", "Check the id or key; lists show what there is.", false, whereAPI},
 		{codeRouteUnknown, http.StatusNotFound, "No route matches", "No route of the gateway's catalog matches the request. It was not counted.", "Check the method and the path.", false, whereGateway},
@@ -102,6 +107,7 @@ func codeTable() []codeInfo {
 		{codeReplayMismatch, http.StatusUnprocessableEntity, "The Idempotency-Key was used before", "The key belongs to a call with another path, query or body.", "Use a new key for a new call.", false, whereAPI},
 		{codeRateExceeded, http.StatusTooManyRequests, "Too many requests at once", "A rate limit of the plan is reached.", "Slow down; wait as Retry-After says.", true, whereGateway},
 		{codeQuotaExceeded, http.StatusTooManyRequests, "The quota is used up", "A quota of the plan is used up for its window.", "Wait for the reset, or change to a plan with a higher quota.", true, whereGateway},
+		{codeHeadersTooLarge, http.StatusRequestHeaderFieldsTooLarge, "The headers are too large", "The address or the headers of the request are longer than the gateway reads.", "Send less in the address, or in the headers.", false, whereGateway},
 		{codeInternal, http.StatusInternalServerError, "Something went wrong here", "The fault is ours. The server's log has it under the request id.", "Try again; if it lasts, tell the operator the request id.", true, whereAPI},
 		{codeUpstreamAway, http.StatusBadGateway, "The API cannot be reached", "The API behind the gateway could not be reached. The request was not counted.", "Try again later.", true, whereGateway},
 		{codeStoreFull, http.StatusServiceUnavailable, "There is no room to store it", "The store has no room or no time at the moment. Sending the same again is harmless.", "Wait as Retry-After says, then send it again; the operator must make room if it lasts.", true, whereAPI},
