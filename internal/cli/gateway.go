@@ -123,7 +123,8 @@ func (c *gatewayAddCmd) hand(e *Env, k gatewayKind, files []snippet) error {
 
 // site is a deployment as the templates see it.
 type site struct {
-	Listen, KeyHeader string
+	Listen, IP, Port  string
+	KeyHeader         string
 	Door              address
 	Token, Hold       string
 	Folder            string   // of the files, with its slash; empty: they are printed
@@ -160,7 +161,8 @@ var plainToken = regexp.MustCompile(`^[A-Za-z0-9._~+/=-]*$`) //nolint:gochecknog
 
 // site asks the server for its catalog.
 func (c *gatewayAddCmd) site(e *Env) (*site, error) {
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+	ip, port, err := net.SplitHostPort(c.Listen)
+	if err != nil || port == "" {
 		return nil, fmt.Errorf("--listen: %q is not an address such as 127.0.0.1:8090", c.Listen)
 	}
 	if !plainToken.MatchString(c.Token) {
@@ -185,7 +187,7 @@ func (c *gatewayAddCmd) site(e *Env) (*site, error) {
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("the server's catalog is not understood: %v", faults)
 	}
-	s := &site{Listen: c.Listen, KeyHeader: cmp.Or(cat.KeyHeader, "Authorization"), Token: c.Token}
+	s := &site{Listen: c.Listen, IP: ip, Port: port, KeyHeader: cmp.Or(cat.KeyHeader, "Authorization"), Token: c.Token}
 	if c.Hold != 0 {
 		s.Hold = c.Hold.String()
 	}
@@ -209,7 +211,7 @@ func (s *site) place(routes []catalog.Route) error {
 		return errors.New("the catalog has no routes; declare gateway.routes first")
 	}
 	seen := map[string]address{}
-	taken := map[string]bool{}
+	taken := map[string]address{}
 	var fallback address
 	for i := range routes {
 		r := &routes[i]
@@ -228,11 +230,18 @@ func (s *site) place(routes []catalog.Route) error {
 			fallback = up
 		}
 		path, exact := placeOf(r.Match)
-		if up == fallback || path == "/" || taken[path] {
-			continue
+		switch other, ok := taken[path]; {
+		case path == "/":
+			fallback = up
+		case ok && other != up:
+			return fmt.Errorf("the route %q goes to %s, another with the same beginning to %s: write this part of the configuration by hand, or give both one upstream", r.Match, up.Host, other.Host)
+		case !ok:
+			taken[path] = up
+			s.Places = append(s.Places, place{path, exact, up})
 		}
-		taken[path] = true
-		s.Places = append(s.Places, place{path, exact, up})
+	}
+	if len(s.Upstreams) == 1 {
+		s.Places = nil
 	}
 	// The longest first: some gateways take the first that fits.
 	slices.SortStableFunc(s.Places, func(a, b place) int { return len(b.Path) - len(a.Path) })
