@@ -44,8 +44,6 @@ type Commands struct {
 	Clock         clockCmd         `cmd:"" help:"Read the business clock; in test mode, advance it."`
 	Portal        portalCmd        `cmd:"" help:"Make a signed link to a customer's portal."`
 	Status        statusCmd        `cmd:"" help:"Counters of the running server."`
-	Gateway       gatewayCmd       `cmd:"" help:"Other gateways that ask this deployment: add."`
-	Doctor        doctorCmd        `cmd:"" help:"Send traffic through a live gateway, and report what is wrong with it."`
 
 	SealCommands
 }

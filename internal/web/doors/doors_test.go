@@ -214,7 +214,7 @@ func FuzzHeaderText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		doc, err := json.Marshal(s)
 		if err != nil {
-			t.Skip()
+			return
 		}
 		line := headerText(append(doc, '\n'))
 		for i := range len(line) {

@@ -1,4 +1,4 @@
-package cli
+package gateways
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/cli/ratelimit"
 	"github.com/tallystick/tallystick/internal/cli/problem"
 )
@@ -24,7 +25,8 @@ import (
 // doctorMax bounds how many requests one examination may send until the limit is reached.
 const doctorMax = 100_000
 
-type doctorCmd struct {
+// Doctor is tally doctor.
+type Doctor struct {
 	URL       string `arg:"" name:"gateway-url" help:"Where callers reach the gateway, such as http://127.0.0.1:8081."`
 	Key       string `help:"API key to send; its quota is used." required:"" env:"TALLY_DOCTOR_KEY"`
 	Path      string `help:"A metered path of the API." default:"/hello"`
@@ -46,10 +48,11 @@ type check struct {
 
 // exam is one examination.
 type exam struct {
-	*doctorCmd
-	e       *Env
+	*Doctor
+	e       *cli.Env
 	http    *http.Client
-	api     *client // nil: the server is not known here
+	api     cli.Server // known says whether there is one
+	known   bool
 	checks  []check
 	sent    int // admitted, as far as the answers tell
 	ours    int // refusals that bear a Decision-Id
@@ -68,7 +71,7 @@ type reply struct {
 }
 
 // Run examines the gateway; it fails when a check does.
-func (c *doctorCmd) Run(e *Env) error {
+func (c *Doctor) Run(e *cli.Env) error {
 	u, err := url.Parse(c.URL)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return fmt.Errorf("%q is not an http or https address", c.URL)
@@ -81,12 +84,12 @@ func (c *doctorCmd) Run(e *Env) error {
 			return fmt.Errorf("%q does not begin with /", p)
 		}
 	}
-	x := &exam{doctorCmd: c, e: e}
+	x := &exam{Doctor: c, e: e}
 	transport := &http.Transport{DisableCompression: true, Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 4}
-	if ep, err := findServer(e); err == nil {
-		x.api = &client{Endpoint: ep, http: &http.Client{Transport: ep.transport(), Timeout: time.Minute}}
-		if ep.Certificate != "" && sameOrigin(ep.Gateway, c.URL) {
-			transport = ep.transport()
+	if s, err := e.Server(); err == nil {
+		x.api, x.known = s, true
+		if s.Certificate != "" && sameOrigin(s.Gateway, c.URL) {
+			transport = s.Transport()
 		}
 	}
 	defer transport.CloseIdleConnections()
@@ -108,12 +111,12 @@ func (x *exam) examine(ctx context.Context) {
 		x.failMode(ctx)
 		return
 	}
-	before := x.usage(ctx)
+	before := x.usage()
 	x.refusals(ctx)
 	x.pass(ctx)
 	if x.last != nil {
 		x.fields()
-		x.explains(ctx)
+		x.explains()
 	}
 	x.leaks(ctx)
 	x.latency(ctx)
@@ -309,24 +312,24 @@ func (x *exam) fields() {
 }
 
 // explains opens the newest decision id.
-func (x *exam) explains(ctx context.Context) {
+func (x *exam) explains() {
 	id := x.last.header.Get("Decision-Id")
 	switch {
 	case id == "":
 		x.skip("Decision-Id explains", "there is none on admitted answers", "")
-	case x.api == nil:
+	case !x.known:
 		x.skip("Decision-Id explains", "the server is not known here", "Name its folder with --dir, or set TALLY_URL and TALLY_TOKEN.")
 	default:
-		b, err := x.api.post(ctx, "/v1/decisions/explain", put("decision_id", id))
-		var d doc
+		b, err := x.api.Ask(x.e, "", "/v1/decisions/explain", map[string]string{"decision_id": id})
+		var d struct{ Outcome, Customer, Route string }
 		if err == nil {
-			err = decode(b, &d)
+			err = json.Unmarshal(b, &d)
 		}
 		if err != nil {
 			x.add("Decision-Id explains", "fail", err.Error(), "The id was made by another deployment, or cut: let the gateway pass it on whole.")
 			return
 		}
-		x.add("Decision-Id explains", "ok", strings.TrimSpace(d.s("outcome")+" "+d.s("customer")+" "+d.s("route")), "")
+		x.add("Decision-Id explains", "ok", strings.TrimSpace(d.Outcome+" "+d.Customer+" "+d.Route), "")
 	}
 }
 
@@ -389,8 +392,8 @@ func (x *exam) exhaust(ctx context.Context) {
 
 // failMode looks for anything that passes while Tallystick is away.
 func (x *exam) failMode(ctx context.Context) {
-	if x.api != nil {
-		if _, err := x.api.get(ctx, "/v1/status", nil); err == nil {
+	if x.known {
+		if _, err := x.api.Ask(x.e, "", "/v1/status", nil); err == nil {
 			x.add("fail mode", "fail", "Tallystick still answers", "Stop it first.")
 			return
 		}
@@ -447,7 +450,7 @@ func (x *exam) tell() error {
 		}
 	}
 	if x.e.JSON {
-		if err := PrintJSON(x.e.Stdout, map[string]any{"gateway": x.URL, "checks": x.checks, "failed": failed}); err != nil {
+		if err := cli.PrintJSON(x.e.Stdout, map[string]any{"gateway": x.URL, "checks": x.checks, "failed": failed}); err != nil {
 			return err
 		}
 	} else {
@@ -462,7 +465,7 @@ func (x *exam) tell() error {
 		if err := tw.Flush(); err != nil {
 			return err
 		}
-		if err := trimmed(x.e.Stdout, out.Bytes()); err != nil {
+		if _, err := x.e.Stdout.Write(out.Bytes()); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,8 @@
-package cli
+package gateways
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -18,13 +19,13 @@ type metered struct {
 }
 
 // usage finds the key's customer and reads what they used.
-func (x *exam) usage(ctx context.Context) metered {
-	if x.api == nil {
+func (x *exam) usage() metered {
+	if !x.known {
 		return metered{why: "the server is not known here"}
 	}
-	m, err := x.whose(ctx)
+	m, err := x.whose()
 	if err == nil {
-		m.value, err = x.read(ctx, m)
+		m.value, err = x.read(m)
 	}
 	if err != nil {
 		return metered{why: err.Error()}
@@ -33,10 +34,8 @@ func (x *exam) usage(ctx context.Context) metered {
 }
 
 // whose asks the server who the key belongs to. The meter is the one of their first limit that has one.
-func (x *exam) whose(ctx context.Context) (metered, error) {
-	own := *x.api
-	own.Token = x.Key
-	b, err := own.get(ctx, "/v1/limits/me", nil)
+func (x *exam) whose() (metered, error) {
+	b, err := x.api.Ask(x.e, x.Key, "/v1/limits/me", nil)
 	if err != nil {
 		return metered{}, err
 	}
@@ -44,7 +43,7 @@ func (x *exam) whose(ctx context.Context) (metered, error) {
 		Customer string
 		Items    []struct{ Meter string }
 	}
-	if err := decode(b, &me); err != nil {
+	if err := json.Unmarshal(b, &me); err != nil {
 		return metered{}, err
 	}
 	for _, l := range me.Items {
@@ -56,13 +55,13 @@ func (x *exam) whose(ctx context.Context) (metered, error) {
 }
 
 // read is the usage of the customer up to now; the server ships what was decided before it answers.
-func (x *exam) read(ctx context.Context, m metered) (money.Decimal, error) {
-	b, err := x.api.get(ctx, "/v1/usage", url.Values{"customer": {m.customer}, "meter": {m.meter}})
+func (x *exam) read(m metered) (money.Decimal, error) {
+	b, err := x.api.Ask(x.e, "", "/v1/usage?"+url.Values{"customer": {m.customer}, "meter": {m.meter}}.Encode(), nil)
 	if err != nil {
 		return money.Decimal{}, err
 	}
 	var u struct{ Value money.Decimal }
-	if err := decode(b, &u); err != nil {
+	if err := json.Unmarshal(b, &u); err != nil {
 		return money.Decimal{}, err
 	}
 	return u.Value, nil
@@ -80,7 +79,7 @@ func (x *exam) attribution(ctx context.Context, before metered) {
 	}
 	var grew money.Decimal
 	for until := x.e.Now().Add(settleWait); ; {
-		now, err := x.read(ctx, before)
+		now, err := x.read(before)
 		if err == nil {
 			grew, err = now.Sub(before.value)
 		}

@@ -1,4 +1,4 @@
-package cli
+package gateways
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/web/answer"
 )
 
@@ -55,13 +56,13 @@ func spoiled(h http.HandlerFunc, spoil func(r *http.Request, rec *httptest.Respo
 }
 
 // doctor examines a gateway, and returns the findings by their names.
-func doctor(t *testing.T, h http.HandlerFunc, c doctorCmd) (map[string]check, error) {
+func doctor(t *testing.T, h http.HandlerFunc, c Doctor) (map[string]check, error) {
 	t.Helper()
 	s := httptest.NewServer(h)
 	defer s.Close()
 	var out bytes.Buffer
 	c.URL, c.Key, c.Path, c.Requests = s.URL, "good", "/hello", 5
-	err := c.Run(&Env{
+	err := c.Run(&cli.Env{
 		Ctx: t.Context(), Stdout: &out, Stderr: &out, JSON: true, Dir: t.TempDir(), Now: time.Now,
 		Wait: func(context.Context, time.Duration) error { return nil },
 	})
@@ -78,7 +79,7 @@ func doctor(t *testing.T, h http.HandlerFunc, c doctorCmd) (map[string]check, er
 
 func TestDoctorOfASoundGateway(t *testing.T) {
 	t.Parallel()
-	found, err := doctor(t, sound(50), doctorCmd{Exhaust: true, Echo: "/echo"})
+	found, err := doctor(t, sound(50), Doctor{Exhaust: true, Echo: "/echo"})
 	if err != nil {
 		t.Errorf("%v: %+v", err, found)
 	}
@@ -145,7 +146,7 @@ func TestDoctorOfBrokenGateways(t *testing.T) {
 			}
 		}},
 	} {
-		found, err := doctor(t, spoiled(sound(50), c.spoil), doctorCmd{Exhaust: true, Echo: "/echo"})
+		found, err := doctor(t, spoiled(sound(50), c.spoil), Doctor{Exhaust: true, Echo: "/echo"})
 		f := found[c.check]
 		if (err != nil) != (c.result == "fail") || f.Result != c.result || !strings.Contains(f.Fix, c.fix) {
 			t.Errorf("%s: %v, %+v", c.name, err, f)
@@ -158,7 +159,7 @@ func TestDoctorOfNoGateway(t *testing.T) {
 	s := httptest.NewServer(http.NotFoundHandler())
 	s.Close()
 	var out bytes.Buffer
-	err := (&doctorCmd{URL: s.URL, Key: "good", Path: "/", Requests: 2}).Run(&Env{Ctx: t.Context(), Stdout: &out, Stderr: &out, Dir: t.TempDir(), Now: time.Now})
+	err := (&Doctor{URL: s.URL, Key: "good", Path: "/", Requests: 2}).Run(&cli.Env{Ctx: t.Context(), Stdout: &out, Stderr: &out, Dir: t.TempDir(), Now: time.Now})
 	if err == nil || !strings.Contains(out.String(), "FAIL  reachable") {
 		t.Errorf("%v\n%s", err, out.String())
 	}

@@ -1,8 +1,11 @@
-package cli
+// Package gateways is the commands about other gateways in front of an API: their configuration, and the examination of a
+// live one.
+package gateways
 
 import (
 	"cmp"
 	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -15,13 +18,10 @@ import (
 	"text/template"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/app/declare"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 )
-
-type gatewayCmd struct {
-	Add gatewayAddCmd `cmd:"" help:"Print the configuration with which another gateway asks this deployment."`
-}
 
 //go:embed snippets
 var snippets embed.FS //nolint:gochecknoglobals // the only way to embed
@@ -43,7 +43,8 @@ func gatewayKinds() []gatewayKind {
 	}
 }
 
-type gatewayAddCmd struct {
+// Add is tally gateway add.
+type Add struct {
 	Name   string        `arg:"" optional:"" help:"Which gateway; without a name they are listed."`
 	Out    string        `help:"Write the files into this folder, instead of printing them." type:"path" placeholder:"DIR"`
 	Listen string        `help:"Where the gateway listens." default:"127.0.0.1:8090" placeholder:"ADDRESS"`
@@ -52,7 +53,8 @@ type gatewayAddCmd struct {
 	Hold   time.Duration `help:"Hold each admission so long for what it did cost, told at /doors/settle; default: the reserved cost is charged at once." placeholder:"DURATION"`
 }
 
-func (c *gatewayAddCmd) Run(e *Env) error {
+// Run prints the configuration, or writes it.
+func (c *Add) Run(e *cli.Env) error {
 	kinds := gatewayKinds()
 	if c.Name == "" {
 		return c.list(e, kinds)
@@ -72,9 +74,9 @@ func (c *gatewayAddCmd) Run(e *Env) error {
 	return c.hand(e, kinds[i], files)
 }
 
-func (c *gatewayAddCmd) list(e *Env, kinds []gatewayKind) error {
+func (c *Add) list(e *cli.Env, kinds []gatewayKind) error {
 	if e.JSON {
-		return PrintJSON(e.Stdout, map[string]any{"items": kinds, "next": nil})
+		return cli.PrintJSON(e.Stdout, map[string]any{"items": kinds, "next": nil})
 	}
 	for _, k := range kinds {
 		if _, err := fmt.Fprintf(e.Stdout, "%-9s %s\n", k.Name, k.About); err != nil {
@@ -86,7 +88,7 @@ func (c *gatewayAddCmd) list(e *Env, kinds []gatewayKind) error {
 }
 
 // hand prints the files or writes them. A file that is there is replaced: it is made to be made again.
-func (c *gatewayAddCmd) hand(e *Env, k gatewayKind, files []snippet) error {
+func (c *Add) hand(e *cli.Env, k gatewayKind, files []snippet) error {
 	if c.Out != "" {
 		if err := os.MkdirAll(c.Out, 0o755); err != nil { //nolint:gosec // the gateway runs as another user
 			return err
@@ -103,7 +105,7 @@ func (c *gatewayAddCmd) hand(e *Env, k gatewayKind, files []snippet) error {
 		}
 	}
 	if e.JSON {
-		return PrintJSON(e.Stdout, map[string]any{"name": k.Name, "files": files})
+		return cli.PrintJSON(e.Stdout, map[string]any{"name": k.Name, "files": files})
 	}
 	for _, f := range files {
 		text := f.Text
@@ -160,7 +162,7 @@ type snippet struct {
 var plainToken = regexp.MustCompile(`^[A-Za-z0-9._~+/=-]*$`) //nolint:gochecknoglobals // a constant
 
 // site asks the server for its catalog.
-func (c *gatewayAddCmd) site(e *Env) (*site, error) {
+func (c *Add) site(e *cli.Env) (*site, error) {
 	ip, port, err := net.SplitHostPort(c.Listen)
 	if err != nil || port == "" {
 		return nil, fmt.Errorf("--listen: %q is not an address such as 127.0.0.1:8090", c.Listen)
@@ -171,16 +173,16 @@ func (c *gatewayAddCmd) site(e *Env) (*site, error) {
 	if c.Hold != 0 && (c.Hold < time.Second || c.Hold > 5*time.Minute) {
 		return nil, errors.New("--hold must be 1s to 5m")
 	}
-	cl, err := newClient(e)
+	cl, err := e.Server()
 	if err != nil {
 		return nil, err
 	}
-	b, err := cl.get(e.Ctx, "/v1/catalog/versions/latest", nil)
+	b, err := cl.Ask(e, "", "/v1/catalog/versions/latest", nil)
 	if err != nil {
 		return nil, err
 	}
 	var version struct{ Source string }
-	if err := decode(b, &version); err != nil {
+	if err := json.Unmarshal(b, &version); err != nil {
 		return nil, err
 	}
 	cat, faults := declare.Decode("catalog", []byte(version.Source))
