@@ -1,9 +1,6 @@
 package cli
 
-import (
-	"cmp"
-	"encoding/json"
-)
+import "encoding/json"
 
 // Server is the running server, for commands in packages of their own.
 type Server struct{ *client }
@@ -17,7 +14,9 @@ func (e *Env) Server() (Server, error) {
 // Ask gets a document, or posts body for one. token: in place of the operator's. An error may be a *problem.Answer.
 func (s Server) Ask(e *Env, token, path string, body any) (json.RawMessage, error) {
 	c := *s.client
-	c.Token = cmp.Or(token, c.Token)
+	if token != "" {
+		c.Token = token
+	}
 	if body != nil {
 		return c.post(e.Ctx, path, body)
 	}
