@@ -18,13 +18,13 @@ import (
 	"text/template"
 	"time"
 
-	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/app/declare"
+	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 )
 
 //go:embed snippets
-var snippets embed.FS //nolint:gochecknoglobals // the only way to embed
+var snippets embed.FS
 
 // gatewayKind is a gateway that can ask: its name, what to do with the files, and these by their templates.
 type gatewayKind struct {
@@ -125,15 +125,15 @@ func (c *Add) hand(e *cli.Env, k gatewayKind, files []snippet) error {
 
 // site is a deployment as the templates see it.
 type site struct {
-	Listen, IP, Port  string
-	KeyHeader         string
-	Door              address
-	Token, Hold       string
-	Folder            string   // of the files, with its slash; empty: they are printed
-	Asked             []string // headers that decide, in lower case
-	Routes            []string
-	Upstreams         []address
-	Places            []place // the fallback "/" last
+	Listen, IP, Port string
+	KeyHeader        string
+	Door             address
+	Token, Hold      string
+	Folder           string   // of the files, with its slash; empty: they are printed
+	Asked            []string // headers that decide, in lower case
+	Routes           []string
+	Upstreams        []address
+	Places           []place // the fallback "/" last
 }
 
 // KeyHeaderLower is the name of the key's header in lower case.
@@ -159,7 +159,7 @@ type snippet struct {
 	Text string `json:"text"`
 }
 
-var plainToken = regexp.MustCompile(`^[A-Za-z0-9._~+/=-]*$`) //nolint:gochecknoglobals // a constant
+var plainToken = regexp.MustCompile(`^[A-Za-z0-9._~+/=-]*$`)
 
 // site asks the server for its catalog.
 func (c *Add) site(e *cli.Env) (*site, error) {

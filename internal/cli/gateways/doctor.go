@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/cli"
-	"github.com/tallystick/tallystick/internal/cli/ratelimit"
 	"github.com/tallystick/tallystick/internal/cli/problem"
+	"github.com/tallystick/tallystick/internal/cli/ratelimit"
 )
 
 // doctorMax bounds how many requests one examination may send until the limit is reached.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -47,9 +48,7 @@ func spoiled(h http.HandlerFunc, spoil func(r *http.Request, rec *httptest.Respo
 		rec := httptest.NewRecorder()
 		h(rec, r)
 		spoil(r, rec)
-		for name, v := range rec.Header() {
-			w.Header()[name] = v
-		}
+		maps.Copy(w.Header(), rec.Header())
 		w.WriteHeader(rec.Code)
 		_, _ = w.Write(rec.Body.Bytes())
 	}

@@ -68,7 +68,10 @@ func TestMapped(t *testing.T) {
 
 func TestWhoMayAsk(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "100", func(c *Config) { c.Token = "a token of sixteen"; c.Peers = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
+	w := newWorld(t, "100", func(c *Config) {
+		c.Token = "a token of sixteen"
+		c.Peers = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	})
 	for _, c := range []struct {
 		remote, token string
 		status        int
