@@ -20,6 +20,7 @@ demo: build ## server, gateway and a demo upstream
 
 test: toolchain deps build ## unit tests, then the browser test
 	go test ./...
+	@if [ -x test/doors/run.sh ]; then test/doors/run.sh; fi
 	@if [ -x test/browser/run.sh ]; then test/browser/run.sh; fi
 
 check: toolchain deps build ## all that must be green before a merge
@@ -42,6 +43,7 @@ gen: toolchain ## rebuild generated code; fails while it differs from what is co
 
 deps: ## Debian packages that the tests need
 	@scripts/deps.sh
+	@scripts/doors.sh
 
 lint: toolchain
 	$(TOOL) golangci-lint run ./...

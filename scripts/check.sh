@@ -41,6 +41,7 @@ phase 'vet' go vet ./...
 phase 'race tests' env CGO_ENABLED=1 go test -race -shuffle=on ./...
 [[ -x test/faults/run.sh ]] && phase 'faults' test/faults/run.sh "$rounds"
 phase 'doors: Envoy' test/doors/envoy/run.sh
+[[ -x test/doors/run.sh ]] && phase 'doors' test/doors/run.sh
 phase 'ingest' bench/ingest.sh "$events"
 [[ -x test/browser/run.sh ]] && phase 'browser' test/browser/run.sh
 

@@ -60,7 +60,7 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	mux.Handle("/portal", theirs)
 	mux.Handle("/portal/", theirs)
 	mux.Handle("/", pages)
-	return httpServer(mux, s.log), httpServer(proxy, s.log), nil
+	return httpServer(s.withDoors(mux), s.log), httpServer(proxy, s.log), nil
 }
 
 // accessLog writes one JSON line a request, or nothing.

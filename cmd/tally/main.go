@@ -35,6 +35,7 @@ type commands struct {
 	Journal      journalCmd  `cmd:"" help:"Check, compact or export the journal of a stopped folder."`
 
 	cli.Commands
+	gatewayCommands
 }
 
 type versionCmd struct{}

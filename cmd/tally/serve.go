@@ -34,6 +34,7 @@ type listen struct {
 	DrainTimeout   time.Duration `help:"How long to wait for running requests at shutdown." default:"20s" env:"TALLY_DRAIN_TIMEOUT"`
 	PublicURL      string        `help:"Where customers reach the portal, if not at the API address." env:"TALLY_PUBLIC_URL" placeholder:"URL"`
 	grpcListen
+	doorFlags
 }
 
 type serveCmd struct {

@@ -37,6 +37,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store/file/tree"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
+	"github.com/tallystick/tallystick/internal/web/doors"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
@@ -94,6 +95,7 @@ type server struct {
 	replays   *replay.Replays
 	metrics   *metrics
 	salts     *salts
+	doors     *doors.Door
 	access    *os.File
 	signer    *session.Signer
 
@@ -157,6 +159,9 @@ func (s *server) open(ctx context.Context) error {
 	if s.ingest, err = ingest.New(ingest.Config{
 		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Counted: s.enforce.Counted, Flush: s.enforce.Flush,
 	}); err != nil {
+		return err
+	}
+	if err := s.openDoors(); err != nil {
 		return err
 	}
 	if err := s.openSeal(ctx); err != nil {
@@ -375,6 +380,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 	s.every(ctx, g, "prune", pruneEvery, s.replays.Prune)
 	s.correctionLoops(ctx, g)
 	s.noticeLoops(ctx, g)
+	s.doorLoops(ctx, g)
 }
 
 // every runs work at an interval. A failure is logged and tried again; a failed sync ends the process, since what was
@@ -409,7 +415,7 @@ func (s *server) every(ctx context.Context, g *errgroup.Group, name string, inte
 
 // close ends the services and stores, last opened first. It closes what open got to.
 func (s *server) close(ctx context.Context) error {
-	var errs []error
+	errs := []error{s.closeDoors()}
 	if s.enforce != nil {
 		errs = append(errs, s.enforce.Close(ctx))
 	}

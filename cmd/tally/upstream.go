@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -8,7 +9,8 @@ import (
 	"time"
 )
 
-// demoAPI is the API behind the demo's gateway. /count tells how many calls of /hello it has answered.
+// demoAPI is the API behind the demo's gateway. /count tells how many calls of /hello it has answered, /echo what
+// it was sent.
 func demoAPI() http.Handler {
 	var calls atomic.Int64
 	mux := http.NewServeMux()
@@ -16,6 +18,10 @@ func demoAPI() http.Handler {
 		n := calls.Add(1)
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, "{\"hello\":%q,\"call\":%d}\n", r.Header.Get("Tally-Customer"), n)
+	})
+	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { // what an API behind the gateway is sent
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{"method": r.Method, "target": r.RequestURI, "host": r.Host, "headers": r.Header}) // the client may be gone
 	})
 	mux.HandleFunc("GET /count", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "%d\n", calls.Load())

@@ -32,3 +32,6 @@ func (ep Endpoint) transport() *http.Transport {
 	}
 	return t
 }
+
+// Transport is the transport for commands in packages of their own.
+func (ep Endpoint) Transport() *http.Transport { return ep.transport() }

@@ -56,6 +56,9 @@ const (
 	codeAuthorityUnreachable code = "authority_unreachable"
 	codeReservationUnknown   code = "reservation_unknown"
 	codeReservationEnded     code = "reservation_ended"
+	codeDoorMalformed        code = "door_malformed"
+	codeDoorRefused          code = "door_refused"
+	codeHeadersTooLarge      code = "headers_too_large"
 
 	whereAPI     = "API"
 	whereGateway = "gateway"
@@ -81,6 +84,7 @@ func codeTable() []codeInfo {
 		{codeEventConflict, http.StatusOK, "The event's id is taken", "An event with this source and id is stored already, with another type, subject or data. The stored one stands.", "Give every event an id of its own; correct usage with a new event.", false, whereAPI},
 		{codeMalformed, http.StatusBadRequest, "The request cannot be read", "The body is not a document of the announced type.", "Check the body's syntax and its Content-Type.", false, whereAPI},
 		{codeCursorInvalid, http.StatusBadRequest, "The cursor is not valid", "The cursor was not made by this list.", "Take the cursor from next in the answer of the page before, or begin without one.", false, whereAPI},
+		{codeDoorMalformed, http.StatusBadRequest, "The proxy did not say what was asked", "A proxy asked at /doors/ without telling the method and address of the request, or with an option that is not known.", "The operator takes the proxy's configuration from tally gateway add.", false, whereGateway},
 		{codeTokenMissing, http.StatusUnauthorized, "The operator's token is missing", "The call carries no operator's token. Cookies do not count.", "Send it as \"Authorization: Bearer TOKEN\"; it is in client.json of the data folder.", false, whereAPI},
 		{codeTokenUnknown, http.StatusUnauthorized, "The token is not known", "The token is neither the operator's nor a producer's of this deployment. A gateway key is not one either.", "Take the token from client.json of the data folder.", false, whereAPI},
 		{codeTokenRevoked, http.StatusUnauthorized, "The token was revoked", "The producer, or this token of it, was revoked and works no more.", "Use the producer's other token, or have the operator draw a new one: tally producers rotate.", false, whereAPI},
@@ -93,6 +97,7 @@ func codeTable() []codeInfo {
 		{codeCredits, http.StatusPaymentRequired, "The credits are used up", "All usage credits that the customer was granted of the meter are used. Waiting does not help.", "Buy or grant more credits.", false, whereBoth},
 		{codeNoSubscription, http.StatusForbidden, "There is no active subscription", "The key is good, but its customer has no active subscription.", "Start a subscription for this customer.", false, whereBoth},
 		{codeEntitlement, http.StatusForbidden, "The plan does not include this", "The route needs a feature that the customer's plan does not have.", "Change to a plan that includes it.", false, whereGateway},
+		{codeDoorRefused, http.StatusForbidden, "The door does not answer this proxy", "A proxy asked at /doors/ from an address that is not trusted, or without the door's token.", "The operator names the proxy's network with --door-peers, and lets it send Tally-Door-Token.", false, whereGateway},
 		{codeTokenScope, http.StatusForbidden, "The token is not for this", "A producer's token reports usage by POST /v1/events and opens nothing else.", "Use the operator's token for this call.", false, whereAPI},
 		{codeNotFound, http.StatusNotFound, "Not found", "Nothing here has this path, id or key.", "Check the id or key; lists show what there is.", false, whereAPI},
 		{codeRouteUnknown, http.StatusNotFound, "No route matches", "No route of the gateway's catalog matches the request. It was not counted.", "Check the method and the path.", false, whereGateway},
@@ -117,6 +122,7 @@ func codeTable() []codeInfo {
 		{codeQuotaExceeded, http.StatusTooManyRequests, "The quota is used up", "A quota of the plan is used up for its window.", "Wait for the reset, or change to a plan with a higher quota.", true, whereGateway},
 		{codeConcurrency, http.StatusTooManyRequests, "Too many requests are running", "As many requests run at once as the plan allows.", "Wait until one has ended, then try again.", true, whereBoth},
 		{codeAbnormal, http.StatusTooManyRequests, "Usage is abnormal", "Usage in this hour is far above what is usual for this customer, and the plan throttles that.", "Slow down; it ends with the hour. Tell the API's owner if the use is meant.", true, whereGateway},
+		{codeHeadersTooLarge, http.StatusRequestHeaderFieldsTooLarge, "The headers are too large", "The address or the headers of the request are longer than the gateway reads.", "Send less in the address, or in the headers.", false, whereGateway},
 		{codeInternal, http.StatusInternalServerError, "Something went wrong here", "The fault is ours. The server's log has it under the request id.", "Try again; if it lasts, tell the operator the request id.", true, whereAPI},
 		{codeUpstreamAway, http.StatusBadGateway, "The API cannot be reached", "The API behind the gateway could not be reached. The request was not counted.", "Try again later.", true, whereGateway},
 		{codeStoreFull, http.StatusServiceUnavailable, "There is no room to store it", "The store has no room or no time at the moment. Sending the same again is harmless.", "Wait as Retry-After says, then send it again; the operator must make room if it lasts.", true, whereAPI},
