@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -94,8 +95,13 @@ func newWorld(t testing.TB, quota string, change ...func(*Config)) *world {
 	check()
 	ring, err := receipt.ParseKeyring(receipt.NewKeyringFile(make([]byte, 32)))
 	check()
+	quotas, err := authority.New(authority.Config{
+		Directory: w, Leases: records, Journal: journal, Now: func() time.Time { return w.now }, Mono: func() time.Duration { return 0 }, Local: 1,
+		Log: slog.New(slog.DiscardHandler),
+	})
+	check()
 	w.e, err = enforce.Open(ctx, enforce.Config{
-		Directory: w, Spool: sp, Leases: records, Journal: journal, Keyring: ring, Node: 1, Boot: "b",
+		Directory: w, Spool: sp, Authority: quotas, Past: enforce.JournalPast{Journal: journal}, Deliver: enforce.Straight(journal), Keyring: ring, Node: 1, Boot: "b",
 		Now: func() time.Time { return w.now }, Real: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 	})
 	check()
