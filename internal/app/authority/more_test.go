@@ -344,3 +344,35 @@ func TestDrawRefusesWhatIsNone(t *testing.T) {
 		t.Error("made without a configuration")
 	}
 }
+
+func TestShortWindowAfterARestart(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]catalog.Limit{
+		"fixed":   {Key: "short", Meter: "calls", Quota: new(dec("50")), Fixed: time.Minute},
+		"rolling": {Key: "short", Meter: "calls", Quota: new(dec("50")), Rolling: time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, limit)
+			w.use("calls", meter.Admitted, 20, w.Now())
+			w.use("calls", meter.Reported, 9, w.Now()) // in no quarter of a minute that anybody knows
+			w.restart()
+			one := w.begin(1)
+			granted := func() int64 {
+				l := w.Current().Limits("free", "calls")[0]
+				at, end, _ := l.WindowAt(w.Now().UnixMicro())
+				return w.draw(1, one.Epoch, authority.Ask{
+					Counter:   store.CounterKey{CustomerID: custID, Meter: "calls", Length: end - at, Start: at},
+					WindowEnd: end, Kind: l.Kind, Limits: []string{"short"}, Need: 100,
+				})[0].Granted
+			}
+			if n := granted(); n != 30 {
+				t.Errorf("%d granted beside 20 from before the start", n)
+			}
+			w.advance(3 * time.Minute)
+			if n := granted(); n != 50 {
+				t.Errorf("%d granted in a window of its own", n)
+			}
+		})
+	}
+}
