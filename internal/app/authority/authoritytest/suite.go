@@ -328,7 +328,7 @@ func spendCap(t *testing.T, start func(*testing.T, ...catalog.Limit) *World) {
 	gs[0].close()
 	gs[1].close()
 	w.advance(time.Second)
-	for i := 0; i < 2; i++ {
+	for i := range 2 {
 		for gs[i].try(ls[i], 1) {
 			admitted.Add(1)
 		}
