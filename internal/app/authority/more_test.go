@@ -376,3 +376,64 @@ func TestShortWindowAfterARestart(t *testing.T) {
 		})
 	}
 }
+
+// shipper puts into the journal what it decided when it is asked to.
+type shipper struct {
+	w      *world
+	unsent int
+	ships  int
+}
+
+func (h *shipper) Recall(context.Context, []store.CounterKey) ([]authority.Back, error) {
+	return nil, nil
+}
+
+func (h *shipper) Ship(context.Context) error {
+	h.w.use(meter.Admitted, h.unsent, h.w.Now())
+	h.unsent, h.ships = 0, h.ships+1
+	return nil
+}
+
+func TestUsageInTheSpoolCountsForANewCounter(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, daily("daily", "100"))
+	h := &shipper{w: w, unsent: 7}
+	unregister := w.s.Register(1, h)
+	one := w.begin(1)
+	ask := w.daily(1, 0, "daily")
+	ask.Fresh, ask.Open = true, 3 // and 3 of requests that run
+	if a := w.draw(1, one.Epoch, ask)[0]; a.Base != 10 {
+		t.Errorf("answer %+v", a)
+	}
+	w.draw(1, one.Epoch, w.daily(90, 1, "daily"))
+	if h.ships != 1 {
+		t.Errorf("shipped %d times, want 1", h.ships)
+	}
+	unregister()
+	w.restart()
+	if a := w.draw(1, one.Epoch, w.daily(0, 1, "daily"))[0]; a.Base > 10 {
+		t.Errorf("without a holder %+v", a)
+	}
+}
+
+func TestMemoryOfOtherProcessesLapses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}})
+	one, two := w.begin(1), w.begin(2)
+	a := w.draw(2, two.Epoch, bucketAsk())[0]
+	if a.ValidFor != 5*time.Second || a.Burst != 10 {
+		t.Fatalf("another process got %+v", a)
+	}
+	if a := w.draw(1, one.Epoch, bucketAsk())[0]; a.ValidFor != 0 || a.Burst != 0 || !a.Shared || a.AskAgain != w.Now().Add(250*time.Millisecond).UnixMicro() {
+		t.Errorf("beside it %+v", a)
+	}
+	w.advance(6 * time.Second)
+	if a := w.draw(1, one.Epoch, bucketAsk())[0]; a.Burst != 0 {
+		t.Errorf("before a call that is under way can have failed %+v", a)
+	}
+	w.advance(1500 * time.Millisecond)
+	a = w.draw(1, one.Epoch, bucketAsk())[0] // 2.5 s since it lapsed: 5 units are back
+	if a.Burst != 10 || a.Debt != 5*a.Per {
+		t.Errorf("after it lapsed %+v, owes %d", a, a.Debt/max(1, a.Per))
+	}
+}
