@@ -6,7 +6,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority/commit"
 )
@@ -17,13 +16,13 @@ func TestOneWriteForAllWhoCameMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		full := errors.New("full")
 		var writes [][]int
-		running := false
+		running, release := false, make(chan struct{})
 		w := commit.NewWriter(func(_ context.Context, rows []int) error {
 			if running {
 				t.Error("two writes at once")
 			}
 			running = true
-			time.Sleep(time.Second)
+			<-release
 			running = false
 			writes = append(writes, rows)
 			if len(writes) == 2 {
@@ -46,6 +45,7 @@ func TestOneWriteForAllWhoCameMeanwhile(t *testing.T) {
 				}
 			})
 		}
+		close(release)
 		wg.Wait()
 		if len(writes) != 2 || len(writes[1]) != 40 {
 			t.Fatalf("writes %v", writes)
