@@ -39,8 +39,9 @@ type Config struct {
 	Journal   Journal
 	Now       func() time.Time     // business clock
 	Mono      func() time.Duration // monotonic time since some instant: liveness of holders
-	// Granted is what a customer was granted in usage credits of a meter, in all until an instant. Default: nothing.
-	Granted func(customerID, meterKey string, at time.Time) money.Decimal
+	// Granted is what a customer was granted in usage credits of a meter, in all until an instant, and since when its usage burns
+	// them; since is zero without any grant. Default: nothing.
+	Granted func(customerID, meterKey string, at time.Time) (units money.Decimal, since time.Time)
 	// Local is the node whose gateway runs in this process: what it holds in memory dies with ours. 0: none.
 	Local uint16
 	// Rebooted and Torn say that the last requests before this start may not be known: the machine was started anew, or the spool
@@ -113,7 +114,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("authority: incomplete configuration")
 	}
 	if cfg.Granted == nil {
-		cfg.Granted = func(string, string, time.Time) (none money.Decimal) { return none }
+		cfg.Granted = func(string, string, time.Time) (none money.Decimal, never time.Time) { return none, never }
 	}
 	s := &Service{
 		cfg: cfg, started: cfg.Now().UnixMicro(), born: cfg.Mono(),

@@ -37,6 +37,7 @@ func (id counterID) durable() bool {
 type counter struct {
 	id       counterID
 	end      int64
+	since    int64 // of credits: usage before it does not count; 0: all of it does
 	leases   []lease
 	reported int64 // usage reported from outside in the window
 	unleased int64 // usage in the window while no limit used this counter; of a window in memory, what may have been used before this start
@@ -203,7 +204,7 @@ func (s *Service) begin(ctx context.Context, c *counter, scale int, back int64) 
 		c.begun = true
 		return nil
 	}
-	used, reported, err := s.usage(ctx, c.id.CounterKey, c.end, scale)
+	used, reported, err := s.usage(ctx, c.window(), c.end, scale)
 	if err != nil {
 		return err
 	}
@@ -213,6 +214,31 @@ func (s *Service) begin(ctx context.Context, c *counter, scale int, back int64) 
 		leased = add(leased, c.leases[i].charged)
 	}
 	c.unleased, c.begun = max(0, sub(sub(used, reported), leased)), true
+	return nil
+}
+
+// window is the counter's key with the start of what it counts.
+func (c *counter) window() store.CounterKey {
+	k := c.id.CounterKey
+	k.Start = max(k.Start, c.since)
+	return k
+}
+
+// burnSince has a counter of credits count from the first grant on: what was used before burned none.
+func (s *Service) burnSince(ctx context.Context, c *counter, since time.Time, scale int) error {
+	at := int64(0)
+	if !since.IsZero() {
+		at = since.UnixMicro()
+	}
+	if c.since == at {
+		return nil
+	}
+	was := c.since
+	c.since = at
+	if err := s.begin(ctx, c, scale, 0); err != nil {
+		c.since = was
+		return err
+	}
 	return nil
 }
 
@@ -244,7 +270,7 @@ func (s *Service) refresh(ctx context.Context, c *counter, scale int) error {
 	if c.id.Scope != "" || !c.id.durable() {
 		return nil
 	}
-	n, err := s.reported(ctx, c.id.CounterKey, c.end, scale)
+	n, err := s.reported(ctx, c.window(), c.end, scale)
 	if err != nil {
 		return err
 	}
@@ -258,7 +284,12 @@ func interval(k store.CounterKey, end int64) period.Interval {
 	if k.Start == 0 && end == math.MaxInt64 {
 		return in
 	}
-	in.Start, in.End = time.UnixMicro(k.Start).UTC(), time.UnixMicro(end).UTC()
+	in.Start = time.UnixMicro(k.Start).UTC()
+	if end == math.MaxInt64 {
+		in.Start = period.BucketStart(in.Start)
+		return in
+	}
+	in.End = time.UnixMicro(end).UTC()
 	if k.Window == 0 {
 		in.Start = period.BucketStart(in.Start)
 		if up := period.BucketStart(in.End); up.Before(in.End) {

@@ -439,7 +439,8 @@ func (w *draw) ceilings(ctx context.Context, i int, c *counter) (each []int64, h
 			err = w.family(ctx, c.id, l)
 			n = l.RollingCeiling(w.uses(i, c), c.id.Start)
 		case quota.Credits:
-			granted := w.s.cfg.Granted(w.CustomerID, c.id.Meter, time.UnixMicro(w.Now).UTC())
+			granted, since := w.s.cfg.Granted(w.CustomerID, c.id.Meter, time.UnixMicro(w.Now).UTC())
+			err = w.s.burnSince(ctx, c, since, w.rules.scale(c.id.Meter))
 			n = floored(granted, w.rules.scale(c.id.Meter))
 			n = add(n, l.declared.Extra(n))
 		case quota.TokenBucket, quota.Quota, quota.Fixed, quota.Concurrency:

@@ -299,9 +299,9 @@ func TestIdleCountersAreDropped(t *testing.T) {
 func TestCreditsAreWhatWasGranted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, catalog.Limit{Key: "credits", Meter: "calls", Credits: true})
-	granted := "12.9"
+	granted, since := "12.9", time.Time{}
 	w.config = func(c *authority.Config) {
-		c.Granted = func(string, string, time.Time) money.Decimal { return dec(granted) }
+		c.Granted = func(string, string, time.Time) (money.Decimal, time.Time) { return dec(granted), since }
 	}
 	w.restart()
 	one := w.begin(1)
@@ -312,6 +312,11 @@ func TestCreditsAreWhatWasGranted(t *testing.T) {
 	granted = "20"
 	if a := w.draw(1, one.Epoch, ask)[0]; a.Granted != 20 {
 		t.Fatalf("after another grant %+v", a)
+	}
+	w.report("7") // an hour later: of a grant of now it burns nothing
+	since = w.Now()
+	if a := w.draw(1, one.Epoch, ask)[0]; a.Base != 0 {
+		t.Fatalf("what was used before the first grant burns it: %+v", a)
 	}
 	if err := w.records.PruneLeases(t.Context(), w.Now().AddDate(90, 0, 0).UnixMicro()); err != nil {
 		t.Fatal(err)
