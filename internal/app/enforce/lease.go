@@ -199,7 +199,7 @@ func (e *Enforcer) reach(ctx context.Context, c *customer, ctr *counter, scale i
 
 // capCeiling sets limit i's ceiling. The other meters count with all they may reach on their durable leases.
 func (e *Enforcer) capCeiling(ctx context.Context, s *limitSet, i int) error {
-	sc, st := s.caps[i], &s.states[i]
+	sc, st := s.caps[i], s.states[i]
 	left := sc.cap
 	for meterKey, scale := range sc.scales {
 		if meterKey == s.meter {

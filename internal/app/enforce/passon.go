@@ -88,7 +88,7 @@ func (s *limitSet) bucketFits(l *quota.Limit, n int, cost, now int64) bool {
 		st.Debt = convert(st.Debt, l.Per, own.per)
 	}
 	var d quota.Decision
-	quota.Decide(&d, []quota.Limit{*l}, []quota.State{st}, cost, now)
+	quota.Decide(&d, []quota.Limit{*l}, []*quota.State{&st}, cost, now)
 	return d.Verdict == quota.Allow
 }
 

@@ -76,8 +76,8 @@ type limitSet struct {
 	periodEnd   int64 // microseconds
 	total       *periodTotal
 	limits      []quota.Limit
-	states      []quota.State
-	counters    []*counter // of each limit; nil for a token bucket
+	states      []*quota.State // replaced, never written over: a copy of the slice keeps the old windows
+	counters    []*counter     // of each limit; nil for a token bucket
 	caps        []*spendCap
 	anchor      period.Anchor
 	open        *atomic.Int64
@@ -134,7 +134,7 @@ func (e *Enforcer) set(ctx context.Context, c *customer, cat *catalog.Compiled, 
 	s := &limitSet{
 		version: cat.Version, sub: p.Subscription.ID, plan: p.Subscription.Plan, meter: meterKey, event: m.Event, scale: m.Scale, customer: c,
 		periodStart: billing.Start.UnixMicro(), periodEnd: billing.End.UnixMicro(), anchor: anchor,
-		limits: limits, states: make([]quota.State, len(limits)), counters: make([]*counter, len(limits)), caps: make([]*spendCap, len(limits)),
+		limits: limits, states: make([]*quota.State, len(limits)), counters: make([]*counter, len(limits)), caps: make([]*spendCap, len(limits)),
 	}
 	s.total, s.open = c.total(meterKey, s.periodStart), c.openOf(meterKey)
 	if old != nil {
@@ -160,7 +160,7 @@ func (e *Enforcer) fill(ctx context.Context, s, old *limitSet, plans *catalog.Co
 			if err != nil {
 				return err
 			}
-			s.states[i] = st
+			s.states[i] = &st
 			buckets++
 			continue
 		}
@@ -220,7 +220,7 @@ func (s *limitSet) bucket(n int) (bucketAt, bool) {
 			continue
 		}
 		if n == 0 {
-			return bucketAt{s.states[i], s.limits[i].Per}, true
+			return bucketAt{*s.states[i], s.limits[i].Per}, true
 		}
 		n--
 	}
@@ -264,7 +264,7 @@ func (e *Enforcer) roll(ctx context.Context, s, old *limitSet, i int, cust accou
 		}
 	}
 	s.counters[i] = ctr
-	s.states[i] = quota.State{
+	s.states[i] = &quota.State{
 		Consumed: consumed, Granted: addSat(ctr.base(), ctr.charged), Ceiling: l.Quota,
 		WindowStart: key.Start, WindowEnd: ctr.end,
 	}
@@ -390,9 +390,9 @@ func (e *Enforcer) refreshReported(ctx context.Context, c *customer) error {
 func (e *Enforcer) rollStale(ctx context.Context, s *limitSet, cust account.Customer, now int64) error {
 	before := *s
 	before.counters = append([]*counter(nil), s.counters...)
-	before.states = append([]quota.State(nil), s.states...)
+	before.states = append([]*quota.State(nil), s.states...)
 	for i := range s.limits {
-		st := &s.states[i]
+		st := s.states[i]
 		if s.counters[i] == nil || now >= st.WindowStart && now < st.WindowEnd {
 			continue
 		}

@@ -113,7 +113,7 @@ func remainingMoney(limit, consumed money.Decimal) (money.Decimal, error) {
 }
 
 func (s *limitSet) status(i int, now int64) (LimitStatus, error) {
-	l, st := &s.limits[i], &s.states[i]
+	l, st := &s.limits[i], s.states[i]
 	remaining, resetAt := quota.Remaining(l, st, now)
 	out := LimitStatus{
 		Key: l.Key, Meter: l.Meter, Kind: l.Kind, Enforcement: "hard", Bound: "0", CatalogVersion: s.version,
