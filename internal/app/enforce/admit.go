@@ -41,6 +41,9 @@ type Admission struct {
 	Principal  account.Principal
 	Detail     string // one sentence for the problem body
 	Fix        string
+	// Shape is set on a denial whose deciding limit lets requests wait; ClearsIn is after how long it could admit, 0: not known.
+	Shape    *catalog.Shape
+	ClearsIn time.Duration
 
 	e          *Enforcer
 	c          *customer
@@ -305,6 +308,7 @@ func (e *Enforcer) deny(ctx context.Context, a *Admission, c *customer, s *limit
 	if d.ClearsAt > 0 {
 		rec.Limits[d.Deciding].ResetAt = d.ClearsAt
 	}
+	e.shape(a, s.plan, l.Key, d.ClearsAt, now)
 	for v := d.Violated; v != 0; v &= v - 1 {
 		a.Violated = append(a.Violated, s.limits[bits.TrailingZeros64(v)].Key)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/web/answer"
 	"github.com/tallystick/tallystick/internal/web/gateway/cost"
+	"github.com/tallystick/tallystick/internal/web/gateway/shape"
 	"github.com/tallystick/tallystick/internal/web/match"
 )
 
@@ -64,6 +65,7 @@ type Gateway struct {
 	byWait  map[time.Duration]http.RoundTripper
 	buffers httputil.BufferPool
 	direct  *direct // nil: Config.Standard
+	queues  *shape.Queues
 	stats   stats
 }
 
@@ -87,7 +89,7 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = NewTransport
 	}
-	g := &Gateway{cfg: cfg, byWait: map[time.Duration]http.RoundTripper{}, buffers: NewBufferPool()}
+	g := &Gateway{cfg: cfg, byWait: map[time.Duration]http.RoundTripper{}, buffers: NewBufferPool(), queues: shape.New()}
 	if !cfg.Standard {
 		g.direct = newDirect(g)
 	}
@@ -163,7 +165,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 	if x.keyHeader == "" {
 		x.keyHeader = "Authorization"
 	}
-	x.Admission = g.cfg.Limiter.Admit(r.Context(), enforce.Request{
+	g.admit(r.Context(), x, enforce.Request{
 		Secret: t.Secret(r.Header.Get), Route: rt.Route, Method: r.Method, User: t.User(r.Header.Get),
 	})
 	if !x.Allowed() {
@@ -179,7 +181,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 		x.upload = g.bound(w, r)
 		r.Body = x.upload
 	}
-	defer g.release(r.Context(), x) // does nothing once settled; covers a panic on the way
+	defer g.ended(r.Context(), x)
 	if g.direct != nil && g.direct.forward(w, r, x) {
 		return
 	}

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/web/answer"
 	"github.com/tallystick/tallystick/internal/web/gateway/cost"
+	"github.com/tallystick/tallystick/internal/web/gateway/shape"
 )
 
 type exchangeKey struct{}
@@ -34,16 +36,29 @@ type exchange struct {
 // stats count what the metrics show.
 type stats struct {
 	unread atomic.Int64
+	shaped [shape.Closed + 1]atomic.Int64 // by result
+	waited atomic.Int64                   // microseconds
 }
 
 // Stats are totals since the start.
 type Stats struct {
 	// CostsUnread counts requests whose actual cost could not be read from the answer, so that the estimate was charged.
 	CostsUnread int64
+	// Of requests that a limit with a shape denied at first: those decided in their turn, those that found the queue full or
+	// would have waited for too long, and those whose client left. Waited is the time of all together.
+	Shaped, ShapeFull, ShapeExpired, ShapeGone int64
+	Waited                                     time.Duration
+	Waiting                                    int64 // now
 }
 
 // Stats reads the totals.
-func (g *Gateway) Stats() Stats { return Stats{CostsUnread: g.stats.unread.Load()} }
+func (g *Gateway) Stats() Stats {
+	n := func(r shape.Result) int64 { return g.stats.shaped[r].Load() }
+	return Stats{
+		CostsUnread: g.stats.unread.Load(), Shaped: n(shape.Decided), ShapeFull: n(shape.Full), ShapeExpired: n(shape.Expired), ShapeGone: n(shape.Gone),
+		Waited: time.Duration(g.stats.waited.Load()) * time.Microsecond, Waiting: g.queues.Waiting(),
+	}
+}
 
 // track follows the answer's body to its end.
 func (x *exchange) track(g *Gateway, b io.ReadCloser, length int64) *body {
@@ -56,12 +71,12 @@ func (g *Gateway) answered(x *exchange, status int, h http.Header, bodied bool) 
 	x.status = status
 	var err error
 	switch {
-	case refunds(x.route.Route, status):
+	case x.route.Refund.Refunds(catalog.Answered, status):
 		err = x.Release(enforce.Failed)
 	case x.route.cost == nil || status == http.StatusSwitchingProtocols: // a tunnel has no end that a cost could wait for
 		err = x.Settle(enforce.Actual{Status: status})
 	default:
-		x.reading = x.route.cost.Begin(cost.Request{Method: x.in.Method, Path: x.in.URL.Path, Header: x.in.Header}, status, seen(x.route.cost, h))
+		x.reading = x.route.cost.Begin(x.in.Method, x.in.URL.Path, x.in.Header, status, seen(x.route.cost, h))
 		if !bodied || x.route.cost.AtHead() {
 			err = g.charge(x, true)
 		}
@@ -102,19 +117,6 @@ func (g *Gateway) charge(x *exchange, whole bool) error {
 	return x.Settle(end)
 }
 
-// refunds says whether a status gives the cost back.
-func refunds(r *catalog.Route, status int) bool {
-	if r.Refund.Statuses == nil {
-		return status >= http.StatusInternalServerError
-	}
-	for _, s := range r.Refund.Statuses {
-		if s.First <= status && status <= s.Last {
-			return true
-		}
-	}
-	return false
-}
-
 // failed answers for an upstream that did not.
 func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
 	var timeout interface{ Timeout() bool }
@@ -131,7 +133,7 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, x *exchange, er
 		g.end(r.Context(), x, enforce.ClientGone)
 		x.status = statusClientGone
 		panic(http.ErrAbortHandler)
-	case x.status != 0 && !refunds(x.route.Route, x.status): // the settlement failed
+	case x.status != 0 && !x.route.Refund.Refunds(catalog.Answered, x.status): // the settlement failed
 		g.release(r.Context(), x)
 		x.status = answer.Unavailable(w, x.DecisionID)
 		return
@@ -157,9 +159,7 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, x *exchange, er
 
 // end gives a request without an answer back, or charges it where the route's policy says so.
 func (g *Gateway) end(ctx context.Context, x *exchange, why enforce.Reason) (charged bool) {
-	rf := &x.route.Refund
-	if declared := rf.Statuses != nil || rf.Timeout || rf.ClientGone || !rf.Daily.IsZero(); declared &&
-		(why == enforce.TimedOut && !rf.Timeout || why == enforce.ClientGone && !rf.ClientGone) {
+	if why == enforce.TimedOut && !x.route.Refund.Refunds(catalog.TimedOut, 0) || why == enforce.ClientGone && !x.route.Refund.Refunds(catalog.ClientGone, 0) {
 		if err := x.Settle(enforce.Actual{}); err != nil {
 			g.cfg.Log.ErrorContext(ctx, "a request without an answer could not be charged", slog.Any("error", err))
 		}

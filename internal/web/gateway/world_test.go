@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -54,6 +55,9 @@ func (w *world) declare(version int64, quota string, routes ...catalog.Route) {
 			routes[i].Timeout = 5 * time.Second
 		}
 		routes[i].Meter, routes[i].Cost = apiCalls, money.FromInt(1)
+		if routes[i].Refund.Statuses == nil {
+			routes[i].Refund = catalog.RefundDefault()
+		}
 	}
 	c, err := catalog.Compile(version, &catalog.Catalog{
 		Meters: []catalog.Meter{{Key: apiCalls, Event: "request", Aggregation: meter.Count}},
@@ -138,7 +142,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	w.cfg = Config{Limiter: w.e, Catalog: w.Current, Log: slog.New(slog.DiscardHandler), Now: time.Now, MaxBody: 1 << 20}
+	w.cfg = Config{Limiter: w.e, Catalog: w.Current, Log: slog.New(slog.DiscardHandler), Now: time.Now, MaxBody: 1 << 20, Standard: os.Getenv(standardEnv) != ""}
 	for _, c := range change {
 		c(&w.cfg)
 	}

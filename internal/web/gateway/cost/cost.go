@@ -30,23 +30,17 @@ var (
 	ErrEncoding  = errors.New("the answer's encoding is not known")
 )
 
-// Request is what an expression sees of a request.
-type Request struct {
-	Method, Path string
-	Header       http.Header
-	Bytes        int64 // of the body, as far as it was read
-}
-
-// Response is what an expression sees of an answer.
-type Response struct {
-	Status int
-	Header http.Header
-	Bytes  int64 // of the body, as the client got it
-	JSON   any   // the body, numbers as json.Number; nil where it is no JSON or larger than 1 MiB
+// Exchange is a request and its answer, as an expression sees them.
+type Exchange struct {
+	Method, Path                    string
+	RequestHeaders, ResponseHeaders map[string]string // names in lower case; several values of one name with ", " between
+	RequestBytes, ResponseBytes     int64             // of the bodies, as far as they went
+	Status                          int
+	JSON                            []byte // the answer's body where it is JSON of at most 1 MiB, else nil
 }
 
 // Expression computes a cost.
-type Expression func(Request, Response) (money.Decimal, error)
+type Expression func(*Exchange) (money.Decimal, error)
 
 // Source is where a route's costs come from. It is safe for concurrent use.
 type Source struct {
@@ -92,17 +86,17 @@ type finder interface {
 // Reading follows one answer. Not safe for concurrent use.
 type Reading struct {
 	source  *Source
-	req     Request
-	resp    Response
+	x       Exchange
+	headers http.Header
 	find    finder
 	keep    bool // the body is kept
 	kept    []byte
 	failure error
 }
 
-// Begin starts with an answer's status and headers. headers are only read.
-func (s *Source) Begin(req Request, status int, headers http.Header) *Reading {
-	r := &Reading{source: s, req: req, resp: Response{Status: status, Header: headers}}
+// Begin starts with a request and its answer's status and headers, which are only read.
+func (s *Source) Begin(method, path string, request http.Header, status int, headers http.Header) *Reading {
+	r := &Reading{source: s, headers: headers, x: Exchange{Method: method, Path: path, Status: status}}
 	switch s.kind {
 	case catalog.FromJSON:
 		switch strings.ToLower(strings.TrimSpace(strings.Join(headers["Content-Encoding"], ","))) {
@@ -115,8 +109,18 @@ func (s *Source) Begin(req Request, status int, headers http.Header) *Reading {
 		}
 	case catalog.FromExpression:
 		r.keep = true
+		r.x.RequestHeaders, r.x.ResponseHeaders = flat(request), flat(headers)
 	}
 	return r
+}
+
+// flat is one value for each name in lower case.
+func flat(h http.Header) map[string]string {
+	out := make(map[string]string, len(h))
+	for name, values := range h {
+		out[strings.ToLower(name)] = strings.Join(values, ", ")
+	}
+	return out
 }
 
 func (s *Source) finder(h http.Header) finder {
@@ -128,7 +132,7 @@ func (s *Source) finder(h http.Header) finder {
 
 // Write takes the next bytes of the answer's body, as they go to the client.
 func (r *Reading) Write(p []byte) {
-	r.resp.Bytes += int64(len(p))
+	r.x.ResponseBytes += int64(len(p))
 	switch {
 	case r.find != nil:
 		r.find.write(p)
@@ -142,14 +146,14 @@ func (r *Reading) Write(p []byte) {
 // End is the cost. sent is how many bytes of the request's body were read; whole says that the body came to its end. The errors
 // are those of the package, and an expression's.
 func (r *Reading) End(sent int64, whole bool) (money.Decimal, error) {
-	r.req.Bytes = sent
+	r.x.RequestBytes = sent
 	switch r.source.kind {
 	case catalog.FromRequestBytes:
 		return money.FromInt(sent), nil
 	case catalog.FromResponseBytes:
-		return money.FromInt(r.resp.Bytes), nil
+		return money.FromInt(r.x.ResponseBytes), nil
 	case catalog.FromBytes:
-		return money.FromInt(sent + r.resp.Bytes), nil
+		return money.FromInt(sent + r.x.ResponseBytes), nil
 	case catalog.FromHeader:
 		return r.header()
 	case catalog.FromJSON:
@@ -161,7 +165,7 @@ func (r *Reading) End(sent int64, whole bool) (money.Decimal, error) {
 }
 
 func (r *Reading) header() (money.Decimal, error) {
-	switch v := r.resp.Header[r.source.name]; len(v) {
+	switch v := r.headers[r.source.name]; len(v) {
 	case 0:
 		return money.Decimal{}, ErrAbsent
 	case 1:
@@ -176,7 +180,7 @@ func (r *Reading) member(whole bool) (money.Decimal, error) {
 	}
 	find := r.find
 	if r.keep {
-		find = r.source.finder(r.resp.Header)
+		find = r.source.finder(r.headers)
 		n, err := decode(r.kept, find)
 		if n > decodedMax {
 			return money.Decimal{}, ErrTooLarge
@@ -206,16 +210,28 @@ func (f toFinder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (r *Reading) expression() (money.Decimal, error) {
-	if r.keep {
-		d := json.NewDecoder(bytes.NewReader(r.kept))
-		d.UseNumber()
-		var v any
-		if d.Decode(&v) == nil && !d.More() {
-			r.resp.JSON = v
+// body is the whole body, unpacked; nil where it is too large or packed in an unknown way.
+func (r *Reading) body() []byte {
+	switch strings.ToLower(strings.TrimSpace(strings.Join(r.headers["Content-Encoding"], ","))) {
+	case "", "identity":
+		return r.kept
+	case "gzip", "x-gzip":
+		zr, err := gzip.NewReader(bytes.NewReader(r.kept))
+		if err != nil {
+			return nil
+		}
+		if b, err := io.ReadAll(io.LimitReader(zr, keptMax+1)); err == nil && len(b) <= keptMax {
+			return b
 		}
 	}
-	d, err := r.source.expr(r.req, r.resp)
+	return nil
+}
+
+func (r *Reading) expression() (money.Decimal, error) {
+	if body := r.body(); json.Valid(body) {
+		r.x.JSON = body
+	}
+	d, err := r.source.expr(&r.x)
 	if err != nil {
 		return money.Decimal{}, err
 	}

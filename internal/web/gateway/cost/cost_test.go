@@ -177,13 +177,13 @@ func packed(s string) string {
 func TestReadings(t *testing.T) {
 	t.Parallel()
 	const doc = `{"id":"x","usage":{"total_tokens":7}}`
-	sum := func(req Request, resp Response) (money.Decimal, error) {
-		m, ok := resp.JSON.(map[string]any)
-		if !ok {
+	sum := func(x *Exchange) (money.Decimal, error) {
+		var m struct{ N int64 }
+		if x.JSON == nil {
 			return money.Decimal{}, ErrAbsent
 		}
-		n, err := m["n"].(json.Number).Int64()
-		return money.FromInt(n + req.Bytes + resp.Bytes + int64(resp.Status)), err
+		err := json.Unmarshal(x.JSON, &m)
+		return money.FromInt(m.N + x.RequestBytes + int64(x.Status)), err
 	}
 	for name, c := range map[string]struct {
 		from          catalog.CostSource
@@ -213,15 +213,19 @@ func TestReadings(t *testing.T) {
 			from: catalog.FromJSON, path: "usage.total_tokens", header: http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}},
 			body: "data: {\"usage\":null}\n\ndata: " + doc + "\n\ndata: [DONE]\n\n", want: "7",
 		},
-		"expression": {from: catalog.FromExpression, path: "sum", body: `{"n":1}`, want: "213"},
+		"expression":         {from: catalog.FromExpression, path: "sum", body: `{"n":1}`, want: "206"},
+		"expression on gzip": {from: catalog.FromExpression, path: "sum", header: http.Header{"Content-Encoding": {"gzip"}}, body: packed(`{"n":1}`), want: "206"},
+		"expression on text": {from: catalog.FromExpression, path: "sum", body: `{"n":1} x`, failure: ErrAbsent.Error()},
+		"too large":          {from: catalog.FromExpression, path: "sum", body: strings.Repeat(" ", keptMax) + `{"n":1}`, failure: ErrAbsent.Error()},
 	} {
 		s, err := Compile(&catalog.Route{From: c.from, Path: c.path}, func(string) (Expression, error) { return sum, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := s.Begin(Request{}, 200, c.header)
-		for i := range len(c.body) {
-			r.Write([]byte(c.body[i : i+1]))
+		r := s.Begin("GET", "/", nil, 200, c.header)
+		step := max(1, len(c.body)/1000)
+		for i := 0; i < len(c.body); i += step {
+			r.Write([]byte(c.body[i:min(i+step, len(c.body))]))
 		}
 		d, err := r.End(5, !c.cut)
 		if c.failure != "" {
@@ -239,7 +243,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := s.Begin(Request{}, 200, nil)
+	r := s.Begin("GET", "/", nil, 200, nil)
 	chunk := []byte(strings.Repeat("x", 32<<10))
 	r.Write([]byte(`{"text":"`))
 	if n := testing.AllocsPerRun(1000, func() { r.Write(chunk) }); n != 0 {

@@ -8,22 +8,21 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tallystick/tallystick/internal/core/catalog"
 )
 
 // pollEvery is how often the first in a queue tries again when nobody can say when it will be let through.
 const pollEvery = 20 * time.Millisecond
 
-// Lane is one limit of a customer: those who wait for it wait for each other.
-type Lane struct{ Customer, Limit string }
+// Lane is a counter of one limit of a customer: those who wait for it wait for each other.
+type Lane struct {
+	Customer, Scope string
+	Limit           *catalog.Shape
+}
 
 // Caller is who asks for what. Requests of one caller keep their order.
 type Caller struct{ Key, Route, User string }
-
-// Bounds of a queue: at most Queue of a key wait, none longer than MaxWait.
-type Bounds struct {
-	MaxWait time.Duration
-	Queue   int
-}
 
 // Result is how a wait ended.
 type Result uint8
@@ -40,7 +39,7 @@ const (
 // Queues are the queues of a gateway. They are safe for concurrent use.
 type Queues struct {
 	mu      sync.Mutex
-	lanes   map[string]map[string]*lane // by customer and limit
+	lanes   map[string]map[Lane]*lane // by customer
 	callers map[Caller]*joined
 	waiting atomic.Int64
 	closed  chan struct{}
@@ -49,14 +48,13 @@ type Queues struct {
 
 // New makes empty queues.
 func New() *Queues {
-	return &Queues{lanes: map[string]map[string]*lane{}, callers: map[Caller]*joined{}, closed: make(chan struct{})}
+	return &Queues{lanes: map[string]map[Lane]*lane{}, callers: map[Caller]*joined{}, closed: make(chan struct{})}
 }
 
 // joined is where a caller's requests wait.
 type joined struct {
-	lane   Lane
-	bounds Bounds
-	n      int
+	lane Lane
+	n    int
 }
 
 // lane has the lines of its keys; the first waiter of the first line has the turn.
@@ -78,31 +76,31 @@ type waiter struct {
 func (q *Queues) Waiting() int64 { return q.waiting.Load() }
 
 // Behind says whether requests of the caller wait already, so that the next one must line up, and where.
-func (q *Queues) Behind(c Caller) (Lane, Bounds, bool) {
+func (q *Queues) Behind(c Caller) (Lane, bool) {
 	if q.waiting.Load() == 0 {
-		return Lane{}, Bounds{}, false
+		return Lane{}, false
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	j := q.callers[c]
 	if j == nil {
-		return Lane{}, Bounds{}, false
+		return Lane{}, false
 	}
-	return j.lane, j.bounds, true
+	return j.lane, true
 }
 
 // Wait lines up and calls try when it is the caller's turn, until try is done. clearsIn is after how long that may be; 0: not
 // known. try says whether it is done, and if not, when to try again.
-func (q *Queues) Wait(ctx context.Context, l Lane, c Caller, b Bounds, clearsIn time.Duration, try func() (done bool, clearsIn time.Duration)) Result {
-	if clearsIn > b.MaxWait {
+func (q *Queues) Wait(ctx context.Context, l Lane, c Caller, clearsIn time.Duration, try func() (done bool, clearsIn time.Duration)) Result {
+	if clearsIn > l.Limit.MaxWait {
 		return Expired
 	}
-	w, ok := q.enter(l, c, b)
+	w, ok := q.enter(l, c)
 	if !ok {
 		return Full
 	}
 	defer q.leave(w)
-	deadline := time.NewTimer(b.MaxWait)
+	deadline := time.NewTimer(l.Limit.MaxWait)
 	defer deadline.Stop()
 	select {
 	case <-w.turn: // nobody is before it: what it knows holds
@@ -175,15 +173,15 @@ func (q *Queues) Close() { q.once.Do(func() { close(q.closed) }) }
 // first has the turn. A lane has at least one waiter.
 func (l *lane) first() *waiter { return l.lines[0].waiters[0] }
 
-func (q *Queues) enter(at Lane, c Caller, b Bounds) (*waiter, bool) {
+func (q *Queues) enter(at Lane, c Caller) (*waiter, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := q.lanes[at.Customer][at.Limit]
+	l := q.lanes[at.Customer][at]
 	if l == nil {
 		l = &lane{}
 	}
 	i := slices.IndexFunc(l.lines, func(x *line) bool { return x.key == c.Key })
-	if b.Queue <= 0 || i >= 0 && len(l.lines[i].waiters) >= b.Queue {
+	if at.Limit.Queue <= 0 || i >= 0 && len(l.lines[i].waiters) >= at.Limit.Queue {
 		return nil, false
 	}
 	if i < 0 {
@@ -196,11 +194,11 @@ func (q *Queues) enter(at Lane, c Caller, b Bounds) (*waiter, bool) {
 		close(w.turn)
 	}
 	if q.lanes[at.Customer] == nil {
-		q.lanes[at.Customer] = map[string]*lane{}
+		q.lanes[at.Customer] = map[Lane]*lane{}
 	}
-	q.lanes[at.Customer][at.Limit] = l
+	q.lanes[at.Customer][at] = l
 	if q.callers[c] == nil {
-		q.callers[c] = &joined{lane: at, bounds: b}
+		q.callers[c] = &joined{lane: at}
 	}
 	q.callers[c].n++
 	q.waiting.Add(1)
@@ -217,7 +215,7 @@ func (q *Queues) leave(w *waiter) {
 	} else {
 		j.n--
 	}
-	l := q.lanes[w.lane.Customer][w.lane.Limit]
+	l := q.lanes[w.lane.Customer][w.lane]
 	had := l.first() == w
 	i := slices.IndexFunc(l.lines, func(x *line) bool { return x.key == w.caller.Key })
 	x := l.lines[i]
@@ -229,7 +227,7 @@ func (q *Queues) leave(w *waiter) {
 		}
 	}
 	if len(l.lines) == 0 {
-		delete(q.lanes[w.lane.Customer], w.lane.Limit)
+		delete(q.lanes[w.lane.Customer], w.lane)
 		if len(q.lanes[w.lane.Customer]) == 0 {
 			delete(q.lanes, w.lane.Customer)
 		}

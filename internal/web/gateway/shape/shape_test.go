@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/tallystick/tallystick/internal/core/catalog"
 )
 
 // bucket lets one request through every period.
@@ -32,16 +34,19 @@ func (b *bucket) try(name string) func() (bool, time.Duration) {
 	}
 }
 
-var here = Lane{"acme", "burst"} //nolint:gochecknoglobals // a constant
+func here(maxWait time.Duration, queue int) Lane {
+	return Lane{Customer: "acme", Limit: &catalog.Shape{MaxWait: maxWait, Queue: queue}}
+}
 
 func TestInOrderAndFairBetweenKeys(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q, b := New(), &bucket{per: 10 * time.Millisecond, next: time.Now().Add(10 * time.Millisecond)}
+		lane := here(time.Second, 10)
 		var wg sync.WaitGroup
 		for _, name := range []string{"a1", "a2", "a3", "a4", "b1", "c1", "b2"} {
 			wg.Go(func() {
-				if r := q.Wait(t.Context(), here, Caller{Key: name[:1]}, Bounds{time.Second, 10}, 10*time.Millisecond, b.try(name)); r != Decided {
+				if r := q.Wait(t.Context(), lane, Caller{Key: name[:1]}, 10*time.Millisecond, b.try(name)); r != Decided {
 					t.Errorf("%s: %d", name, r)
 				}
 			})
@@ -64,27 +69,27 @@ func TestInOrderAndFairBetweenKeys(t *testing.T) {
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		q := New()
+		q, lane := New(), here(time.Second, 2)
 		never := func() (bool, time.Duration) { return false, 0 }
-		if r := q.Wait(t.Context(), here, Caller{Key: "a"}, Bounds{time.Second, 5}, 2*time.Second, never); r != Expired {
+		if r := q.Wait(t.Context(), here(time.Second, 5), Caller{Key: "a"}, 2*time.Second, never); r != Expired {
 			t.Errorf("too far away: %d", r)
 		}
-		if r := q.Wait(t.Context(), here, Caller{Key: "a"}, Bounds{time.Second, 0}, 0, never); r != Full {
+		if r := q.Wait(t.Context(), here(time.Second, 0), Caller{Key: "a"}, 0, never); r != Full {
 			t.Errorf("no queue: %d", r)
 		}
 		results := make(chan Result, 10)
 		start := time.Now()
 		for range 3 {
-			go func() { results <- q.Wait(t.Context(), here, Caller{Key: "a"}, Bounds{time.Second, 2}, 0, never) }()
+			go func() { results <- q.Wait(t.Context(), lane, Caller{Key: "a"}, 0, never) }()
 		}
 		synctest.Wait()
 		if r := <-results; r != Full || time.Since(start) != 0 {
 			t.Errorf("third of two: %d after %s", r, time.Since(start))
 		}
-		if _, b, ok := q.Behind(Caller{Key: "a"}); !ok || b.Queue != 2 {
+		if l, ok := q.Behind(Caller{Key: "a"}); !ok || l != lane {
 			t.Error("the next one does not line up")
 		}
-		if _, _, ok := q.Behind(Caller{Key: "b"}); ok {
+		if _, ok := q.Behind(Caller{Key: "b"}); ok {
 			t.Error("another key lines up")
 		}
 		for range 2 {
@@ -94,7 +99,7 @@ func TestBounds(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		for range 2 {
-			go func() { results <- q.Wait(ctx, here, Caller{Key: "a"}, Bounds{time.Second, 2}, 0, never) }()
+			go func() { results <- q.Wait(ctx, lane, Caller{Key: "a"}, 0, never) }()
 		}
 		synctest.Wait()
 		cancel()
@@ -104,7 +109,7 @@ func TestBounds(t *testing.T) {
 			}
 		}
 		for range 2 {
-			go func() { results <- q.Wait(t.Context(), here, Caller{Key: "a"}, Bounds{time.Second, 2}, 0, never) }()
+			go func() { results <- q.Wait(t.Context(), lane, Caller{Key: "a"}, 0, never) }()
 		}
 		synctest.Wait()
 		q.Close()
@@ -122,12 +127,12 @@ func TestBounds(t *testing.T) {
 func TestPoke(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		q := New()
+		q, lane := New(), here(time.Second, 2)
 		var free bool
 		start := time.Now()
 		done := make(chan Result)
 		go func() {
-			done <- q.Wait(t.Context(), here, Caller{Key: "a"}, Bounds{time.Second, 2}, 0, func() (bool, time.Duration) { return free, 0 })
+			done <- q.Wait(t.Context(), lane, Caller{Key: "a"}, 0, func() (bool, time.Duration) { return free, 0 })
 		}()
 		synctest.Wait()
 		free = true
@@ -141,13 +146,13 @@ func TestPoke(t *testing.T) {
 
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
-	q, b := New(), &bucket{per: 10 * time.Microsecond}
+	q, b, bounds := New(), &bucket{per: 10 * time.Microsecond}, &catalog.Shape{MaxWait: 5 * time.Millisecond, Queue: 8}
 	var wg sync.WaitGroup
 	for i := range 200 {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%7)*time.Millisecond+time.Millisecond)
 			defer cancel()
-			q.Wait(ctx, Lane{"acme", fmt.Sprint(i % 3)}, Caller{Key: fmt.Sprint(i % 11)}, Bounds{5 * time.Millisecond, 8}, 0, b.try("x"))
+			q.Wait(ctx, Lane{"acme", fmt.Sprint(i % 3), bounds}, Caller{Key: fmt.Sprint(i % 11)}, 0, b.try("x"))
 			q.Poke("acme")
 		})
 	}
