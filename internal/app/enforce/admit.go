@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tallystick/tallystick/internal/app/enforce/record"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -46,10 +47,17 @@ type Admission struct {
 	ClearsIn time.Duration
 
 	e          *Enforcer
-	c          *customer
 	total      *periodTotal
 	open       *atomic.Int64
-	res        reservation
+	hold       hold
+	res        record.Reservation
+	user       string
+	cost       *money.Decimal
+	held       *heldAsk // of an explicit reservation
+	daily      int64    // most that is refunded of the route's requests a day, in the meter's scale; below 0: no bound
+	gone       bool     // inflight does not count it
+	roomless   bool     // no room was set aside for its end
+	refused    atomic.Bool
 	generation uint32
 	state      atomic.Uint32
 	policies   [MaxPolicies]Policy
@@ -72,6 +80,9 @@ type Request struct {
 	User    string // the end user that it names; empty: none
 	// Cost replaces what the route reserves, in the meter's unit; nil: the route's.
 	Cost *money.Decimal
+	// OnExpiry is for Reserve alone.
+	OnExpiry OnExpiry
+	held     *heldAsk
 }
 
 // Actual is how a request ended that is charged.
@@ -136,7 +147,7 @@ func (e *Enforcer) Admit(ctx context.Context, r Request) *Admission {
 	if !utf8.ValidString(method) {
 		method = strings.ToValidUTF8(method, "?")
 	}
-	a := &Admission{e: e, generation: e.inflight.enter()}
+	a := &Admission{e: e, generation: e.inflight.enter(), user: r.User, cost: r.Cost, held: r.held}
 	cat := e.cfg.Directory.Current()
 	p, fault := e.principal(r)
 	a.Principal = p
@@ -182,7 +193,7 @@ func (e *Enforcer) reserve(ctx context.Context, a *Admission, cat *catalog.Compi
 	now := e.cfg.Now().UnixMicro()
 	rec.Time = now
 	if route.Meter == "" {
-		a.res = reservation{}
+		a.res = record.Reservation{}
 		return e.grant(a, c, nil, route, method, x)
 	}
 	if c.refresh.Swap(false) {
@@ -195,7 +206,11 @@ func (e *Enforcer) reserve(ctx context.Context, a *Admission, cat *catalog.Compi
 	if err != nil {
 		return err
 	}
-	cost, err := route.Cost.Scaled(s.scale)
+	reserve := route.Reserve()
+	if a.cost != nil {
+		reserve = *a.cost
+	}
+	cost, err := reserve.Scaled(s.scale)
 	if err != nil {
 		return fmt.Errorf("route %s: cost: %w", route.Match, err)
 	}
@@ -235,14 +250,15 @@ func (e *Enforcer) grant(a *Admission, c *customer, s *limitSet, route *catalog.
 	rec.Outcome, rec.ID = receipt.Allowed, e.nextID()
 	encoded := x.encode()
 	if s != nil {
-		a.c, a.total = c, s.total
-		a.res = reservation{
-			requestKey: requestKey{e.epoch, rec.ID.Seq}, time: rec.Time, periodStart: s.periodStart, catalogVersion: rec.CatalogVersion,
-			scale: s.scale, cost: rec.Cost, customerID: c.id, keyID: a.Principal.Key.ID, meter: route.Meter, event: s.event, route: route.Match, method: method,
-			receipt: encoded,
+		a.total, a.hold = s.total, hold{c: c, set: s, cost: rec.Cost, at: rec.Time}
+		a.res = record.Reservation{
+			Key: record.Key{Epoch: e.epoch, Seq: rec.ID.Seq}, Time: rec.Time, PeriodStart: s.periodStart, CatalogVersion: rec.CatalogVersion,
+			Scale: s.scale, Cost: rec.Cost, CustomerID: c.id, KeyID: a.Principal.Key.ID, Meter: route.Meter, Event: s.event, Route: route.Match, Method: method,
+			Receipt: encoded, Leases: s.leases(),
 		}
-		_, err := e.cfg.Spool.Append(settleRoom, a.res.append)
-		a.res.receipt = nil
+		a.bind(route)
+		_, err := e.cfg.Spool.Append(record.EndRoom, a.res.Append)
+		a.res.Receipt = nil
 		if err != nil {
 			return fmt.Errorf("spool the reservation: %w", err)
 		}

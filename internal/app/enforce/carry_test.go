@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/tallystick/tallystick/internal/app/enforce/record"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/spool"
@@ -58,8 +59,13 @@ type watchedSpool struct {
 var errDisk = errors.New("input/output error")
 
 func (s *watchedSpool) Append(reserve int, fill func([]byte) []byte) (int64, error) {
-	at, err := s.Spool.Append(reserve, fill)
-	if err == nil && reserve == 0 {
+	var kind record.Kind
+	at, err := s.Spool.Append(reserve, func(dst []byte) []byte {
+		out := fill(dst)
+		kind = record.KindOf(out[len(dst):])
+		return out
+	})
+	if err == nil && kind == record.Carry {
 		s.appended, s.carried = at, true
 	}
 	return at, err

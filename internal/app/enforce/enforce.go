@@ -92,6 +92,11 @@ type Enforcer struct {
 	stats     counters
 	recent    recent
 
+	declared   declared
+	refunds    refunds
+	overshoots overshoots
+	held       heldList
+
 	mu        sync.RWMutex // guards customers
 	customers map[string]*customer
 
@@ -131,11 +136,12 @@ func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
 		source:    SourceOf(cfg.Node),
 		customers: map[string]*customer{},
 	}
-	e.ship.open, e.ship.ended = map[requestKey]*openRequest{}, map[requestKey]bool{}
-	e.ship.names = names{}
-	e.ship.next = cfg.Spool.Start()
-	e.ship.shipped = e.ship.next
-	if err := e.recover(ctx); err != nil {
+	e.ship.begin(cfg.Spool.Start())
+	open, err := cfg.Leases.OpenLeases(ctx, cfg.Node, epoch)
+	if err != nil {
+		return nil, fmt.Errorf("read open leases: %w", err)
+	}
+	if err := e.recover(ctx, open); err != nil {
 		return nil, err
 	}
 	e.since = max(cfg.Now().UnixMicro(), e.ship.lastSeen)

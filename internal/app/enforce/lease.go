@@ -49,6 +49,15 @@ func (e *Enforcer) draw(ctx context.Context, s *limitSet, cost int64) error {
 	if len(draws) == 0 {
 		return nil
 	}
+	for n := range ctrs {
+		if ctrs[n].lease == 0 {
+			number, err := e.leaseOpened(ctrs[n].key, ctrs[n].end)
+			if err != nil {
+				return err
+			}
+			ctrs[n].lease = number
+		}
+	}
 	grants, err := e.cfg.Leases.DrawLeases(ctx, e.cfg.Node, e.epoch, e.cfg.Boot, draws)
 	if err != nil {
 		return fmt.Errorf("draw leases: %w", err)

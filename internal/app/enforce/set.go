@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,10 +90,11 @@ type limitSet struct {
 type counter struct {
 	key      store.CounterKey
 	end      int64
-	reported int64 // usage reported from outside in the window
-	others   int64 // leases of other epochs and nodes
-	unleased int64 // usage admitted in the window while no limit of the plan used this counter
-	charged  int64 // our durable lease
+	reported int64  // usage reported from outside in the window
+	others   int64  // leases of other epochs and nodes
+	unleased int64  // usage admitted in the window while no limit of the plan used this counter
+	charged  int64  // our durable lease
+	lease    uint32 // its name in the spool; 0: none yet
 }
 
 // base is what was consumed in the window apart from our lease.
@@ -272,6 +274,16 @@ func (e *Enforcer) roll(ctx context.Context, s, old *limitSet, i int, cust accou
 		return e.capCeiling(ctx, s, i)
 	}
 	return nil
+}
+
+// leases are the names of the set's leases.
+func (s *limitSet) leases() (out []uint32) {
+	for _, c := range s.counters {
+		if c != nil && c.lease != 0 && !slices.Contains(out, c.lease) {
+			out = append(out, c.lease)
+		}
+	}
+	return out
 }
 
 func find(s *limitSet, key store.CounterKey) (*counter, int64) {

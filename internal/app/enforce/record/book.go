@@ -16,6 +16,7 @@ import (
 // it does not count, since requests end while it is written. So a spool with a past is read twice: Survey finds the last
 // snapshots, then Declare and Ended count on from there.
 type Book struct {
+	epoch  uint32 // leases of other epochs are of no interest; 0: all are
 	leases map[LeaseID]*account
 	void   int64 // declarations before this offset mean nothing
 	size   int64 // bytes of the declarations of all leases, about
@@ -29,8 +30,8 @@ type account struct {
 	changed bool
 }
 
-// NewBook is a book that knows no lease.
-func NewBook() *Book { return &Book{leases: map[LeaseID]*account{}} }
+// NewBook is a book of the leases of one epoch, or of all epochs for 0, that knows none yet.
+func NewBook(epoch uint32) *Book { return &Book{epoch: epoch, leases: map[LeaseID]*account{}} }
 
 // Survey takes a record of the first reading in.
 func (b *Book) Survey(payload []byte, offset int64) error {
@@ -57,7 +58,7 @@ func (b *Book) Declare(payload []byte, offset int64) error {
 	switch KindOf(payload) {
 	case Lease:
 		d, err := ReadDeclaration(payload)
-		if err != nil || offset < b.void {
+		if err != nil || offset < b.void || b.epoch != 0 && d.Epoch != b.epoch {
 			return err
 		}
 		a := b.leases[d.LeaseID]
@@ -104,12 +105,6 @@ func (b *Book) forget(id LeaseID) {
 	}
 }
 
-// Clear forgets all leases.
-func (b *Book) Clear() {
-	clear(b.leases)
-	b.size, b.dirty = 0, 0
-}
-
 // Ended counts an amount on the leases of a request whose end lies at an offset. An unknown lease is closed, or void.
 func (b *Book) Ended(epoch uint32, numbers []uint32, amount, offset int64) {
 	for _, n := range numbers {
@@ -144,6 +139,9 @@ type Counter struct {
 	store.CounterKey
 	Epoch uint32
 }
+
+// Bytes is about what the declarations of all leases take in the spool.
+func (b *Book) Bytes() int64 { return b.size }
 
 // Len is how many leases are known.
 func (b *Book) Len() int { return len(b.leases) }

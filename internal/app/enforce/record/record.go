@@ -97,9 +97,9 @@ type Reservation struct {
 	Capped         bool
 	Cap            int64 // where Capped: the most that is charged
 	Project, User  string
-	// Held is the sequence number by which an explicit reservation is known, of the same epoch: its own, or that of the reservation
-	// which it extends. 0: a request that is proxied.
-	Held     uint64
+	// Held is what an explicit reservation is known by: its own key, or that of the reservation which it extends. Zero: a request that
+	// is proxied.
+	Held     Key
 	Expires  int64 // of a held one
 	OnExpiry uint8
 	Leases   []uint32 // numbers of the leases of its epoch that it drew on
@@ -173,8 +173,8 @@ func (r *Reservation) fields(b []byte) []byte {
 	if r.User != "" {
 		b = appendString(b, r.User)
 	}
-	if r.Held != 0 {
-		b = binary.AppendUvarint(b, r.Held)
+	if r.Held != (Key{}) {
+		b = r.Held.append(b)
 		b = binary.AppendVarint(b, r.Expires)
 		b = append(b, r.OnExpiry)
 	}
@@ -197,7 +197,7 @@ func (r *Reservation) parts() (parts byte) {
 	if r.User != "" {
 		parts |= partUser
 	}
-	if r.Held != 0 {
+	if r.Held != (Key{}) {
 		parts |= partHeld
 	}
 	if len(r.Leases) > 0 {
@@ -354,7 +354,7 @@ func (r *reader) parts(out *Reservation, known Names) {
 		out.User = known.of(r.bytes())
 	}
 	if parts&partHeld != 0 {
-		out.Held = r.uvarint(maxSeq)
+		out.Held = r.key()
 		out.Expires = r.varint()
 		out.OnExpiry = r.byte(math.MaxUint8)
 	}
