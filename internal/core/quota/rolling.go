@@ -1,5 +1,11 @@
 package quota
 
+import (
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/period"
+)
+
 // SlotUse is what was used or is reserved in the slot of a Rolling limit that begins at Start, microseconds.
 type SlotUse struct{ Start, Used int64 }
 
@@ -76,4 +82,22 @@ func (l *Limit) fitsAt(uses []SlotUse, cost, slot int64) bool {
 		}
 	}
 	return free >= cost
+}
+
+// gridLength is that of the journal's buckets, microseconds.
+const gridLength = int64(period.BucketLength / time.Microsecond)
+
+// OnGrid tells whether the limit counts in windows that the journal and the records keep: those of the calendar, and those whose
+// steps are whole quarters of an hour; credits too. What others count lives in memory.
+func (l *Limit) OnGrid() bool {
+	switch l.Kind {
+	case TokenBucket, Concurrency:
+		return false
+	case Fixed:
+		return l.Length > 0 && l.Length%gridLength == 0
+	case Rolling:
+		return l.Slot > 0 && l.Slot%gridLength == 0
+	case Quota, SpendCap, Credits:
+	}
+	return true
 }
