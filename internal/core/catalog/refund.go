@@ -11,11 +11,6 @@ const (
 	ClientGone                 // the client left before the headers
 )
 
-// RefundDefault is what is refunded where the catalog does not say: 500 to 599, no answer in time, and clients that are gone.
-func RefundDefault() Refund {
-	return Refund{Statuses: []StatusRange{{First: 500, Last: 599}}, Timeout: true, ClientGone: true}
-}
-
 // Refunds says whether an outcome gives the cost back. status counts with Answered only. An upstream that cannot be reached did
 // no work: that is always refunded. Statuses nil stands for 500 to 599, none at all for an empty list.
 func (r Refund) Refunds(o Outcome, status int) bool {
