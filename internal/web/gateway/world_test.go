@@ -41,6 +41,10 @@ type world struct {
 	spool   *spool.Spool
 	gw      *httptest.Server
 	cfg     Config
+	gateway *Gateway
+	// What follows is set before declare.
+	estimate string
+	limits   []catalog.Limit
 }
 
 func quotaOf(n string) catalog.Limit {
@@ -55,13 +59,20 @@ func (w *world) declare(version int64, quota string, routes ...catalog.Route) {
 			routes[i].Timeout = 5 * time.Second
 		}
 		routes[i].Meter, routes[i].Cost = apiCalls, money.FromInt(1)
+		if w.estimate != "" {
+			routes[i].Cost = money.MustDecimal(w.estimate)
+		}
 		if routes[i].Refund.Statuses == nil {
 			routes[i].Refund = catalog.RefundDefault()
 		}
 	}
+	aggregation, value := meter.Count, ""
+	if w.estimate != "" {
+		aggregation, value = meter.Sum, "data.cost"
+	}
 	c, err := catalog.Compile(version, &catalog.Catalog{
-		Meters: []catalog.Meter{{Key: apiCalls, Event: "request", Aggregation: meter.Count}},
-		Plans:  []catalog.Plan{{Key: "free", Currency: money.MustCurrency("USD"), Limits: []catalog.Limit{quotaOf(quota)}}},
+		Meters: []catalog.Meter{{Key: apiCalls, Event: "request", Aggregation: aggregation, Value: value}},
+		Plans:  []catalog.Plan{{Key: "free", Currency: money.MustCurrency("USD"), Limits: append([]catalog.Limit{quotaOf(quota)}, w.limits...)}},
 		Routes: routes,
 	})
 	if err != nil {
@@ -150,6 +161,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.gateway = g
 	w.gw = httptest.NewUnstartedServer(g)
 	p := protocols()
 	w.gw.Config.Protocols = &p

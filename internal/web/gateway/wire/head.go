@@ -154,7 +154,7 @@ func fields(text string, h http.Header) error {
 		if colon < 0 || !token(line[:colon]) {
 			return malformed("field name") // a folded line among them
 		}
-		value := textproto.TrimString(line[colon+1:])
+		value := strings.Trim(line[colon+1:], " \t")
 		if strings.ContainsAny(value, "\r\x00") {
 			return malformed("field value")
 		}
