@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
@@ -33,6 +32,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store/file/tree"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
+	"github.com/tallystick/tallystick/internal/web/gateway"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
@@ -67,27 +67,28 @@ type server struct {
 	demo       bool // history is being seeded: billing waits until it is there
 	endpoint   cli.Endpoint
 
-	folder  *folder
-	records store.Records
-	journal *file.Journal
-	spool   *spool.Spool
-	clock   *clock.Clock
-	govern  *govern.Service
-	receive *receive.Receiver
-	enforce *enforce.Enforcer
-	ingest  *ingest.Service
-	bill    *bill.Service
-	usage   *usage.Service
-	recount *recount.Service
-	correct *correct.Service
-	inbox   *inbox.Service
-	tiles   *tree.Tree
-	seal    *seal.Service
-	replays *govern.Replays
-	metrics *metrics
-	salts   *salts
-	access  *os.File
-	signer  *session.Signer
+	folder      *folder
+	records     store.Records
+	journal     *file.Journal
+	spool       *spool.Spool
+	clock       *clock.Clock
+	govern      *govern.Service
+	receive     *receive.Receiver
+	enforce     *enforce.Enforcer
+	ingest      *ingest.Service
+	bill        *bill.Service
+	usage       *usage.Service
+	recount     *recount.Service
+	correct     *correct.Service
+	inbox       *inbox.Service
+	tiles       *tree.Tree
+	seal        *seal.Service
+	replays     *govern.Replays
+	gatewayPort *gateway.Listener
+	metrics     *metrics
+	salts       *salts
+	access      *os.File
+	signer      *session.Signer
 
 	serving atomic.Bool // ready for traffic
 	billing atomic.Bool // periods may be closed
@@ -406,16 +407,4 @@ func (s *server) close(ctx context.Context) error {
 		errs = append(errs, s.access.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// httpServer has the time-outs and bounds of both ports.
-func httpServer(h http.Handler, log *slog.Logger) *http.Server {
-	p := new(http.Protocols)
-	p.SetHTTP1(true)
-	p.SetHTTP2(true)
-	p.SetUnencryptedHTTP2(true)
-	return &http.Server{
-		Handler: h, Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,6 +43,8 @@ type world struct {
 	gw      *httptest.Server
 	cfg     Config
 	gateway *Gateway
+	running atomic.Bool // the business clock goes on
+	began   time.Time
 	// What follows is set before declare.
 	estimate string
 	limits   []catalog.Limit
@@ -126,10 +129,18 @@ func (w *world) ActiveSubscription(string, time.Time) (account.Subscription, boo
 	return w.subscription(), true
 }
 
+// clock is the business time.
+func (w *world) clock() time.Time {
+	if w.running.Load() {
+		return w.now.Add(time.Since(w.began))
+	}
+	return w.now
+}
+
 // newWorld starts a gateway; routes are set by the test through declare.
 func newWorld(t *testing.T, change ...func(*Config)) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)}
+	w := &world{t: t, began: time.Now(), now: time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)}
 	w.declare(1, "1000000")
 	dir := t.TempDir()
 	ctx := t.Context()
@@ -149,7 +160,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	}
 	if w.e, err = enforce.Open(ctx, enforce.Config{
 		Directory: w, Spool: w.spool, Leases: records, Journal: w.journal, Keyring: ring, Node: 1, Boot: "b",
-		Now: func() time.Time { return w.now }, Real: time.Now, Log: slog.New(slog.DiscardHandler),
+		Now: w.clock, Real: time.Now, Log: slog.New(slog.DiscardHandler),
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -155,7 +155,7 @@ func fields(text string, h http.Header) error {
 			return malformed("field name") // a folded line among them
 		}
 		value := strings.Trim(line[colon+1:], " \t")
-		if strings.ContainsAny(value, "\r\x00") {
+		if !visible(value) {
 			return malformed("field value")
 		}
 		name := textproto.CanonicalMIMEHeaderKey(line[:colon])
@@ -166,6 +166,16 @@ func fields(text string, h http.Header) error {
 		values = append(values, value)
 		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
+}
+
+// visible says that a value has no control character but tabs.
+func visible(value string) bool {
+	for i := range len(value) {
+		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // cutLine takes a line off; its end is CRLF or LF.
