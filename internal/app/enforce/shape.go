@@ -10,7 +10,7 @@ func (e *Enforcer) shape(a *Admission, plan, limit string, clearsAt, now int64) 
 	}
 	for i := range p.Limits {
 		l := &p.Limits[i]
-		if l.Key != limit || l.Shape == nil || l.Bucket == nil && l.Concurrency == 0 {
+		if l.Key != limit || l.Shape == nil || clearsAt == 0 && l.Concurrency == 0 { // what never clears is not waited for
 			continue
 		}
 		a.Shape = l.Shape

@@ -33,7 +33,7 @@ const (
 
 // world is a gateway over a real enforcer and real stores.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	mu      sync.Mutex // guards cat
 	cat     *catalog.Compiled
 	now     time.Time
@@ -45,6 +45,7 @@ type world struct {
 	gateway *Gateway
 	running atomic.Bool // the business clock goes on
 	began   time.Time
+	zone    period.Zone
 	// What follows is set before declare.
 	estimate string
 	limits   []catalog.Limit
@@ -101,7 +102,7 @@ func (w *world) Principal(secret string, _ time.Time) (account.Principal, accoun
 }
 
 func (w *world) customer() account.Customer {
-	return account.Customer{ID: custID, Key: "acme", Zone: period.MustZone("UTC")}
+	return account.Customer{ID: custID, Key: "acme", Zone: w.zone}
 }
 
 func (w *world) subscription() account.Subscription {
@@ -138,9 +139,9 @@ func (w *world) clock() time.Time {
 }
 
 // newWorld starts a gateway; routes are set by the test through declare.
-func newWorld(t *testing.T, change ...func(*Config)) *world {
+func newWorld(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
-	w := &world{t: t, began: time.Now(), now: time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)}
+	w := &world{t: t, began: time.Now(), zone: period.MustZone("UTC"), now: time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)}
 	w.declare(1, "1000000")
 	dir := t.TempDir()
 	ctx := t.Context()
