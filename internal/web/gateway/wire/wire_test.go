@@ -263,16 +263,16 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 		if n := len(c.kept["x:1"]); n != 2 || !made[2].closed.Load() {
 			t.Errorf("%d kept, want 2", n)
 		}
-		time.Sleep(30 * time.Second) // of the bubble
+		<-time.After(30 * time.Second) // of the bubble
 		if _, err := call(t.Context(), c, "x:1"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(31 * time.Second)
+		<-time.After(31 * time.Second)
 		synctest.Wait()
 		if !made[0].closed.Load() || made[1].closed.Load() {
 			t.Error("the one that was idle for a minute is closed, and no other")
 		}
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		synctest.Wait()
 		if !made[1].closed.Load() || c.timer != nil || len(c.kept) != 0 {
 			t.Error("something is kept for ever")
