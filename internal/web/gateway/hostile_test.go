@@ -133,7 +133,7 @@ func TestSmuggling(t *testing.T) {
 			_, _ = io.Copy(io.Discard, resp.Body) // the next may follow
 		}
 		_ = c.Close() // no more of it
-		w.gateway.Idle()
+		w.gateway.Close()
 		s.mu.Lock()
 		for _, got := range s.got {
 			if !strings.HasPrefix(got.URL.Path, "/hello") || len(s.got) > 1 || got.Header.Get("X") != "" {

@@ -80,11 +80,10 @@ func (g *Gateway) ended(ctx context.Context, x *exchange) {
 	g.queues.Poke(x.Principal.Customer.ID)
 }
 
-// Close ends the waits of requests that were not let through yet: they are refused. Those that run go on.
-func (g *Gateway) Close() { g.queues.Close() }
-
-// Idle closes the kept connections to upstreams.
-func (g *Gateway) Idle() {
+// Close ends the waits of requests that were not let through yet: they are refused. It closes the connections to upstreams that
+// nobody uses. Requests that run go on.
+func (g *Gateway) Close() {
+	g.queues.Close()
 	if g.direct != nil {
 		g.direct.client.Close()
 	}

@@ -207,7 +207,7 @@ func TestReadings(t *testing.T) {
 		"JSON, text":        {from: catalog.FromJSON, path: "usage.total_tokens", body: `{"usage":{"total_tokens":"x"}}`, failure: ErrMalformed.Error()},
 		"JSON in gzip":      {from: catalog.FromJSON, path: "usage.total_tokens", header: http.Header{"Content-Encoding": {"gzip"}}, body: packed(doc), want: "7"},
 		"JSON, gzip is cut": {from: catalog.FromJSON, path: "usage.total_tokens", header: http.Header{"Content-Encoding": {"gzip"}}, body: packed(doc)[:20], failure: ErrAbsent.Error()},
-		"JSON, gzip bomb":   {from: catalog.FromJSON, path: "usage.total_tokens", header: http.Header{"Content-Encoding": {"gzip"}}, body: packed(strings.Repeat(" ", decodedMax+1)), failure: ErrTooLarge.Error()},
+		"JSON, gzip bomb":   {from: catalog.FromJSON, path: "usage.total_tokens", header: http.Header{"Content-Encoding": {"gzip"}}, body: packed(`"` + strings.Repeat("x", decodedMax+1)), failure: ErrTooLarge.Error()},
 		"JSON in brotli":    {from: catalog.FromJSON, path: "usage.total_tokens", header: http.Header{"Content-Encoding": {"br"}}, body: "x", failure: ErrEncoding.Error()},
 		"events": {
 			from: catalog.FromJSON, path: "usage.total_tokens", header: http.Header{"Content-Type": {"text/event-stream; charset=utf-8"}},
