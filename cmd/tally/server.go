@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/correct"
@@ -41,18 +42,19 @@ const gatewayNode = 1
 
 // Intervals of the loops, in real time.
 const (
-	shipEvery    = 50 * time.Millisecond
-	syncEvery    = 10 * time.Millisecond
-	indexEvery   = 250 * time.Millisecond
-	billEvery    = time.Second
-	sealEvery    = time.Second
-	booksEvery   = 5 * time.Second
-	clockEvery   = 5 * time.Second
-	recountEvery = 500 * time.Millisecond
-	pruneEvery   = 10 * time.Minute
-	settledMax   = 10 * time.Second // how long a close waits for running requests before it is tried again
-	billFaults   = 20               // failing rounds of closes in a row before the rest waits for the next tick
-	retryBackoff = 500 * time.Millisecond
+	shipEvery      = 50 * time.Millisecond
+	syncEvery      = 10 * time.Millisecond
+	indexEvery     = 250 * time.Millisecond
+	billEvery      = time.Second
+	authorityEvery = time.Second
+	sealEvery      = time.Second
+	booksEvery     = 5 * time.Second
+	clockEvery     = 5 * time.Second
+	recountEvery   = 500 * time.Millisecond
+	pruneEvery     = 10 * time.Minute
+	settledMax     = 10 * time.Second // how long a close waits for running requests before it is tried again
+	billFaults     = 20               // failing rounds of closes in a row before the rest waits for the next tick
+	retryBackoff   = 500 * time.Millisecond
 )
 
 // server is one process with all roles: it owns the stores, the services and their loops.
@@ -74,6 +76,7 @@ type server struct {
 	clock       *clock.Clock
 	govern      *govern.Service
 	receive     *receive.Receiver
+	authority   *authority.Service
 	enforce     *enforce.Enforcer
 	ingest      *ingest.Service
 	bill        *bill.Service
@@ -84,8 +87,8 @@ type server struct {
 	tiles       *tree.Tree
 	seal        *seal.Service
 	replays     *govern.Replays
-	gatewayPort *gateway.Listener
 	metrics     *metrics
+	gatewayPort *gateway.Listener
 	salts       *salts
 	access      *os.File
 	signer      *session.Signer
@@ -128,13 +131,21 @@ func (s *server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	started := realNow()
+	if s.authority, err = authority.New(authority.Config{
+		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(started) },
+		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
+	}); err != nil {
+		return err
+	}
 	if s.enforce, err = enforce.Open(ctx, enforce.Config{
-		Directory: s.govern, Spool: s.spool, Leases: s.records, Journal: s.journal, Keyring: ring, Node: gatewayNode,
-		Boot: bootID(), Now: s.clock.Now, Real: realNow, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
+		Directory: s.govern, Spool: s.spool, Authority: s.authority, Past: enforce.JournalPast{Journal: s.journal}, Keyring: ring, Node: gatewayNode,
+		Boot: bootID(), Now: s.clock.Now, Real: realNow, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
 		Deliver: sender.Deliver,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
 	}
+	s.authority.Register(gatewayNode, s.enforce)
 	s.clock.Raise(s.enforce.LastSeen())
 	if s.ingest, err = ingest.New(ingest.Config{
 		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Counted: s.enforce.Counted, Flush: s.enforce.Flush,
@@ -335,6 +346,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 			}
 		}
 	})
+	s.every(ctx, g, "authority", authorityEvery, s.authority.Tick)
 	s.every(ctx, g, "sync", syncEvery, s.enforce.SyncTick)
 	s.every(ctx, g, "index", indexEvery, s.journal.Tick)
 	s.every(ctx, g, "bill", billEvery, s.billAll)

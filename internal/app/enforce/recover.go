@@ -7,27 +7,11 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/enforce/record"
-	"github.com/tallystick/tallystick/internal/core/meter"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
-
-// leasesKept is how long closed leases of past windows are kept for questions.
-const leasesKept = 40 * 24 * time.Hour
-
-// closer closes leases of earlier epochs; authority.Authority fits.
-type closer interface {
-	Return(ctx context.Context, node uint16, epoch uint32, backs []authority.Back) error
-}
-
-// past says of events whether the journal has them.
-type past interface {
-	Known(ctx context.Context, source string, ids []string) ([]bool, error)
-}
 
 // recover brings an earlier epoch to its end: what it settled is shipped, what it left open is settled and flagged, since its
 // request may have been answered, but for what is held by an explicit reservation, and its leases are closed with what the spool
@@ -67,12 +51,15 @@ func (e *Enforcer) recover(ctx context.Context, leases []store.Lease) error {
 	if err := e.Flush(ctx); err != nil {
 		return fmt.Errorf("ship recovered requests: %w", err)
 	}
-	if err := e.closeEarlier(ctx, e.closer(), leases); err != nil {
+	if err := e.closeEarlier(ctx, leases); err != nil {
 		return err
 	}
 	s.recovering, s.bookEpoch = false, e.epoch
 	s.ended, s.book = map[record.Key]*endedRequest{}, record.NewBook(e.epoch)
 	s.bookBytes.Store(0)
+	if err := e.declareEpoch(); err != nil {
+		return err
+	}
 	for _, o := range left {
 		if o.Held != (record.Key{}) {
 			e.reopen(&o.Reservation)
@@ -84,7 +71,7 @@ func (e *Enforcer) recover(ctx context.Context, leases []store.Lease) error {
 		}
 		e.cfg.Log.InfoContext(ctx, "explicit reservations go on", slog.Int("reservations", held))
 	}
-	return e.cfg.Leases.PruneLeases(ctx, e.cfg.Now().Add(-leasesKept).UnixMicro())
+	return nil
 }
 
 const knownMax = 1000 // requests that are looked up at a time
@@ -98,7 +85,7 @@ func (e *Enforcer) unfinished(ctx context.Context) (left []*openRequest, err err
 		for i, o := range part {
 			ids[i] = e.shortID(o.Key).String()
 		}
-		known, err := e.past().Known(ctx, e.source, ids)
+		known, err := e.cfg.Past.Known(ctx, e.source, ids)
 		if err != nil {
 			return nil, fmt.Errorf("look for open requests in the journal: %w", err)
 		}
@@ -116,10 +103,10 @@ func (e *Enforcer) unfinished(ctx context.Context) (left []*openRequest, err err
 }
 
 func (e *Enforcer) settleRecovered(r *record.Reservation) error {
-	total := e.customer(r.CustomerID).total(r.Meter, r.PeriodStart)
+	total := e.lessee.Total(r.CustomerID, r.Meter, r.PeriodStart)
 	_, err := e.cfg.Spool.Append(0, func(b []byte) []byte {
-		total.value = addSat(total.value, r.Cost)
-		st := record.Settlement{Key: r.Key, TotalEpoch: e.epoch, Total: total.value, Flags: uint16(store.Recovered)}
+		total.Value = addSat(total.Value, r.Cost)
+		st := record.Settlement{Key: r.Key, TotalEpoch: e.epoch, Total: total.Value, Flags: uint16(store.Recovered)}
 		return st.Append(b)
 	})
 	if err != nil {
@@ -130,54 +117,25 @@ func (e *Enforcer) settleRecovered(r *record.Reservation) error {
 
 // closeEarlier closes the leases of this node's earlier epochs. On the same boot the spool is complete, and says what each was
 // spent on. After a power cut its tail may be lost: then a lease stays charged in full, and what is not known to be spent is
-// written off, so that nothing can be admitted twice. So does one that the spool does not know.
-func (e *Enforcer) closeEarlier(ctx context.Context, c closer, open []store.Lease) error {
-	spent := e.ship.book.Spent()
+// written off, so that nothing can be admitted twice. So is one that the spool does not know, unless its epoch named all.
+func (e *Enforcer) closeEarlier(ctx context.Context, open []store.Lease) error {
+	book := e.ship.book
+	spent := book.Spent()
 	backs := make([]authority.Back, 0, len(open))
 	for _, l := range open {
 		sum, known := spent[record.Counter{CounterKey: l.CounterKey, Epoch: l.Epoch}]
-		b := authority.Back{Counter: l.CounterKey, Epoch: l.Epoch, Spent: min(sum, l.Charged), Closed: true}
-		if !known || l.Boot == "" || l.Boot != e.cfg.Boot || e.cfg.Torn {
-			b.WrittenOff = l.Charged - b.Spent
+		b := authority.Back{Counter: l.CounterKey, Epoch: l.Epoch, Spent: sum, Closed: true}
+		if !known && !book.Whole(l.Epoch) || l.Boot == "" || l.Boot != e.cfg.Boot || e.cfg.Torn {
+			b.WrittenOff = max(0, l.Charged-l.Settled-sum)
 			e.stats.writtenOff.Add(b.WrittenOff)
 		}
-		b.Keep = b.Spent + b.WrittenOff
+		b.Keep = addSat(b.Spent, b.WrittenOff)
 		backs = append(backs, b)
 	}
 	for part := range slices.Chunk(backs, authority.MaxBacks) {
-		if err := c.Return(ctx, e.cfg.Node, e.epoch, part); err != nil {
+		if err := e.cfg.Authority.Return(ctx, e.cfg.Node, e.epoch, part); err != nil {
 			return fmt.Errorf("close leases of an earlier run: %w", err)
 		}
 	}
 	return nil
-}
-
-// admittedSince is what was admitted on a set's meter from an instant on, in its scale.
-func (e *Enforcer) admittedSince(ctx context.Context, s *limitSet, from int64) (int64, error) {
-	r, err := e.rollup(ctx, s.customer.id, s.meter, period.Interval{Start: time.UnixMicro(from).UTC()})
-	if err != nil {
-		return 0, err
-	}
-	admitted, err := r.Sum.Sub(r.Reported)
-	if err != nil {
-		return 0, err
-	}
-	return scaled(admitted, s.scale), nil
-}
-
-// usageOf is a counter's usage from the journal, in the meter's scale.
-func (e *Enforcer) usageOf(ctx context.Context, customerID, meterKey string, start, end int64, scale int) (int64, error) {
-	r, err := e.rollup(ctx, customerID, meterKey, interval(start, end))
-	return scaled(r.Sum, scale), err
-}
-
-func (e *Enforcer) rollup(ctx context.Context, customerID, meterKey string, in period.Interval) (r meter.Rollup, err error) {
-	err = e.cfg.Journal.View(ctx, func(v store.View) (err error) {
-		r, err = v.Usage(store.SeriesKey{CustomerID: customerID, Meter: meterKey}, in)
-		return err
-	})
-	if err != nil {
-		return r, fmt.Errorf("read usage: %w", err)
-	}
-	return r, nil
 }

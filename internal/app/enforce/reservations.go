@@ -1,7 +1,6 @@
 package enforce
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -114,110 +113,6 @@ type ending struct {
 	cost   string // "": what was reserved
 }
 
-// heldList finds them by key. mu owns all fields. An entry's mu may be taken before it, never after.
-type heldList struct {
-	mu     sync.Mutex
-	byKey  map[record.Key]*heldEntry
-	n      int // open ones, and those that are being admitted
-	expiry expiries
-	ended  []endedHeld // oldest first
-}
-
-type endedHeld struct {
-	key record.Key
-	at  int64
-}
-
-type expiry struct {
-	at int64
-	h  *heldEntry
-}
-
-// expiries is a heap, soonest first. An entry that was extended is put back when its turn comes.
-type expiries []expiry
-
-func (x *expiries) Len() int           { return len(*x) }
-func (x *expiries) Less(i, j int) bool { return (*x)[i].at < (*x)[j].at }
-func (x *expiries) Swap(i, j int)      { (*x)[i], (*x)[j] = (*x)[j], (*x)[i] }
-
-// Push is for heap alone.
-func (x *expiries) Push(v any) {
-	if e, ok := v.(expiry); ok {
-		*x = append(*x, e)
-	}
-}
-
-// Pop is for heap alone.
-func (x *expiries) Pop() any {
-	last := len(*x) - 1
-	e := (*x)[last]
-	(*x)[last] = expiry{}
-	*x = (*x)[:last]
-	return e
-}
-
-func (l *heldList) open() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.n
-}
-
-// enter takes one of the places.
-func (l *heldList) enter() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.n >= HeldMax {
-		return false
-	}
-	l.n++
-	return true
-}
-
-func (l *heldList) leave() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.n--
-}
-
-func (l *heldList) add(h *heldEntry) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.byKey == nil {
-		l.byKey = map[record.Key]*heldEntry{}
-	}
-	l.byKey[h.key] = h
-	heap.Push(&l.expiry, expiry{h.expires, h})
-}
-
-// end frees the place of one that has ended, and remembers it for a while.
-func (l *heldList) end(h *heldEntry, now int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.n--
-	l.ended = append(l.ended, endedHeld{h.key, now})
-	for len(l.ended) > 0 && (len(l.ended) > endedMax || l.ended[0].at <= now-endedKept.Microseconds()) {
-		delete(l.byKey, l.ended[0].key)
-		l.ended = l.ended[1:]
-	}
-}
-
-// due takes the next one that has to be looked at.
-func (l *heldList) due(now int64) *heldEntry {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.expiry) == 0 || l.expiry[0].at > now {
-		return nil
-	}
-	e, _ := heap.Pop(&l.expiry).(expiry)
-	return e.h
-}
-
-func (l *heldList) again(h *heldEntry, at int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	heap.Push(&l.expiry, expiry{at, h})
-}
-
 // Reserve decides like Admit, and holds what it admits until it is settled, released, or ttl has passed (TTLMin to TTLMax; others
 // are moved there). Held is nil when the request is denied, and for a route without a meter, of which nothing can be held.
 // It survives restarts and kill -9. It does not hold the close of a billing period up: its usage belongs to the instant of the
@@ -230,6 +125,10 @@ func (e *Enforcer) Reserve(ctx context.Context, r Request, ttl time.Duration) (*
 	a := e.Admit(ctx, r)
 	if !a.Allowed() || a.res.Held == (record.Key{}) {
 		e.held.leave()
+		if a.unmetered {
+			a.end()
+			a.state.Store(stateReleased)
+		}
 		return nil, a
 	}
 	e.detach(a)
@@ -487,10 +386,8 @@ func (e *Enforcer) expireOne(h *heldEntry, now int64) error {
 // reopen takes up an explicit reservation of an earlier epoch. The lease that it drew on was closed, with its cost: what it does
 // not need of that in the end stays charged in its window, for the counters of this epoch know nothing of it.
 func (e *Enforcer) reopen(r *record.Reservation) {
-	c := e.customer(r.CustomerID)
 	a := &Admission{e: e, gone: true, res: *r, daily: -1}
-	a.total, a.open = c.total(r.Meter, r.PeriodStart), c.openOf(r.Meter)
-	a.open.Add(r.Cost)
+	a.total = e.lessee.Total(r.CustomerID, r.Meter, r.PeriodStart)
 	if cust, ok := e.cfg.Directory.Customer(r.CustomerID); ok {
 		a.Principal.Customer = cust
 	}

@@ -5,33 +5,11 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/enforce/record"
 	"github.com/tallystick/tallystick/internal/core/catalog"
-	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
 // costMax bounds what one request is charged, in units of its meter's scale.
 const costMax = 1_000_000_000_000_000
-
-// hold is what an admitted request holds of its counters.
-type hold struct {
-	c        *customer
-	set      *limitSet
-	cost, at int64
-}
-
-// End gives it back: what was reserved becomes actual, in the meter's scale; 0 burns nothing. The overshoot is what actual has
-// above it. It is called once.
-func (h hold) End(actual int64) (overshoot int64) {
-	if h.set == nil {
-		return 0
-	}
-	h.c.mu.Lock()
-	defer h.c.mu.Unlock()
-	if s := h.c.sets[h.set.meter]; s != nil && actual != h.cost {
-		return quota.Settle(s.limits, s.states, h.cost, actual, h.at)
-	}
-	return max(0, actual-h.cost)
-}
 
 // bind notes in the reservation what of the route must hold at its end, whatever the catalog says by then.
 func (a *Admission) bind(route *catalog.Route) {
@@ -53,7 +31,6 @@ func (a *Admission) bind(route *catalog.Route) {
 
 // leave ends the open time of a reservation.
 func (a *Admission) leave() {
-	a.open.Add(-a.res.Cost)
 	if !a.gone {
 		a.e.inflight.leave(a.generation)
 	}
@@ -85,6 +62,10 @@ func (a *Admission) settle(end Actual, flags store.Flags) (charged int64, err er
 	if !a.state.CompareAndSwap(stateOpen, stateSettled) {
 		return 0, nil
 	}
+	if a.unmetered {
+		a.end()
+		return 0, nil
+	}
 	return a.spoolSettlement(end, flags)
 }
 
@@ -97,8 +78,8 @@ func (a *Admission) spoolSettlement(end Actual, flags store.Flags) (charged int6
 		Key: a.res.Key, TotalEpoch: a.e.epoch, Status: min(max(end.Status, 0), statusMax), Flags: uint16(flags), Actual: cost != a.res.Cost, Cost: cost,
 	}
 	err = a.spoolEnd(func(b []byte) []byte {
-		a.total.value = addSat(a.total.value, cost)
-		st.Total = a.total.value
+		a.total.Value = addSat(a.total.Value, cost)
+		st.Total = a.total.Value
 		return st.Append(b)
 	})
 	if err != nil {
@@ -113,6 +94,12 @@ func (a *Admission) spoolSettlement(end Actual, flags store.Flags) (charged int6
 
 const statusMax = 999
 
+// end gives the places of an unmetered request back.
+func (a *Admission) end() {
+	a.hold.End(0)
+	a.leave()
+}
+
 // spoolEnd writes the end of a reservation into the room that was set aside for it. Where there was none, and is none now, the
 // reservation stays open.
 func (a *Admission) spoolEnd(fill func([]byte) []byte) error {
@@ -125,6 +112,9 @@ func (a *Admission) spoolEnd(fill func([]byte) []byte) error {
 	}
 	defer a.leave()
 	_, err := a.e.cfg.Spool.AppendReserved(record.EndRoom, fill)
+	if err != nil {
+		a.hold.End(a.res.Cost) // what was reserved stays charged, but the request has ended
+	}
 	return err
 }
 
@@ -132,6 +122,10 @@ func (a *Admission) spoolEnd(fill func([]byte) []byte) error {
 // day, and this one passes the bound, the request is settled instead, and Refused says so. What is Withdrawn is no refund.
 func (a *Admission) Release(why Reason) error {
 	if !a.state.CompareAndSwap(stateOpen, stateReleased) {
+		return nil
+	}
+	if a.unmetered {
+		a.end()
 		return nil
 	}
 	if !a.e.refunds.take(a, why, a.e.cfg.Now()) {
@@ -154,7 +148,7 @@ func (a *Admission) Refused() bool { return a.refused.Load() }
 // MarkIncomplete flags a settled request whose answer was cut off after its headers. The charge stands; when the spool has
 // no room for the note it is dropped and counted.
 func (a *Admission) MarkIncomplete() {
-	if !a.state.CompareAndSwap(stateSettled, stateMarked) {
+	if a.unmetered || !a.state.CompareAndSwap(stateSettled, stateMarked) {
 		return
 	}
 	a.e.stats.incomplete.Add(1)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/enforce/record"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
@@ -82,7 +83,7 @@ type totalKey struct {
 
 // Tick ships one bounded batch. more is true when the spool holds more.
 func (e *Enforcer) Tick(ctx context.Context) (more bool, err error) {
-	if err := e.closeRolled(ctx); err != nil {
+	if err := e.lessee.Tick(ctx); err != nil && !errors.Is(err, authority.ErrUnreachable) { // then with a later one
 		return false, err
 	}
 	if err := e.expire(); err != nil {

@@ -46,6 +46,7 @@ func (k *kinds) counts(i int, c call, now int64) bool {
 	case quota.Rolling:
 		apart := floor(now, l.Slot) - floor(c.at, l.Slot)
 		return -l.Length/l.Slot <= apart && apart <= l.Length/l.Slot
+	case quota.TokenBucket, quota.Quota, quota.SpendCap:
 	}
 	return floor(c.at, calendar) == floor(now, calendar)
 }
@@ -67,9 +68,9 @@ func (k *kinds) whole(i int) int64 {
 	switch l := k.limits[i]; l.Kind {
 	case quota.Rolling, quota.Fixed, quota.Concurrency:
 		return l.Quota + l.Extra
-	default:
-		return k.ceiling[i]
+	case quota.TokenBucket, quota.Quota, quota.SpendCap, quota.Credits:
 	}
+	return k.ceiling[i]
 }
 
 func units(l quota.Limit, cost int64) int64 {
@@ -109,7 +110,7 @@ func (k *kinds) slots(i int) (out []quota.SlotUse) {
 }
 
 // refresh does an owner's part: it rolls stale windows and computes ceilings.
-func (k *kinds) refresh(t *rapid.T, states []quota.State, now int64) {
+func (k *kinds) refresh(states []quota.State, now int64) {
 	for i := range k.limits {
 		l, s := &k.limits[i], &states[i]
 		start, end, ok := l.WindowAt(now)
@@ -154,6 +155,7 @@ func drawKinds(t *rapid.T) *kinds {
 		case quota.Rolling:
 			l.Slot = rapid.Int64Range(1, 4).Draw(t, "slot")
 			l.Length = l.Slot * rapid.Int64Range(1, 8).Draw(t, "slots")
+		case quota.TokenBucket, quota.Quota, quota.SpendCap, quota.Concurrency, quota.Credits:
 		}
 		k.limits, k.ceiling = append(k.limits, l), append(k.ceiling, l.Quota+l.Extra)
 	}
@@ -191,7 +193,7 @@ func TestKindsMatchNaive(t *testing.T) {
 				i := running(t)
 				c := &k.calls[i]
 				actual := rapid.Int64Range(0, 8).Draw(t, "actual")
-				k.refresh(t, states, k.now)
+				k.refresh(states, k.now)
 				if over := quota.Settle(k.limits, point(states), c.reserved, actual, c.at); over != max(0, actual-c.reserved) {
 					t.Fatalf("overshoot %d of %+v settled at %d", over, *c, actual)
 				}
@@ -204,7 +206,7 @@ func TestKindsMatchNaive(t *testing.T) {
 }
 
 func (k *kinds) check(t *rapid.T, states []quota.State, cost int64) {
-	k.refresh(t, states, k.now)
+	k.refresh(states, k.now)
 	before := slices.Clone(states)
 	violated, over := k.decide(cost, k.now)
 	var d quota.Decision
@@ -279,7 +281,7 @@ func (k *kinds) exactly(i int, now, cost int64) bool {
 
 // invariants: what was admitted passes no hard limit, in no window, wherever it begins. Overshoot of settlements is not admitted.
 func (k *kinds) invariants(t *rapid.T, states []quota.State) {
-	k.refresh(t, states, k.now)
+	k.refresh(states, k.now)
 	for i, l := range k.limits {
 		s := states[i]
 		if l.Kind != quota.Rolling && s.Consumed != k.used(i, k.now) {

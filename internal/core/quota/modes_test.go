@@ -26,6 +26,8 @@ func TestSharedDenials(t *testing.T) {
 	short.Granted = 9
 	part := quota.State{Rate: 1, Per: second, Burst: 2, Debt: 2 * second, Last: 10 * second}
 	rolling := quota.Limit{Kind: quota.Rolling, Quota: 50, Length: 100 * second, Slot: second}
+	graced := mode(rolling, quota.Grace)
+	graced.Extra = 5
 	tests := []struct {
 		name  string
 		limit quota.Limit
@@ -55,6 +57,7 @@ func TestSharedDenials(t *testing.T) {
 		{"rolling, when it is known", rolling, quota.State{Consumed: 50, Ceiling: 50, WindowEnd: 11 * second, ClearsAt: 70 * second}, 1, 10 * second, quota.Deny, 70 * second},
 		{"rolling, a low slot", rolling, used(0, 5), 6, 10 * second, quota.Deny, 1000 * second},
 		{"rolling, more than the whole", rolling, used(0, 5), 51, 10 * second, quota.Deny, 0},
+		{"rolling, in the grace of the whole", graced, used(0, 5), 51, 10 * second, quota.Deny, 1000 * second},
 		{"requests at once", quota.Limit{Kind: quota.Concurrency, Quota: 2}, quota.State{Consumed: 2, Granted: 2, Ceiling: 2}, 1000, 10 * second, quota.Deny, 11 * second},
 		{"requests at once, whatever the cost", quota.Limit{Kind: quota.Concurrency, Quota: 2}, quota.State{Consumed: 1, Granted: 2, Ceiling: 2}, 1000, 10 * second, quota.Allow, 0},
 		{"requests at once elsewhere", quota.Limit{Kind: quota.Concurrency, Quota: 2}, shared(quota.State{Consumed: 2, Granted: 2, Ceiling: 2}, 0, 0), 1, 10 * second, quota.Short, 0},

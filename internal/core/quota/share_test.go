@@ -35,6 +35,7 @@ func TestSharesNeverAdmitMore(t *testing.T) {
 		}
 		now, id := int64(0), 0
 		var admitted []taken
+		var underway []quota.State // parts that one has given away and no other has yet
 		holder := func(t *rapid.T, name string) int { return rapid.IntRange(0, holders-1).Draw(t, name) }
 		t.Repeat(map[string]func(*rapid.T){
 			"decide": func(t *rapid.T) {
@@ -48,15 +49,19 @@ func TestSharesNeverAdmitMore(t *testing.T) {
 				}
 			},
 			"advance": func(*rapid.T) { now += rapid.Int64Range(1, 9).Draw(t, "by") },
-			"move": func(t *rapid.T) {
-				from, to := holder(t, "from"), holder(t, "to")
-				if from == to {
-					t.Skip("to itself")
-				}
+			"give": func(t *rapid.T) {
+				from := holder(t, "from")
 				rate := rapid.Int64Range(0, states[from].Rate).Draw(t, "part of the rate")
 				burst := rapid.Int64Range(0, states[from].Burst).Draw(t, "part of the burst")
-				part := states[from].Split(rate, burst, rapid.Int64Range(0, 12).Draw(t, "free"), now)
-				states[to].Merge(part, now)
+				underway = append(underway, states[from].Split(rate, burst, rapid.Int64Range(0, 12).Draw(t, "free"), now))
+			},
+			"take": func(t *rapid.T) {
+				if len(underway) == 0 {
+					t.Skip("nothing is underway")
+				}
+				i := rapid.IntRange(0, len(underway)-1).Draw(t, "which")
+				states[holder(t, "to")].Merge(underway[i], now)
+				underway = slices.Delete(underway, i, i+1)
 			},
 			"return": func(t *rapid.T) {
 				if len(admitted) == 0 {
@@ -69,7 +74,7 @@ func TestSharesNeverAdmitMore(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				var rate, burst int64
-				for _, s := range states {
+				for _, s := range slices.Concat(states, underway) {
 					if s.Debt < 0 || s.Debt > s.Burst*s.Per {
 						t.Fatalf("share %+v", s)
 					}

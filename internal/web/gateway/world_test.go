@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -159,8 +160,14 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	quotas, err := authority.New(authority.Config{
+		Directory: w, Leases: records, Journal: w.journal, Now: w.clock, Mono: func() time.Duration { return time.Since(w.began) }, Local: 1, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if w.e, err = enforce.Open(ctx, enforce.Config{
-		Directory: w, Spool: w.spool, Leases: records, Journal: w.journal, Keyring: ring, Node: 1, Boot: "b",
+		Directory: w, Spool: w.spool, Authority: quotas, Past: enforce.JournalPast{Journal: w.journal}, Deliver: enforce.Straight(w.journal), Keyring: ring, Node: 1, Boot: "b",
 		Now: w.clock, Real: time.Now, Log: slog.New(slog.DiscardHandler),
 	}); err != nil {
 		t.Fatal(err)

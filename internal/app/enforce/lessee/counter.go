@@ -11,11 +11,12 @@ import (
 
 // counter is one counter of a customer with its lease. Owner: the customer's mu.
 type counter struct {
-	key   store.CounterKey
-	id    counterID
-	limit quota.Limit // one of those that use it: how it counts
-	whose quota.Whose
-	end   int64 // of its window, microseconds; 0: none
+	key    store.CounterKey
+	id     counterID
+	limit  quota.Limit // one of those that use it: how it counts
+	whose  quota.Whose
+	routes []string // of the limits that use it; empty: all of the meter
+	end    int64    // of its window, microseconds; 0: none
 
 	// views are its state under each limit that uses it: they consume alike and differ in their ceilings. Without any, kept is it.
 	views []*view
@@ -25,9 +26,10 @@ type counter struct {
 	known   bool   // kept or the views count something: the next ask is not a fresh one
 	base    int64  // consumed in the window apart from this lease
 	granted int64  // of this lease, cumulative
-	step    int64  // how much the last grant brought
+	took    uint64 // Seq of the last draw whose answer was taken in
 	said    uint64 // Seq of what was last said of it to the authority
-	validTo int64  // monotonic; 0: until the window ends
+	lapses  bool   // it lives in memory only, and is good as long as the authority is heard
+	span    uint64 // of hearing it in which it was told: see Lessee.hear
 	lease   uint32
 	named   bool           // lease is the name of this lease
 	open    int            // requests that hold a part of it
@@ -60,7 +62,7 @@ func (l *Lessee) counter(c *customer, k store.CounterKey, end int64, lim *quota.
 		}
 		l.held.Add(1)
 		ctr = &counter{key: k, id: id, end: end, whose: w}
-		if before := c.counters[counterID{previous(k), slots}]; id.class == slots && before != nil {
+		if before := c.counters[counterID{previous(k), units}]; lim.Kind == quota.Rolling && before != nil {
 			ctr.told = before.tell() // a sliding window goes on
 		}
 		c.counters[id] = ctr
@@ -132,6 +134,40 @@ func (ctr *counter) keep() {
 	ctr.ready = false
 }
 
+// count adds a cost that no limit on the counter was asked about, or, below 0, takes it back; at is the decision instant.
+func (ctr *counter) count(cost, at int64) {
+	for _, st := range ctr.all() {
+		limit, states := []quota.Limit{ctr.limit}, []*quota.State{st}
+		switch {
+		case cost < 0:
+			quota.Return(limit, states, -cost, at)
+		case ctr.id.class == bucket:
+			if st.Per == 0 {
+				*st = ctr.limit.Whole(*st)
+			}
+			st.Merge(quota.State{Per: st.Per, Debt: mulSat(cost, st.Per), Last: at}, at)
+			st.Debt = min(st.Debt, mulSat(st.Burst, st.Per))
+		default:
+			quota.Settle(limit, states, 0, cost, at)
+		}
+	}
+}
+
+// lapse forgets a lease that lived in memory and was not renewed. Requests that run still do; what was spent counts with the
+// authority as the lease that has lapsed.
+func (ctr *counter) lapse() {
+	for _, st := range ctr.all() {
+		switch ctr.id.class {
+		case atOnce:
+			st.Consumed = max(0, st.Consumed-ctr.base)
+		case units:
+			st.Consumed = 0
+		case bucket, classes:
+		}
+	}
+	ctr.known, ctr.ready, ctr.base, ctr.granted = false, false, 0, 0
+}
+
 // view finds or makes the counter's state under a limit.
 func (ctr *counter) view(lim *quota.Limit, declared *catalog.Limit) *view {
 	for _, v := range ctr.views {
@@ -151,13 +187,12 @@ func (ctr *counter) spent() int64 { return max(0, ctr.first().Consumed-ctr.base)
 
 // heard puts an answer into the counter. It is left unused when something else was said of the counter since it was asked for: the
 // answer may be older than what was given back.
-func (ctr *counter) heard(ask *authority.Ask, a *authority.Answer, seq uint64, validTo, now int64) bool {
+func (ctr *counter) heard(ask *authority.Ask, a *authority.Answer, seq uint64, now int64) bool {
 	if ctr.said != seq {
 		return false
 	}
-	ctr.step = max(0, a.Granted-ctr.granted)
 	delta := a.Base - ctr.base
-	ctr.base, ctr.granted, ctr.validTo = a.Base, a.Granted, validTo
+	ctr.base, ctr.granted, ctr.lapses = a.Base, a.Granted, a.ValidFor > 0
 	ctr.alone, ctr.spare = 0, quota.State{}
 	for _, st := range ctr.all() {
 		st.Shared, st.AskAgain, st.ClearsAt = a.Shared, a.AskAgain, a.ClearsAt
@@ -175,7 +210,7 @@ func (ctr *counter) heard(ask *authority.Ask, a *authority.Answer, seq uint64, v
 		}
 		v.rearm()
 	}
-	ctr.known, ctr.ready = true, true
+	ctr.known, ctr.ready, ctr.took = true, true, seq
 	return true
 }
 

@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	// attemptsMax bounds how often one request may ask the authority before it is refused as unavailable.
-	attemptsMax = 6
-	// A draw takes a leaseShare-th of what is left, so that leases shrink as the limit nears, and at most leaseCosts requests' worth.
-	leaseShare = 4
+	// asksMax bounds how often one request may ask the authority before it is refused as unavailable; an answer may be void because
+	// another gateway took back what it gave. turnsMax bounds how often it may wait behind others.
+	asksMax  = 16
+	turnsMax = 1024
+	// A draw asks for leaseCosts requests' worth. The authority gives a part of what is left, so that leases shrink as a limit nears.
 	leaseCosts = 8192
 	// For so long after a call that did not reach the authority it is not tried again.
 	downFor = 100 * time.Millisecond
@@ -34,7 +35,7 @@ func (l *Lessee) Decide(ctx context.Context, q *Question) (h Hold, names []uint3
 		c.reread()
 	}
 	var unreachable error
-	for range attemptsMax {
+	for asks, turns := 0, 0; asks < asksMax && turns < turnsMax; turns++ {
 		now := l.cfg.Now().UnixMicro()
 		s, err := l.set(ctx, c, q, now)
 		if err != nil {
@@ -62,6 +63,9 @@ func (l *Lessee) Decide(ctx context.Context, q *Question) (h Hold, names []uint3
 			s.until = s.from
 			continue
 		case quota.Short:
+		}
+		if c.flight == nil {
+			asks++
 		}
 		if err := l.draw(ctx, c, s, q.Cost, now); errors.Is(err, authority.ErrUnreachable) {
 			unreachable = err
@@ -112,6 +116,9 @@ func (l *Lessee) decided(c *customer, s *Set, q *Question) (h Hold, names []uint
 	}
 	if s.load != nil {
 		s.load.open, s.load.lastAt = s.load.open+q.Cost, q.Now
+	}
+	for _, ctr := range s.strays {
+		ctr.count(q.Cost, q.Now)
 	}
 	return Hold{c: c, set: s, cost: q.Cost, at: q.Now}, s.named(c)
 }
@@ -197,23 +204,20 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 		err = fmt.Errorf("the authority gave %d answers to %d asks", len(answers), len(asks))
 	}
 	if err != nil {
-		if errors.Is(err, authority.ErrUnreachable) {
-			l.stats.unreachable.Add(1)
-			l.down.Store(l.mono() + int64(downFor))
-		}
+		l.unreachable(err)
 		return fmt.Errorf("draw leases: %w", err)
 	}
 	l.stats.draws.Add(int64(len(asks)))
+	for i := range answers {
+		l.hear(sent, answers[i].ValidFor)
+	}
 	c.gen++
 	now = l.cfg.Now().UnixMicro()
 	for i, ctr := range ctrs {
-		var validTo int64
-		if v := answers[i].ValidFor; v > 0 {
-			validTo = sent + int64(v)
-		}
-		if !ctr.heard(&asks[i], &answers[i], seq, validTo, now) {
+		if !ctr.heard(&asks[i], &answers[i], seq, now) {
 			continue
 		}
+		ctr.span = l.span.Load()
 		if err := l.name(c, ctr); err != nil {
 			return err
 		}
@@ -236,19 +240,16 @@ func (l *Lessee) name(c *customer, ctr *counter) error {
 	return nil
 }
 
-// asks are what the set's counters lack: those that are not usable, those without room for the cost, and with them those that run
-// low. A counter stands there once, with all limits that use it.
+// asks are what the set's counters lack: those that are not usable, and those without room for the cost. A counter stands there once, with all limits that use it.
 func (l *Lessee) asks(s *Set, cost, now int64) (asks []authority.Ask, ctrs []*counter) {
-	mono := l.mono()
 	for i, ctr := range s.counters {
 		if n := index(ctrs, ctr); n >= 0 {
 			asks[n].Limits = append(asks[n].Limits, s.Limits[i].Key)
 			continue
 		}
 		lim, st := &s.Limits[i], ctr.first()
-		stale := !ctr.ready || ctr.validTo != 0 && mono >= ctr.validTo
 		need, want := ctr.lacks(lim, st, cost, now)
-		if !stale && need == 0 && !ctr.low(st) {
+		if ctr.ready && need == 0 {
 			continue
 		}
 		ask := authority.Ask{
@@ -273,51 +274,35 @@ func index(ctrs []*counter, ctr *counter) int {
 	return -1
 }
 
-// low tells whether less than a quarter of the last grant is left.
-func (ctr *counter) low(st *quota.State) bool {
-	return ctr.limit.Kind != quota.TokenBucket && st.Granted-st.Consumed < ctr.step/leaseShare && st.Granted < st.Ceiling
-}
-
-// lacks is what must be had beyond what is held for the cost to fit, and what is good to have.
+// lacks is what a cost needs of the authority, 0 when what is held will do, and what is good to have at hand. Of a bucket it is
+// what the share lacks, else all that the cost takes.
 func (ctr *counter) lacks(lim *quota.Limit, st *quota.State, cost, now int64) (need, want int64) {
-	units := cost
-	if lim.Kind == quota.Concurrency {
-		units = 1
-	}
-	if lim.Kind == quota.TokenBucket {
-		if !ctr.known {
-			return cost, lim.Burst
+	switch {
+	case lim.Mode == quota.Soft || lim.Mode == quota.Shadow:
+		return 0, 0
+	case lim.Kind == quota.TokenBucket:
+		need = max(0, cost)
+		if ctr.known {
+			free, _ := quota.Remaining(lim, st, now)
+			need = max(0, need-free)
 		}
-		free, _ := quota.Remaining(lim, st, now)
-		if need = max(0, cost-free); need == 0 {
-			return 0, 0
-		}
-		return need, max(need, lim.Burst/leaseShare)
+		return need, need
+	case lim.Kind == quota.Concurrency:
+		cost = 1
 	}
-	if lim.Mode == quota.Soft || lim.Mode == quota.Shadow {
+	if ctr.known && st.Granted-st.Consumed >= cost {
 		return 0, 0
 	}
-	left := lim.Quota
-	if ctr.known {
-		need = max(0, units-(st.Granted-st.Consumed))
-		left = st.Ceiling - st.Consumed
-	} else {
-		need = units
-		if left == 0 {
-			left = math.MaxInt64
-		}
-	}
-	return need, max(need, min(left/leaseShare, mulSat(max(1, units), leaseCosts)))
+	return cost, mulSat(max(1, cost), leaseCosts)
 }
 
 // decideAlone decides without the authority: what the leases lack follows each limit's failure mode.
 func (l *Lessee) decideAlone(c *customer, s *Set, q *Question, unreachable error) (h Hold, names []uint32, err error) {
 	states := make([]*quota.State, len(s.states))
 	spare := make([]quota.State, len(s.states))
-	mono := l.mono()
 	for i, ctr := range s.counters {
 		lim := &s.Limits[i]
-		if ctr.ready && (ctr.validTo == 0 || mono < ctr.validTo) {
+		if ctr.ready && (!ctr.lapses || l.heard(ctr.span)) {
 			var d quota.Decision
 			trial := s.views[i].state
 			if quota.Decide(&d, s.Limits[i:i+1], []*quota.State{&trial}, q.Cost, q.Now); d.Verdict != quota.Short {

@@ -10,7 +10,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// counterID tells counters apart: of one key, a bucket, requests at once and credits are different ones.
+// counterID tells counters apart: of one key, a bucket and requests at once are other ones than units.
 type counterID struct {
 	store.CounterKey
 	class class
@@ -19,11 +19,9 @@ type counterID struct {
 type class uint8
 
 const (
-	units class = iota // of a window that its key names
-	slots              // of a rolling window
+	units class = iota
 	bucket
 	atOnce
-	credits
 	classes
 )
 
@@ -33,11 +31,7 @@ func classOf(k quota.Kind) class {
 		return bucket
 	case quota.Concurrency:
 		return atOnce
-	case quota.Credits:
-		return credits
-	case quota.Rolling:
-		return slots
-	case quota.Quota, quota.SpendCap, quota.Fixed:
+	case quota.Quota, quota.SpendCap, quota.Fixed, quota.Rolling, quota.Credits:
 	}
 	return units
 }

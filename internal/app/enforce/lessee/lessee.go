@@ -8,6 +8,7 @@ package lessee
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"sync"
@@ -91,10 +92,16 @@ type Lessee struct {
 	shards [shards]shard
 	real0  time.Time // what monotonic time is counted from
 
-	held  atomic.Int64  // counters
-	seq   atomic.Uint64 // of what is said to the authority; taken under the customer's lock
-	down  atomic.Int64  // until then, in monotonic nanoseconds, the authority is taken for unreachable
-	stats stats
+	held    atomic.Int64  // counters
+	seq     atomic.Uint64 // of what is said to the authority; taken under the customer's lock
+	span    atomic.Uint64 // changes when leases in memory have lapsed, since the authority was not heard in time
+	validTo atomic.Int64  // monotonic: until then they are good
+	lasts   atomic.Int64  // nanoseconds from a call that renews them
+	down    atomic.Int64  // until then, in monotonic nanoseconds, the authority is taken for unreachable
+	stats   stats
+
+	dueMu sync.Mutex  // guards due
+	due   []*customer // windows of theirs have passed
 
 	sweepMu  sync.Mutex // held while leases are given back; guards what follows
 	sweeping []*customer
@@ -142,6 +149,57 @@ func (l *Lessee) Stats() Stats {
 	}
 }
 
+// hear notes that a call which was sent at an instant has been answered: it renews for a time all that lives in memory.
+func (l *Lessee) hear(sent int64, validFor time.Duration) {
+	if validFor > 0 {
+		l.lasts.Store(int64(validFor))
+	}
+	lasts := l.lasts.Load()
+	if lasts == 0 || l.mono()-sent > int64(authority.RenewWithin) {
+		return
+	}
+	for {
+		was := l.validTo.Load()
+		if sent+lasts <= was {
+			return
+		}
+		if l.mono() >= was { // what was held before has lapsed
+			l.span.Add(1)
+		}
+		if l.validTo.CompareAndSwap(was, sent+lasts) {
+			return
+		}
+	}
+}
+
+// heard tells whether what was told in a span is good.
+func (l *Lessee) heard(span uint64) bool { return span == l.span.Load() && l.mono() < l.validTo.Load() }
+
+// renew has a call made when leases in memory would lapse before long.
+func (l *Lessee) renew(ctx context.Context) error {
+	lasts := l.lasts.Load()
+	sent := l.mono()
+	if lasts == 0 || l.validTo.Load()-sent > lasts/renewPart || sent < l.down.Load() {
+		return nil
+	}
+	if err := l.cfg.Authority.Return(ctx, l.cfg.Node, l.cfg.Epoch, nil); err != nil {
+		l.unreachable(err)
+		return fmt.Errorf("renew leases: %w", err)
+	}
+	l.hear(sent, 0)
+	return nil
+}
+
+const renewPart = 2 // of their time: then they are renewed
+
+// unreachable notes that a call did not get through.
+func (l *Lessee) unreachable(err error) {
+	if errors.Is(err, authority.ErrUnreachable) {
+		l.stats.unreachable.Add(1)
+		l.down.Store(l.mono() + int64(downFor))
+	}
+}
+
 // mono is monotonic time in nanoseconds, above 0.
 func (l *Lessee) mono() int64 { return int64(l.cfg.Real().Sub(l.real0)) + 1 }
 
@@ -150,17 +208,21 @@ type customer struct {
 	id      string
 	changed atomic.Bool // usage was reported from outside: ask for it before the next decision
 
-	mu       sync.Mutex
-	basis    basis
-	routes   map[*catalog.Route]*template
-	counters map[counterID]*counter
-	loads    map[string]*load // by meter
-	totals   map[totalID]*Total
-	flight   *flight // the call to the authority that runs
-	waiting  int
+	mu           sync.Mutex
+	basis        basis
+	routes       map[*catalog.Route]*template
+	lastRoute    *catalog.Route
+	lastTemplate *template
+	counters     map[counterID]*counter
+	loads        map[string]*load // by meter
+	totals       map[totalID]*Total
+	strays       []*counter // those of the customer as a whole when the basis last changed
+	flight       *flight    // the call to the authority that runs
+	waiting      int
 	// gen changes with whatever makes sets look at their counters again; leaseGen when a lease gets its name.
 	gen, leaseGen uint64
 	sweepAt       int64 // monotonic: not before
+	hurried       bool  // it stands in Lessee.due
 }
 
 // Total is the running admitted total of one meter in one billing period, in the meter's scale. It is changed inside the
@@ -306,6 +368,9 @@ func (h Hold) End(actual int64) (overshoot int64) {
 	}
 	if s.load != nil {
 		s.load.open -= h.cost
+	}
+	for _, ctr := range s.strays {
+		ctr.count(actual-h.cost, h.at)
 	}
 	return overshoot
 }

@@ -74,11 +74,34 @@ func (l *Lessee) rebase(ctx context.Context, c *customer, q *Question, now int64
 	}
 	*b = next
 	clear(c.routes)
+	c.lastRoute, c.lastTemplate = nil, nil
 	c.gen++
+	c.strays = nil
 	for _, ctr := range c.counters {
-		ctr.keep()
+		if ctr.keep(); ctr.whose.Project == "" && ctr.whose.Key == "" && ctr.whose.User == "" {
+			c.strays = append(c.strays, ctr)
+		}
 	}
 	return nil
+}
+
+// stray finds counters that count what the set counts, and that no limit of the plan uses now. They go on counting, so that a limit
+// that comes back finds what was used meanwhile. Of those of single keys or users that is not known.
+func (c *customer) stray(s *Set, route *catalog.Route, now int64) {
+	for _, ctr := range c.strays {
+		if !ctr.known || ctr.leaving || ctr.id.class == atOnce || ctr.key.Meter != s.Meter || ctr.end != 0 && (now < ctr.key.Start || now >= ctr.end) {
+			continue
+		}
+		if ctr.whose.Route != "" && ctr.whose.Route != route.Match || len(ctr.routes) > 0 && !slices.Contains(ctr.routes, route.Match) {
+			continue
+		}
+		if !slices.Contains(s.counters, ctr) {
+			s.strays = append(s.strays, ctr)
+			if ctr.end != 0 {
+				s.until = min(s.until, ctr.end)
+			}
+		}
+	}
 }
 
 // template is what a route asks for, whoever asks: limits of the plan with the scopes they need.
@@ -180,13 +203,15 @@ type Set struct {
 	whose       quota.Whose
 	basis       uint64
 	counters    []*counter
+	strays      []*counter // see stray
 	views       []*view
 	states      []*quota.State
 	from, until int64 // microseconds: when all windows are those of the set
 
 	// Owner: the customer's mu.
 	checked  uint64 // the customer's gen when all counters were found usable
-	validTo  int64  // monotonic: the first counter that must be renewed; 0: none
+	lapses   bool   // a counter is good only while the authority is heard, in this span
+	span     uint64
 	leaseGen uint64
 	leases   []uint32
 	used     bool // since the last sweep
@@ -198,9 +223,13 @@ func (l *Lessee) set(ctx context.Context, c *customer, q *Question, now int64) (
 	if err := l.rebase(ctx, c, q, now); err != nil {
 		return nil, err
 	}
-	t, err := c.template(q.Route)
-	if err != nil {
-		return nil, err
+	t := c.lastTemplate
+	if c.lastRoute != q.Route || t == nil {
+		var err error
+		if t, err = c.template(q.Route); err != nil {
+			return nil, err
+		}
+		c.lastRoute, c.lastTemplate = q.Route, t
 	}
 	w := t.whose(q)
 	s := t.last
@@ -211,7 +240,11 @@ func (l *Lessee) set(ctx context.Context, c *customer, q *Question, now int64) (
 		t.last = s
 		return s, nil
 	}
-	if s, err = l.build(ctx, c, t, q, w, now); err != nil {
+	if s != nil { // its leases are of the past
+		l.hurry(c)
+	}
+	s, err := l.build(ctx, c, t, q, w, now)
+	if err != nil {
 		return nil, err
 	}
 	t.last, t.sets[w] = s, s
@@ -241,6 +274,7 @@ func (l *Lessee) build(ctx context.Context, c *customer, t *template, q *Questio
 			return nil, err
 		}
 	}
+	c.stray(s, q.Route, now)
 	return s, nil
 }
 
@@ -280,6 +314,7 @@ func (l *Lessee) addLimit(ctx context.Context, c *customer, s *Set, lim catalog.
 	if err != nil {
 		return err
 	}
+	ctr.routes = lim.Routes
 	v := ctr.view(&compiled, &lim)
 	s.Limits, s.Rules = append(s.Limits, compiled), append(s.Rules, r)
 	s.counters, s.views, s.states = append(s.counters, ctr), append(s.views, v), append(s.states, &v.state)
@@ -331,20 +366,19 @@ func scoped(per []catalog.Scope, w quota.Whose) (mine quota.Whose, ok bool) {
 // usable tells whether the set's counters are known and their leases good. It is asked on each decision, so it looks at the
 // counters only after something has changed.
 func (l *Lessee) usable(c *customer, s *Set) bool {
-	if s.checked == c.gen && (s.validTo == 0 || l.mono() < s.validTo) {
+	if s.checked == c.gen && (!s.lapses || l.heard(s.span)) {
 		return true
 	}
-	s.validTo = 0
+	s.lapses = false
 	for _, ctr := range s.counters {
+		if ctr.ready && ctr.lapses {
+			if s.lapses, s.span = true, ctr.span; !l.heard(ctr.span) {
+				ctr.lapse()
+			}
+		}
 		if !ctr.ready {
 			return false
 		}
-		if ctr.validTo != 0 && (s.validTo == 0 || ctr.validTo < s.validTo) {
-			s.validTo = ctr.validTo
-		}
-	}
-	if s.validTo != 0 && l.mono() >= s.validTo {
-		return false
 	}
 	s.checked = c.gen
 	return true
