@@ -61,7 +61,7 @@ func (c *child) cpu() (time.Duration, error) {
 	if err != nil {
 		return total, nil //nolint:nilerr // this kernel does not tell
 	}
-	for _, p := range strings.Fields(string(below)) {
+	for p := range strings.FieldsSeq(string(below)) {
 		d, err := cpuOf(p)
 		if err != nil {
 			return 0, err

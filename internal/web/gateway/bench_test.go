@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +17,7 @@ func BenchmarkForward(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // it ends with the benchmark
+	defer l.Close()
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -52,12 +51,12 @@ func BenchmarkForward(b *testing.B) {
 
 // canned answers each head with the same bytes.
 func canned(c net.Conn) {
-	defer c.Close() //nolint:errcheck // nothing follows
+	defer c.Close()
 	buf, n := make([]byte, 8<<10), 0
 	answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Thu, 26 Nov 2026 18:00:00 GMT\r\nContent-Length: 17\r\n\r\n{\"hello\":\"world\"}")
 	for {
 		k, err := c.Read(buf[n:])
-		if err != nil && err != io.EOF || k == 0 {
+		if k == 0 || err != nil {
 			return
 		}
 		n += k

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -218,7 +219,7 @@ func (d *direct) copy(w http.ResponseWriter, b *body, resp *wire.Response, strea
 				}
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -238,12 +239,7 @@ func trailers(h http.Header, resp *wire.Response) {
 }
 
 func announced(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(names, name)
 }
 
 // head writes the request to the upstream: never with the caller's key, nor with Tally-* of the caller's making. It says false for

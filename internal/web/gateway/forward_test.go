@@ -21,7 +21,6 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if code == 0 && flag.Lookup("test.bench").Value.String() == "" {
-		fmt.Println("again, all requests by the standard transport")
 		if err := os.Setenv(standardEnv, "1"); err != nil {
 			panic(err)
 		}
@@ -79,7 +78,7 @@ func (s *script) serve(c net.Conn, text string, closes bool) {
 }
 
 // behaviours are answers of upstreams, and what the client must see of them through either way of forwarding.
-var behaviours = []struct { //nolint:gochecknoglobals // a table
+var behaviours = []struct {
 	name, answer, method, sent string
 	closes                     bool
 	status                     int

@@ -75,7 +75,7 @@ func (s *scanner) reset() {
 // write takes the next bytes of the document.
 func (s *scanner) write(p []byte) {
 	for i := 0; i < len(p); i++ {
-		switch s.state {
+		switch s.state { //nolint:exhaustive // the others take a byte at a time
 		case inFault:
 			return
 		case inString:
@@ -96,10 +96,10 @@ func (s *scanner) inside(p []byte, from int) int {
 	if i == len(p) {
 		return i
 	}
-	switch {
-	case p[i] == '"':
+	switch p[i] {
+	case '"':
 		s.endString()
-	case p[i] == '\\':
+	case '\\':
 		s.add('\\')
 		s.escaped, s.state = true, inEscape
 	default:
@@ -209,7 +209,7 @@ func (s *scanner) begin(c byte) {
 	case c == 't':
 		s.state, s.literal = inLiteral, "rue"
 	case c == 'f':
-		s.state, s.literal = inLiteral, "alse"
+		s.state, s.literal = inLiteral, "false"[1:]
 	case c == 'n':
 		s.state, s.literal = inLiteral, "ull"
 	case c == '-':
@@ -287,7 +287,7 @@ func (s *scanner) ended() {
 // number takes the next byte of a number, or what follows it.
 func (s *scanner) number(c byte) {
 	to := inFault
-	switch s.state {
+	switch s.state { //nolint:exhaustive // those of a number
 	case inMinus:
 		to = digits(c, inZero, inInteger)
 	case inZero, inInteger, inFraction:
@@ -355,11 +355,8 @@ func (s *scanner) mantissa(c byte) state {
 // else is a cost. whole: also the document must have been.
 func (s *scanner) end(whole bool) (string, bool) {
 	if whole {
-		switch s.state {
-		case inZero, inInteger, inFraction, inExponent:
-			if len(s.stack) == 0 {
-				s.endNumber()
-			}
+		if number := s.state == inZero || s.state == inInteger || s.state == inFraction || s.state == inExponent; number && len(s.stack) == 0 {
+			s.endNumber()
 		}
 		if s.state != inEnd {
 			return "", false

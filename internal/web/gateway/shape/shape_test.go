@@ -34,15 +34,15 @@ func (b *bucket) try(name string) func() (bool, time.Duration) {
 	}
 }
 
-func here(maxWait time.Duration, queue int) Lane {
-	return Lane{Customer: "acme", Limit: &catalog.Shape{MaxWait: maxWait, Queue: queue}}
+func here(queue int) Lane {
+	return Lane{Customer: "acme", Limit: &catalog.Shape{MaxWait: time.Second, Queue: queue}}
 }
 
 func TestInOrderAndFairBetweenKeys(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q, b := New(), &bucket{per: 10 * time.Millisecond, next: time.Now().Add(10 * time.Millisecond)}
-		lane := here(time.Second, 10)
+		lane := here(10)
 		var wg sync.WaitGroup
 		for _, name := range []string{"a1", "a2", "a3", "a4", "b1", "c1", "b2"} {
 			wg.Go(func() {
@@ -69,12 +69,12 @@ func TestInOrderAndFairBetweenKeys(t *testing.T) {
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		q, lane := New(), here(time.Second, 2)
+		q, lane := New(), here(2)
 		never := func() (bool, time.Duration) { return false, 0 }
-		if r := q.Wait(t.Context(), here(time.Second, 5), Caller{Key: "a"}, 2*time.Second, never); r != Expired {
+		if r := q.Wait(t.Context(), here(5), Caller{Key: "a"}, 2*time.Second, never); r != Expired {
 			t.Errorf("too far away: %d", r)
 		}
-		if r := q.Wait(t.Context(), here(time.Second, 0), Caller{Key: "a"}, 0, never); r != Full {
+		if r := q.Wait(t.Context(), here(0), Caller{Key: "a"}, 0, never); r != Full {
 			t.Errorf("no queue: %d", r)
 		}
 		results := make(chan Result, 10)
@@ -127,7 +127,7 @@ func TestBounds(t *testing.T) {
 func TestPoke(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		q, lane := New(), here(time.Second, 2)
+		q, lane := New(), here(2)
 		var free bool
 		start := time.Now()
 		done := make(chan Result)

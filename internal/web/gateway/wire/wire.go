@@ -241,7 +241,7 @@ func (r *Response) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := r.read(p)
-	if err != nil && err != io.EOF && r.ctx.Err() != nil {
+	if err != nil && !errors.Is(err, io.EOF) && r.ctx.Err() != nil {
 		err = r.ctx.Err()
 	}
 	return n, err
@@ -251,7 +251,7 @@ func (r *Response) read(p []byte) (int, error) {
 	switch {
 	case r.chunks != nil:
 		n, err := r.chunks.Read(p)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = r.trailer()
 		}
 		return n, err
@@ -306,7 +306,7 @@ func (r *Response) trailer() error {
 func (r *Response) Close() error {
 	c := r.c
 	if !r.stop() || !r.ended || !r.keep || c.r.Buffered() > 0 {
-		return c.Conn.Close()
+		return c.Close()
 	}
 	c.resp = Response{}
 	c.client.give(c)
@@ -329,7 +329,7 @@ func (c *Client) take(addr string) *conn {
 		if k.SetDeadline(time.Time{}) == nil && k.probe.quiet() {
 			return k
 		}
-		_ = k.Conn.Close() // the upstream closed it, or said what nobody asked for
+		_ = k.Close() // the upstream closed it, or said what nobody asked for
 	}
 }
 
@@ -349,7 +349,7 @@ func (c *Client) give(k *conn) {
 	}
 	c.mu.Unlock()
 	if full {
-		_ = k.Conn.Close() // one too many
+		_ = k.Close() // one too many
 	}
 }
 
@@ -376,7 +376,7 @@ func (c *Client) reap() {
 	}
 	c.mu.Unlock()
 	for _, k := range old {
-		_ = k.Conn.Close() // nobody uses it
+		_ = k.Close() // nobody uses it
 	}
 }
 
@@ -392,7 +392,7 @@ func (c *Client) Close() {
 	c.mu.Unlock()
 	for _, ks := range kept {
 		for _, k := range ks {
-			_ = k.Conn.Close() // nobody uses it
+			_ = k.Close() // nobody uses it
 		}
 	}
 }
