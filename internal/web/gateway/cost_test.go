@@ -201,6 +201,11 @@ func TestRefundPolicies(t *testing.T) {
 			}
 		}
 		_ = c.Close() // the point of this test
+		for w.e.Stats().Settled+w.e.Stats().Released == 0 { // until that is noticed
+			if w.t.Context().Err() != nil {
+				t.Fatal("never ended")
+			}
+		}
 		w.ended(int64(charged), int64(1-charged), 0)
 	}
 }
