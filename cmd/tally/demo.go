@@ -22,6 +22,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/web/gateway"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
@@ -351,7 +352,7 @@ func (c *upstreamCmd) Run(e *cli.Env) error {
 			return err
 		}
 	}
-	srv := httpServer(demoAPI(), slog.New(slog.DiscardHandler))
+	srv := gateway.NewServer(demoAPI(), slog.New(slog.DiscardHandler))
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent
 		_ = srv.Close()                      // ends the process

@@ -26,7 +26,7 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	}
 	proxy, err := gateway.New(gateway.Config{
 		Limiter: s.enforce, Catalog: s.govern.Current, Log: s.log, Access: s.accessLog(), Now: realNow,
-		Observe: s.metrics.observe, Trusted: trusted, MaxBody: s.MaxBody,
+		Observe: s.metrics.observe, Trusted: trusted, MaxBody: s.MaxBody, Expressions: costExpressions(),
 	})
 	if err != nil {
 		return nil, nil, err
@@ -60,7 +60,10 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	mux.Handle("/portal", theirs)
 	mux.Handle("/portal/", theirs)
 	mux.Handle("/", pages)
-	return httpServer(s.withDoors(mux), s.log), httpServer(proxy, s.log), nil
+	s.metrics.gateway(proxy, s.gatewayPort)
+	gw = gateway.NewServer(proxy, s.log)
+	gw.RegisterOnShutdown(proxy.Close)
+	return gateway.NewServer(s.withDoors(mux), s.log), gw, nil
 }
 
 // accessLog writes one JSON line a request, or nothing.

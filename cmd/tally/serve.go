@@ -19,6 +19,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/web/gateway"
 )
 
 // listen is where and how the two ports are served; both commands that serve share it.
@@ -30,6 +31,7 @@ type listen struct {
 	TrustedProxies []string      `help:"Networks (CIDR) whose X-Forwarded-For is passed on." env:"TALLY_TRUSTED_PROXIES" placeholder:"CIDR"`
 	AccessLog      string        `help:"File for one line a request, - for stdout; off by default." env:"TALLY_ACCESS_LOG" placeholder:"FILE"`
 	MaxBody        int64         `help:"Largest request body through the gateway, in bytes." default:"33554432" env:"TALLY_MAX_BODY"`
+	MaxConnections int           `help:"Connections of each port at once; one too many is closed." default:"10000" env:"TALLY_MAX_CONNECTIONS"`
 	SpoolSync      string        `help:"interval: sync reservations every few ms; strict: before forwarding." enum:"interval,strict" default:"interval" env:"TALLY_SPOOL_SYNC"`
 	DrainTimeout   time.Duration `help:"How long to wait for running requests at shutdown." default:"20s" env:"TALLY_DRAIN_TIMEOUT"`
 	PublicURL      string        `help:"Where customers reach the portal, if not at the API address." env:"TALLY_PUBLIC_URL" placeholder:"URL"`
@@ -192,6 +194,8 @@ func (s *server) listeners(ctx context.Context) (api, gw net.Listener, err error
 		_ = api.Close() // nothing was served on it
 		return nil, nil, fmt.Errorf("gateway address: %w (choose another with --gateway)", err)
 	}
+	api, s.gatewayPort = gateway.NewListener(api, s.MaxConnections), gateway.NewListener(gw, s.MaxConnections)
+	gw = s.gatewayPort
 	s.endpoint.API = scheme + "://" + api.Addr().String()
 	s.endpoint.Gateway = scheme + "://" + gw.Addr().String()
 	return api, gw, nil

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
@@ -38,6 +37,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/web/doors"
+	"github.com/tallystick/tallystick/internal/web/gateway"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
@@ -73,31 +73,32 @@ type server struct {
 	demo       bool // history is being seeded: billing waits until it is there
 	endpoint   cli.Endpoint
 
-	folder    *folder
-	records   store.Records
-	journal   *file.Journal
-	spool     *spool.Spool
-	clock     *clock.Clock
-	govern    *govern.Service
-	receive   *receive.Receiver
-	authority *authority.Service
-	enforce   *enforce.Enforcer
-	ingest    *ingest.Service
-	bill      *bill.Service
-	usage     *usage.Service
-	recount   *recount.Service
-	correct   *correct.Service
-	inbox     *inbox.Service
-	notify    *notify.Service
-	baseline  *baseline.Service
-	tiles     *tree.Tree
-	seal      *seal.Service
-	replays   *replay.Replays
-	metrics   *metrics
-	salts     *salts
-	doors     *doors.Door
-	access    *os.File
-	signer    *session.Signer
+	folder      *folder
+	records     store.Records
+	journal     *file.Journal
+	spool       *spool.Spool
+	clock       *clock.Clock
+	govern      *govern.Service
+	receive     *receive.Receiver
+	authority   *authority.Service
+	enforce     *enforce.Enforcer
+	ingest      *ingest.Service
+	bill        *bill.Service
+	usage       *usage.Service
+	recount     *recount.Service
+	correct     *correct.Service
+	inbox       *inbox.Service
+	notify      *notify.Service
+	baseline    *baseline.Service
+	tiles       *tree.Tree
+	seal        *seal.Service
+	replays     *replay.Replays
+	metrics     *metrics
+	salts       *salts
+	gatewayPort *gateway.Listener
+	doors       *doors.Door
+	access      *os.File
+	signer      *session.Signer
 
 	serving atomic.Bool // ready for traffic
 	billing atomic.Bool // periods may be closed
@@ -143,7 +144,7 @@ func (s *server) open(ctx context.Context) error {
 	started := realNow()
 	if s.authority, err = authority.New(authority.Config{
 		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(started) },
-		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
+		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Granted: s.govern.Granted, Log: s.log,
 	}); err != nil {
 		return err
 	}
@@ -436,16 +437,4 @@ func (s *server) close(ctx context.Context) error {
 		errs = append(errs, s.access.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// httpServer has the time-outs and bounds of both ports.
-func httpServer(h http.Handler, log *slog.Logger) *http.Server {
-	p := new(http.Protocols)
-	p.SetHTTP1(true)
-	p.SetHTTP2(true)
-	p.SetUnencryptedHTTP2(true)
-	return &http.Server{
-		Handler: h, Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
 }

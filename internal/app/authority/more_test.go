@@ -313,7 +313,7 @@ func TestCreditsAreWhatWasGranted(t *testing.T) {
 	if a := w.draw(1, one.Epoch, ask)[0]; a.Granted != 20 {
 		t.Fatalf("after another grant %+v", a)
 	}
-	w.report("7") // an hour later: of a grant of now it burns nothing
+	w.use(meter.Reported, 7, w.Now().Add(-time.Hour)) // of a grant of now it burns nothing
 	since = w.Now()
 	if a := w.draw(1, one.Epoch, ask)[0]; a.Base != 0 {
 		t.Fatalf("what was used before the first grant burns it: %+v", a)

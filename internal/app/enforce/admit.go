@@ -39,6 +39,9 @@ type Admission struct {
 	Principal  account.Principal
 	Detail     string // one sentence for the problem body
 	Fix        string
+	// Shape is set on a denial whose deciding limit lets requests wait; ClearsIn is after how long it could admit, 0: not known.
+	Shape    *catalog.Shape
+	ClearsIn time.Duration
 
 	e          *Enforcer
 	total      *lessee.Total

@@ -63,6 +63,7 @@ func (e *Enforcer) deny(ctx context.Context, a *Admission, x *scratch) {
 	for v := d.Violated; v != 0; v &= v - 1 {
 		a.Violated = append(a.Violated, s.Limits[bits.TrailingZeros64(v)].Key)
 	}
+	a.shape(&s.Rules[d.Deciding].Declared, d.ClearsAt, q.Now)
 	whose := whoseText(s.Rules[d.Deciding].Declared.Per)
 	outcome, code, detail, fix := receipt.DeniedQuota, "quota_exceeded", "", "Wait for the reset, or change to a plan with a higher quota."
 	switch l.Kind {

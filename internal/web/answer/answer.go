@@ -86,7 +86,9 @@ func Denial(a *enforce.Admission) Problem {
 	case receipt.Unavailable, receipt.Allowed, receipt.DeniedRoute, receipt.Outcomes: // the last three do not come here
 		p.Status, p.Retryable = http.StatusServiceUnavailable, true
 	}
-	p.RetryAfter = int64(a.RetryAfter / time.Second)
+	if a.RetryAfter > 0 { // whole seconds, rounded up: never 0
+		p.RetryAfter = int64((a.RetryAfter-1)/time.Second) + 1
+	}
 	return p
 }
 

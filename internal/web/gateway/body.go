@@ -11,33 +11,43 @@ import (
 	"time"
 )
 
-// body watches whether the upstream's answer was read to its end.
+// body watches whether the upstream's answer was read to its end, and settles then what could not be settled before.
 type body struct {
 	io.ReadCloser
+	g    *Gateway
 	x    *exchange
 	left int64 // bytes still to come; negative: unknown
 	done bool
 }
 
+// Read settles before it hands out the last bytes. Where that fails, the answer breaks off.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.x.sent += int64(n)
 	if b.left > 0 {
 		b.left -= int64(n)
 	}
+	if b.x.reading != nil {
+		b.x.reading.Write(p[:n])
+	}
 	if err == io.EOF || b.left == 0 {
 		b.done = true
+		if serr := b.g.charge(b.x, true); serr != nil {
+			return 0, serr
+		}
 	}
 	return n, err
 }
 
-// Close flags the request as incomplete when its answer was cut off.
+// Close flags the request as incomplete when its answer was cut off, and charges what there was of it.
 func (b *body) Close() error {
+	err := b.ReadCloser.Close()
 	if !b.done {
 		b.done = true
+		err = errors.Join(err, b.g.charge(b.x, false))
 		b.x.MarkIncomplete()
 	}
-	return b.ReadCloser.Close()
+	return err
 }
 
 // NewBufferPool lends a proxy its copy buffers.
@@ -66,6 +76,8 @@ type upload struct {
 	rc      *http.ResponseController
 	ended   bool
 	expired atomic.Bool
+	broken  atomic.Bool  // the client stopped in the middle
+	taken   atomic.Int64 // bytes read
 }
 
 // bound sets the body's limits. A connection that cannot have a deadline keeps the one of its server.
@@ -81,8 +93,12 @@ func (g *Gateway) bound(w http.ResponseWriter, r *http.Request) *upload {
 // since the server still reads what is left of the body.
 func (u *upload) Read(p []byte) (int, error) {
 	n, err := u.ReadCloser.Read(p)
+	u.taken.Add(int64(n))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		u.expired.Store(true)
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		u.broken.Store(true)
 	}
 	if err == io.EOF && !u.ended {
 		u.ended = true

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,8 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/web/answer"
+	"github.com/tallystick/tallystick/internal/web/gateway/cost"
+	"github.com/tallystick/tallystick/internal/web/gateway/shape"
 	"github.com/tallystick/tallystick/internal/web/match"
 )
 
@@ -45,6 +46,10 @@ type Config struct {
 	BodyTimeout time.Duration
 	// Transport makes the transport to upstreams that must answer within a time; default NewTransport.
 	Transport func(headerTimeout time.Duration) http.RoundTripper
+	// Standard sends all requests by that transport, plain ones too.
+	Standard bool
+	// Expressions compiles the CEL expressions of routes' costs; nil: routes that have one are left out.
+	Expressions func(expression string) (cost.Expression, error)
 }
 
 const (
@@ -59,6 +64,9 @@ type Gateway struct {
 	buildMu sync.Mutex // one table is built at a time; guards transports
 	byWait  map[time.Duration]http.RoundTripper
 	buffers httputil.BufferPool
+	direct  *direct // nil: Config.Standard
+	queues  *shape.Queues
+	stats   stats
 }
 
 // table is one catalog version's routes.
@@ -81,44 +89,11 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = NewTransport
 	}
-	return &Gateway{cfg: cfg, byWait: map[time.Duration]http.RoundTripper{}, buffers: NewBufferPool()}, nil
-}
-
-// NewTransport keeps many connections to few upstreams.
-func NewTransport(headerTimeout time.Duration) http.RoundTripper {
-	return &http.Transport{
-		Proxy:                  once, // and never the environment's: an upstream is named in the catalog
-		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		ForceAttemptHTTP2:      true,
-		MaxIdleConns:           1024,
-		MaxIdleConnsPerHost:    256,
-		IdleConnTimeout:        90 * time.Second,
-		TLSHandshakeTimeout:    10 * time.Second,
-		ResponseHeaderTimeout:  headerTimeout,
-		ExpectContinueTimeout:  time.Second,
-		MaxResponseHeaderBytes: 256 << 10,
-		DisableCompression:     true, // pass bodies through as they are
+	g := &Gateway{cfg: cfg, byWait: map[time.Duration]http.RoundTripper{}, buffers: NewBufferPool(), queues: shape.New()}
+	if !cfg.Standard {
+		g.direct = newDirect(g)
 	}
-}
-
-var errResent = errors.New("the upstream closed the connection before it answered")
-
-// once is asked before each attempt to send a request. The transport would send a GET again when a kept connection dies, and
-// the upstream could work twice for one admitted request.
-func once(r *http.Request) (*url.URL, error) {
-	if x, ok := r.Context().Value(exchangeKey{}).(*exchange); ok {
-		if x.attempts++; x.attempts > 1 {
-			return nil, errResent
-		}
-	}
-	return nil, nil //nolint:nilnil // no proxy
-}
-
-// route forwards one catalog route.
-type route struct {
-	*catalog.Route
-	target *url.URL
-	proxy  *httputil.ReverseProxy
+	return g, nil
 }
 
 // routes returns the table of the newest catalog version. Running requests keep the one they began with.
@@ -140,44 +115,6 @@ func (g *Gateway) routes() *table {
 	return t
 }
 
-// forward readies the way to a route's upstream. The catalog was validated when it was applied, so an upstream that is no URL is
-// a fault of the program: it is logged, and the route's requests get 404 unmetered.
-func (g *Gateway) forward(cr *catalog.Route) *route {
-	target, err := url.Parse(cr.Upstream)
-	if err != nil {
-		g.cfg.Log.Error("route left out", slog.String("match", cr.Match), slog.Any("error", err))
-		return nil
-	}
-	transport := g.byWait[cr.Timeout]
-	if transport == nil {
-		transport = g.cfg.Transport(cr.Timeout)
-		g.byWait[cr.Timeout] = transport
-	}
-	return &route{Route: cr, target: target, proxy: &httputil.ReverseProxy{
-		Rewrite:        g.rewrite,
-		Transport:      transport,
-		BufferPool:     g.buffers,
-		ModifyResponse: g.answered,
-		ErrorHandler:   g.failed,
-		ErrorLog:       slog.NewLogLogger(g.cfg.Log.Handler(), slog.LevelDebug),
-	}}
-}
-
-type exchangeKey struct{}
-
-// exchange is one request on its way.
-type exchange struct {
-	*enforce.Admission
-	route     *route
-	keyHeader string
-	status    int
-	sent      int64
-	tracker   body
-	upload    *upload // the request's body; nil without one
-	attempts  int
-	refused   *answer.Problem // before any key was looked at
-}
-
 // refuse answers a request that is not looked at any further.
 func (x *exchange) refuse(w http.ResponseWriter, p answer.Problem) {
 	x.status, x.refused = p.Status, &p
@@ -187,7 +124,7 @@ func (x *exchange) refuse(w http.ResponseWriter, p answer.Problem) {
 // ServeHTTP admits, forwards and settles one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := g.cfg.Now()
-	x := &exchange{}
+	x := &exchange{in: r}
 	defer func() { // also when an answer that was cut off ends in a panic
 		took := g.cfg.Now().Sub(start)
 		if g.cfg.Observe != nil {
@@ -225,7 +162,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 		return
 	}
 	x.route, x.keyHeader = rt, t.KeyHeader
-	x.Admission = g.cfg.Limiter.Admit(r.Context(), enforce.Request{
+	if x.keyHeader == "" {
+		x.keyHeader = "Authorization"
+	}
+	g.admit(r.Context(), x, enforce.Request{
 		Secret: t.Secret(r.Header.Get), Route: rt.Route, Method: r.Method, User: t.User(r.Header.Get),
 	})
 	if !x.Allowed() {
@@ -241,8 +181,11 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 		x.upload = g.bound(w, r)
 		r.Body = x.upload
 	}
-	defer g.release(r.Context(), x) // does nothing once settled; covers a panic on the way
-	rt.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+	defer g.ended(r.Context(), x)
+	if g.direct != nil && g.direct.forward(w, r, x) {
+		return
+	}
+	rt.standard.forward(w, r, x)
 }
 
 // methodFits accepts the methods that can be forwarded: short tokens (RFC 9110, section 5.6.2). CONNECT asks for a tunnel.
@@ -257,145 +200,6 @@ func methodFits(m string) bool {
 		}
 	}
 	return true
-}
-
-func exchangeOf(ctx context.Context) *exchange {
-	x, ok := ctx.Value(exchangeKey{}).(*exchange)
-	if !ok {
-		panic("gateway: a proxied request without its exchange")
-	}
-	return x
-}
-
-// rewrite makes the request to the upstream: never with the caller's key, nor with Tally-* of the caller's making.
-func (g *Gateway) rewrite(pr *httputil.ProxyRequest) {
-	x := exchangeOf(pr.In.Context())
-	pr.SetURL(x.route.target)
-	if g.trusted(pr.In.RemoteAddr) {
-		pr.Out.Header["X-Forwarded-For"] = pr.In.Header["X-Forwarded-For"]
-	}
-	pr.SetXForwarded()
-	out := pr.Out.Header
-	secret := x.keyHeader
-	if secret == "" {
-		secret = "Authorization"
-	}
-	for name := range out {
-		if ours(name) || sameName(name, secret) {
-			delete(out, name)
-		}
-	}
-	out["Tally-Customer"] = []string{x.Principal.Customer.Key}
-	out["Tally-Key-Id"] = []string{x.Principal.Key.ID}
-}
-
-// ours says whether a header's name begins with Tally-. An upstream that turns names into variables cannot tell _ from -.
-func ours(name string) bool { return len(name) > 5 && sameName(name[:6], "Tally-") }
-
-func sameName(a, b string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range len(a) {
-		if letter(a[i]) != letter(b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func letter(c byte) byte {
-	switch {
-	case c == '_':
-		return '-'
-	case c >= 'A' && c <= 'Z':
-		return c + 'a' - 'A'
-	}
-	return c
-}
-
-func (g *Gateway) trusted(remote string) bool {
-	if len(g.cfg.Trusted) == 0 {
-		return false
-	}
-	ap, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return false
-	}
-	for _, p := range g.cfg.Trusted {
-		if p.Contains(ap.Addr().Unmap()) {
-			return true
-		}
-	}
-	return false
-}
-
-// answered runs when the upstream's headers are there and before the client sees any of them.
-func (g *Gateway) answered(resp *http.Response) error {
-	x := exchangeOf(resp.Request.Context())
-	if resp.StatusCode == http.StatusSwitchingProtocols && !strings.EqualFold(resp.Header.Get("Upgrade"), resp.Request.Header.Get("Upgrade")) {
-		return errUpgrade // before anything is charged
-	}
-	x.status = resp.StatusCode
-	var err error
-	if resp.StatusCode >= http.StatusInternalServerError {
-		err = x.Release(enforce.Failed)
-	} else {
-		err = x.Settle(enforce.Actual{Status: resp.StatusCode})
-	}
-	if err != nil {
-		return err
-	}
-	answer.SetHeaders(resp.Header, x.Admission)
-	if resp.StatusCode != http.StatusSwitchingProtocols && resp.Body != nil && resp.ContentLength != 0 && resp.Request.Method != http.MethodHead {
-		x.tracker = body{ReadCloser: resp.Body, x: x, left: resp.ContentLength}
-		resp.Body = &x.tracker
-	}
-	return nil
-}
-
-var errUpgrade = errors.New("the upstream changed to a protocol that was not asked for")
-
-// failed answers for an upstream that did not.
-func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
-	x := exchangeOf(r.Context())
-	g.release(r.Context(), x)
-	var timeout interface{ Timeout() bool }
-	var large *http.MaxBytesError
-	p := answer.Problem{DecisionID: x.DecisionID}
-	switch {
-	case errors.As(err, &large):
-		p = answer.TooLarge(x.DecisionID, g.cfg.MaxBody)
-	case x.upload != nil && x.upload.late():
-		p.Code, p.Status = "body_timeout", http.StatusRequestTimeout
-		p.Detail, p.Fix = "The request body did not arrive in time. The request was not counted.", "Send it faster, or less at once."
-	case r.Context().Err() != nil: // the client has left, or closed its side: an empty 200 must not reach it
-		x.status = statusClientGone
-		panic(http.ErrAbortHandler)
-	case x.status != 0 && x.status < http.StatusInternalServerError: // the settlement failed
-		x.status = answer.Unavailable(w, x.DecisionID)
-		return
-	case errors.As(err, &timeout) && timeout.Timeout():
-		p.Code, p.Status = "upstream_timeout", http.StatusGatewayTimeout
-		p.Detail, p.Fix = "The API did not answer in time. The request was not counted.", "Try again later."
-	default:
-		p.Code, p.Status = "upstream_unreachable", http.StatusBadGateway
-		p.Detail, p.Fix = "The API could not be reached. The request was not counted.", "Try again later."
-	}
-	p.Retryable = p.Status >= http.StatusInternalServerError
-	x.status = p.Status
-	g.cfg.Log.WarnContext(r.Context(), "upstream failed", slog.String("route", x.route.Match), slog.String("code", p.Code), slog.Any("error", err))
-	answer.SetHeaders(w.Header(), x.Admission)
-	answer.Write(w, p)
-}
-
-// statusClientGone is logged for a client that left before the answer; it is never sent.
-const statusClientGone = 499
-
-func (g *Gateway) release(ctx context.Context, x *exchange) {
-	if err := x.Release(enforce.Failed); err != nil {
-		g.cfg.Log.ErrorContext(ctx, "a failed request stays charged", slog.Any("error", err))
-	}
 }
 
 func (g *Gateway) log(r *http.Request, x *exchange, took time.Duration) {

@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +34,7 @@ const (
 
 // world is a gateway over a real enforcer and real stores.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	mu      sync.Mutex // guards cat
 	cat     *catalog.Compiled
 	now     time.Time
@@ -41,6 +43,13 @@ type world struct {
 	spool   *spool.Spool
 	gw      *httptest.Server
 	cfg     Config
+	gateway *Gateway
+	running atomic.Bool // the business clock goes on
+	began   time.Time
+	zone    period.Zone
+	// What follows is set before declare.
+	estimate string
+	limits   []catalog.Limit
 }
 
 func quotaOf(n string) catalog.Limit {
@@ -55,10 +64,20 @@ func (w *world) declare(version int64, quota string, routes ...catalog.Route) {
 			routes[i].Timeout = 5 * time.Second
 		}
 		routes[i].Meter, routes[i].Cost = apiCalls, money.FromInt(1)
+		if w.estimate != "" {
+			routes[i].Cost = money.MustDecimal(w.estimate)
+		}
+		if routes[i].Refund.Statuses == nil {
+			routes[i].Refund = catalog.RefundDefault()
+		}
+	}
+	aggregation, value := meter.Count, ""
+	if w.estimate != "" {
+		aggregation, value = meter.Sum, "data.cost"
 	}
 	c, err := catalog.Compile(version, &catalog.Catalog{
-		Meters: []catalog.Meter{{Key: apiCalls, Event: "request", Aggregation: meter.Count}},
-		Plans:  []catalog.Plan{{Key: "free", Currency: money.MustCurrency("USD"), Limits: []catalog.Limit{quotaOf(quota)}}},
+		Meters: []catalog.Meter{{Key: apiCalls, Event: "request", Aggregation: aggregation, Value: value}},
+		Plans:  []catalog.Plan{{Key: "free", Currency: money.MustCurrency("USD"), Limits: append([]catalog.Limit{quotaOf(quota)}, w.limits...)}},
 		Routes: routes,
 	})
 	if err != nil {
@@ -84,7 +103,7 @@ func (w *world) Principal(secret string, _ time.Time) (account.Principal, accoun
 }
 
 func (w *world) customer() account.Customer {
-	return account.Customer{ID: custID, Key: "acme", Zone: period.MustZone("UTC")}
+	return account.Customer{ID: custID, Key: "acme", Zone: w.zone}
 }
 
 func (w *world) subscription() account.Subscription {
@@ -112,10 +131,18 @@ func (w *world) ActiveSubscription(string, time.Time) (account.Subscription, boo
 	return w.subscription(), true
 }
 
+// clock is the business time.
+func (w *world) clock() time.Time {
+	if w.running.Load() {
+		return w.now.Add(time.Since(w.began))
+	}
+	return w.now
+}
+
 // newWorld starts a gateway; routes are set by the test through declare.
-func newWorld(t *testing.T, change ...func(*Config)) *world {
+func newWorld(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)}
+	w := &world{t: t, began: time.Now(), zone: period.MustZone("UTC"), now: time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)}
 	w.declare(1, "1000000")
 	dir := t.TempDir()
 	ctx := t.Context()
@@ -134,18 +161,18 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 		t.Fatal(err)
 	}
 	quotas, err := authority.New(authority.Config{
-		Directory: w, Leases: records, Journal: w.journal, Now: func() time.Time { return w.now }, Mono: func() time.Duration { return 0 }, Local: 1, Log: slog.New(slog.DiscardHandler),
+		Directory: w, Leases: records, Journal: w.journal, Now: w.clock, Mono: func() time.Duration { return time.Since(w.began) }, Local: 1, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if w.e, err = enforce.Open(ctx, enforce.Config{
 		Directory: w, Spool: w.spool, Authority: quotas, Past: enforce.JournalPast{Journal: w.journal}, Deliver: enforce.Straight(w.journal), Keyring: ring, Node: 1, Boot: "b",
-		Now: func() time.Time { return w.now }, Real: time.Now, Log: slog.New(slog.DiscardHandler),
+		Now: w.clock, Real: time.Now, Log: slog.New(slog.DiscardHandler),
 	}); err != nil {
 		t.Fatal(err)
 	}
-	w.cfg = Config{Limiter: w.e, Catalog: w.Current, Log: slog.New(slog.DiscardHandler), Now: time.Now, MaxBody: 1 << 20}
+	w.cfg = Config{Limiter: w.e, Catalog: w.Current, Log: slog.New(slog.DiscardHandler), Now: time.Now, MaxBody: 1 << 20, Standard: os.Getenv(standardEnv) != ""}
 	for _, c := range change {
 		c(&w.cfg)
 	}
@@ -153,6 +180,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.gateway = g
 	w.gw = httptest.NewUnstartedServer(g)
 	p := protocols()
 	w.gw.Config.Protocols = &p
