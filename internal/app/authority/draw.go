@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/commit"
+	"github.com/tallystick/tallystick/internal/app/authority/spendcap"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
@@ -26,13 +28,15 @@ type draw struct {
 	n       *node
 	c       *customer
 	rules   *rules
-	limits  [][]rule    // of each ask
-	caps    []*spendCap // of each ask; nil without a spend cap
+	limits  [][]rule        // of each ask
+	caps    []*spendcap.Cap // of each ask; nil without a spend cap
 	answers []Answer
 	rows    []store.Lease
 	touched []*counter
 	lacking map[*node][]store.CounterKey
-	fresh   map[counterID]bool // counters whose reported usage was read under this lock
+	// Known under this lock: counters whose reported usage was read, and the slots that count for one.
+	fresh map[counterID]bool
+	near  map[counterID][]*counter
 }
 
 // Draw implements Authority.
@@ -71,7 +75,7 @@ func (s *Service) Draw(ctx context.Context, d Draw) ([]Answer, error) {
 
 // resolve finds the limits of each ask.
 func (w *draw) resolve(ctx context.Context) (err error) {
-	w.limits, w.caps = make([][]rule, len(w.Asks)), make([]*spendCap, len(w.Asks))
+	w.limits, w.caps = make([][]rule, len(w.Asks)), make([]*spendcap.Cap, len(w.Asks))
 	for i := range w.Asks {
 		a := &w.Asks[i]
 		if a.Counter.CustomerID != w.CustomerID {
@@ -106,7 +110,7 @@ func (w *draw) unknown() bool {
 		case !c.known(idOf(a.Counter, a.Kind)):
 			return true
 		case w.caps[i] != nil:
-			for meterKey := range w.caps[i].scales {
+			for meterKey := range w.caps[i].Scales {
 				if !c.known(idOf(other(a.Counter, meterKey), a.Kind)) {
 					return true
 				}
@@ -140,10 +144,10 @@ func (w *draw) pass(ctx context.Context, last bool) error {
 }
 
 // locked is the part of a pass under the customer's lock.
-func (w *draw) locked(ctx context.Context, last bool) (t ticket, err error) {
+func (w *draw) locked(ctx context.Context, last bool) (t commit.Ticket[store.Lease], err error) {
 	w.c = w.s.lock(w.CustomerID)
 	defer w.c.mu.Unlock()
-	w.fresh = map[counterID]bool{}
+	w.fresh, w.near = map[counterID]bool{}, map[counterID][]*counter{}
 	if !last {
 		for i := range w.Asks {
 			if err := w.look(ctx, i); err != nil {
@@ -171,16 +175,16 @@ func (w *draw) locked(ctx context.Context, last bool) (t ticket, err error) {
 }
 
 // enqueue puts rows on their way to the records. The customer's lock is held.
-func (s *Service) enqueue(rows []store.Lease, touched []*counter) ticket {
+func (s *Service) enqueue(rows []store.Lease, touched []*counter) commit.Ticket[store.Lease] {
 	for _, c := range touched {
 		c.writing++
 	}
-	return s.commits.enqueue(rows)
+	return s.commits.Enqueue(rows)
 }
 
 // finish waits for rows to be durable. When they are not, what is in memory is not known to be true: it is read again.
-func (s *Service) finish(ctx context.Context, customerID string, t ticket, touched []*counter) error {
-	err := s.commits.wait(ctx, t)
+func (s *Service) finish(ctx context.Context, customerID string, t commit.Ticket[store.Lease], touched []*counter) error {
+	err := s.commits.Wait(ctx, t)
 	c := s.lock(customerID)
 	defer c.mu.Unlock()
 	for _, ctr := range touched {
@@ -212,7 +216,7 @@ func (w *draw) look(ctx context.Context, i int) error {
 	}
 	w.lack(c)
 	if w.caps[i] != nil {
-		for meterKey := range w.caps[i].scales {
+		for meterKey := range w.caps[i].Scales {
 			if o := w.c.counters[idOf(other(a.Counter, meterKey), a.Kind)]; o != nil && o != c {
 				w.lack(o)
 			}
@@ -252,13 +256,19 @@ func (w *draw) askFor(number uint16, k store.CounterKey) {
 // take finds the counter of an ask, with what was reported until now.
 func (w *draw) take(ctx context.Context, i int) (*counter, error) {
 	a := &w.Asks[i]
-	return w.current(ctx, idOf(a.Counter, a.Kind), a.WindowEnd, w.rules.scale(a.Counter.Meter))
+	back := int64(0)
+	for k := range w.limits[i] {
+		if l := &w.limits[i][k]; l.Kind == quota.Rolling {
+			back = max(back, l.Length)
+		}
+	}
+	return w.current(ctx, idOf(a.Counter, a.Kind), a.WindowEnd, w.rules.scale(a.Counter.Meter), back)
 }
 
-// current finds a counter, with what was reported until now.
-func (w *draw) current(ctx context.Context, id counterID, end int64, scale int) (*counter, error) {
+// current finds a counter, with what was reported until now; back is as for counter.
+func (w *draw) current(ctx context.Context, id counterID, end int64, scale int, back int64) (*counter, error) {
 	known := w.c.known(id)
-	c, err := w.s.counter(ctx, w.c, id, end, scale)
+	c, err := w.s.counter(ctx, w.c, id, end, scale, back)
 	if err == nil && known && !w.fresh[id] {
 		err = w.s.refresh(ctx, c, scale)
 	}
@@ -388,7 +398,7 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 
 // capShared says whether another node may spend under the same cap on another meter.
 func (w *draw) capShared(i int) bool {
-	for meterKey := range w.caps[i].scales {
+	for meterKey := range w.caps[i].Scales {
 		if c := w.c.counters[idOf(other(w.Asks[i].Counter, meterKey), w.Asks[i].Kind)]; c != nil {
 			if shared, _ := c.shared(w.Node); shared {
 				return true
@@ -407,7 +417,7 @@ func (w *draw) clears(i int, c *counter) (at int64) {
 		case quota.Concurrency:
 			return add(w.Now, quota.ConcurrencyRetry)
 		case quota.Rolling:
-			at = max(at, l.RollingClears(w.uses(c, l), w.Asks[i].Need, w.Now))
+			at = max(at, l.clears(w.uses(i, c), w.Asks[i].Need, w.Now))
 		case quota.TokenBucket, quota.Quota, quota.Fixed:
 			at = max(at, c.end)
 		}
@@ -427,7 +437,7 @@ func (w *draw) ceilings(ctx context.Context, i int, c *counter) (each []int64, h
 			n, err = w.capCeiling(ctx, i)
 		case quota.Rolling:
 			err = w.family(ctx, c.id, l)
-			n = l.RollingCeiling(w.uses(c, l), c.id.Start)
+			n = l.RollingCeiling(w.uses(i, c), c.id.Start)
 		case quota.Credits:
 			granted := w.s.cfg.Granted(w.CustomerID, c.id.Meter, time.UnixMicro(w.Now).UTC())
 			n = floored(granted, w.rules.scale(c.id.Meter))
@@ -459,16 +469,16 @@ func floored(d money.Decimal, scale int) int64 {
 // capCeiling is what a spend cap leaves to the ask's meter. The other meters count with all that they may reach on their leases.
 func (w *draw) capCeiling(ctx context.Context, i int) (int64, error) {
 	a, sc := &w.Asks[i], w.caps[i]
-	left := sc.cap
-	for meterKey, scale := range sc.scales {
+	left := sc.Amount
+	for meterKey, scale := range sc.Scales {
 		if meterKey == a.Counter.Meter {
 			continue
 		}
-		o, err := w.current(ctx, idOf(other(a.Counter, meterKey), a.Kind), a.WindowEnd, scale)
+		o, err := w.current(ctx, idOf(other(a.Counter, meterKey), a.Kind), a.WindowEnd, scale, 0)
 		if err != nil {
 			return 0, err
 		}
-		amount, err := sc.charge(meterKey, o.total())
+		amount, err := sc.Charge(meterKey, o.total())
 		if err != nil {
 			return 0, err
 		}
@@ -476,5 +486,5 @@ func (w *draw) capCeiling(ctx context.Context, i int) (int64, error) {
 			return 0, err
 		}
 	}
-	return sc.ceiling(a.Counter.Meter, left)
+	return sc.Ceiling(a.Counter.Meter, left)
 }
