@@ -54,7 +54,7 @@ func TestHierarchyAllOrNone(t *testing.T) {
 					per = append(per, s)
 				}
 			}
-			name := fmt.Sprint(len(per), per)
+			name := fmt.Sprintf("%d", per)
 			if seen[name] {
 				continue
 			}
