@@ -306,6 +306,8 @@ func TestSenders(t *testing.T) {
 	open := func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) }
 	sendertest.Producers(t, open)
 	sendertest.Gateways(t, open)
+	sendertest.Nodes(t, open)
+	sendertest.Nodes(t, open)
 }
 
 func TestSeals(t *testing.T) {
