@@ -307,7 +307,6 @@ func TestSenders(t *testing.T) {
 	sendertest.Producers(t, open)
 	sendertest.Gateways(t, open)
 	sendertest.Nodes(t, open)
-	sendertest.Nodes(t, open)
 }
 
 func TestSeals(t *testing.T) {
