@@ -87,3 +87,6 @@ func (s *Service) KeysNow() []account.APIKey {
 	}
 	return out
 }
+
+// Touch says that something changed which is not kept in the directory itself, but asked for with it.
+func (s *Service) Touch(t Touched) { s.directory.watch.touch(t) }
