@@ -25,6 +25,7 @@ type Commands struct {
 	Keys          keysCmd          `cmd:"" help:"API keys: create, list, get, revoke."`
 	Subscriptions subscriptionsCmd `cmd:"" help:"Subscriptions: create, list, get."`
 	Producers     producersCmd     `cmd:"" help:"Producers of usage: create, list, get, rotate, revoke."`
+	Gateway       gatewayCmd       `cmd:"" help:"Gateways in processes of their own: token, list, revoke."`
 	Ingest        ingestCmd        `cmd:"" help:"Report usage events from a file."`
 	Burst         burstCmd         `cmd:"" help:"Send requests through the gateway and count the answers."`
 	Explain       explainCmd       `cmd:"" help:"Say why a request was allowed or denied."`

@@ -180,7 +180,7 @@ func TestCalls(t *testing.T) {
 	if err != nil || len(results) != 1 || results[0].Outcome != store.Unmatched {
 		t.Fatalf("%+v, %v", results, err)
 	}
-	if known, err := g.Known(ctx, "", "there"); err != nil || !known {
+	if known, err := g.Known(ctx, "", append(slices.Repeat([]string{"gone"}, 1500), "there")); err != nil || len(known) != 1501 || known[0] || !known[1500] {
 		t.Errorf("known %v, %v", known, err)
 	}
 	if used, err := g.Used(ctx, "cus", "abc", period.Interval{Start: time.Unix(40, 0), End: time.Unix(50, 0)}); err != nil || used.String() != "43" {

@@ -14,15 +14,18 @@ import (
 
 // Past is what gateways may ask of the journal.
 type Past interface {
-	// Known says whether the journal has an event.
-	Known(ctx context.Context, source, id string) (bool, error)
+	// Known says of each event id of a source whether the journal has it.
+	Known(ctx context.Context, source string, ids []string) ([]bool, error)
 	// Used is what was consumed of a meter; an interval without an end has none.
 	Used(ctx context.Context, customerID, meter string, in period.Interval) (money.Decimal, error)
 }
 
 func (s *Server) past(ctx context.Context, n nodes.Node, in wire.Past) (out wire.PastAnswer, err error) {
-	if in.Event != "" {
-		out.Known, err = s.cfg.Past.Known(ctx, fmt.Sprintf("gateway/%d", n.Node), in.Event)
+	if len(in.Events) > wire.EventsMax {
+		return out, fmt.Errorf("%d events at once: %w", len(in.Events), store.ErrInvalid)
+	}
+	if len(in.Events) > 0 {
+		out.Known, err = s.cfg.Past.Known(ctx, fmt.Sprintf("gateway/%d", n.Node), in.Events)
 		return out, err
 	}
 	if in.Customer == "" || in.Meter == "" {

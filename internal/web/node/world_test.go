@@ -120,8 +120,11 @@ func (s *stub) holder(n uint16) authority.Holder {
 // past knows one event.
 type past struct{}
 
-func (past) Known(_ context.Context, source, id string) (bool, error) {
-	return source == "gateway/2" && id == "there", nil
+func (past) Known(_ context.Context, source string, ids []string) (out []bool, _ error) {
+	for _, id := range ids {
+		out = append(out, source == "gateway/2" && id == "there")
+	}
+	return out, nil
 }
 
 func (past) Used(_ context.Context, customerID, meter string, in period.Interval) (money.Decimal, error) {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -239,11 +240,19 @@ func (c *Client) Receive(ctx context.Context, b *store.Batch) (out []store.Resul
 	return out, nil
 }
 
-// Known says whether the journal has an event of this gateway.
-func (c *Client) Known(ctx context.Context, _, id string) (bool, error) {
-	var out wire.PastAnswer
-	err := c.call(ctx, wire.PathPast, c.cfg.CallTimeout, wire.Past{Event: id}, &out)
-	return out.Known, err
+// Known says of each event id whether the journal has it. The source is this gateway's.
+func (c *Client) Known(ctx context.Context, _ string, ids []string) (known []bool, err error) {
+	for chunk := range slices.Chunk(ids, wire.EventsMax) {
+		var out wire.PastAnswer
+		if err := c.call(ctx, wire.PathPast, c.cfg.CallTimeout, wire.Past{Events: chunk}, &out); err != nil {
+			return nil, err
+		}
+		if len(out.Known) != len(chunk) {
+			return nil, unreachable(wire.PathPast, fmt.Errorf("%d answers about %d events", len(out.Known), len(chunk)))
+		}
+		known = append(known, out.Known...)
+	}
+	return known, nil
 }
 
 // Used is what was consumed of a meter.

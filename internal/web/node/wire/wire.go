@@ -18,6 +18,8 @@ const (
 	CallMax  = 4 << 20
 	BatchMax = 64 << 20
 	LineMax  = 32 << 20
+	// EventsMax bounds the events that one call asks about.
+	EventsMax = 1000
 )
 
 // Paths of the calls; all are POST but the stream and catalogs.
@@ -155,7 +157,7 @@ type State struct {
 
 // Past asks for what the journal knows.
 type Past struct {
-	Event    string `json:"event,omitempty"` // is the gateway's event of this id known?
+	Events   []string `json:"events,omitempty"` // ids of the gateway's own
 	Customer string `json:"customer,omitempty"`
 	Meter    string `json:"meter,omitempty"`
 	From, To int64  `json:",omitempty"` // microseconds; To 0: no end
@@ -163,7 +165,7 @@ type Past struct {
 
 // PastAnswer answers it.
 type PastAnswer struct {
-	Known bool   `json:"known"`
+	Known []bool `json:"known,omitempty"` // of each of Events
 	Used  string `json:"used"` // decimal
 }
 
