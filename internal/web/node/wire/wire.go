@@ -158,15 +158,15 @@ type State struct {
 // Past asks for what the journal knows.
 type Past struct {
 	Events   []string `json:"events,omitempty"` // ids of the gateway's own
-	Customer string `json:"customer,omitempty"`
-	Meter    string `json:"meter,omitempty"`
-	From, To int64  `json:",omitempty"` // microseconds; To 0: no end
+	Customer string   `json:"customer,omitempty"`
+	Meter    string   `json:"meter,omitempty"`
+	From, To int64    `json:",omitempty"` // microseconds; To 0: no end
 }
 
 // PastAnswer answers it.
 type PastAnswer struct {
 	Known []bool `json:"known,omitempty"` // of each of Events
-	Used  string `json:"used"` // decimal
+	Used  string `json:"used"`            // decimal
 }
 
 // Counter is a store.CounterKey; its window may be none.
