@@ -87,6 +87,8 @@ func TestLists(t *testing.T) {
 		{"cmd/tally/serve.go", `env:"(TALLY_\w+)"`, "docs/install-and-serve.md"},
 		{"internal/cli/commands.go", "(?m)^\\t[A-Z]\\w+ +([a-z]+)Cmd +`cmd", "docs/cli.md"},
 		{"internal/app/declare/form.go", `\{"(\w+)", "`, "docs/catalog.md"},
+		{"internal/app/declare/form_limits.go", `\{"(\w+)", "`, "docs/catalog.md"},
+		{"internal/app/declare/form_gateway.go", `\{"(\w+)", "`, "docs/catalog.md"},
 	} {
 		declared := regexp.MustCompile(c.declares).FindAllStringSubmatch(read(t, c.source), -1)
 		if len(declared) < 5 {

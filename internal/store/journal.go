@@ -40,10 +40,12 @@ type Flags uint16
 
 // What is noted of an event.
 const (
-	Recovered  Flags = 1 << iota // an open reservation settled after a crash
-	Incomplete                   // the answer was cut off after its headers
-	Held                         // loaded by a backfill that is still open: kept, has no resolutions yet, and is not unmatched
-	Filtered                     // a meter reads its type and its customer is known, but filters leave it out: kept, and not unmatched
+	Recovered    Flags = 1 << iota // an open reservation settled after a crash
+	Incomplete                     // the answer was cut off after its headers
+	Held                           // loaded by a backfill that is still open: kept, has no resolutions yet, and is not unmatched
+	Filtered                       // a meter reads its type and its customer is known, but filters leave it out: kept, and not unmatched
+	Overshoot                      // it did cost more than was reserved for it
+	RefundDenied                   // it would have been given back, but the day's bound on refunds was reached
 )
 
 // Uncounted says that an event has no resolutions as it should, so that it is not unmatched. Only new events carry such a flag,

@@ -90,13 +90,34 @@ type CounterKey struct {
 // After closing, Charged is what was really spent (or all of it, when that cannot be known: WrittenOff is the unknown part).
 type Lease struct {
 	CounterKey
-	Node       uint16
-	Epoch      uint32
-	Boot       string // boot id of the machine: same boot means the page cache survived
-	WindowEnd  int64
-	Charged    int64
+	Node      uint16
+	Epoch     uint32
+	Boot      string // boot id of the machine: same boot means the page cache survived
+	WindowEnd int64
+	Charged   int64
+	// Settled is the part of Charged that was spent when the same epoch closed the lease, before it took it up again.
+	Settled    int64
 	WrittenOff int64
 	Closed     bool
+}
+
+// Epoch is a node's newest one.
+type Epoch struct {
+	Node    uint16
+	Epoch   uint32
+	Boot    string
+	BegunAt time.Time
+	Leases  bool // it, or an earlier one of the node, has a lease that is not closed
+}
+
+// Epochs counts the runs of gateways.
+type Epochs interface {
+	// BeginEpoch durably takes the node's next epoch before it is used: above all earlier ones, and at least at's seconds since
+	// 1970. So records restored from a backup do not give an epoch out again, on which the nonces of decision tokens rest.
+	// at is real time; ErrInvalid when it lies beyond 2106.
+	BeginEpoch(ctx context.Context, node uint16, boot string, at time.Time) (uint32, error)
+	// NewestEpochs lists the newest epoch of each node, by node.
+	NewestEpochs(ctx context.Context) ([]Epoch, error)
 }
 
 // Draw asks for more on a counter. Ceiling bounds the sum of Charged over all leases of the counter; the driver grants
@@ -115,18 +136,20 @@ type Grant struct {
 
 // Leases keeps the quota authority's durable allowances. The charges of a counter's leases together never pass a draw's ceiling.
 type Leases interface {
-	// BeginEpoch durably takes the node's next epoch before it is used: above all earlier ones, and at least at's seconds since
-	// 1970. So records restored from a backup do not give an epoch out again, on which the nonces of decision tokens rest.
-	// at is real time; ErrInvalid when it lies beyond 2106.
-	BeginEpoch(ctx context.Context, node uint16, boot string, at time.Time) (uint32, error)
+	Epochs
 	// DrawLeases grants all draws in one durable transaction.
 	DrawLeases(ctx context.Context, node uint16, epoch uint32, boot string, draws []Draw) ([]Grant, error)
+	// WriteLeases sets leases to what is given, those that are not there yet too, in one durable transaction. Of the same lease
+	// twice the last one counts. It checks nothing: the quota authority knows all leases, and is alone to write them.
+	WriteLeases(ctx context.Context, ls []Lease) error
 	// CloseLeases sets Charged (never above what was charged), WrittenOff and Closed. Idempotent.
 	CloseLeases(ctx context.Context, ls []Lease) error
 	// OpenLeases lists leases not closed of earlier epochs of a node.
 	OpenLeases(ctx context.Context, node uint16, before uint32) ([]Lease, error)
 	// LeasesOf lists all leases of a counter.
 	LeasesOf(ctx context.Context, k CounterKey) ([]Lease, error)
+	// LeasesFrom lists the leases of all counters that are k but for their start, which lies in [from, to); by start.
+	LeasesFrom(ctx context.Context, k CounterKey, from, to int64) ([]Lease, error)
 	// PruneLeases drops closed leases whose window ended before.
 	PruneLeases(ctx context.Context, windowEndBefore int64) error
 }

@@ -29,6 +29,10 @@ const (
 	MaxBacks = 4096 // leases in one Return
 )
 
+// RenewWithin is how long a call may take that renews what its node holds. The authority waits so much longer before it gives to
+// others what has lapsed.
+const RenewWithin = 2 * time.Second
+
 // Authority grants leases. It is safe for concurrent use; a Holder's own locks must not be held while it is called, since it may
 // ask that very holder for something back.
 type Authority interface {
@@ -62,7 +66,11 @@ type Draw struct {
 	SubscriptionID string // what the gateway decides under; another one in force here is answered all the same, by the newer
 	CatalogVersion int64
 	Now            int64 // the gateway's business clock, microseconds
-	Asks           []Ask
+	// Seq rises with everything that the node says of a counter in its epoch, in Draws and in Backs, given back on recall or not.
+	// What arrives with an older one than the newest is not acted upon. The holder for its part leaves an answer unused when it has
+	// said anything of that counter since it asked, and asks again. 0: not checked.
+	Seq  uint64
+	Asks []Ask
 }
 
 // Ask is about one counter. Quantities are in the meter's scale.
@@ -75,35 +83,51 @@ type Ask struct {
 	// Need is the least that would help: the cost of the request at hand. Want ≥ Need is what the holder would like to have beyond
 	// what it holds.
 	Need, Want int64
-	Spent      int64 // of this holder's lease so far, cumulative
-	// Fresh: the holder has no state of the counter yet and takes what it is told of Base, Debt and Last as it is.
+	// Spent is what this holder's lease was spent on so far, cumulative like Answer.Granted. Above it: an actual cost that passed
+	// its estimate, or what a soft limit let through.
+	Spent int64
+	// Of a bucket Need is what the holder's share lacks, and Rate, Per, Burst are the share that it holds.
+	Rate, Per, Burst int64
+	// Fresh: the holder has no state of the counter and takes what it is told of Base, Debt and Last as it is. One that gave a
+	// counter up says so by a closed Back first, and has had the answer.
 	Fresh bool
+	// Open is what requests of the holder that run now have reserved on the meter outside of this counter's lease: it came into
+	// use after they began. Only read with Fresh.
+	Open int64
 }
 
-// Answer is the counter's lease after the call, cumulative, so that an answer that was lost does no harm.
+// Answer is the counter's lease after the call, cumulative, so that an answer that was lost does no harm. A lease that was
+// closed and is taken up again counts from 0; what it was spent on before is in Base.
 type Answer struct {
 	Granted int64 // units that the holder may consume in all, or requests that it may have running
-	// Of a bucket: the holder's share now. Debt and Last count only when the ask was Fresh or the share grew: AddDebt is the debt
-	// that came with what was added, in units×Per at Last.
+	// Of a bucket: the holder's share now, in a fine Per (quota.Limit.Fine). Debt, in units×Per at Last, is what came with the part
+	// that was added to the share that the ask named; with a Fresh ask that is all of it. Last is on the authority's clock: a
+	// holder with another one takes the instant at which the answer arrived.
 	Rate, Per, Burst int64
 	Debt, Last       int64
 	Base             int64 // consumed in the window apart from this lease: other leases, reported usage, usage before there was a limit
-	Ceiling          int64 // the limit's, in units; of the tightest one
+	Ceiling          int64 // the limit's, grace included, in units; of the tightest one
+	// Ceilings are those of each of Ask.Limits, in their order; nil: all are Ceiling.
+	Ceilings []int64
 	Shared           bool  // somebody else holds, or may hold, a part
 	// AskAgain and ClearsAt are set when less than Need was granted: see quota.State.
 	AskAgain, ClearsAt int64
 	// ValidFor bounds the use of what lives in memory only (buckets, requests at once, short windows), on the holder's monotonic
-	// clock from the moment at which it sent the call; each Draw or Return renews it. 0: until the window ends.
+	// clock from the moment at which it sent the call. Each Draw or Return of the node renews all that it holds, if it was answered
+	// without error within RenewWithin. What has lapsed is gone, and taken up again with a Fresh ask. 0: until the window ends.
 	ValidFor time.Duration
 }
 
 // Back is the state of one lease at its holder.
 type Back struct {
 	Counter store.CounterKey
-	Epoch   uint32 // an earlier one for leases of Welcome.Open; 0: the present
-	Spent   int64  // cumulative
+	Kind    quota.Kind // as asked; of leases of Welcome.Open it may be 0
+	Epoch   uint32     // an earlier one for leases of Welcome.Open; 0: the present
+	Seq     uint64     // see Draw.Seq
+	// Spent is cumulative. For an earlier epoch it counts from where that lease did: without store.Lease.Settled.
+	Spent int64
 	// Keep is what the holder keeps of the grant, cumulative like Granted: Spent ≤ Keep. Of a bucket the new share is Rate, Per,
-	// Burst, and Debt at Last the debt that goes with what is given back.
+	// Burst, and Debt at Last the debt that goes with what is given back: as of the instant of giving, which is Last.
 	Keep             int64
 	Rate, Per, Burst int64
 	Debt, Last       int64
@@ -111,10 +135,11 @@ type Back struct {
 	WrittenOff       int64 // of a closed one: charged without being known to be spent
 }
 
-// Holder is a gateway as the authority sees it.
+// Holder is a gateway as the authority sees it. It may be asked from many goroutines, also while one of its own calls runs.
 type Holder interface {
 	// Recall gives back what is idle of the counters, at once: all of it but what requests in flight hold, or half of what was used
-	// lately. Nothing is left out silently: a counter that is not held is answered as closed.
+	// lately. Nothing is left out silently: a counter that is not held is answered as closed. After giving something away the
+	// holder treats the counter as Shared. Epochs are named, since a newer run of the node may have begun in between.
 	Recall(ctx context.Context, counters []store.CounterKey) ([]Back, error)
 	// Ship hands over all that was decided before the call, so that the journal knows it.
 	Ship(ctx context.Context) error

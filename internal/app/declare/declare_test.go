@@ -103,7 +103,7 @@ func TestDesign(t *testing.T) {
 			},
 		},
 		Routes: []catalog.Route{{
-			Match: "GET /hello", Upstream: "http://127.0.0.1:9000", Meter: "api_calls", Cost: *dec("1"), Timeout: 30 * time.Second,
+			Match: "GET /hello", Upstream: "http://127.0.0.1:9000", Meter: "api_calls", Cost: *dec("1"), Timeout: 30 * time.Second, Refund: catalog.RefundDefault(),
 		}},
 	}
 	same := cmp.Options{

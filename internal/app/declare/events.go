@@ -255,6 +255,9 @@ func (r *reader) expression(n node, text string, kind reading.Kind) {
 	if kind == reading.Condition {
 		want = "a CEL expression that is true or false"
 	}
+	if kind == reading.Cost {
+		want = "a CEL expression over request and response that is an int, a decimal(x) or a decimal string"
+	}
 	if _, err := r.language.Compile(text, kind); err != nil {
 		reason := strings.TrimPrefix(err.Error(), reading.ErrInvalid.Error()+": ")
 		r.wrong(n, "is not a usable expression: "+reason+got(text), want, "")

@@ -5,13 +5,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/tallystick/tallystick/internal/app/reading"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
 )
 
@@ -103,6 +100,8 @@ func (r *reader) plan(n node) catalog.Plan {
 		{"limits", "", func(n node) {
 			r.list(n, "limits", func(n node) { p.Limits = append(p.Limits, r.limit(n)) })
 		}},
+		{"entitlements", "", func(n node) { p.Entitlements = r.entitlements(n) }},
+		{"baseline", "", func(n node) { p.Baseline = r.baseline(n) }},
 	})
 	return p
 }
@@ -186,85 +185,6 @@ func (r *reader) optional(n node) *money.Decimal {
 		return &d
 	}
 	return nil
-}
-
-func (r *reader) limit(n node) catalog.Limit {
-	var l catalog.Limit
-	r.fields(n, []field{
-		{"key", wantKey, func(n node) { l.Key, _ = r.text(n) }},
-		{"meter", "", func(n node) { l.Meter, _ = r.text(n) }},
-		{"token_bucket", "", func(n node) { l.Bucket = r.bucket(n) }},
-		{"quota", "", func(n node) { l.Quota = r.optional(n) }},
-		{"spend_cap", "", func(n node) { l.SpendCap = r.optional(n) }},
-		{"window", "", func(n node) {
-			l.Window, _ = choose(r, n, windows()...)
-		}},
-		{"enforcement", "", func(n node) { _, _ = choose(r, n, option[bool]{"hard", true}) }},
-	})
-	return l
-}
-
-func windows() []option[period.Window] {
-	var out []option[period.Window]
-	for w := period.Hour; w <= period.BillingPeriod; w++ {
-		out = append(out, option[period.Window]{w.String(), w})
-	}
-	return out
-}
-
-func (r *reader) bucket(n node) *catalog.Bucket {
-	var b catalog.Bucket
-	r.fields(n, []field{
-		{"rate", catalog.RateForm, func(n node) {
-			var ok bool
-			if b.Rate, b.Per, ok = catalog.ParseRate(literal(n)); !ok {
-				r.unclear(n, "a rate", catalog.RateForm, "/s", func(s string) bool { _, _, ok := catalog.ParseRate(s); return ok })
-			}
-		}},
-		{"burst", `how much may come at once, such as "200"`, func(n node) { b.Burst, _ = r.decimal(n) }},
-	})
-	return &b
-}
-
-func (r *reader) gateway(n node, c *catalog.Catalog) {
-	if _, empty := n.value.(*ast.NullNode); empty {
-		return
-	}
-	r.fields(n, []field{
-		{"key_header", "", func(n node) {
-			if c.KeyHeader, _ = r.text(n); c.KeyHeader == "" && !r.broken[n.path] {
-				r.wrong(n, "is empty", "the name of a header; leave it out for Authorization: Bearer", "")
-			}
-		}},
-		{"routes", "", func(n node) {
-			r.list(n, "routes", func(n node) { c.Routes = append(c.Routes, r.route(n)) })
-		}},
-	})
-}
-
-func (r *reader) route(n node) catalog.Route {
-	route := catalog.Route{Timeout: timeoutDefault}
-	present := r.fields(n, []field{
-		{"match", `a pattern, such as "GET /hello"`, func(n node) { route.Match, _ = r.text(n) }},
-		{"upstream", `an absolute http or https URL, such as "http://127.0.0.1:9000"`, func(n node) { route.Upstream, _ = r.text(n) }},
-		{"meter", "", func(n node) {
-			if route.Meter, _ = r.text(n); route.Meter == "" && !r.broken[n.path] {
-				r.wrong(n, "is empty", "a meter; leave it out for a free route", "")
-			}
-		}},
-		{"cost", "", func(n node) { route.Cost, _ = r.decimal(n) }},
-		{"timeout", "", func(n node) { route.Timeout = r.duration(n) }},
-	})
-	switch {
-	case route.Meter != "" && !present["cost"]:
-		route.Cost = money.FromInt(1)
-	case r.broken[join(n.path, "meter")]:
-		route.Cost = money.Decimal{} // it may well have a meter
-	}
-	if present != nil && !present["meter"] && present["cost"] && route.Cost.IsZero() {
-		r.extra(n, "cost", "has no meter to count on", "a meter on this route, or no cost")
-	}
-	return route
 }
 
 func (r *reader) duration(n node) time.Duration {

@@ -29,7 +29,7 @@ type place struct {
 }
 
 const (
-	maxExpressions = 2 * catalog.MaxMeters
+	maxExpressions = 2*catalog.MaxMeters + catalog.MaxRoutes
 	maxSchemas     = catalog.MaxEventTypes
 )
 

@@ -2,21 +2,19 @@ package enforce
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
-	"math/bits"
 	"strings"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
+	"github.com/tallystick/tallystick/internal/app/enforce/lessee"
+	"github.com/tallystick/tallystick/internal/app/enforce/record"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/core/receipt"
-	"github.com/tallystick/tallystick/internal/store"
 )
 
 // MaxPolicies bounds the policies shown per decision.
@@ -43,10 +41,17 @@ type Admission struct {
 	Fix        string
 
 	e          *Enforcer
-	c          *customer
-	total      *periodTotal
-	open       *atomic.Int64
-	res        reservation
+	total      *lessee.Total
+	hold       lessee.Hold
+	res        record.Reservation
+	user       string
+	cost       *money.Decimal
+	held       *heldAsk // of an explicit reservation
+	daily      int64    // most that is refunded of the route's requests a day, in the meter's scale; below 0: no bound
+	gone       bool     // inflight does not count it
+	roomless   bool     // no room was set aside for its end
+	unmetered  bool     // it holds places among the requests at once, and nothing in the spool
+	refused    atomic.Bool
 	generation uint32
 	state      atomic.Uint32
 	policies   [MaxPolicies]Policy
@@ -69,6 +74,9 @@ type Request struct {
 	User    string // the end user that it names; empty: none
 	// Cost replaces what the route reserves, in the meter's unit; nil: the route's.
 	Cost *money.Decimal
+	// OnExpiry is for Reserve alone.
+	OnExpiry OnExpiry
+	held     *heldAsk
 }
 
 // Actual is how a request ended that is charged.
@@ -96,6 +104,7 @@ func (a *Admission) Allowed() bool { return a.Outcome == receipt.Allowed }
 // scratch is what one decision needs in passing.
 type scratch struct {
 	receipt receipt.Receipt
+	ask     lessee.Question
 	limits  [quota.LimitsMax]receipt.Limit
 	encoded [receipt.MaxEncoded]byte
 	token   [receipt.SealRoom]byte
@@ -129,11 +138,11 @@ func (e *Enforcer) NoRoute() string {
 
 // Admit authenticates, authorizes and reserves.
 func (e *Enforcer) Admit(ctx context.Context, r Request) *Admission {
-	route, method := r.Route, r.Method
+	method := r.Method
 	if !utf8.ValidString(method) {
 		method = strings.ToValidUTF8(method, "?")
 	}
-	a := &Admission{e: e, generation: e.inflight.enter()}
+	a := &Admission{e: e, generation: e.inflight.enter(), user: r.User, cost: r.Cost, held: r.held}
 	cat := e.cfg.Directory.Current()
 	p, fault := e.principal(r)
 	a.Principal = p
@@ -145,15 +154,12 @@ func (e *Enforcer) Admit(ctx context.Context, r Request) *Admission {
 	}
 	rec := &x.receipt
 	rec.CatalogVersion, rec.CustomerID, rec.Customer, rec.KeyID = cat.Version, p.Customer.ID, p.Customer.Key, p.Key.ID
-	rec.Plan, rec.Route, rec.Meter = p.Subscription.Plan, route.Match, route.Meter
-	if !p.HasSubscription {
-		rec.Time = e.cfg.Now().UnixMicro()
-		e.refuse(a, x, receipt.DeniedSubscription, "no_subscription",
-			"This key's customer has no active subscription.", "Ask the API's owner to start a subscription for this customer.")
-		return a
+	rec.Plan, rec.Route, rec.Meter = p.Subscription.Plan, r.Route.Match, r.Route.Meter
+	refused, err := e.unfit(ctx, a, cat, r.Route, x)
+	if err == nil && !refused {
+		err = e.reserve(ctx, a, cat, r.Route, method, x)
 	}
-	// A lease that was drawn for a client who has left serves the next one: what is durable must be known here.
-	if err := e.reserve(context.WithoutCancel(ctx), a, cat, route, method, x); err != nil {
+	if err != nil {
 		e.unavailable(ctx, a, x, err)
 	}
 	return a
@@ -170,83 +176,95 @@ func (e *Enforcer) principal(r Request) (account.Principal, account.KeyFault) {
 	return p, ""
 }
 
-// reserve decides under the customer's lock and spools what it admits.
-func (e *Enforcer) reserve(ctx context.Context, a *Admission, cat *catalog.Compiled, route *catalog.Route, method string, x *scratch) error {
-	p, rec := &a.Principal, &x.receipt
-	c := e.customer(p.Customer.ID)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := e.cfg.Now().UnixMicro()
-	rec.Time = now
-	if route.Meter == "" {
-		a.res = reservation{}
-		return e.grant(a, c, nil, route, method, x)
+// unfit refuses what no limit has to do with: no subscription, a plan without the route's entitlement, abnormal use.
+func (e *Enforcer) unfit(ctx context.Context, a *Admission, cat *catalog.Compiled, route *catalog.Route, x *scratch) (bool, error) {
+	p := &a.Principal
+	if p.HasSubscription && route.Requires == "" && !p.Abnormal {
+		return false, nil
 	}
-	if c.refresh.Swap(false) {
-		if err := e.refreshReported(ctx, c); err != nil {
-			c.refresh.Store(true)
-			return err
+	x.receipt.Time = e.cfg.Now().UnixMicro()
+	if !p.HasSubscription {
+		e.refuse(a, x, receipt.DeniedSubscription, "no_subscription",
+			"This key's customer has no active subscription.", "Ask the API's owner to start a subscription for this customer.")
+		return true, nil
+	}
+	plan, ok := cat.Plan(p.Subscription.Plan)
+	if !ok { // it left the catalog: as it was last
+		pinned, err := e.cfg.Directory.Version(ctx, p.Subscription.CatalogVersion)
+		if err != nil {
+			return false, err
 		}
+		plan, _ = pinned.Plan(p.Subscription.Plan)
 	}
-	s, err := e.set(ctx, c, cat, p, route.Meter, now)
+	switch {
+	case route.Requires != "" && !entitled(plan.Entitled(route.Requires)):
+		e.refuse(a, x, receipt.DeniedEntitlement, "entitlement_missing",
+			fmt.Sprintf("The plan %q does not include %q, which this route needs.", plan.Key, route.Requires), "Change to a plan that includes it.")
+	case p.Abnormal && plan.Baseline.Throttle:
+		e.refuse(a, x, receipt.DeniedAbnormal, "abnormal_usage",
+			"The use of this API was found far above what is usual for this customer.", "Slow down, or ask the API's owner to look at it.")
+		a.RetryAfter = abnormalRetry
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+const abnormalRetry = time.Minute
+
+// entitled says whether an entitlement's value switches something on.
+func entitled(value string) bool { return value != "" && value != "false" }
+
+// reserve decides, and spools what it admits.
+func (e *Enforcer) reserve(ctx context.Context, a *Admission, cat *catalog.Compiled, route *catalog.Route, method string, x *scratch) error {
+	q, rec := &x.ask, &x.receipt
+	q.Catalog, q.Principal, q.Route, q.User, q.Given, q.Now = cat, &a.Principal, route, a.user, a.cost, 0
+	hold, names, err := e.lessee.Decide(ctx, q)
+	if rec.Time = q.Now; rec.Time == 0 {
+		rec.Time = e.cfg.Now().UnixMicro()
+	}
 	if err != nil {
 		return err
 	}
-	cost, err := route.Cost.Scaled(s.scale)
-	if err != nil {
-		return fmt.Errorf("route %s: cost: %w", route.Match, err)
+	rec.Scale, rec.Cost = q.Set.Scale, q.Cost
+	e.describe(x)
+	e.showPolicies(a, q)
+	if q.Decision.Verdict == quota.Deny {
+		e.deny(ctx, a, x)
+		return nil
 	}
-	rec.Scale, rec.Cost = s.scale, cost
-	var d quota.Decision
-	for range attemptsMax {
-		quota.Decide(&d, s.limits, s.states, cost, now)
-		switch d.Verdict {
-		case quota.Stale:
-			err = e.rollStale(ctx, s, p.Customer, now)
-		case quota.Short:
-			err = e.draw(ctx, s, cost)
-		case quota.Deny:
-			e.describe(x, s, &d, cost, now)
-			e.showPolicies(a, s, now)
-			e.deny(ctx, a, c, s, &d, x, now)
-			return nil
-		case quota.Allow:
-			e.describe(x, s, &d, cost, now)
-			e.showPolicies(a, s, now)
-			if err := e.grant(a, c, s, route, method, x); err != nil {
-				quota.Return(s.limits, s.states, cost, now)
-				return err
-			}
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	if err := e.grant(a, hold, names, method, x); err != nil {
+		hold.End(0)
+		return err
 	}
-	return errors.New("quota could not be leased in time")
+	return nil
 }
 
 // grant spools the reservation and completes an allowed decision.
-func (e *Enforcer) grant(a *Admission, c *customer, s *limitSet, route *catalog.Route, method string, x *scratch) error {
-	rec := &x.receipt
+func (e *Enforcer) grant(a *Admission, hold lessee.Hold, names []uint32, method string, x *scratch) error {
+	rec, s, route := &x.receipt, x.ask.Set, x.ask.Route
 	rec.Outcome, rec.ID = receipt.Allowed, e.nextID()
 	encoded := x.encode()
-	if s != nil {
-		a.c, a.total = c, s.total
-		a.res = reservation{
-			requestKey: requestKey{e.epoch, rec.ID.Seq}, time: rec.Time, periodStart: s.periodStart, catalogVersion: rec.CatalogVersion,
-			scale: s.scale, cost: rec.Cost, customerID: c.id, keyID: a.Principal.Key.ID, meter: route.Meter, event: s.event, route: route.Match, method: method,
-			receipt: encoded,
+	switch {
+	case route.Meter != "":
+		a.total, a.hold = s.Total, hold
+		a.res = record.Reservation{
+			Key: record.Key{Epoch: e.epoch, Seq: rec.ID.Seq}, Time: rec.Time, PeriodStart: s.PeriodStart, CatalogVersion: rec.CatalogVersion,
+			Scale: s.Scale, Cost: rec.Cost, CustomerID: rec.CustomerID, KeyID: a.Principal.Key.ID, Meter: route.Meter, Event: s.Event, Route: route.Match, Method: method,
+			Receipt: encoded, Leases: names,
 		}
-		_, err := e.cfg.Spool.Append(settleRoom, a.res.append)
-		a.res.receipt = nil
+		a.bind(route)
+		_, err := e.cfg.Spool.Append(record.EndRoom, a.res.Append)
+		a.res.Receipt = nil
 		if err != nil {
 			return fmt.Errorf("spool the reservation: %w", err)
 		}
 		a.state.Store(stateOpen)
-		a.open, s.lastAt = s.open, rec.Time
-		a.open.Add(rec.Cost)
-	} else {
+	case len(s.Limits) > 0:
+		a.hold, a.unmetered = hold, true
+		a.state.Store(stateOpen)
+	default:
+		hold.End(0)
 		e.inflight.leave(a.generation)
 	}
 	a.Outcome = receipt.Allowed
@@ -267,217 +285,4 @@ func (a *Admission) BeforeForward(ctx context.Context) error {
 
 func (e *Enforcer) nextID() receipt.ShortID {
 	return receipt.ShortID{Node: e.cfg.Node, Epoch: e.epoch, Seq: e.seq.Add(1)}
-}
-
-func (e *Enforcer) refuse(a *Admission, x *scratch, o receipt.Outcome, code, detail, fix string) {
-	e.inflight.leave(a.generation)
-	rec := &x.receipt
-	rec.Outcome, rec.ID = o, e.nextID()
-	a.Outcome, a.Code, a.Detail, a.Fix = o, code, detail, fix
-	a.DecisionID = e.seal(x, x.encode())
-	e.stats.byOutcome[o].Add(1)
-	limit := ""
-	if rec.Deciding >= 0 && rec.Deciding < len(rec.Limits) {
-		limit = rec.Limits[rec.Deciding].Key
-	}
-	e.recent.add(a, rec, limit)
-}
-
-// denyKey says no more than the outcome: who asked is not known, or no longer welcome.
-func (e *Enforcer) denyKey(a *Admission, x *scratch, fault account.KeyFault) {
-	x.receipt.Time, x.receipt.Detail = e.cfg.Now().UnixMicro(), string(fault)
-	detail, fix := "This key is not known here.", "Check the key for typing errors, or create a new one."
-	switch fault {
-	case account.FaultMissing:
-		detail, fix = "The request carries no API key.", "Send it as \"Authorization: Bearer KEY\"."
-	case account.FaultRevoked:
-		detail, fix = "This key has been revoked.", "Use another key, or create a new one."
-	case account.FaultExpired:
-		detail, fix = "This key has expired.", "Create a new key."
-	case account.FaultUnknown:
-	}
-	e.refuse(a, x, receipt.DeniedKey, string(fault), detail, fix)
-}
-
-func (e *Enforcer) deny(ctx context.Context, a *Admission, c *customer, s *limitSet, d *quota.Decision, x *scratch, now int64) {
-	l, rec := &s.limits[d.Deciding], &x.receipt
-	rec.WouldPassOn = e.wouldPassOn(ctx, c, s, rec.Cost, d.Deciding, now)
-	if d.ClearsAt > 0 {
-		rec.Limits[d.Deciding].ResetAt = d.ClearsAt
-	}
-	for v := d.Violated; v != 0; v &= v - 1 {
-		a.Violated = append(a.Violated, s.limits[bits.TrailingZeros64(v)].Key)
-	}
-	switch l.Kind {
-	case quota.SpendCap:
-		e.refuse(a, x, receipt.DeniedSpend, "spend_cap_reached",
-			fmt.Sprintf("The spend cap %q is reached for this billing period.", l.Key), "Raise the spend cap, or wait for the next billing period.")
-		return
-	case quota.TokenBucket:
-		e.refuse(a, x, receipt.DeniedRate, "rate_exceeded",
-			fmt.Sprintf("Too many requests at once for the limit %q.", l.Key), "Slow down; wait as Retry-After says.")
-	case quota.Quota:
-		e.refuse(a, x, receipt.DeniedQuota, "quota_exceeded",
-			fmt.Sprintf("The quota %q is used up for this %s.", l.Key, strings.ReplaceAll(l.Window.String(), "_", " ")), "Wait for the reset, or change to a plan with a higher quota.")
-	}
-	if d.ClearsAt > 0 {
-		a.RetryAfter = max(1, time.Duration(seconds(d.ClearsAt-now))) * time.Second
-	}
-}
-
-func (e *Enforcer) unavailable(ctx context.Context, a *Admission, x *scratch, err error) {
-	rec := &x.receipt
-	code, detail := "unavailable", "The gateway cannot account for this request at the moment."
-	if errors.Is(err, store.ErrFull) {
-		code, detail = "spool_full", "The gateway has no room left to account for more requests."
-	}
-	if second := rec.Time / 1e6; e.loggedAt.Swap(second) != second { // one line a second: a full disk refuses thousands
-		e.cfg.Log.ErrorContext(ctx, "requests refused, they could not be accounted for", slog.String("code", code), slog.Any("error", err))
-	}
-	rec.Limits, rec.Deciding = nil, -1
-	a.Policies, a.Violated = nil, nil
-	e.refuse(a, x, receipt.Unavailable, code, detail, "Try again; tell the API's owner if it lasts.")
-	a.RetryAfter = time.Second
-}
-
-// describe writes the limits' before and after into the receipt. After a denial both are the same.
-func (e *Enforcer) describe(x *scratch, s *limitSet, d *quota.Decision, cost, now int64) {
-	rec, spent := &x.receipt, cost
-	rec.Deciding = -1
-	if d.Verdict == quota.Deny {
-		spent, rec.Deciding = 0, d.Deciding
-	}
-	rec.Limits = x.limits[:len(s.limits)]
-	for i := range s.limits {
-		l, st, out := &s.limits[i], &s.states[i], &rec.Limits[i]
-		*out = receipt.Limit{Key: l.Key, Kind: uint8(l.Kind), Meter: l.Meter, Scale: s.scale, Violated: d.Violated&(1<<i) != 0}
-		switch l.Kind {
-		case quota.TokenBucket:
-			remaining, resetAt := quota.Remaining(l, st, now)
-			out.Quota, out.After, out.ResetAt = l.Burst, l.Burst-remaining, resetAt
-			out.Before = max(0, out.After-spent)
-		case quota.Quota:
-			out.Quota, out.After, out.Before = l.Quota, st.Consumed, st.Consumed-spent
-			out.WindowStart, out.ResetAt = st.WindowStart, st.WindowEnd
-		case quota.SpendCap:
-			out.WindowStart, out.ResetAt = st.WindowStart, st.WindowEnd
-			s.caps[i].describe(out, s.meter, st.Consumed, spent)
-		}
-	}
-}
-
-// describe puts money into a limit's share, in 10^-capScale of the currency, rounded up.
-func (sc *spendCap) describe(out *receipt.Limit, meterKey string, consumed, spent int64) {
-	out.Scale = capScale
-	out.Quota = scaled(sc.cap, capScale)
-	if after, err := sc.charge(meterKey, consumed); err == nil {
-		out.After = scaled(after, capScale)
-	}
-	out.Before = out.After
-	if spent > 0 {
-		if before, err := sc.charge(meterKey, consumed-spent); err == nil {
-			out.Before = scaled(before, capScale)
-		}
-	}
-}
-
-// capScale is how many decimals of the currency a receipt keeps of spend.
-const capScale = 6
-
-// showPolicies fills the RateLimit fields; spend caps are left out.
-func (e *Enforcer) showPolicies(a *Admission, s *limitSet, now int64) {
-	unit := pow10(s.scale)
-	n := 0
-	for i := range s.limits {
-		l, st := &s.limits[i], &s.states[i]
-		if l.Kind == quota.SpendCap || n == MaxPolicies {
-			continue
-		}
-		p := &a.policies[n]
-		remaining, resetAt := quota.Remaining(l, st, now)
-		*p = Policy{Name: l.Key, Remaining: remaining / unit, Reset: seconds(resetAt - now)}
-		if l.Kind == quota.TokenBucket {
-			p.Quota, p.Window = l.Burst/unit, max(1, seconds(mulSat(l.Burst, l.Per)/l.Rate))
-		} else {
-			p.Quota, p.Window = l.Quota/unit, (st.WindowEnd-st.WindowStart)/1e6
-		}
-		n++
-	}
-	a.Policies = a.policies[:n]
-}
-
-// seconds rounds microseconds up.
-func seconds(micros int64) int64 {
-	if micros <= 0 {
-		return 0
-	}
-	return (micros-1)/1e6 + 1
-}
-
-// leave ends the open time of a reservation.
-func (a *Admission) leave() {
-	a.open.Add(-a.res.cost)
-	a.e.inflight.leave(a.generation)
-}
-
-// Settle charges the reservation.
-func (a *Admission) Settle(end Actual) error { return a.settle(end.Status, 0) }
-
-func (a *Admission) settle(status int, flags store.Flags) error {
-	if !a.state.CompareAndSwap(stateOpen, stateSettled) {
-		return nil
-	}
-	defer a.leave()
-	st := settlement{requestKey: a.res.requestKey, totalEpoch: a.e.epoch, status: status, flags: uint16(flags)}
-	_, err := a.e.cfg.Spool.AppendReserved(settleRoom, func(b []byte) []byte {
-		a.total.value = addSat(a.total.value, a.res.cost)
-		st.total = a.total.value
-		return st.append(b)
-	})
-	if err != nil {
-		return fmt.Errorf("spool the settlement: %w", err)
-	}
-	a.e.stats.settled.Add(1)
-	return nil
-}
-
-// Release gives the reservation back: the request failed and burns nothing.
-func (a *Admission) Release(Reason) error {
-	if !a.state.CompareAndSwap(stateOpen, stateReleased) {
-		return nil
-	}
-	defer a.leave()
-	_, err := a.e.cfg.Spool.AppendReserved(settleRoom, func(b []byte) []byte { return appendRelease(b, a.res.requestKey) })
-	if err != nil {
-		return fmt.Errorf("spool the release: %w", err) // the quota stays charged: never admit twice
-	}
-	a.e.stats.released.Add(1)
-	a.e.giveBack(a)
-	return nil
-}
-
-// giveBack returns the cost to the counters whose window is still the one it was taken from.
-func (e *Enforcer) giveBack(a *Admission) {
-	a.c.mu.Lock()
-	defer a.c.mu.Unlock()
-	s := a.c.sets[a.res.meter]
-	if s == nil {
-		return
-	}
-	quota.Return(s.limits, s.states, a.res.cost, a.res.time)
-}
-
-// MarkIncomplete flags a settled request whose answer was cut off after its headers. The charge stands; when the spool has
-// no room for the note it is dropped and counted.
-func (a *Admission) MarkIncomplete() {
-	if !a.state.CompareAndSwap(stateSettled, stateMarked) {
-		return
-	}
-	a.e.stats.incomplete.Add(1)
-	_, err := a.e.cfg.Spool.Append(0, func(b []byte) []byte {
-		return appendMark(b, a.res.requestKey, uint16(store.Incomplete))
-	})
-	if err != nil {
-		a.e.stats.marksLost.Add(1)
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/tallystick/tallystick/internal/app/enforce/record"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/spool"
@@ -58,8 +59,13 @@ type watchedSpool struct {
 var errDisk = errors.New("input/output error")
 
 func (s *watchedSpool) Append(reserve int, fill func([]byte) []byte) (int64, error) {
-	at, err := s.Spool.Append(reserve, fill)
-	if err == nil && reserve == 0 {
+	var kind record.Kind
+	at, err := s.Spool.Append(reserve, func(dst []byte) []byte {
+		out := fill(dst)
+		kind = record.KindOf(out[len(dst):])
+		return out
+	})
+	if err == nil && kind == record.Carry {
 		s.appended, s.carried = at, true
 	}
 	return at, err
@@ -132,4 +138,47 @@ func TestReadAgainAfterAFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.wantBooked("601")
+}
+
+// TestSettledWhileCarried: a crash right after the original was truncated leaves the settlement and, behind it, the copy. The
+// request counts once, and so does the copy when its settlement is gone too.
+func TestSettledWhileCarried(t *testing.T) {
+	t.Parallel()
+	for _, ships := range []int{1, 3} {
+		w := slowWorld(t)
+		slow := w.admit()
+		w.calls(100)
+		deliver := w.e.cfg.Deliver
+		settled := false
+		w.e.cfg.Deliver = func(ctx context.Context, epoch uint32, from, to int64, b *store.Batch) ([]store.Result, error) {
+			if !settled {
+				settled = true
+				if err := slow.Settle(Actual{Status: 200}); err != nil {
+					return nil, err
+				}
+			}
+			return deliver(ctx, epoch, from, to, b)
+		}
+		for range ships {
+			w.calls(60)
+			if _, err := w.e.shipOnce(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if w.spool.Start() == 0 || !settled {
+			t.Fatal("nothing was truncated")
+		}
+		want := itoa(101 + 60*ships)
+		w.crash()
+		w.open()
+		if n := w.e.Stats().Recovered; n != 0 {
+			t.Errorf("%d requests were settled again", n)
+		}
+		w.wantBooked(want)
+		left := 1_000_000 - 101 - 60*ships
+		ls, err := w.e.Limits(t.Context(), "acme")
+		if err != nil || ls[0].Remaining.String() != itoa(left) {
+			t.Errorf("limits %+v, %v; want %d left", ls, err, left)
+		}
+	}
 }

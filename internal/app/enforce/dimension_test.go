@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tallystick/tallystick/internal/app/enforce/record"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
 )
@@ -17,7 +18,7 @@ func TestDimensions(t *testing.T) {
 		From:       map[string]string{"verb": "data.method", "path": "data.route", "elsewhere": "data.geo.status"},
 	}
 	want := []meter.Dimension{{Name: "path", Value: "GET /a"}, {Name: "status", Value: "200"}, {Name: "verb", Value: "GET"}}
-	if diff := cmp.Diff(want, dimensions(m, &reservation{method: "GET", route: "GET /a"}, 200)); diff != "" {
+	if diff := cmp.Diff(want, dimensions(m, &record.Reservation{Method: "GET", Route: "GET /a"}, 200)); diff != "" {
 		t.Errorf("dimensions (-want +got):\n%s", diff)
 	}
 }

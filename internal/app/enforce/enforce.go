@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/enforce/lessee"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/receipt"
@@ -35,25 +37,20 @@ type Directory interface {
 	Overrides(customerID string) []account.Override
 }
 
-// Notice is a threshold that a customer has passed; it is told at least once per gateway run, and may be told again.
-type Notice struct {
-	CustomerID, Limit, Meter, Scope string
-	Percent                         int // of the limit: 80, 100
-	Consumed, Quota                 int64
-	Scale                           int
-	WindowStart, WindowEnd          int64 // microseconds; 0 without a window
-	At                              int64
-}
+// Notice is a threshold that a customer has passed.
+type Notice = lessee.Notice
+
+// Past is what was used before, or elsewhere.
+type Past = lessee.Past
 
 // Config of an Enforcer. All fields are required unless a default is named.
 type Config struct {
 	Directory Directory
 	Spool     store.Spool
-	Leases    store.Leases
-	Journal   store.Journal
+	Authority authority.Authority
+	Past      Past
 	// Deliver hands over what an epoch read in its spool from one offset to another; an empty batch says that there was nothing
-	// to tell. Results and errors are those of Journal.Append; after an error the same call is made again. Default: straight
-	// into the journal.
+	// to tell. Results and errors are those of Journal.Append; after an error the same call is made again.
 	Deliver func(ctx context.Context, epoch uint32, from, to int64, b *store.Batch) ([]store.Result, error)
 	Keyring *receipt.Keyring
 	Node    uint16 // this gateway's number; one process at a time uses it
@@ -72,7 +69,9 @@ type Config struct {
 	CarryBehind int64
 	// Notice is told of passed thresholds; it must not block. Nil: nobody.
 	Notice func(Notice)
-	Log    *slog.Logger
+	// MaxCounters bounds the counters held at once: see lessee.Config.
+	MaxCounters int
+	Log         *slog.Logger
 }
 
 const carryBehindDefault = 16 << 20
@@ -83,7 +82,6 @@ type Enforcer struct {
 	epoch  uint32
 	source string // event source of this gateway
 	sealer *receipt.Sealer
-	since  int64 // microseconds: when this epoch began
 
 	seq       atomic.Uint64
 	scratches sync.Pool    // *scratch
@@ -92,53 +90,43 @@ type Enforcer struct {
 	stats     counters
 	recent    recent
 
-	mu        sync.RWMutex // guards customers
-	customers map[string]*customer
+	declared   declared
+	refunds    refunds
+	overshoots overshoots
+	held       heldList
 
-	closeMu  sync.Mutex // held while leases are being closed
-	rolledMu sync.Mutex // guards rolled
-	rolled   []store.Lease
+	lessee *lessee.Lessee
 
 	ship shipper
 }
 
 // Open takes a new epoch, settles what an earlier one left open, ships the spool and closes the old leases.
 func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
-	if cfg.Directory == nil || cfg.Spool == nil || cfg.Leases == nil || cfg.Journal == nil || cfg.Keyring == nil || cfg.Now == nil || cfg.Real == nil || cfg.Log == nil {
+	if cfg.Directory == nil || cfg.Spool == nil || cfg.Authority == nil || cfg.Past == nil || cfg.Deliver == nil || cfg.Keyring == nil || cfg.Now == nil || cfg.Real == nil || cfg.Log == nil {
 		return nil, errors.New("enforce: incomplete configuration")
-	}
-	if cfg.Deliver == nil {
-		cfg.Deliver = func(ctx context.Context, _ uint32, _, _ int64, b *store.Batch) ([]store.Result, error) {
-			if len(b.Entries)+len(b.Marks)+len(b.Totals) == 0 {
-				return nil, nil
-			}
-			return cfg.Journal.Append(ctx, *b)
-		}
 	}
 	if cfg.CarryBehind == 0 {
 		cfg.CarryBehind = carryBehindDefault
 	}
-	epoch, err := cfg.Leases.BeginEpoch(ctx, cfg.Node, cfg.Boot, cfg.Real())
+	welcome, err := cfg.Authority.Begin(ctx, cfg.Node, cfg.Boot, cfg.Real())
 	if err != nil {
 		return nil, fmt.Errorf("begin epoch: %w", err)
 	}
-	sealer, err := cfg.Keyring.Sealer(cfg.Node, epoch)
+	sealer, err := cfg.Keyring.Sealer(cfg.Node, welcome.Epoch)
 	if err != nil {
 		return nil, fmt.Errorf("derive decision key: %w", err)
 	}
-	e := &Enforcer{
-		cfg: cfg, epoch: epoch, sealer: sealer,
-		source:    SourceOf(cfg.Node),
-		customers: map[string]*customer{},
-	}
-	e.ship.open, e.ship.ended = map[requestKey]*openRequest{}, map[requestKey]bool{}
-	e.ship.names = names{}
-	e.ship.next = cfg.Spool.Start()
-	e.ship.shipped = e.ship.next
-	if err := e.recover(ctx); err != nil {
+	e := &Enforcer{cfg: cfg, epoch: welcome.Epoch, sealer: sealer, source: SourceOf(cfg.Node)}
+	if e.lessee, err = lessee.New(lessee.Config{
+		Directory: cfg.Directory, Authority: cfg.Authority, Past: cfg.Past, Node: cfg.Node, Epoch: e.epoch, Now: cfg.Now, Real: cfg.Real,
+		Opened: e.leaseOpened, Closed: e.leaseClosed, Notice: cfg.Notice, MaxCounters: cfg.MaxCounters, Log: cfg.Log,
+	}); err != nil {
 		return nil, err
 	}
-	e.since = max(cfg.Now().UnixMicro(), e.ship.lastSeen)
+	e.ship.begin(cfg.Spool.Start())
+	if err := e.recover(ctx, welcome.Open); err != nil {
+		return nil, err
+	}
 	return e, nil
 }
 
@@ -149,38 +137,23 @@ func SourceOf(node uint16) string { return fmt.Sprintf("gateway/%d", node) }
 func (e *Enforcer) Close(ctx context.Context) error {
 	err := e.Flush(ctx)
 	if err == nil && e.inflight.total() == 0 {
-		err = e.closeLeases(ctx)
+		err = e.lessee.Close(ctx)
 	}
 	return err
 }
 
-// customer finds or makes the state of one customer.
-func (e *Enforcer) customer(id string) *customer {
-	e.mu.RLock()
-	c := e.customers[id]
-	e.mu.RUnlock()
-	if c != nil {
-		return c
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if c = e.customers[id]; c == nil {
-		c = &customer{id: id, sets: map[string]*limitSet{}, totals: map[totalID]*periodTotal{}, open: map[string]*atomic.Int64{}}
-		e.customers[id] = c
-	}
-	return c
+// Counted tells that reported usage of these customers arrived, so that their counters are read again.
+func (e *Enforcer) Counted(customerIDs []string) { e.lessee.Counted(customerIDs) }
+
+// Recall implements authority.Holder.
+func (e *Enforcer) Recall(ctx context.Context, counters []store.CounterKey) ([]authority.Back, error) {
+	return e.lessee.Recall(ctx, counters)
 }
 
-// Counted tells that reported usage of these customers arrived, so that their counters are read again.
-func (e *Enforcer) Counted(customerIDs []string) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for _, id := range customerIDs {
-		if c := e.customers[id]; c != nil {
-			c.refresh.Store(true)
-		}
-	}
-}
+// Ship implements authority.Holder.
+func (e *Enforcer) Ship(ctx context.Context) error { return e.Flush(ctx) }
+
+var _ authority.Holder = (*Enforcer)(nil)
 
 // LastSeen is the latest decision instant found in the spool when this epoch began: the business clock must not start below.
 func (e *Enforcer) LastSeen() time.Time { return time.UnixMicro(e.ship.lastSeen).UTC() }

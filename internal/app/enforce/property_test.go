@@ -50,7 +50,7 @@ func TestAgainstModel(t *testing.T) {
 					if err := a.Release(Failed); err != nil {
 						rt.Fatal(err)
 					}
-					m.day[a.res.time/86_400_000_000]--
+					m.day[a.res.Time/86_400_000_000]--
 				}
 			case "ship":
 				w.flush()

@@ -3,180 +3,135 @@ package enforce
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
-	"time"
 
-	"github.com/tallystick/tallystick/internal/core/meter"
-	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/enforce/record"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// leasesKept is how long closed leases of past windows are kept for questions.
-const leasesKept = 40 * 24 * time.Hour
-
-// recover brings an earlier epoch to its end: what it settled is shipped, what it left open is settled and flagged, since
-// its request may have been answered, and its leases are closed with what was really spent.
-func (e *Enforcer) recover(ctx context.Context) error {
-	e.ship.recovering = true
-	defer func() { e.ship.recovering, e.ship.ended = false, map[requestKey]bool{} }()
+// recover brings an earlier epoch to its end: what it settled is shipped, what it left open is settled and flagged, since its
+// request may have been answered, but for what is held by an explicit reservation, and its leases are closed with what the spool
+// says was spent. Nothing is truncated before that, so that the room that was set aside for the settlements is there.
+func (e *Enforcer) recover(ctx context.Context, leases []store.Lease) error {
+	s := &e.ship
+	s.recovering = true
 	if e.cfg.Torn {
 		e.cfg.Log.WarnContext(ctx, "the spool's end was torn; leases of the earlier run stay charged")
 	}
 	if err := e.Flush(ctx); err != nil {
 		return fmt.Errorf("ship the spool of an earlier run: %w", err)
 	}
-	left := make([]*openRequest, 0, len(e.ship.open))
-	for _, o := range e.ship.open {
-		left = append(left, o)
+	left, err := e.unfinished(ctx)
+	if err != nil {
+		return err
 	}
-	slices.SortFunc(left, func(a, b *openRequest) int { return cmp.Compare(a.offset, b.offset) })
-	settled := 0
-	for i := range left {
-		r := &left[i].reservation
-		known, err := e.shipped(ctx, r.requestKey)
-		if err != nil {
-			return err
-		}
-		if known {
+	held, settled := 0, int64(0)
+	for _, o := range left {
+		if o.Held != (record.Key{}) {
+			s.book.Ended(o.Epoch, o.Leases, o.Cost, e.cfg.Spool.End()) // its lease's charge stands in for it
+			held++
 			continue
 		}
-		settled++
-		total := e.customer(r.customerID).total(r.meter, r.periodStart)
-		_, err = e.cfg.Spool.Append(0, func(b []byte) []byte {
-			total.value = addSat(total.value, r.cost)
-			st := settlement{requestKey: r.requestKey, totalEpoch: e.epoch, total: total.value, flags: uint16(store.Recovered)}
-			return st.append(b)
-		})
-		if err != nil {
-			return fmt.Errorf("settle a request that a crash left open: %w", err)
+		if err := e.settleRecovered(&o.Reservation); err != nil {
+			return err
 		}
+		settled++
 	}
 	if settled > 0 {
-		e.stats.recovered.Add(int64(settled))
-		e.cfg.Log.WarnContext(ctx, "requests that an earlier run left open were settled", slog.Int("requests", settled))
+		e.stats.recovered.Add(settled)
+		e.cfg.Log.WarnContext(ctx, "requests that an earlier run left open were settled", slog.Int64("requests", settled))
 		if err := e.cfg.Spool.Sync(ctx); err != nil {
 			return fmt.Errorf("sync the spool: %w", err)
 		}
-		if err := e.Flush(ctx); err != nil {
-			return fmt.Errorf("ship recovered requests: %w", err)
-		}
 	}
-	if err := e.closeEarlier(ctx); err != nil {
+	if err := e.Flush(ctx); err != nil {
+		return fmt.Errorf("ship recovered requests: %w", err)
+	}
+	if err := e.closeEarlier(ctx, leases); err != nil {
 		return err
 	}
-	return e.cfg.Leases.PruneLeases(ctx, e.cfg.Now().Add(-leasesKept).UnixMicro())
-}
-
-// shipped says whether an open reservation is in the journal already: a power cut took the settlement from the spool after
-// the journal had it. Then it only looks open, and is put to rest.
-func (e *Enforcer) shipped(ctx context.Context, k requestKey) (bool, error) {
-	_, err := e.cfg.Journal.Event(ctx, e.source, e.shortID(k).String())
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look for an open request in the journal: %w", err)
-	}
-	if _, err := e.cfg.Spool.Append(0, func(b []byte) []byte { return appendRelease(b, k) }); err != nil {
-		return false, fmt.Errorf("put a shipped request to rest: %w", err)
-	}
-	return true, nil
-}
-
-// closeEarlier closes the leases of this node's earlier epochs. On the same boot the spool was complete, so the journal now
-// knows what was spent. After a power cut the tail of the spool may be lost: then the lease stays charged in full and the
-// part without a request is written off, so that nothing can be admitted twice.
-func (e *Enforcer) closeEarlier(ctx context.Context) error {
-	open, err := e.cfg.Leases.OpenLeases(ctx, e.cfg.Node, e.epoch)
-	if err != nil {
-		return fmt.Errorf("read open leases: %w", err)
-	}
-	slices.SortFunc(open, func(a, b store.Lease) int { return cmp.Compare(a.Epoch, b.Epoch) })
-	unspent := map[store.CounterKey]int64{} // admitted usage of a counter that no closed lease accounts for
-	var closed []store.Lease
-	for _, l := range open {
-		known, ok := unspent[l.CounterKey]
-		if !ok {
-			if known, err = e.unaccounted(ctx, l); err != nil {
-				return err
-			}
+	s.recovering, s.bookEpoch = false, e.epoch
+	s.ended, s.book = map[record.Key]*endedRequest{}, record.NewBook(e.epoch)
+	s.bookBytes.Store(0)
+	for _, o := range left {
+		if o.Held != (record.Key{}) {
+			e.reopen(&o.Reservation)
 		}
-		spent := max(0, min(known, l.Charged))
-		unspent[l.CounterKey] = known - spent
-		if l.Boot != "" && l.Boot == e.cfg.Boot && !e.cfg.Torn {
-			l.Charged = spent
-		} else {
-			l.WrittenOff = l.Charged - spent
-			e.stats.writtenOff.Add(l.WrittenOff)
+	}
+	if held > 0 {
+		if err := e.cfg.Spool.Sync(ctx); err != nil {
+			return fmt.Errorf("sync the spool: %w", err)
 		}
-		l.Closed = true
-		closed = append(closed, l)
-	}
-	if len(closed) == 0 {
-		return nil
-	}
-	if err := e.cfg.Leases.CloseLeases(ctx, closed); err != nil {
-		return fmt.Errorf("close leases of an earlier run: %w", err)
+		e.cfg.Log.InfoContext(ctx, "explicit reservations go on", slog.Int("reservations", held))
 	}
 	return nil
 }
 
-// unaccounted is the admitted usage of a counter's window less what its closed leases were spent on.
-func (e *Enforcer) unaccounted(ctx context.Context, l store.Lease) (int64, error) {
-	m, ok := e.cfg.Directory.Current().Meter(l.Meter)
-	if !ok {
-		return 0, nil // the meter left the catalog: nothing is known to be spent
-	}
-	r, err := e.rollup(ctx, l.CustomerID, l.Meter, interval(l.Start, l.WindowEnd))
-	if err != nil {
-		return 0, err
-	}
-	admitted, err := r.Sum.Sub(r.Reported)
-	if err != nil {
-		return 0, err
-	}
-	all, err := e.cfg.Leases.LeasesOf(ctx, l.CounterKey)
-	if err != nil {
-		return 0, fmt.Errorf("read leases: %w", err)
-	}
-	known := scaled(admitted, m.Scale)
-	for _, o := range all {
-		if o.Closed {
-			known -= o.Charged - o.WrittenOff
+const knownMax = 1000 // requests that are looked up at a time
+
+// unfinished are the open reservations of earlier epochs, oldest first. Those that the journal has only look open, since a power
+// cut took their settlement from the spool after it was shipped: they are put to rest.
+func (e *Enforcer) unfinished(ctx context.Context) (left []*openRequest, err error) {
+	all := slices.SortedFunc(maps.Values(e.ship.open), func(a, b *openRequest) int { return cmp.Compare(a.offset, b.offset) })
+	for part := range slices.Chunk(all, knownMax) {
+		ids := make([]string, len(part))
+		for i, o := range part {
+			ids[i] = e.shortID(o.Key).String()
+		}
+		known, err := e.cfg.Past.Known(ctx, e.source, ids)
+		if err != nil {
+			return nil, fmt.Errorf("look for open requests in the journal: %w", err)
+		}
+		for i, o := range part {
+			if !known[i] {
+				left = append(left, o)
+				continue
+			}
+			if _, err := e.cfg.Spool.Append(0, func(b []byte) []byte { return record.AppendRelease(b, o.Key, 0) }); err != nil {
+				return nil, fmt.Errorf("put a shipped request to rest: %w", err)
+			}
 		}
 	}
-	return known, nil
+	return left, nil
 }
 
-// admittedSince is what was admitted on a set's meter from an instant on, in its scale.
-func (e *Enforcer) admittedSince(ctx context.Context, s *limitSet, from int64) (int64, error) {
-	r, err := e.rollup(ctx, s.customer.id, s.meter, period.Interval{Start: time.UnixMicro(from).UTC()})
-	if err != nil {
-		return 0, err
-	}
-	admitted, err := r.Sum.Sub(r.Reported)
-	if err != nil {
-		return 0, err
-	}
-	return scaled(admitted, s.scale), nil
-}
-
-// usageOf is a counter's usage from the journal, in the meter's scale.
-func (e *Enforcer) usageOf(ctx context.Context, customerID, meterKey string, start, end int64, scale int) (int64, error) {
-	r, err := e.rollup(ctx, customerID, meterKey, interval(start, end))
-	return scaled(r.Sum, scale), err
-}
-
-func (e *Enforcer) rollup(ctx context.Context, customerID, meterKey string, in period.Interval) (r meter.Rollup, err error) {
-	err = e.cfg.Journal.View(ctx, func(v store.View) (err error) {
-		r, err = v.Usage(store.SeriesKey{CustomerID: customerID, Meter: meterKey}, in)
-		return err
+func (e *Enforcer) settleRecovered(r *record.Reservation) error {
+	total := e.lessee.Total(r.CustomerID, r.Meter, r.PeriodStart)
+	_, err := e.cfg.Spool.Append(0, func(b []byte) []byte {
+		total.Value = addSat(total.Value, r.Cost)
+		st := record.Settlement{Key: r.Key, TotalEpoch: e.epoch, Total: total.Value, Flags: uint16(store.Recovered)}
+		return st.Append(b)
 	})
 	if err != nil {
-		return r, fmt.Errorf("read usage: %w", err)
+		return fmt.Errorf("settle a request that a crash left open: %w", err)
 	}
-	return r, nil
+	return nil
+}
+
+// closeEarlier closes the leases of this node's earlier epochs. On the same boot the spool is complete, and says what each was
+// spent on. After a power cut its tail may be lost: then a lease stays charged in full, and what is not known to be spent is
+// written off, so that nothing can be admitted twice. So does one that the spool does not know.
+func (e *Enforcer) closeEarlier(ctx context.Context, open []store.Lease) error {
+	spent := e.ship.book.Spent()
+	backs := make([]authority.Back, 0, len(open))
+	for _, l := range open {
+		sum, known := spent[record.Counter{CounterKey: l.CounterKey, Epoch: l.Epoch}]
+		b := authority.Back{Counter: l.CounterKey, Epoch: l.Epoch, Spent: min(sum, l.Charged), Closed: true}
+		if !known || l.Boot == "" || l.Boot != e.cfg.Boot || e.cfg.Torn {
+			b.WrittenOff = l.Charged - b.Spent
+			e.stats.writtenOff.Add(b.WrittenOff)
+		}
+		b.Keep = b.Spent + b.WrittenOff
+		backs = append(backs, b)
+	}
+	for part := range slices.Chunk(backs, authority.MaxBacks) {
+		if err := e.cfg.Authority.Return(ctx, e.cfg.Node, e.epoch, part); err != nil {
+			return fmt.Errorf("close leases of an earlier run: %w", err)
+		}
+	}
+	return nil
 }

@@ -1,21 +1,19 @@
 package enforce
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/tallystick/tallystick/internal/core/catalog"
-	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/enforce/record"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -27,16 +25,29 @@ const (
 
 // openRequest is a reservation in the spool that has not been settled or released.
 type openRequest struct {
-	reservation
+	record.Reservation
 	offset int64
+}
+
+// endedRequest is the end of a request.
+type endedRequest struct {
+	*record.Settlement // nil: it was released
+	offset             int64
+	told               bool // its reservation was read before it
 }
 
 // shipper moves settled requests from the spool to the journal. mu owns all fields.
 type shipper struct {
 	mu         sync.Mutex
 	next       int64 // spool offset behind what was decoded
-	open       map[requestKey]*openRequest
-	names      names
+	open       map[record.Key]*openRequest
+	names      record.Names
+	book       *record.Book
+	bookEpoch  uint32        // whose leases it knows; 0: all
+	surveyed   bool          // the book knows the spool's last snapshots
+	cutAt      int64         // what lay before was offered for truncation, and the book's snapshot was taken for it
+	copiesAt   int64         // the copies that were carried last begin here; 0: they have been read
+	copiesFrom int64         // until then, ends that lie behind this one stay: one of them may be of a copy
 	shipped    int64         // what was taken of the spool, as the receiver knows it
 	pending    []store.Batch // decoded, not yet taken
 	totals     map[totalKey]int64
@@ -44,9 +55,23 @@ type shipper struct {
 	again      int64 // the spool is read once more up to here, after a fault
 	// ended are the requests whose end was read while recovering or reading again: a copy behind it opens none of them. They are
 	// at most as many as the spool holds.
-	ended map[requestKey]bool
+	ended map[record.Key]*endedRequest
 	// lastSeen is the latest decision instant read.
 	lastSeen int64
+	// bookBytes is about what the declared leases take in the spool; anybody may read it.
+	bookBytes atomic.Int64
+}
+
+func (s *shipper) begin(at int64) {
+	s.next, s.shipped, s.cutAt = at, at, at
+	s.names = record.Names{}
+	s.forget()
+}
+
+// forget lets go of all that was read of the spool.
+func (s *shipper) forget() {
+	s.open, s.ended = map[record.Key]*openRequest{}, map[record.Key]*endedRequest{}
+	s.book, s.surveyed, s.copiesAt = record.NewBook(s.bookEpoch), false, 0
 }
 
 type totalKey struct {
@@ -58,7 +83,10 @@ type totalKey struct {
 
 // Tick ships one bounded batch. more is true when the spool holds more.
 func (e *Enforcer) Tick(ctx context.Context) (more bool, err error) {
-	if err := e.closeRolled(ctx); err != nil {
+	if err := e.lessee.Tick(ctx); err != nil && !errors.Is(err, authority.ErrUnreachable) { // then with a later one
+		return false, err
+	}
+	if err := e.expire(); err != nil {
 		return false, err
 	}
 	return e.shipOnce(ctx)
@@ -79,15 +107,13 @@ func (e *Enforcer) shipOnce(ctx context.Context) (more bool, err error) {
 		}
 		s.pending = s.pending[1:]
 	}
-	if err := e.carry(ctx); err != nil {
-		return false, err
-	}
-	keep := s.shipped
-	for _, o := range s.open {
-		keep = min(keep, o.offset)
-	}
-	if err := e.cfg.Spool.Truncate(keep); err != nil {
-		return false, fmt.Errorf("truncate spool: %w", err)
+	if !s.recovering { // what an earlier run left must be brought to its end first, in the room that was set aside for it
+		if err := e.carry(ctx); err != nil {
+			return false, err
+		}
+		if err := e.truncate(ctx); err != nil {
+			return false, err
+		}
 	}
 	return s.next < e.cfg.Spool.End(), nil
 }
@@ -102,14 +128,17 @@ func (e *Enforcer) carry(ctx context.Context) error {
 			continue
 		}
 		left--
-		offset, err := e.cfg.Spool.Append(0, o.carry)
+		offset, err := e.cfg.Spool.Append(0, o.Carry)
 		if errors.Is(err, store.ErrFull) {
 			break // there will be room when others have settled
 		}
 		if err != nil {
 			return fmt.Errorf("carry an open request forward: %w", err)
 		}
-		o.offset = offset
+		if o.offset = offset; s.copiesAt == 0 {
+			s.copiesFrom = s.next
+		}
+		s.copiesAt = max(s.copiesAt, offset)
 	}
 	if left < carriedMax {
 		return e.cfg.Spool.Sync(ctx)
@@ -120,22 +149,30 @@ func (e *Enforcer) carry(ctx context.Context) error {
 // afresh says whether what lies at an offset may have been read by nobody, or was forgotten.
 func (s *shipper) afresh(offset int64) bool { return s.recovering || offset < s.again }
 
-// end closes a request.
-func (s *shipper) end(k requestKey, offset int64) {
+// end closes a request. A settlement of which the reservation is not known was shipped before a restart, or a copy follows.
+func (s *shipper) end(k record.Key, st *record.Settlement, offset int64) (o *openRequest) {
+	o = s.open[k]
 	if delete(s.open, k); s.afresh(offset) {
-		s.ended[k] = true
+		s.ended[k] = &endedRequest{Settlement: st, offset: offset, told: o != nil}
 	}
+	return o
 }
 
 // carried takes a copy of a reservation in. One whose request had ended when the copy was written is put to rest behind it, for
-// who reads the copy and not the end.
-func (e *Enforcer) carried(r reservation, offset int64) error {
+// who reads the copy and not the end; where only the copy is left of the reservation, the end counts now.
+func (e *Enforcer) carried(b *store.Batch, r *record.Reservation, offset int64) error {
 	s := &e.ship
-	if _, open := s.open[r.requestKey]; open || s.afresh(offset) && !s.ended[r.requestKey] {
-		s.open[r.requestKey] = &openRequest{reservation: r, offset: offset}
+	end := s.ended[r.Key]
+	if _, open := s.open[r.Key]; open || s.afresh(offset) && end == nil {
+		s.open[r.Key] = &openRequest{Reservation: *r, offset: offset}
 		return nil
 	}
-	_, err := e.cfg.Spool.Append(0, func(b []byte) []byte { return appendRelease(b, r.requestKey) })
+	if end != nil && !end.told {
+		if end.told = true; end.Settlement != nil {
+			e.settled(b, r, end.Settlement, end.offset)
+		}
+	}
+	_, err := e.cfg.Spool.Append(0, func(dst []byte) []byte { return record.AppendRelease(dst, r.Key, 0) })
 	if err != nil && !errors.Is(err, store.ErrFull) {
 		return fmt.Errorf("put a carried request to rest: %w", err)
 	}
@@ -149,18 +186,26 @@ func (e *Enforcer) decodeBatch() error {
 	b := store.Batch{Producer: e.source, Node: e.cfg.Node, Epoch: e.epoch, ReceivedAt: e.cfg.Now()}
 	s.totals = map[totalKey]int64{}
 	s.shipped = min(s.shipped, s.next) // less when all is read again
+	if err := e.survey(); err != nil {
+		return err
+	}
 	next, err := e.cfg.Spool.Read(s.next, shipBytes, func(offset int64, payload []byte) error {
 		return e.decodeRecord(&b, offset, payload)
 	})
 	if err != nil {
 		at := s.next
 		s.again = e.cfg.Spool.End()
-		s.open, s.next = map[requestKey]*openRequest{}, e.cfg.Spool.Start() // read all again next time: appending twice is harmless
+		s.forget()
+		s.next = e.cfg.Spool.Start() // read all again next time: appending twice is harmless
 		return fmt.Errorf("read spool from %d: %w", at, err)
 	}
 	s.next = next
+	s.bookBytes.Store(s.book.Bytes())
+	if s.copiesAt > 0 && next > s.copiesAt {
+		s.copiesAt = 0
+	}
 	if s.again > 0 && next >= s.again && !s.recovering {
-		s.again, s.ended = 0, map[requestKey]bool{}
+		s.again, s.ended = 0, map[record.Key]*endedRequest{}
 	}
 	if len(b.Entries) == 0 && len(b.Marks) == 0 && next-s.shipped < coverBytes {
 		return nil // nothing to tell yet
@@ -183,57 +228,65 @@ func (e *Enforcer) decodeBatch() error {
 
 func (e *Enforcer) decodeRecord(b *store.Batch, offset int64, payload []byte) error {
 	s := &e.ship
-	if len(payload) == 0 {
-		return errRecord
-	}
-	switch payload[0] {
-	case kindReserve:
-		r, err := decodeReservation(payload, s.names)
+	switch kind := record.KindOf(payload); kind {
+	case record.Reserve, record.Carry:
+		r, err := record.ReadReservation(payload, s.names)
 		if err != nil {
 			return err
 		}
-		s.open[r.requestKey] = &openRequest{reservation: r, offset: offset}
-		s.lastSeen = max(s.lastSeen, r.time)
-	case kindCarry:
-		r, err := decodeReservation(payload, s.names)
+		s.lastSeen = max(s.lastSeen, r.Time)
+		if kind == record.Carry {
+			return e.carried(b, &r, offset)
+		}
+		s.open[r.Key] = &openRequest{Reservation: r, offset: offset}
+	case record.Settle:
+		st, err := record.ReadSettlement(payload)
 		if err != nil {
 			return err
 		}
-		return e.carried(r, offset)
-	case kindSettle:
-		st, err := decodeSettlement(payload)
+		if o := s.end(st.Key, &st, offset); o != nil {
+			e.settled(b, &o.Reservation, &st, offset)
+		}
+	case record.Release:
+		k, _, err := record.ReadRelease(payload)
 		if err != nil {
 			return err
 		}
-		o, ok := s.open[st.requestKey]
-		if !ok {
-			s.end(st.requestKey, offset)
-			return nil // shipped before a restart, its reservation's segment is gone
-		}
-		s.end(st.requestKey, offset)
-		b.Entries = append(b.Entries, e.entry(&o.reservation, st))
-		k := totalKey{st.totalEpoch, o.customerID, o.meter, o.periodStart, o.scale}
-		s.totals[k] = max(s.totals[k], st.total)
-		if b.First == 0 || st.seq < b.First {
-			b.First = st.seq
-		}
-		b.Last = max(b.Last, st.seq)
-	case kindRelease:
-		k, err := decodeRelease(payload)
+		s.end(k, nil, offset)
+	case record.Extend:
+		k, expires, err := record.ReadExtend(payload)
 		if err != nil {
 			return err
 		}
-		s.end(k, offset)
-	case kindMark:
-		k, flags, err := decodeMark(payload)
+		if o := s.open[k]; o != nil {
+			o.Expires = expires
+		}
+	case record.Mark:
+		k, flags, err := record.ReadMark(payload)
 		if err != nil {
 			return err
 		}
 		b.Marks = append(b.Marks, store.Mark{Source: e.source, ID: e.shortID(k).String(), Flags: store.Flags(flags)})
+	case record.Lease, record.Closed, record.Void:
+		return s.book.Declare(payload, offset)
+	case record.Spent: // of use to Survey alone
 	default:
-		return fmt.Errorf("%w: kind %d", errRecord, payload[0])
+		return fmt.Errorf("%w: kind %d", record.ErrMalformed, kind)
 	}
 	return nil
+}
+
+// settled takes a settlement, which lies at an offset, into a batch and into the book of leases.
+func (e *Enforcer) settled(b *store.Batch, r *record.Reservation, st *record.Settlement, offset int64) {
+	s := &e.ship
+	b.Entries = append(b.Entries, e.entry(r, st))
+	k := totalKey{st.TotalEpoch, r.CustomerID, r.Meter, r.PeriodStart, r.Scale}
+	s.totals[k] = max(s.totals[k], st.Total)
+	if b.First == 0 || st.Seq < b.First {
+		b.First = st.Seq
+	}
+	b.Last = max(b.Last, st.Seq)
+	s.book.Ended(r.Epoch, r.Leases, st.Charge(r.Cost), offset)
 }
 
 // deliver hands the first pending batch to the journal. The last one of what was decoded covers the spool up to there.
@@ -255,63 +308,6 @@ func (e *Enforcer) deliver(ctx context.Context, b *store.Batch) error {
 		}
 	}
 	return nil
-}
-
-func (e *Enforcer) shortID(k requestKey) receipt.ShortID {
-	return receipt.ShortID{Node: e.cfg.Node, Epoch: k.epoch, Seq: k.seq}
-}
-
-// entry is the usage event of a settled request. Its time is the decision instant.
-func (e *Enforcer) entry(r *reservation, st settlement) store.Entry {
-	value := money.FromScaled(r.cost, r.scale)
-	var dims []meter.Dimension
-	if m, ok := e.cfg.Directory.Current().Meter(r.meter); ok {
-		dims = dimensions(m, r, st.status)
-	}
-	return store.Entry{
-		Event: meter.Event{
-			Source: e.source, ID: e.shortID(r.requestKey).String(), Type: r.event, Subject: r.customerID,
-			Time: time.UnixMicro(r.time).UTC(), Data: eventData(r, value, st.status),
-		},
-		Origin: meter.Admitted,
-		Resolutions: []meter.Resolution{{
-			CustomerID: r.customerID, Meter: r.meter, CatalogVersion: r.catalogVersion, Value: value, Dimensions: dims,
-		}},
-		Receipt: r.receipt,
-		Flags:   store.Flags(st.flags),
-		KeyID:   r.keyID,
-	}
-}
-
-// dimensions reads the meter's declared dimensions of a request; others are left out.
-func dimensions(m catalog.Meter, r *reservation, status int) []meter.Dimension {
-	var out []meter.Dimension
-	for _, name := range m.Dimensions {
-		switch m.Member(name) {
-		case "method":
-			out = append(out, meter.Dimension{Name: name, Value: r.method})
-		case "route":
-			out = append(out, meter.Dimension{Name: name, Value: r.route})
-		case "status":
-			out = append(out, meter.Dimension{Name: name, Value: strconv.Itoa(status)})
-		}
-	}
-	slices.SortFunc(out, func(a, b meter.Dimension) int { return cmp.Compare(a.Name, b.Name) })
-	return out
-}
-
-// eventData is canonical JSON (keys sorted) of what a gateway knows of a request.
-func eventData(r *reservation, cost money.Decimal, status int) []byte {
-	b := make([]byte, 0, 96)
-	b = append(b, `{"cost":`...)
-	b = append(b, cost.String()...)
-	b = append(b, `,"method":`...)
-	b = meter.AppendString(b, r.method)
-	b = append(b, `,"route":`...)
-	b = meter.AppendString(b, r.route)
-	b = append(b, `,"status":`...)
-	b = strconv.AppendInt(b, int64(status), 10)
-	return append(b, '}')
 }
 
 // Flush ships all that is settled now.

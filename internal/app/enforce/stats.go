@@ -11,14 +11,16 @@ import (
 
 // counters are running totals since start.
 type counters struct {
-	admitted, settled, released, incomplete, recovered, writtenOff, conflicts, draws, marksLost atomic.Int64
-	byOutcome                                                                                   [receipt.Outcomes]atomic.Int64
+	admitted, settled, released, incomplete, recovered, writtenOff, conflicts, draws, marksLost, nameless, voided, expired atomic.Int64
+	byOutcome                                                                                                              [receipt.Outcomes]atomic.Int64
 }
 
 // Stats are running totals since start, and gauges of now.
 type Stats struct {
 	Admitted, DeniedRate, DeniedQuota, DeniedSpend, DeniedKey, DeniedSubscription, Unavailable int64
 	Settled, Released, Incomplete, Recovered, WrittenOff, Conflicts, Draws, MarksLost          int64
+	Nameless, Voided                                                                           int64 // leases that the spool could not account for: written off if the process is killed
+	Held, Expired                                                                              int64 // explicit reservations that are open now, and that ended by their expiry
 	Open                                                                                       int64 // requests reserved and not yet settled or released
 	SpoolBytes                                                                                 int64 // kept in the spool
 	SpoolLag                                                                                   int64 // not yet shipped
@@ -37,6 +39,7 @@ func (e *Enforcer) Stats() Stats {
 		DeniedSubscription: by[receipt.DeniedSubscription].Load(), Unavailable: by[receipt.Unavailable].Load(),
 		Settled: s.settled.Load(), Released: s.released.Load(), Incomplete: s.incomplete.Load(), Recovered: s.recovered.Load(),
 		WrittenOff: s.writtenOff.Load(), Conflicts: s.conflicts.Load(), Draws: s.draws.Load(), MarksLost: s.marksLost.Load(),
+		Nameless: s.nameless.Load(), Voided: s.voided.Load(), Held: int64(e.held.open()), Expired: s.expired.Load(),
 		Open: e.inflight.total(), SpoolBytes: end - e.cfg.Spool.Start(), SpoolLag: end - next,
 	}
 }

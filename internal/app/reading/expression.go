@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/google/cel-go/cel"
@@ -35,31 +36,45 @@ type Kind uint8
 const (
 	Condition Kind = iota + 1 // a filter: true or false
 	Quantity                  // a value: int, decimal or decimal string
+	Cost                      // what a request costs: as Quantity, over request and response instead of an event
 )
 
 // Language is CEL with the variables event.type, event.subject, event.source, event.time and event.data, and decimal(x).
-// Whole numbers of the data are ints, others decimals; there are no floats.
-type Language struct{ env *cel.Env }
+// Whole numbers of the data are ints, others decimals; there are no floats. A Cost has the variables of an Exchange instead.
+type Language struct {
+	env   *cel.Env
+	costs func() (*cel.Env, error) // made for the first Cost
+}
 
 // NewLanguage is costly; one serves for all expressions of a catalog. It is safe for concurrent use.
 func NewLanguage() (*Language, error) {
-	options := []cel.EnvOption{
+	env, err := newEnv(
 		cel.Variable("event.type", cel.StringType),
 		cel.Variable("event.subject", cel.StringType),
 		cel.Variable("event.source", cel.StringType),
 		cel.Variable("event.time", cel.TimestampType),
 		cel.Variable("event.data", cel.MapType(cel.StringType, cel.DynType)),
+	)
+	if err != nil {
+		return nil, err
+	}
+	costs := sync.OnceValues(func() (*cel.Env, error) { return newEnv(exchangeVariables()...) })
+	return &Language{env: env, costs: costs}, nil
+}
+
+func newEnv(variables ...cel.EnvOption) (*cel.Env, error) {
+	options := append(variables,
 		cel.ParserExpressionSizeLimit(catalog.MaxExpression),
 		cel.ParserRecursionLimit(depthMax),
 		cel.ExpressionNodeLimit(nodesMax),
 		cel.RegexProgramSizeLimit(regexMax),
 		cel.DefaultUTCTimeZone(true),
-	}
+	)
 	env, err := cel.NewEnv(append(options, decimalOptions()...)...)
 	if err != nil {
 		return nil, fmt.Errorf("set up CEL: %w", err)
 	}
-	return &Language{env}, nil
+	return env, nil
 }
 
 // Expression is a compiled CEL expression. It is immutable and safe for concurrent use.
@@ -70,10 +85,17 @@ func (l *Language) Compile(text string, kind Kind) (*Expression, error) {
 	if utf8.RuneCountInString(text) > catalog.MaxExpression {
 		return nil, fmt.Errorf("%w: it is longer than %d characters", ErrInvalid, catalog.MaxExpression)
 	}
-	tree, issues := l.env.Compile(text)
+	env := l.env
+	if kind == Cost {
+		var err error
+		if env, err = l.costs(); err != nil {
+			return nil, err
+		}
+	}
+	tree, issues := env.Compile(text)
 	if issues.Err() != nil {
 		first := issues.Errors()[0]
-		return nil, fmt.Errorf("%w: at character %d: %s", ErrInvalid, max(1, first.Location.Column()+1), plain(first.Message))
+		return nil, fmt.Errorf("%w: at character %d: %s", ErrInvalid, max(1, first.Location.Column()+1), plain(first.Message, kind))
 	}
 	if err := exact(tree.NativeRep()); err != nil {
 		return nil, err
@@ -81,7 +103,7 @@ func (l *Language) Compile(text string, kind Kind) (*Expression, error) {
 	if out := tree.OutputType(); !kind.takes(out) {
 		return nil, fmt.Errorf("%w: its result is %s", ErrInvalid, cel.FormatCELType(out))
 	}
-	program, err := l.env.Program(tree, cel.CostLimit(costMax), cel.EvalOptions(cel.OptOptimize))
+	program, err := env.Program(tree, cel.CostLimit(costMax), cel.EvalOptions(cel.OptOptimize))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -89,10 +111,18 @@ func (l *Language) Compile(text string, kind Kind) (*Expression, error) {
 }
 
 // plain shortens what CEL says, and says in our words what is asked most.
-func plain(message string) string {
+func plain(message string, kind Kind) string {
 	message, _, _ = strings.Cut(message, "\n")
 	if strings.HasPrefix(message, "undeclared reference to 'event'") {
+		if kind == Cost {
+			return "a route's cost sees request and response, and no event"
+		}
 		return "event has type, subject, source, time and data, and nothing else"
+	}
+	for name, members := range map[string]string{"request": "method, path, headers and bytes", "response": "status, headers, bytes and json"} {
+		if strings.HasPrefix(message, "undeclared reference to '"+name+"'") {
+			return name + " has " + members + ", and nothing else; only a route's cost sees it"
+		}
 	}
 	if strings.HasPrefix(message, "found no matching overload") && strings.Contains(message, ", decimal)'") {
 		message += "; write decimal(x) on both sides"
@@ -227,6 +257,10 @@ func (x *Expression) eval(in *Input) (ref.Val, error) {
 	if err != nil {
 		return nil, err
 	}
+	return x.run(vars)
+}
+
+func (x *Expression) run(vars map[string]any) (ref.Val, error) {
 	out, _, err := x.program.Eval(vars)
 	if err != nil {
 		hint := ""

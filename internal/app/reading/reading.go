@@ -19,11 +19,12 @@ var ErrInvalid = errors.New("invalid expression or schema")
 type Reading struct {
 	values, filters map[string]*Expression // by meter
 	schemas         map[string]*Schema     // by event type
+	costs           map[string]*Expression // by a route's match
 }
 
 // New compiles a valid catalog. ErrInvalid for one that the catalog's reader would have refused.
 func New(c *catalog.Catalog) (*Reading, error) {
-	r := &Reading{values: map[string]*Expression{}, filters: map[string]*Expression{}, schemas: map[string]*Schema{}}
+	r := &Reading{values: map[string]*Expression{}, filters: map[string]*Expression{}, schemas: map[string]*Schema{}, costs: map[string]*Expression{}}
 	var language *Language
 	compile := func(text string, kind Kind) (*Expression, error) {
 		if language == nil {
@@ -45,6 +46,16 @@ func New(c *catalog.Catalog) (*Reading, error) {
 			if r.filters[m.Key], err = compile(m.Filter.Expression, Condition); err != nil {
 				return nil, fmt.Errorf("filter of meter %q: %w", m.Key, err)
 			}
+		}
+	}
+	for i := range c.Routes {
+		route := &c.Routes[i]
+		if route.From != catalog.FromExpression {
+			continue
+		}
+		var err error
+		if r.costs[route.Match], err = compile(route.Path, Cost); err != nil {
+			return nil, fmt.Errorf("cost of route %q: %w", route.Match, err)
 		}
 	}
 	for _, e := range c.Events {
@@ -81,6 +92,9 @@ func (r *Reading) Counts(m catalog.Meter, in *Input) (bool, error) {
 	}
 	return true, nil
 }
+
+// Cost is the expression of a route's cost, by its match; nil where the route has none.
+func (r *Reading) Cost(match string) *Expression { return r.costs[match] }
 
 // Custom is a custom meter's value of an event. An error is the event's fault: it wraps meter.ErrEvent.
 func (r *Reading) Custom(m catalog.Meter, in *Input) (money.Decimal, error) {

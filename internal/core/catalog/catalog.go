@@ -16,14 +16,15 @@ import (
 
 // The bounds of a catalog; Validate reports what passes them. MaxLimits stays below the 64 that quota.Decide takes.
 const (
-	MaxMeters     = 200
-	MaxDimensions = 16 // of one meter
-	MaxPlans      = 200
-	MaxPrices     = 50 // of one plan
-	MaxTiers      = 50 // of one price
-	MaxLimits     = 20 // of one plan
-	MaxRoutes     = 500
-	MaxScale      = 9
+	MaxMeters       = 200
+	MaxDimensions   = 16 // of one meter
+	MaxPlans        = 200
+	MaxPrices       = 50 // of one plan
+	MaxTiers        = 50 // of one price
+	MaxLimits       = 20 // of one plan
+	MaxRoutes       = 500
+	MaxEntitlements = 50 // of one plan
+	MaxScale        = 9
 
 	MaxEventTypes = 200
 	MaxSchema     = 32 << 10 // bytes of one JSON Schema, canonical

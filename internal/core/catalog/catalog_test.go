@@ -47,8 +47,8 @@ func sample() *Catalog {
 		},
 		KeyHeader: "X-Api-Key",
 		Routes: []Route{
-			{Match: "GET /a", Upstream: "http://127.0.0.1:9000", Meter: "calls", Cost: dec("1"), Timeout: time.Second},
-			{Match: "/free", Upstream: "https://[::1]/base", Timeout: time.Minute},
+			{Match: "GET /a", Upstream: "http://127.0.0.1:9000", Meter: "calls", Cost: dec("1"), Refund: RefundDefault(), Timeout: time.Second},
+			{Match: "/free", Upstream: "https://[::1]/base", Refund: RefundDefault(), Timeout: time.Minute},
 		},
 	}
 }

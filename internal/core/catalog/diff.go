@@ -9,6 +9,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/price"
+	"github.com/tallystick/tallystick/internal/core/quota"
 )
 
 // Change is one line of a diff: Op is "+", "-" or "~". A whole entry that came or went has all its fields in To or From.
@@ -56,6 +57,12 @@ type field struct{ name, value string }
 func (e *entry) set(name, value string) {
 	if value != "" {
 		e.fields = append(e.fields, field{name, value})
+	}
+}
+
+func (e *entry) flag(name string, on bool) {
+	if on {
+		e.set(name, "true")
 	}
 }
 
@@ -126,9 +133,24 @@ func (c *Catalog) entries() []entry {
 		for _, l := range p.Limits {
 			out = append(out, l.entry(path+".limits."+l.Key))
 		}
+		for _, e := range p.Entitlements {
+			out = append(out, entry{path + ".entitlements." + e.Key, []field{{"", e.Value}}})
+		}
+		if b := p.Baseline; b != (Baseline{}) {
+			e := entry{path: path + ".baseline"}
+			e.set("factor", strconv.FormatInt(b.Factor, 10))
+			e.flag("throttle", b.Throttle)
+			out = append(out, e)
+		}
 	}
 	if c.KeyHeader != "" {
 		out = append(out, entry{"gateway.key_header", []field{{"", c.KeyHeader}}})
+	}
+	if u := c.EndUser; u.Header != "" {
+		e := entry{path: "gateway.end_user"}
+		e.set("header", u.Header)
+		e.set("claim", u.Claim)
+		out = append(out, e)
 	}
 	for _, r := range c.Routes {
 		out = append(out, r.entry())
@@ -218,6 +240,37 @@ func (l Limit) entry(path string) entry {
 	if l.Window != 0 {
 		e.set("window", l.Window.String())
 	}
+	e.set("fixed", spanText(l.Fixed))
+	e.set("rolling", spanText(l.Rolling))
+	if l.Concurrency != 0 {
+		e.set("concurrency", strconv.FormatInt(l.Concurrency, 10))
+	}
+	e.flag("credits", l.Credits)
+	scopes := make([]string, len(l.Per))
+	for i, s := range l.Per {
+		scopes[i] = s.String()
+	}
+	e.set("per", strings.Join(scopes, " "))
+	e.set("routes", strings.Join(l.routes(), ", "))
+	if l.Mode != quota.Hard {
+		e.set("enforcement", l.Mode.String())
+	}
+	if l.Mode == quota.Grace {
+		e.set("grace", strconv.FormatInt(l.Grace, 10)+"%")
+	}
+	if l.Failure != (Failure{}) {
+		e.set("failure", l.Failure.String())
+	}
+	if l.Shape != nil {
+		e.set("shape.max_wait", l.Shape.MaxWait.String())
+		e.set("shape.queue", strconv.Itoa(l.Shape.Queue))
+	}
+	if l.Notify != nil {
+		e.set("notify", strings.Trim(fmt.Sprint(l.Notify), "[]"))
+		if len(l.Notify) == 0 {
+			e.set("notify", "never")
+		}
+	}
 	return e
 }
 
@@ -225,11 +278,54 @@ func (r Route) entry() entry {
 	e := entry{path: fmt.Sprintf("gateway.routes[%q]", r.Match)}
 	e.set("upstream", r.Upstream)
 	e.set("meter", r.Meter)
-	if r.Meter != "" {
+	switch {
+	case r.From != 0:
+		from := r.Path
+		if from == "" {
+			from = "true"
+		}
+		e.set("cost."+r.From.String(), from)
+		e.set("cost.estimate", r.Cost.String())
+		if !r.Max.IsZero() {
+			e.set("cost.max", r.Max.String())
+		}
+		if r.Capped {
+			e.set("cost.overshoot", "cap")
+		}
+	case r.Meter != "":
 		e.set("cost", r.Cost.String())
 	}
+	e.set("requires", r.Requires)
+	r.Refund.describe(&e)
 	e.set("timeout", r.Timeout.String())
 	return e
+}
+
+// RefundDefault is what is given back where the catalog does not say: time-outs, callers who left, and 5xx.
+func RefundDefault() Refund { return Refund{Timeout: true, ClientGone: true} }
+
+// describe sets the fields that are not as by default.
+func (r Refund) describe(e *entry) {
+	if len(r.Statuses) > 0 {
+		words := make([]string, len(r.Statuses))
+		for i, s := range r.Statuses {
+			words[i] = s.String()
+		}
+		e.set("refund.statuses", strings.Join(words, " "))
+	} else if r.Statuses != nil {
+		e.set("refund.statuses", "none")
+	}
+	for _, f := range []struct {
+		name string
+		on   bool
+	}{{"refund.timeout", r.Timeout}, {"refund.client_gone", r.ClientGone}} {
+		if !f.on {
+			e.set(f.name, "false")
+		}
+	}
+	if !r.Daily.IsZero() {
+		e.set("refund.daily", r.Daily.String())
+	}
 }
 
 func optional(d *money.Decimal) string {

@@ -99,7 +99,7 @@ func (v *validator) value(path string, m Meter) {
 		}
 	case meter.Sum, meter.Min, meter.Max, meter.Latest, meter.TimeWeighted:
 		if m.Custom {
-			v.expression(path+".value", m.Value)
+			v.expression(path+".value", m.Value, "event.data.input + event.data.output")
 		} else if !dataPath(m.Value) {
 			v.add(path+".value", "is not a path into the event's data"+got(m.Value), wantPath, "")
 		}
@@ -109,10 +109,10 @@ func (v *validator) value(path string, m Meter) {
 }
 
 // expression checks what can be told of a CEL expression without knowing CEL.
-func (v *validator) expression(path, text string) {
+func (v *validator) expression(path, text, example string) {
 	switch {
 	case strings.TrimSpace(text) == "":
-		v.add(path, "is missing", `a CEL expression, such as "event.data.input + event.data.output"`, "")
+		v.add(path, "is missing", fmt.Sprintf("a CEL expression, such as %q", example), "")
 	case !utf8.ValidString(text) || utf8.RuneCountInString(text) > MaxExpression:
 		v.add(path, "is too long", fmt.Sprintf("at most %d characters", MaxExpression), "")
 	}
@@ -120,7 +120,7 @@ func (v *validator) expression(path, text string) {
 
 func (v *validator) filter(path string, f Filter) {
 	if f.Expression != "" {
-		v.expression(path, f.Expression)
+		v.expression(path, f.Expression, "event.data.input + event.data.output")
 	}
 	v.count(path, len(f.Matches), MaxMatches)
 	for i, m := range f.Matches {

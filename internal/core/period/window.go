@@ -19,9 +19,12 @@ const (
 	Year
 )
 
-// ParseWindow reads hour, day, week, month or billing_period; anything else is ErrWindow.
+// Windows are all kinds, the calendar's from the shortest to the longest and the billing period last.
+func Windows() []Window { return []Window{Hour, Day, Week, Month, Quarter, Year, BillingPeriod} }
+
+// ParseWindow reads hour, day, week, month, quarter, year or billing_period; anything else is ErrWindow.
 func ParseWindow(s string) (Window, error) {
-	for w := Hour; w <= BillingPeriod; w++ {
+	for w := Hour; w <= Year; w++ {
 		if s == w.String() {
 			return w, nil
 		}
@@ -29,7 +32,7 @@ func ParseWindow(s string) (Window, error) {
 	if len(s) > 32 {
 		s = s[:32] + "…"
 	}
-	return 0, fmt.Errorf("%w: %q is none of hour, day, week, month, billing_period", ErrWindow, s)
+	return 0, fmt.Errorf("%w: %q is none of hour, day, week, month, quarter, year, billing_period", ErrWindow, s)
 }
 
 // String is the word of ParseWindow.
@@ -45,13 +48,17 @@ func (w Window) String() string {
 		return "month"
 	case BillingPeriod:
 		return "billing_period"
+	case Quarter:
+		return "quarter"
+	case Year:
+		return "year"
 	}
 	return fmt.Sprintf("Window(%d)", uint8(w))
 }
 
 // MarshalText is String; a Window that is none is ErrWindow.
 func (w Window) MarshalText() ([]byte, error) {
-	if w < Hour || w > BillingPeriod {
+	if w < Hour || w > Year {
 		return nil, fmt.Errorf("%w: %d", ErrWindow, uint8(w))
 	}
 	return []byte(w.String()), nil
@@ -72,7 +79,7 @@ func (w *Window) UnmarshalText(b []byte) error {
 // anchor's start and for a Window that is none.
 func (w Window) Containing(t time.Time, z Zone, a Anchor) (i Interval, ok bool) {
 	y, m, d := 0, time.Month(0), 0
-	if w == Day || w == Week || w == Month {
+	if w != Hour && w != BillingPeriod {
 		y, m, d = z.Date(t)
 	}
 	switch w {
@@ -85,6 +92,11 @@ func (w Window) Containing(t time.Time, z Zone, a Anchor) (i Interval, ok bool) 
 		return Interval{z.StartOfDay(y, m, monday), z.StartOfDay(y, m, monday+7)}, true
 	case Month:
 		return Interval{z.StartOfDay(y, m, 1), z.StartOfDay(y, m+1, 1)}, true
+	case Quarter:
+		first := m - (m-1)%3
+		return Interval{z.StartOfDay(y, first, 1), z.StartOfDay(y, first+3, 1)}, true
+	case Year:
+		return Interval{z.StartOfDay(y, 1, 1), z.StartOfDay(y+1, 1, 1)}, true
 	case BillingPeriod:
 		return a.Period(t)
 	}

@@ -20,7 +20,7 @@ func nastyZones() []string {
 	}
 }
 
-func windows() []Window { return []Window{Hour, Day, Week, Month, BillingPeriod} }
+func windows() []Window { return []Window{Hour, Day, Week, Month, BillingPeriod, Quarter, Year} }
 
 func at(s string) time.Time {
 	t, err := time.Parse(time.RFC3339, s)
@@ -35,7 +35,7 @@ func at(s string) time.Time {
 type model struct {
 	anchor int       // day of the month
 	day    time.Time // latest local date so far, written as if in UTC
-	now    [BillingPeriod + 1]int64
+	now    [Year + 1]int64
 }
 
 func (m *model) step(local time.Time) {
@@ -52,6 +52,8 @@ func (m *model) step(local time.Time) {
 	year, week := day.ISOWeek()
 	m.now[Week] = int64(year*100 + week)
 	m.now[Month] = int64(y*12) + int64(mon)
+	m.now[Quarter] = int64(y*4) + int64(mon-1)/3
+	m.now[Year] = int64(y)
 	m.now[BillingPeriod] = m.now[Month]
 	if last := time.Date(y, mon+1, 0, 0, 0, 0, 0, time.UTC).Day(); d < min(m.anchor, last) {
 		m.now[BillingPeriod]--
@@ -85,6 +87,8 @@ func TestWindowsAgainstMinutes(t *testing.T) {
 		{"Antarctica/Troll", "2024-03-20", "2024-04-05"},
 		{"Pacific/Kwajalein", "1993-08-10", "1993-09-05"},
 		{"Pacific/Kwajalein", "1969-09-20", "1969-10-10"},
+		{"America/New_York", "2023-12-25", "2025-01-05"}, // a leap year with its quarters
+		{"Pacific/Apia", "2010-12-25", "2012-01-05"},     // a year without its last day but one
 	}
 	for _, span := range spans {
 		t.Run(span.zone+" "+span.from, func(t *testing.T) {
@@ -303,7 +307,7 @@ func TestBillingPeriods(t *testing.T) {
 
 func TestParseWindow(t *testing.T) {
 	t.Parallel()
-	want := []string{"hour", "day", "week", "month", "billing_period"}
+	want := []string{"hour", "day", "week", "month", "billing_period", "quarter", "year"}
 	var got []string
 	for _, w := range windows() {
 		got = append(got, w.String())
@@ -314,7 +318,7 @@ func TestParseWindow(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
-	for _, s := range []string{"", "Day", "year", "billing period", "Window(0)", strings.Repeat("x", 1000)} {
+	for _, s := range []string{"", "Day", "years", "billing period", "Window(0)", strings.Repeat("x", 1000)} {
 		if w, err := ParseWindow(s); !errors.Is(err, ErrWindow) || w != 0 || len(err.Error()) > 200 {
 			t.Errorf("%q: %v, %v", s, w, err)
 		}

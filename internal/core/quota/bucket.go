@@ -5,39 +5,48 @@ import (
 	"math/bits"
 )
 
-// bucketClears is when the cost fits, or fits when it does at now.
-func (l *Limit) bucketClears(s *State, cost, now int64) int64 {
-	weight, ok := product(cost, l.Per)
-	size := l.size()
-	if !ok || cost < 0 || l.Per <= 0 || weight > size {
-		return never
+// share is what the holder has of the bucket: all of it, where its state names no part.
+func (l *Limit) share(s *State) (rate, per, burst int64) {
+	if s.Per > 0 {
+		return s.Rate, s.Per, s.Burst
 	}
-	debt := l.debt(s, now)
-	if debt <= size-weight {
-		return fits
-	}
-	return l.after(debt-(size-weight), max(s.Last, now))
+	return l.Rate, l.Per, l.Burst
 }
 
-// size is the largest debt.
-func (l *Limit) size() int64 {
-	if size, ok := product(l.Burst, l.Per); ok {
+// bucketClears is when the cost fits, or fits when it does at now.
+func (l *Limit) bucketClears(s *State, cost, now int64) int64 {
+	rate, per, burst := l.share(s)
+	weight, ok := product(cost, per)
+	most := size(burst, per)
+	if !ok || cost < 0 || per <= 0 || weight > most {
+		return never
+	}
+	owed := debt(s, rate, now)
+	if owed <= most-weight {
+		return fits
+	}
+	return after(owed-(most-weight), rate, max(s.Last, now))
+}
+
+// size is the largest debt of a bucket.
+func size(burst, per int64) int64 {
+	if size, ok := product(burst, per); ok {
 		return size
 	}
 	return math.MaxInt64
 }
 
 // debt is what is left of it at now.
-func (l *Limit) debt(s *State, now int64) int64 {
-	return l.drain(max(0, s.Debt), s.Last, now)
+func debt(s *State, rate, now int64) int64 {
+	return drain(max(0, s.Debt), rate, s.Last, now)
 }
 
 // drain is what is left of amount ≥ 0 after refilling from one instant to another; time that goes back refills nothing.
-func (l *Limit) drain(amount, from, to int64) int64 {
-	if to <= from || l.Rate <= 0 {
+func drain(amount, rate, from, to int64) int64 {
+	if to <= from || rate <= 0 {
 		return amount
 	}
-	hi, lo := bits.Mul64(uint64(to)-uint64(from), uint64(l.Rate))
+	hi, lo := bits.Mul64(uint64(to)-uint64(from), uint64(rate))
 	if hi != 0 || lo >= uint64(amount) {
 		return 0
 	}
@@ -45,14 +54,14 @@ func (l *Limit) drain(amount, from, to int64) int64 {
 }
 
 // after is the first instant at which amount ≥ 0 has drained, counted from an instant.
-func (l *Limit) after(amount, from int64) int64 {
+func after(amount, rate, from int64) int64 {
 	if amount == 0 {
 		return from
 	}
-	if l.Rate <= 0 {
+	if rate <= 0 {
 		return never
 	}
-	wait := (amount-1)/l.Rate + 1
+	wait := (amount-1)/rate + 1
 	if from > never-wait {
 		return never
 	}
@@ -66,4 +75,16 @@ func product(a, b int64) (p int64, ok bool) {
 		return 0, false
 	}
 	return int64(lo), true
+}
+
+// add is a+b, at the end of the range where it would pass it.
+func add(a, b int64) int64 {
+	switch sum := a + b; {
+	case a > 0 && b > 0 && sum < 0:
+		return math.MaxInt64
+	case a < 0 && b < 0 && sum >= 0:
+		return math.MinInt64
+	default:
+		return sum
+	}
 }

@@ -158,7 +158,7 @@ func TestDecideMatchesNaive(t *testing.T) {
 					t.Skip("nothing reserved")
 				}
 				k := rapid.IntRange(0, len(m.admissions)-1).Draw(t, "which")
-				quota.Return(m.limits, states, m.admissions[k].cost, m.admissions[k].at)
+				quota.Return(m.limits, point(states), m.admissions[k].cost, m.admissions[k].at)
 				m.giveBack(k)
 			},
 			"": func(t *rapid.T) { m.invariants(t, states) },
@@ -171,7 +171,7 @@ func (m *naive) check(t *rapid.T, states []quota.State, cost, now int64) {
 	var d quota.Decision
 	for {
 		before := slices.Clone(states)
-		quota.Decide(&d, m.limits, states, cost, now)
+		quota.Decide(&d, m.limits, point(states), cost, now)
 		if d.Verdict != quota.Allow && !slices.Equal(before, states) {
 			t.Fatalf("verdict %d changed states %v to %v", d.Verdict, before, states)
 		}
@@ -210,7 +210,7 @@ func (m *naive) checkClears(t *rapid.T, states []quota.State, d quota.Decision, 
 	i := d.Deciding
 	only := func(at int64) quota.Verdict {
 		var e quota.Decision
-		quota.Decide(&e, m.limits[i:i+1], []quota.State{states[i]}, cost, at)
+		quota.Decide(&e, m.limits[i:i+1], point([]quota.State{states[i]}), cost, at)
 		return e.Verdict
 	}
 	if v := only(d.ClearsAt - 1); v != quota.Deny {
@@ -289,7 +289,7 @@ func TestNoInterleavingPassesLimit(t *testing.T) {
 		}
 		for k, a := range as {
 			s := states
-			quota.Return(limits, s[:], a.cost, a.at)
+			quota.Return(limits, point(s[:]), a.cost, a.at)
 			walk(s, slices.Delete(slices.Clone(as), k, k+1), now, left-1)
 		}
 		for cost := int64(1); cost <= 2; cost++ {
@@ -298,7 +298,7 @@ func TestNoInterleavingPassesLimit(t *testing.T) {
 				s[1] = quota.State{Granted: ceiling, Ceiling: ceiling, WindowStart: start, WindowEnd: start + length}
 			}
 			var d quota.Decision
-			quota.Decide(&d, limits, s[:], cost, now)
+			quota.Decide(&d, limits, point(s[:]), cost, now)
 			if d.Verdict == quota.Allow {
 				walk(s, append(slices.Clone(as), admission{now, now, cost}), now, left-1)
 			}
@@ -326,7 +326,7 @@ func TestNoInputWraps(t *testing.T) {
 		cost, now := n("cost"), n("now")
 		after := []quota.State{s}
 		var d quota.Decision
-		quota.Decide(&d, []quota.Limit{l}, after, cost, now)
+		quota.Decide(&d, []quota.Limit{l}, point(after), cost, now)
 		if remaining, _ := quota.Remaining(&l, &s, now); remaining < 0 {
 			t.Fatalf("%d remaining", remaining)
 		}
@@ -349,7 +349,7 @@ func TestNoInputWraps(t *testing.T) {
 		} else if a.Consumed < s.Consumed || a.Consumed > a.Ceiling || a.Consumed > a.Granted {
 			t.Fatalf("consumed %+v", a)
 		}
-		quota.Return([]quota.Limit{l}, after, cost, now)
+		quota.Return([]quota.Limit{l}, point(after), cost, now)
 		if got := after[0]; cost > 0 && (l.Kind == quota.TokenBucket && got.Debt < 0 || got.Consumed < min(0, s.Consumed)) {
 			t.Fatalf("returned to %+v", got)
 		}

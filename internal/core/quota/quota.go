@@ -78,6 +78,7 @@ type State struct {
 	Consumed, Granted, Ceiling int64
 	WindowStart, WindowEnd     int64 // microseconds, half-open
 	// Rate, Per, Burst are this holder's share of a bucket; Per 0: it holds the whole limit.
+	// TokenBucket: Debt is in units×Per of the share then.
 	Rate, Per, Burst int64
 	// Shared says that others hold a part of the limit, idle perhaps: what does not fit here is Short, not denied, from AskAgain
 	// on. Before that instant the answer to the last question stands: denied until ClearsAt (0: never).
@@ -117,30 +118,53 @@ const (
 	never = math.MaxInt64
 )
 
+// ConcurrencyRetry is after how many microseconds a denial by a Concurrency limit says that it clears. When a running request
+// ends is known to nobody.
+const ConcurrencyRetry = 1_000_000
+
 // Decide looks at all limits and, on Allow, charges all of them; otherwise it changes no state. Any stale window
 // comes first, since its counts mean nothing; then any denial; then a missing lease.
 //
-// len(states) must be len(limits), at most LimitsMax. cost is in the meter's scale; a negative cost is denied by every limit,
-// a cost of 0 by those that are already beyond their size. A now before a bucket's Last counts as Last.
-func Decide(d *Decision, limits []Limit, states []State, cost, now int64) {
+// len(states) must be len(limits), at most LimitsMax; no state may stand there twice. cost is in the meter's scale; a negative
+// cost is denied by every limit, whatever its mode, a cost of 0 by those that are already beyond their size. A now before a
+// bucket's Last counts as Last. Soft and Shadow limits need no lease.
+//
+// A Soft or Shadow bucket is not charged by what it would have denied, so that it reports what a hard one would have denied.
+func Decide(d *Decision, limits []Limit, states []*State, cost, now int64) {
 	states = states[:len(limits)]
 	*d = Decision{Verdict: Allow, Deciding: -1}
 	for i := range limits {
-		l, s := &limits[i], &states[i]
+		l, s := &limits[i], states[i]
 		var clears int64
 		if l.Kind == TokenBucket {
 			clears = l.bucketClears(s, cost, now)
 		} else {
-			if !s.covers(now) {
+			if !l.covers(s, now) {
 				*d = Decision{Verdict: Stale, Deciding: i}
 				return
 			}
-			clears = l.windowClears(s, cost)
-			if clears == fits && s.Consumed+cost > s.Granted && d.Verdict == Allow {
-				d.Verdict, d.Deciding = Short, i
+			clears = l.windowClears(s, cost, now)
+		}
+		if l.Mode != Hard && cost >= 0 {
+			if l.over(s, cost, clears) {
+				d.Over |= 1 << i
+			}
+			if l.Mode != Grace {
+				continue
 			}
 		}
+		short := false
 		if clears != fits {
+			clears, short = l.others(s, cost, clears, now)
+		} else if l.Kind != TokenBucket && s.Consumed+l.units(cost) > s.Granted {
+			clears, short = s.answered(now)
+		}
+		switch {
+		case short:
+			if d.Verdict == Allow {
+				d.Verdict, d.Deciding = Short, i
+			}
+		case clears != fits:
 			d.Violated |= 1 << i
 			if d.Verdict != Deny || clears > d.ClearsAt {
 				d.Verdict, d.Deciding, d.ClearsAt = Deny, i, clears
@@ -148,78 +172,136 @@ func Decide(d *Decision, limits []Limit, states []State, cost, now int64) {
 		}
 	}
 	if d.Verdict == Allow {
-		charge(limits, states, cost, now)
+		charge(d, limits, states, cost, now)
 	}
 	if d.ClearsAt == never {
 		d.ClearsAt = 0
 	}
 }
 
-// charge books a cost that every limit admits, so no sum overflows.
-func charge(limits []Limit, states []State, cost, now int64) {
+// charge books a cost that every limit admits. Only what soft and shadow limits count can pass the range; it stays at its end.
+func charge(d *Decision, limits []Limit, states []*State, cost, now int64) {
 	for i := range limits {
-		l, s := &limits[i], &states[i]
-		if l.Kind == TokenBucket {
-			weight, _ := product(cost, l.Per)
-			s.Debt = l.debt(s, now) + weight
-			s.Last = max(s.Last, now)
-		} else {
-			s.Consumed += cost
+		l, s := &limits[i], states[i]
+		if l.Kind != TokenBucket {
+			s.Consumed = add(s.Consumed, l.units(cost))
+			continue
 		}
+		if d.Over&(1<<i) != 0 {
+			continue
+		}
+		rate, per, _ := l.share(s)
+		weight, _ := product(cost, per)
+		s.Debt = add(debt(s, rate, now), weight)
+		s.Last = max(s.Last, now)
 	}
 }
 
-// Return gives back a cost, or the part of it, that was reserved and not used. reserved is the instant Decide was
-// called with. A window that does not hold that instant has been rolled since and keeps its count.
-//
-// A bucket takes back only what it has not refilled by itself since then. More would admit twice: the place of a
-// request that ran for a while has been given to others already.
-func Return(limits []Limit, states []State, cost, reserved int64) {
-	if cost <= 0 {
-		return
+// over tells whether a cost passes a limit that is not hard.
+func (l *Limit) over(s *State, cost, clears int64) bool {
+	if l.Mode == Grace && l.Kind != TokenBucket && clears == fits {
+		return l.units(cost) > s.Ceiling-l.Extra-s.Consumed
 	}
-	states = states[:len(limits)]
-	for i := range limits {
-		l, s := &limits[i], &states[i]
-		switch {
-		case l.Kind == TokenBucket:
-			if weight, ok := product(cost, l.Per); ok {
-				s.Debt = max(0, s.Debt-l.drain(weight, reserved, s.Last))
-			}
-		case s.covers(reserved):
-			s.Consumed = max(0, s.Consumed-cost)
-		}
-	}
+	return clears != fits && l.Mode != Grace
 }
 
-// Remaining is how much of l could be admitted at now, rounded down and never negative, and the instant in
-// microseconds when that is full again (0 for a bucket that does not refill). The caller rolls a stale window first.
+// others is what a denial comes to where other holders may have what is missing here.
+func (l *Limit) others(s *State, cost, clears, now int64) (at int64, short bool) {
+	if !s.Shared || !l.possible(s, cost) {
+		return clears, false
+	}
+	return s.answered(now)
+}
+
+// answered says whether the authority may be asked again, or else until when its last answer stands.
+func (s *State) answered(now int64) (at int64, short bool) {
+	switch {
+	case now >= s.AskAgain || s.ClearsAt != 0 && now >= s.ClearsAt:
+		return fits, true
+	case s.ClearsAt == 0:
+		return never, false
+	}
+	return s.ClearsAt, false
+}
+
+// possible tells whether the whole limit could ever take the cost.
+func (l *Limit) possible(s *State, cost int64) bool {
+	switch {
+	case cost < 0:
+		return false
+	case l.Kind == TokenBucket:
+		return cost <= l.Burst
+	case l.Kind == Rolling:
+		return cost <= add(l.Quota, l.Extra)
+	}
+	return l.units(cost) <= s.Ceiling
+}
+
+// units are what a cost counts.
+func (l *Limit) units(cost int64) int64 {
+	if l.Kind == Concurrency {
+		return 1
+	}
+	return cost
+}
+
+// Remaining is how much of l could be admitted at now, rounded down and never negative, grace apart, and the instant in
+// microseconds when that is full again (0 where no time will do: a bucket that does not refill, requests at once, credits).
+// The caller rolls a stale window first.
 func Remaining(l *Limit, s *State, now int64) (remaining, resetAt int64) {
 	if l.Kind != TokenBucket {
-		return s.Ceiling - min(s.Ceiling, max(0, s.Consumed)), s.WindowEnd
+		ceiling := s.Ceiling
+		if l.Mode == Grace && ceiling >= 0 {
+			ceiling -= min(ceiling, max(0, l.Extra))
+		}
+		return ceiling - min(ceiling, max(0, s.Consumed)), l.windowReset(s, now)
 	}
-	debt := l.debt(s, now)
-	if free := l.size() - debt; free > 0 && l.Per > 0 {
-		remaining = free / l.Per
+	rate, per, burst := l.share(s)
+	owed := debt(s, rate, now)
+	if free := size(burst, per) - owed; free > 0 && per > 0 {
+		remaining = free / per
 	}
-	if resetAt = l.after(debt, max(s.Last, now)); resetAt == never {
+	if resetAt = after(owed, rate, max(s.Last, now)); resetAt == never {
 		resetAt = 0
 	}
 	return remaining, resetAt
 }
 
-func (s *State) covers(now int64) bool { return s.WindowStart <= now && now < s.WindowEnd }
+func (l *Limit) windowReset(s *State, now int64) int64 {
+	switch l.Kind {
+	case Concurrency, Credits:
+		return 0
+	case Rolling:
+		if s.ClearsAt > now {
+			return s.ClearsAt
+		}
+		if s.Consumed > 0 || s.Ceiling < l.Quota {
+			return add(s.WindowEnd, l.Length)
+		}
+	case TokenBucket, Quota, SpendCap, Fixed:
+	}
+	return s.WindowEnd
+}
+
+// covers tells whether the state is of an instant; without a window it is of every one.
+func (l *Limit) covers(s *State, at int64) bool {
+	return s.WindowStart <= at && at < s.WindowEnd || l.Kind == Concurrency || l.Kind == Credits
+}
 
 // windowClears is when the cost fits, or fits when it does now.
-func (l *Limit) windowClears(s *State, cost int64) int64 {
+func (l *Limit) windowClears(s *State, cost, now int64) int64 {
+	units := l.units(cost)
 	switch {
-	case cost < 0 || cost > s.Ceiling:
+	case cost < 0:
 		return never
-	case s.Consumed <= s.Ceiling-cost:
+	case units <= s.Ceiling && s.Consumed <= s.Ceiling-units:
 		return fits
-	case l.Kind == SpendCap:
+	case !l.possible(s, cost) || l.Kind == SpendCap || l.Kind == Credits:
 		return never
-	default:
-		return s.WindowEnd
+	case l.Kind == Concurrency:
+		return add(now, ConcurrencyRetry)
+	case l.Kind == Rolling && s.ClearsAt > s.WindowEnd:
+		return s.ClearsAt
 	}
+	return s.WindowEnd
 }

@@ -184,7 +184,7 @@ func TestDecide(t *testing.T) {
 				after = append(after, tt.states...)
 			}
 			var d quota.Decision
-			quota.Decide(&d, tt.limits, tt.states, tt.cost, tt.now)
+			quota.Decide(&d, tt.limits, point(tt.states), tt.cost, tt.now)
 			if diff := cmp.Diff(tt.want, d); diff != "" {
 				t.Errorf("decision (-want +got):\n%s", diff)
 			}
@@ -229,7 +229,7 @@ func TestReturn(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			got := []quota.State{tt.state}
-			quota.Return([]quota.Limit{tt.limit}, got, tt.cost, tt.reserved)
+			quota.Return([]quota.Limit{tt.limit}, point(got), tt.cost, tt.reserved)
 			if diff := cmp.Diff(tt.want, got[0]); diff != "" {
 				t.Errorf("state (-want +got):\n%s", diff)
 			}
@@ -269,16 +269,25 @@ func TestRemaining(t *testing.T) {
 	}
 }
 
-func warm() ([]quota.Limit, []quota.State) {
+// point makes the pointers that Decide takes.
+func point(states []quota.State) []*quota.State {
+	out := make([]*quota.State, len(states))
+	for i := range states {
+		out[i] = &states[i]
+	}
+	return out
+}
+
+func warm() ([]quota.Limit, []*quota.State) {
 	month := daily(most / 2)
 	month.Window = period.BillingPeriod
 	return []quota.Limit{bucket(1_000_000_000, 1_000_000_000), daily(most / 2), month},
-		[]quota.State{{}, {Granted: most / 2, Ceiling: most / 2, WindowEnd: most}, {Granted: most / 2, Ceiling: most / 2, WindowEnd: most}}
+		[]*quota.State{{}, {Granted: most / 2, Ceiling: most / 2, WindowEnd: most}, {Granted: most / 2, Ceiling: most / 2, WindowEnd: most}}
 }
 
 func TestDecideDoesNotAllocate(t *testing.T) {
 	limits, states := warm()
-	denied := []quota.State{{Debt: 1_000_000_000 * second}, used(100, 100), used(100, 100)}
+	denied := point([]quota.State{{Debt: 1_000_000_000 * second}, used(100, 100), used(100, 100)})
 	var d quota.Decision
 	now := int64(0)
 	if n := testing.AllocsPerRun(100, func() {
@@ -286,7 +295,7 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 		quota.Decide(&d, limits, states, 1, now)
 		quota.Return(limits, states, 1, now)
 		quota.Decide(&d, limits, denied, 1, now)
-		quota.Remaining(&limits[0], &states[0], now)
+		quota.Remaining(&limits[0], states[0], now)
 	}); n != 0 {
 		t.Errorf("%v allocations, want 0", n)
 	}
@@ -308,8 +317,8 @@ func BenchmarkDecide(b *testing.B) {
 	})
 	b.Run("deny", func(b *testing.B) {
 		limits, states := warm()
-		states[0] = quota.State{Debt: 1_000_000_000 * second}
-		states[1] = used(100, 100)
+		*states[0] = quota.State{Debt: 1_000_000_000 * second}
+		*states[1] = used(100, 100)
 		var d quota.Decision
 		b.ReportAllocs()
 		for b.Loop() {

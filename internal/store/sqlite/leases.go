@@ -12,18 +12,25 @@ import (
 )
 
 const (
-	leaseCounter = " WHERE customer_id = ? AND meter = ? AND window = ? AND window_start = ?"
-	leaseColumns = `SELECT customer_id, meter, window, window_start, node, epoch, boot, window_end, charged, written_off, closed
+	leaseFamily  = " WHERE customer_id = ? AND meter = ? AND scope = ? AND window = ? AND length = ?"
+	leaseCounter = leaseFamily + " AND window_start = ?"
+	leaseColumns = `SELECT customer_id, meter, scope, window, length, window_start, node, epoch, boot, window_end, charged, settled, written_off, closed
 		FROM leases`
 	newestEpoch = "SELECT coalesce(max(epoch), 0) FROM epochs WHERE node = ?"
 	leaseSums   = "SELECT coalesce(sum(charged), 0), coalesce(sum(charged) FILTER (WHERE node = ? AND epoch = ?), 0) FROM leases" + leaseCounter
-	leaseDraw   = `INSERT INTO leases (customer_id, meter, window, window_start, node, epoch, boot, window_end, charged) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+	leaseDraw   = `INSERT INTO leases (customer_id, meter, scope, window, length, window_start, node, epoch, boot, window_end, charged)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET charged = charged + excluded.charged, boot = excluded.boot, closed = 0`
-	leaseClose = "UPDATE leases SET charged = min(charged, ?1), written_off = min(charged, ?1, ?2), closed = 1" + leaseCounter + " AND node = ? AND epoch = ?"
+	leaseWrite = `INSERT INTO leases (customer_id, meter, scope, window, length, window_start, node, epoch, boot, window_end, charged, settled, written_off, closed)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET boot = excluded.boot, window_end = excluded.window_end, charged = excluded.charged, settled = excluded.settled,
+		written_off = excluded.written_off, closed = excluded.closed`
+	leaseClose = `UPDATE leases SET charged = min(charged, ?1), settled = min(charged, ?1, settled), written_off = min(charged, ?1, ?2), closed = 1` +
+		leaseCounter + " AND node = ? AND epoch = ?"
 )
 
 func counterArgs(k store.CounterKey) []any {
-	return []any{k.CustomerID, k.Meter, int64(k.Window), k.Start}
+	return []any{k.CustomerID, k.Meter, k.Scope, int64(k.Window), k.Length, k.Start}
 }
 
 // BeginEpoch implements store.Leases. An instant before 1970 does not count, one that no epoch can hold is store.ErrInvalid.
@@ -48,6 +55,37 @@ func (r *Records) BeginEpoch(ctx context.Context, node uint16, boot string, at t
 		return 0, err
 	}
 	return epoch, nil
+}
+
+// NewestEpochs implements store.Epochs.
+func (r *Records) NewestEpochs(ctx context.Context) ([]store.Epoch, error) {
+	all, err := list(ctx, r.reader, func(row scanner) (e store.Epoch, err error) {
+		var begun int64
+		err = row.Scan(&e.Node, &e.Epoch, &e.Boot, &begun, &e.Leases)
+		e.BegunAt = time.UnixMicro(begun).UTC()
+		return e, err
+	}, `SELECT e.node, e.epoch, e.boot, e.begun_at, EXISTS (SELECT 1 FROM leases l WHERE l.closed = 0 AND l.node = e.node)
+		FROM epochs e WHERE e.epoch = (SELECT max(epoch) FROM epochs n WHERE n.node = e.node) ORDER BY e.node`)
+	return all, r.wrap("newest epochs", err)
+}
+
+// WriteLeases implements store.Leases.
+func (r *Records) WriteLeases(ctx context.Context, ls []store.Lease) error {
+	return r.write(ctx, "write leases", func(tx *sql.Tx) error {
+		stmt, err := tx.PrepareContext(ctx, leaseWrite)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = stmt.Close() }() // ends with the transaction anyway
+		for i := range ls {
+			l := &ls[i]
+			args := append(counterArgs(l.CounterKey), int64(l.Node), int64(l.Epoch), l.Boot, l.WindowEnd, l.Charged, l.Settled, l.WrittenOff, l.Closed)
+			if _, err := stmt.ExecContext(ctx, args...); err != nil {
+				return fmt.Errorf("customer %s, meter %s: %w", l.CustomerID, l.Meter, err)
+			}
+		}
+		return nil
+	})
 }
 
 // DrawLeases implements store.Leases. Only the newest epoch of a node may draw: another is store.ErrConflict, so that a process
@@ -120,20 +158,28 @@ func (r *Records) CloseLeases(ctx context.Context, ls []store.Lease) error {
 }
 
 func scanLease(row scanner) (l store.Lease, err error) {
-	err = row.Scan(&l.CustomerID, &l.Meter, &l.Window, &l.Start, &l.Node, &l.Epoch, &l.Boot, &l.WindowEnd, &l.Charged, &l.WrittenOff, &l.Closed)
+	err = row.Scan(&l.CustomerID, &l.Meter, &l.Scope, &l.Window, &l.Length, &l.Start, &l.Node, &l.Epoch, &l.Boot, &l.WindowEnd,
+		&l.Charged, &l.Settled, &l.WrittenOff, &l.Closed)
 	return l, err
 }
 
 // OpenLeases implements store.Leases.
 func (r *Records) OpenLeases(ctx context.Context, node uint16, before uint32) ([]store.Lease, error) {
 	all, err := list(ctx, r.reader, scanLease, leaseColumns+` WHERE closed = 0 AND node = ? AND epoch < ?
-		ORDER BY epoch, customer_id, meter, window, window_start`, int64(node), int64(before))
+		ORDER BY epoch, customer_id, meter, scope, window, length, window_start`, int64(node), int64(before))
 	return all, r.wrap("open leases", err)
 }
 
 // LeasesOf implements store.Leases.
 func (r *Records) LeasesOf(ctx context.Context, k store.CounterKey) ([]store.Lease, error) {
 	all, err := list(ctx, r.reader, scanLease, leaseColumns+leaseCounter+" ORDER BY node, epoch", counterArgs(k)...)
+	return all, r.wrap("leases of customer "+k.CustomerID, err)
+}
+
+// LeasesFrom implements store.Leases.
+func (r *Records) LeasesFrom(ctx context.Context, k store.CounterKey, from, to int64) ([]store.Lease, error) {
+	all, err := list(ctx, r.reader, scanLease, leaseColumns+leaseFamily+" AND window_start >= ? AND window_start < ? ORDER BY window_start, node, epoch",
+		k.CustomerID, k.Meter, k.Scope, int64(k.Window), k.Length, from, to)
 	return all, r.wrap("leases of customer "+k.CustomerID, err)
 }
 

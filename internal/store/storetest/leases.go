@@ -96,6 +96,8 @@ func recordsLeases(t *testing.T, r store.Records) {
 		"meter":    func(k *store.CounterKey) { k.Meter = "tokens" },
 		"window":   func(k *store.CounterKey) { k.Window = period.Month },
 		"start":    func(k *store.CounterKey) { k.Start++ },
+		"scope":    func(k *store.CounterKey) { k.Scope = "key=a" },
+		"length":   func(k *store.CounterKey) { k.Length = 1 },
 	} {
 		k := counter(1)
 		change(&k)
@@ -146,6 +148,56 @@ func recordsLeasesAcrossEpochs(t *testing.T, r store.Records) {
 	if len(kept) != 1 || kept[0].Epoch != second || kept[0].Charged != 75 {
 		t.Fatalf("after pruning: %+v", kept)
 	}
+}
+
+func recordsLeasesWritten(t *testing.T, r store.Records) {
+	ctx := t.Context()
+	one, two := beginEpoch(t, r, 1), beginEpoch(t, r, 2)
+	slot := func(n int64, charged int64) store.Lease {
+		k := counter(1)
+		k.Window, k.Scope, k.Length, k.Start = 0, "key=a;user=b", 900_000_000, n*900_000_000
+		return store.Lease{CounterKey: k, Node: 1, Epoch: one, Boot: "boot", WindowEnd: k.Start + k.Length, Charged: charged}
+	}
+	a, b, c := slot(1, 5), slot(2, 9), slot(3, 7)
+	b.Settled, b.WrittenOff, b.Closed = 9, 4, true
+	c.Node, c.Epoch, c.Settled = 2, two, 3
+	twice := a
+	twice.Charged = 100
+	ok(t, r.WriteLeases(ctx, nil))
+	ok(t, r.WriteLeases(ctx, []store.Lease{twice, b, a, c}))
+	same(t, "the last of two counts", leasesOf(t, r, a.CounterKey), []store.Lease{a})
+	for _, tt := range []struct {
+		from, to int64
+		want     []store.Lease
+	}{{1, 4, []store.Lease{a, b, c}}, {2, 3, []store.Lease{b}}, {4, 9, []store.Lease{}}, {3, 3, []store.Lease{}}} {
+		got, err := r.LeasesFrom(ctx, slot(0, 0).CounterKey, tt.from*900_000_000, tt.to*900_000_000)
+		ok(t, err)
+		same(t, "leases from", got, tt.want)
+	}
+	other := a.CounterKey
+	other.Scope = ""
+	none, err := r.LeasesFrom(ctx, other, 0, 1<<62)
+	ok(t, err)
+	same(t, "another scope", none, []store.Lease{})
+	epochs, err := r.NewestEpochs(ctx)
+	ok(t, err)
+	same(t, "newest epochs", epochs, []store.Epoch{{1, one, "boot", noon(1), true}, {2, two, "boot", noon(1), true}})
+	a.Closed, a.Charged = true, 2
+	ok(t, r.WriteLeases(ctx, []store.Lease{a}))
+	three := beginEpoch(t, r, 1)
+	epochs, err = r.NewestEpochs(ctx)
+	ok(t, err)
+	same(t, "all of node 1 closed", epochs[0], store.Epoch{Node: 1, Epoch: three, Boot: "boot", BegunAt: noon(1)})
+	open, err := r.OpenLeases(ctx, 2, two+1)
+	ok(t, err)
+	same(t, "open with what was settled", open, []store.Lease{c})
+	bad := a
+	bad.Settled = 3 // more than charged
+	good := slot(9, 1)
+	if err := r.WriteLeases(ctx, []store.Lease{good, bad}); err == nil {
+		t.Error("a lease that is settled above its charge was taken")
+	}
+	same(t, "all or none", leasesOf(t, r, good.CounterKey), []store.Lease{})
 }
 
 // recordsLeasesDrawnAtOnce has many nodes draw in small steps until nothing is left.

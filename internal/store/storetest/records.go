@@ -36,6 +36,7 @@ func Records(t *testing.T, open func(t *testing.T) store.Records) {
 		"Epochs":               recordsEpochs,
 		"Leases":               recordsLeases,
 		"LeasesAcrossEpochs":   recordsLeasesAcrossEpochs,
+		"LeasesWritten":        recordsLeasesWritten,
 		"LeasesMatchModel":     func(t *testing.T, _ store.Records) { leasesMatchModel(t, open) },
 		"LeasesDrawnAtOnce":    recordsLeasesDrawnAtOnce,
 		"Replays":              recordsReplays,

@@ -1,0 +1,98 @@
+package lessee
+
+import (
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// counterID tells counters apart: of one key, a bucket and requests at once are other ones than units.
+type counterID struct {
+	store.CounterKey
+	class class
+}
+
+type class uint8
+
+const (
+	units class = iota
+	bucket
+	atOnce
+	classes
+)
+
+func classOf(k quota.Kind) class {
+	switch k {
+	case quota.TokenBucket:
+		return bucket
+	case quota.Concurrency:
+		return atOnce
+	case quota.Quota, quota.SpendCap, quota.Fixed, quota.Rolling, quota.Credits:
+	}
+	return units
+}
+
+// keyOf is a limit's counter at an instant, and the end of its window (0 without one).
+func keyOf(lim *quota.Limit, s *Set, scope string, nth map[string]int64, now int64) (k store.CounterKey, end int64, ok bool) {
+	k = store.CounterKey{CustomerID: s.customer.ID, Meter: lim.Meter, Scope: scope}
+	switch lim.Kind {
+	case quota.TokenBucket: // of several buckets on one meter the second has length 1, and so on
+		k.Length = nth[scope]
+		nth[scope]++
+		return k, 0, true
+	case quota.Concurrency, quota.Credits:
+		return k, 0, true
+	case quota.Fixed, quota.Rolling:
+		if k.Start, end, ok = lim.WindowAt(now); ok {
+			k.Length = end - k.Start
+		}
+		return k, end, ok
+	case quota.Quota, quota.SpendCap:
+	}
+	in, ok := lim.Window.Containing(time.UnixMicro(now), s.customer.Zone, s.Anchor)
+	k.Window, k.Start = lim.Window, in.Start.UnixMicro()
+	return k, in.End.UnixMicro(), ok
+}
+
+// override puts an override's number into a limit, as far as it is one.
+func override(lim *catalog.Limit, o account.Override) bool {
+	if lim.Bucket != nil {
+		rate, per, ok := catalog.ParseRate(o.Value)
+		if !ok {
+			return false
+		}
+		b := catalog.Bucket{Rate: rate, Per: per, Burst: lim.Bucket.Burst}
+		if o.Burst != "" {
+			burst, err := money.ParseDecimal(o.Burst)
+			if err != nil {
+				return false
+			}
+			b.Burst = burst
+		}
+		lim.Bucket = &b
+		return true
+	}
+	n, err := money.ParseDecimal(o.Value)
+	if err != nil {
+		return false
+	}
+	switch {
+	case lim.Quota != nil:
+		lim.Quota = &n
+	case lim.SpendCap != nil:
+		lim.SpendCap = &n
+	case lim.Concurrency > 0:
+		at, err := n.Scaled(0)
+		if err != nil || at < 0 {
+			return false
+		}
+		lim.Concurrency = at
+	default:
+		return false
+	}
+	return true
+}

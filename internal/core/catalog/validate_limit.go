@@ -1,0 +1,360 @@
+package catalog
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/core/price"
+	"github.com/tallystick/tallystick/internal/core/quota"
+)
+
+// The bounds of a limit.
+const (
+	fixedMin       = time.Second
+	fixedMax       = 31 * day
+	rollingMin     = 10 * time.Second
+	rollingMax     = 92 * day
+	hourMin        = time.Hour // from here on a rolling window has slots on the journal's grid
+	concurrencyMax = 1_000_000
+	percentMax     = 1000 // of grace and reminders
+	localMax       = 100
+	shapeMax       = time.Minute
+	queueMax       = 10_000
+	maxNotify      = 10
+	maxLimitRoutes = 50
+)
+
+// word is the kind of a limit as the catalog says it.
+func (l *Limit) word() string {
+	switch {
+	case l.Bucket != nil:
+		return "token_bucket"
+	case l.Concurrency != 0:
+		return "concurrency"
+	case l.SpendCap != nil:
+		return "spend_cap"
+	case l.Credits:
+		return "credits"
+	default:
+		return "quota"
+	}
+}
+
+// limit checks one limit; counters maps what the plan's earlier limits count on to their keys.
+func (v *validator) limit(path string, p *Plan, l *Limit, counters map[string]string) {
+	kinds := 0
+	for _, set := range []bool{l.Bucket != nil, l.Quota != nil, l.SpendCap != nil, l.Concurrency != 0, l.Credits} {
+		if set {
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		message := "limits nothing"
+		if kinds > 1 {
+			message = "is several limits in one"
+		}
+		v.add(path, message, "exactly one of token_bucket, quota, concurrency, credits, spend_cap", "")
+		return
+	}
+	v.scope(path, l)
+	v.enforcement(path, l)
+	if l.SpendCap != nil {
+		v.spendCap(path, p, l, counters)
+		return
+	}
+	m, known := Meter{}, false
+	if l.Meter != "" || l.Concurrency == 0 {
+		if m, known = v.meterRef(path+".meter", l.Meter); known && m.Key != "" && !m.Aggregation.Additive() && m.Aggregation != 0 {
+			v.add(path+".meter", fmt.Sprintf("cannot be limited: what aggregation %s measures does not add up request by request%s", m.Word(), got(l.Meter)), wantAdditive, "")
+			return
+		}
+	}
+	if l.Quota != nil {
+		v.quota(path, l, m, known, counters)
+		return
+	}
+	v.noWindow(path, l)
+	switch {
+	case l.Bucket != nil:
+		if known {
+			v.bucket(path+".token_bucket", *l.Bucket, m)
+		}
+		return
+	case l.Concurrency < 0 || l.Concurrency > concurrencyMax:
+		v.add(path+".concurrency", fmt.Sprintf("is out of range (got \"%d\")", l.Concurrency), fmt.Sprintf("1 to %d", concurrencyMax), "")
+	}
+	v.counter(path, l, l.word(), counters)
+}
+
+// noWindow refuses the fields that only go with a quota.
+func (v *validator) noWindow(path string, l *Limit) {
+	for _, f := range []struct {
+		name, value string
+	}{{"window", windowText(l.Window)}, {"fixed", spanText(l.Fixed)}, {"rolling", spanText(l.Rolling)}} {
+		if f.value != "" {
+			v.add(path+"."+f.name, "does not go with "+l.word()+got(f.value), "no "+f.name, "")
+		}
+	}
+}
+
+func windowText(w period.Window) string {
+	if w == 0 {
+		return ""
+	}
+	return w.String()
+}
+
+func spanText(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return FormatSpan(d)
+}
+
+// quota checks a limit on what a window may consume.
+func (v *validator) quota(path string, l *Limit, m Meter, known bool, counters map[string]string) {
+	if known {
+		v.units(path+".quota", *l.Quota, m)
+	}
+	windows := 0
+	for _, set := range []bool{l.Window != 0, l.Fixed != 0, l.Rolling != 0} {
+		if set {
+			windows++
+		}
+	}
+	switch {
+	case windows > 1:
+		v.add(path, "has several windows", "one of window, fixed, rolling", "")
+		return
+	case windows == 0 || l.Window > period.Year:
+		v.add(path+".window", "is missing", "hour, day, week, month, quarter, year or billing_period; or fixed or rolling", "")
+		return
+	case l.Fixed != 0:
+		v.length(path+".fixed", l.Fixed, fixedMin, fixedMax, period.BucketLength)
+	case l.Rolling != 0:
+		v.length(path+".rolling", l.Rolling, rollingMin, rollingMax, hourMin)
+	}
+	v.counter(path, l, windowText(l.Window)+" "+spanText(l.Fixed)+" "+spanText(l.Rolling), counters)
+}
+
+// length checks the length of a window: whole seconds, and from a length on whole quarters of an hour, as the journal keeps them.
+func (v *validator) length(path string, d, least, most, grid time.Duration) {
+	switch {
+	case d < least || d > most:
+		v.add(path, "is out of range"+got(FormatSpan(d)), FormatSpan(least)+" to "+FormatSpan(most), "")
+	case d%time.Second != 0:
+		v.add(path, "is not in whole seconds"+got(FormatSpan(d)), "whole seconds", "")
+	case d >= grid && d%period.BucketLength != 0:
+		v.add(path, "is not in whole quarters of an hour"+got(FormatSpan(d)), "a multiple of 15m, from "+FormatSpan(grid)+" on",
+			FormatSpan(max(grid, d.Round(period.BucketLength))))
+	}
+}
+
+// counter says where a second limit counts the same in the same window: it would only be a mistake about the first.
+func (v *validator) counter(path string, l *Limit, window string, counters map[string]string) {
+	counter := fmt.Sprintf("%s %s %v %q", l.Meter, window, l.Per, l.routes())
+	if first, taken := counters[counter]; taken {
+		message, want := "limits the same meter and window as limit %q", "one quota for each meter and window"
+		switch {
+		case l.Concurrency != 0:
+			message, want = "limits the same requests at once as limit %q", "one limit on requests at once for each meter"
+		case l.Credits:
+			message, want = "takes the same credits as limit %q", "one limit on credits for each meter"
+		}
+		if len(l.Per) > 0 || len(l.Routes) > 0 {
+			want += ", scope and choice of routes"
+		}
+		v.add(path, fmt.Sprintf(message, first), want, "")
+	}
+	counters[counter] = l.Key
+}
+
+// routes are the limit's routes in the order in which they name its counter.
+func (l *Limit) routes() []string {
+	out := slices.Clone(l.Routes)
+	slices.Sort(out)
+	return out
+}
+
+// scope checks whose the limit's counters are.
+func (v *validator) scope(path string, l *Limit) {
+	if (l.SpendCap != nil || l.Credits) && len(l.Per)+len(l.Routes) > 0 {
+		field := "per"
+		if len(l.Per) == 0 {
+			field = "routes"
+		}
+		v.add(path+"."+field, "does not go with "+l.word()+", which is the customer's", "no per and no routes", "")
+		return
+	}
+	for i, s := range l.Per {
+		at := fmt.Sprintf("%s.per[%d]", path, i)
+		switch {
+		case s < PerProject || s > PerRoute:
+			v.add(at, "is unknown", "project, key, user or route", "")
+		case slices.Contains(l.Per[:i], s):
+			v.add(at, "is set twice"+got(s.String()), "each scope once", "")
+		case s == PerUser && v.catalog.EndUser.Header == "":
+			v.add(at, "needs to know who the end user is"+got(s.String()), "gateway.end_user: {header: X-End-User}", "")
+		}
+	}
+	v.count(path+".routes", len(l.Routes), maxLimitRoutes)
+	for i, match := range l.Routes {
+		at := fmt.Sprintf("%s.routes[%d]", path, i)
+		n := slices.IndexFunc(v.catalog.Routes, func(r Route) bool { return r.Match == match })
+		switch {
+		case slices.Contains(l.Routes[:i], match):
+			v.add(at, "is set twice"+got(match), "each route once", "")
+		case n < 0:
+			v.add(at, "is no route of this catalog"+got(match), "the match of a route, as it stands there", v.suggest(match, v.matches()))
+		case l.Meter != "" && v.catalog.Routes[n].Meter != l.Meter:
+			v.add(at, fmt.Sprintf("does not count on meter %s%s", l.Meter, got(match)), "a route with the limit's meter", "")
+		}
+	}
+}
+
+// matches are the routes' patterns, as many as suggestions are looked for in.
+func (v *validator) matches() []string {
+	var out []string
+	for _, r := range v.catalog.Routes {
+		if out = append(out, r.Match); len(out) == MaxRoutes {
+			break
+		}
+	}
+	return out
+}
+
+// enforcement checks what happens at the limit, near it, and without the authority.
+func (v *validator) enforcement(path string, l *Limit) {
+	switch {
+	case l.Mode > quota.Shadow:
+		v.add(path+".enforcement", "is unknown", "hard, soft, grace or shadow", "")
+		return
+	case l.Mode == quota.Grace && (l.Bucket != nil || l.SpendCap != nil || l.Credits):
+		v.add(path+".enforcement", "does not go with "+l.word()+got("grace"), "hard, soft or shadow", "")
+	case l.Mode == quota.Grace && (l.Grace < 1 || l.Grace > percentMax):
+		v.add(path+".grace", v.percentFault(l.Grace), fmt.Sprintf(`1 to %d percent of the limit, such as "10%%"`, percentMax), "")
+	case l.Mode != quota.Grace && l.Grace != 0:
+		v.add(path+".grace", "does not go with enforcement "+l.Mode.String()+got(fmt.Sprintf("%d%%", l.Grace)), "enforcement: grace beside it", "")
+	}
+	loose := l.Mode == quota.Soft || l.Mode == quota.Shadow
+	switch f := l.Failure; {
+	case f.Kind > FailLocal:
+		v.add(path+".failure", "is unknown", wantFailure, "")
+	case f.Kind == FailLocal && (f.Local < 1 || f.Local > localMax):
+		v.add(path+".failure", "is out of range"+got(f.String()), fmt.Sprintf("local 1%% to local %d%%", localMax), "")
+	case f.Kind != FailLocal && f.Local != 0:
+		v.add(path+".failure", "has a percentage without local", wantFailure, "")
+	case loose && f.Kind != FailClosed:
+		v.add(path+".failure", "does not go with enforcement "+l.Mode.String()+", which refuses nothing"+got(f.String()), "no failure", "")
+	}
+	v.shape(path+".shape", l, loose)
+	v.notify(path+".notify", l)
+}
+
+const wantFailure = `closed, open or local N%, such as "local 20%"`
+
+func (v *validator) percentFault(percent int64) string {
+	if percent == 0 {
+		return "is missing"
+	}
+	return "is out of range" + got(fmt.Sprintf("%d%%", percent))
+}
+
+func (v *validator) shape(path string, l *Limit, loose bool) {
+	s := l.Shape
+	switch {
+	case s == nil:
+	case loose:
+		v.add(path, "does not go with enforcement "+l.Mode.String()+", which refuses nothing", "no shape", "")
+	case l.SpendCap != nil || l.Credits || l.Window != 0:
+		v.add(path, "does not help: the limit does not clear in so short a time", "token_bucket, fixed, rolling or concurrency", "")
+	case s.MaxWait < time.Millisecond || s.MaxWait > shapeMax:
+		v.add(path+".max_wait", "is out of range"+got(s.MaxWait.String()), "1ms to 1m", "")
+	case s.Queue < 1 || s.Queue > queueMax:
+		v.add(path+".queue", fmt.Sprintf("is out of range (got \"%d\")", s.Queue), fmt.Sprintf("1 to %d requests of one key", queueMax), "")
+	}
+}
+
+func (v *validator) notify(path string, l *Limit) {
+	if len(l.Notify) == 0 {
+		return
+	}
+	if l.Bucket != nil || l.Concurrency != 0 {
+		v.add(path, "does not go with "+l.word()+", which is full again and again", "no notify", "")
+		return
+	}
+	v.count(path, len(l.Notify), maxNotify)
+	for i, n := range l.Notify {
+		at, text := fmt.Sprintf("%s[%d]", path, i), fmt.Sprint(n)
+		switch {
+		case n < 1 || n > percentMax:
+			v.add(at, "is out of range"+got(text), fmt.Sprintf("1 to %d percent of the limit", percentMax), "")
+		case i > 0 && n <= l.Notify[i-1]:
+			v.add(at, "does not rise"+got(text), fmt.Sprintf("more than %d", l.Notify[i-1]), "")
+		}
+	}
+}
+
+func (v *validator) spendCap(path string, p *Plan, l *Limit, counters map[string]string) {
+	if l.Meter != "" {
+		v.add(path+".meter", "does not go with spend_cap, which covers all usage prices of the plan"+got(l.Meter), "no meter", "")
+	}
+	for _, f := range []struct {
+		name string
+		span time.Duration
+	}{{"fixed", l.Fixed}, {"rolling", l.Rolling}} {
+		if f.span != 0 {
+			v.add(path+"."+f.name, "does not go with spend_cap"+got(FormatSpan(f.span)), "window: billing_period", "")
+		}
+	}
+	if l.SpendCap.IsZero() {
+		v.add(path+".spend_cap", `is not above 0 (got "0")`, "more than 0", "")
+	}
+	v.amount(path+".spend_cap", *l.SpendCap)
+	if l.Window != period.BillingPeriod {
+		message := "is missing"
+		if l.Window != 0 {
+			message = "does not go with spend_cap" + got(l.Window.String())
+		}
+		v.add(path+".window", message, "billing_period", "billing_period")
+	}
+	if !slices.ContainsFunc(p.Prices, func(pr price.Price) bool { return pr.Model == price.Graduated }) {
+		v.add(path+".spend_cap", "caps nothing: the plan has no graduated price", "a graduated price in this plan", "")
+	}
+	for _, pr := range p.Prices {
+		if m, ok := v.meters[pr.Meter]; ok && pr.Model == price.Graduated && m.Aggregation != 0 && !m.Aggregation.Additive() {
+			v.add(path+".spend_cap", fmt.Sprintf("cannot hold: price %q is on meter %s, and what aggregation %s measures does not add up request by request",
+				pr.Key, m.Key, m.Word()), "usage prices on meters with aggregation count, sum or custom, or another plan without the cap for them", "")
+			break
+		}
+	}
+	if first, taken := counters["spend_cap"]; taken {
+		v.add(path, fmt.Sprintf("is a second spend cap after limit %q", first), "one spend cap in a plan", "")
+	}
+	counters["spend_cap"] = l.Key
+}
+
+func (v *validator) bucket(path string, b Bucket, m Meter) {
+	sound := v.units(path+".burst", b.Burst, m)
+	if sound && b.Burst.Cmp(money.FromInt(1)) < 0 {
+		v.add(path+".burst", "holds less than one unit"+got(b.Burst.String()), "at least 1", "")
+		sound = false
+	}
+	switch {
+	case b.unit() == "":
+		v.add(path+".rate", "has an unknown unit of time", RateForm, "")
+	case b.Rate.Sign() <= 0:
+		v.add(path+".rate", "is not above 0"+got(b.rateText()), "more than 0", "")
+	case b.Rate.Cmp(amountMax()) > 0:
+		v.add(path+".rate", "is absurdly large"+got(b.rateText()), "at most "+amountMax().String(), "")
+	case b.Rate.Scale() > MaxScale:
+		v.add(path+".rate", "has too many decimals"+got(b.rateText()), fmt.Sprintf("at most %d decimals", MaxScale), "")
+	case sound:
+		if _, _, _, err := b.scaled(m.Scale); err != nil {
+			v.add(path, fmt.Sprintf("cannot be counted exactly: %v (got %q, burst %q)", err, b.rateText(), b.Burst), "a faster rate, a smaller burst or fewer decimals", "")
+		}
+	}
+}
