@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/nodes"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/web/httpapi"
@@ -23,13 +24,23 @@ const (
 	advanceAllMax = 5 * time.Second // a gateway that does not follow the clock by then is named in the log
 )
 
+// openAuthority readies what grants quota to this process's gateway and to others.
+func (s *server) openAuthority(rebooted bool) (err error) {
+	start := realNow()
+	s.authority, err = authority.New(authority.Config{
+		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(start) },
+		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
+	})
+	return err
+}
+
 // openNodes readies what gateways of other processes talk to.
 func (s *server) openNodes(ctx context.Context, pepper []byte, ring *receipt.Keyring) (err error) {
 	if s.nodes, err = nodes.New(ctx, nodes.Config{Records: s.records, Now: s.clock.Now, Random: rand.Reader, Pepper: pepper}); err != nil {
 		return err
 	}
 	s.hub, err = node.New(node.Config{
-		Nodes: s.nodes, Authority: s.authority, Directory: s.govern, Batches: s.receive, Past: s.past,
+		Nodes: s.nodes, Authority: s.authority, Directory: s.govern, Batches: s.receive, Past: enforce.JournalPast{Journal: s.journal},
 		Attach: func(n uint16, _ uint32, h authority.Holder) { s.authority.Register(n, h) },
 		Subkey: func(n uint16, epoch uint32) (byte, []byte, error) {
 			k, err := ring.Subkey(n, epoch)
@@ -41,7 +52,9 @@ func (s *server) openNodes(ctx context.Context, pepper []byte, ring *receipt.Key
 }
 
 // gateways is what operators see of them.
-func (s *server) gateways() httpapi.Gateways { return httpapi.Gateways{Nodes: s.nodes, List: s.hub.List} }
+func (s *server) gateways() httpapi.Gateways {
+	return httpapi.Gateways{Nodes: s.nodes, List: s.hub.List}
+}
 
 // apartAPI has a server's port check the certificates of gateways, and end their streams at shutdown.
 func (s *server) apartAPI(api *http.Server) error {
@@ -82,4 +95,19 @@ func (s *server) advanced(ctx context.Context) {
 	if err := s.hub.Advance(short, s.clock.Now()); err != nil {
 		s.log.WarnContext(ctx, "not all gateways follow the clock yet", slog.Any("error", err))
 	}
+}
+
+// counted tells all gateways that usage of these customers was reported from outside.
+func (s *server) counted(customerIDs []string) {
+	s.enforce.Counted(customerIDs)
+	s.hub.Counted(customerIDs)
+}
+
+// lag is how many bytes of spools are not in the journal yet, as far as is known.
+func (s *server) lag() int64 {
+	n := s.enforce.Stats().SpoolLag
+	for _, st := range s.hub.List() {
+		n += st.Lag
+	}
+	return n
 }

@@ -57,8 +57,6 @@ const (
 	joinFirst = 100 * time.Millisecond // between attempts to join
 	joinMax   = 2 * time.Second
 	farewell  = 5 * time.Second // for the last batch and the leases at shutdown
-	// errBegun is how long a failed begin waits before the next.
-	beginAgain = 500 * time.Millisecond
 )
 
 // gatewayRole is a gateway in a process of its own. It owns a folder with a spool and its own secrets, and nothing of the server's.
@@ -70,19 +68,18 @@ type gatewayRole struct {
 	json     func(v any) error // prints when ready; nil: nothing
 	endpoint cli.Endpoint
 
-	folder   *folder
-	spool    *spool.Spool
-	clock    *clock.Clock
-	client   *remote.Client
-	mirror   *govern.Mirror
-	follower *remote.Follower
-	metrics  *gatewayMetrics
-	access   *os.File
+	folder  *folder
+	spool   *spool.Spool
+	clock   *clock.Clock
+	client  *remote.Client
+	mirror  *govern.Mirror
+	metrics *gatewayMetrics
+	access  *os.File
 
-	enforce atomic.Pointer[enforce.Enforcer] // nil until the gateway has begun
-	epoch   atomic.Uint32
-	door    atomic.Pointer[gateway.Gateway] // nil until it takes traffic
-	serving atomic.Bool
+	following atomic.Pointer[remote.Follower]  // nil until the gateway has joined
+	enforce   atomic.Pointer[enforce.Enforcer] // nil until the gateway has begun
+	door      atomic.Pointer[gateway.Gateway]  // nil until it takes traffic
+	serving   atomic.Bool
 }
 
 // run serves until ctx ends, then drains.
@@ -248,7 +245,7 @@ func (s *gatewayRole) start(starting, ctx context.Context, g *errgroup.Group) er
 	if err != nil {
 		return err
 	}
-	s.follower = follower
+	s.following.Store(follower)
 	g.Go(func() error { return follower.Run(ctx) })
 	select {
 	case <-follower.Complete():
@@ -280,7 +277,7 @@ func (s *gatewayRole) start(starting, ctx context.Context, g *errgroup.Group) er
 
 // insist tries until it works, until ctx ends, or until it is clear that it never will.
 func (s *gatewayRole) insist(ctx context.Context, what string, try func() error) error {
-	wait := joinFirst
+	pause := joinFirst
 	for {
 		err := try()
 		if err == nil || ctx.Err() != nil {
@@ -290,15 +287,12 @@ func (s *gatewayRole) insist(ctx context.Context, what string, try func() error)
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		s.log.WarnContext(ctx, "the server cannot be reached, trying again", slog.String("to", what), slog.Any("error", err))
-		if wait2(ctx, wait) {
-			return nil
+		if wait(ctx, pause) != nil {
+			return nil //nolint:nilerr // the process ends
 		}
-		wait = min(2*wait, joinMax)
+		pause = min(2*pause, joinMax)
 	}
 }
-
-// wait2 waits and says whether ctx ended.
-func wait2(ctx context.Context, d time.Duration) (ended bool) { return wait(ctx, d) != nil }
 
 // begin takes an epoch and brings the earlier one to its end.
 func (s *gatewayRole) begin(ctx context.Context, node uint16, sender *receive.Sender) (*enforce.Enforcer, error) {
@@ -345,6 +339,11 @@ func (s *gatewayRole) follow() (*remote.Follower, error) {
 			}
 			return s.ship(ctx)
 		},
+		Counted: func(customerIDs []string) {
+			if e := s.enforce.Load(); e != nil {
+				e.Counted(customerIDs)
+			}
+		},
 		Holder: func() authority.Holder {
 			if e := s.enforce.Load(); e != nil {
 				return e
@@ -355,7 +354,7 @@ func (s *gatewayRole) follow() (*remote.Follower, error) {
 			st := wire.State{Now: s.clock.Now().UnixMicro(), Version: version}
 			if e := s.enforce.Load(); e != nil {
 				n := e.Stats()
-				st.Epoch, st.Spool, st.Lag, st.Open = e.Epoch(), n.SpoolBytes, n.SpoolLag, n.Open
+				st.Epoch, st.Spool, st.Lag, st.Open = s.client.Subkey().Epoch, n.SpoolBytes, n.SpoolLag, n.Open
 			}
 			return st
 		},
@@ -436,7 +435,7 @@ func (s *gatewayRole) api() http.Handler {
 
 // loops are the gateway's tickers.
 func (s *gatewayRole) loops(ctx context.Context, g *errgroup.Group, e *enforce.Enforcer) {
-	t := &server{log: s.log, metrics: s.metrics.loops()}
+	t := &server{log: s.log, metrics: &s.metrics.metrics}
 	t.every(ctx, g, "ship", shipEvery, func(ctx context.Context) error {
 		for {
 			more, err := e.Tick(ctx)

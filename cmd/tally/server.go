@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/correct"
@@ -22,6 +23,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/nodes"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
 	"github.com/tallystick/tallystick/internal/app/seal"
@@ -33,6 +35,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store/file/tree"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
+	"github.com/tallystick/tallystick/internal/web/node"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
@@ -41,23 +44,25 @@ const gatewayNode = 1
 
 // Intervals of the loops, in real time.
 const (
-	shipEvery    = 50 * time.Millisecond
-	syncEvery    = 10 * time.Millisecond
-	indexEvery   = 250 * time.Millisecond
-	billEvery    = time.Second
-	sealEvery    = time.Second
-	booksEvery   = 5 * time.Second
-	clockEvery   = 5 * time.Second
-	recountEvery = 500 * time.Millisecond
-	pruneEvery   = 10 * time.Minute
-	settledMax   = 10 * time.Second // how long a close waits for running requests before it is tried again
-	billFaults   = 20               // failing rounds of closes in a row before the rest waits for the next tick
-	retryBackoff = 500 * time.Millisecond
+	shipEvery      = 50 * time.Millisecond
+	syncEvery      = 10 * time.Millisecond
+	authorityEvery = time.Second
+	indexEvery     = 250 * time.Millisecond
+	billEvery      = time.Second
+	sealEvery      = time.Second
+	booksEvery     = 5 * time.Second
+	clockEvery     = 5 * time.Second
+	recountEvery   = 500 * time.Millisecond
+	pruneEvery     = 10 * time.Minute
+	settledMax     = 10 * time.Second // how long a close waits for running requests before it is tried again
+	billFaults     = 20               // failing rounds of closes in a row before the rest waits for the next tick
+	retryBackoff   = 500 * time.Millisecond
 )
 
 // server is one process with all roles: it owns the stores, the services and their loops.
 type server struct {
 	listen
+	apart
 	dir   string
 	mode  account.Mode
 	grace time.Duration
@@ -67,27 +72,30 @@ type server struct {
 	demo       bool // history is being seeded: billing waits until it is there
 	endpoint   cli.Endpoint
 
-	folder  *folder
-	records store.Records
-	journal *file.Journal
-	spool   *spool.Spool
-	clock   *clock.Clock
-	govern  *govern.Service
-	receive *receive.Receiver
-	enforce *enforce.Enforcer
-	ingest  *ingest.Service
-	bill    *bill.Service
-	usage   *usage.Service
-	recount *recount.Service
-	correct *correct.Service
-	inbox   *inbox.Service
-	tiles   *tree.Tree
-	seal    *seal.Service
-	replays *govern.Replays
-	metrics *metrics
-	salts   *salts
-	access  *os.File
-	signer  *session.Signer
+	folder    *folder
+	records   store.Records
+	journal   *file.Journal
+	spool     *spool.Spool
+	clock     *clock.Clock
+	govern    *govern.Service
+	receive   *receive.Receiver
+	enforce   *enforce.Enforcer
+	authority *authority.Service
+	nodes     *nodes.Service
+	hub       *node.Server
+	ingest    *ingest.Service
+	bill      *bill.Service
+	usage     *usage.Service
+	recount   *recount.Service
+	correct   *correct.Service
+	inbox     *inbox.Service
+	tiles     *tree.Tree
+	seal      *seal.Service
+	replays   *govern.Replays
+	metrics   *metrics
+	salts     *salts
+	access    *os.File
+	signer    *session.Signer
 
 	serving atomic.Bool // ready for traffic
 	billing atomic.Bool // periods may be closed
@@ -127,16 +135,23 @@ func (s *server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.openAuthority(rebooted); err != nil {
+		return err
+	}
 	if s.enforce, err = enforce.Open(ctx, enforce.Config{
-		Directory: s.govern, Spool: s.spool, Leases: s.records, Journal: s.journal, Keyring: ring, Node: gatewayNode,
+		Directory: s.govern, Spool: s.spool, Authority: s.authority, Past: enforce.JournalPast{Journal: s.journal}, Keyring: ring, Node: gatewayNode,
 		Boot: bootID(), Now: s.clock.Now, Real: realNow, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
 		Deliver: sender.Deliver,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
 	}
+	s.authority.Register(gatewayNode, s.enforce)
 	s.clock.Raise(s.enforce.LastSeen())
+	if err := s.openNodes(ctx, pepper, ring); err != nil {
+		return err
+	}
 	if s.ingest, err = ingest.New(ingest.Config{
-		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Counted: s.enforce.Counted, Flush: s.enforce.Flush,
+		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Counted: s.counted, Flush: s.flush,
 	}); err != nil {
 		return err
 	}
@@ -144,13 +159,13 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	if s.usage, err = usage.New(usage.Config{
-		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Flush: s.enforce.Flush, Lag: func() int64 { return s.enforce.Stats().SpoolLag },
+		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Flush: s.flush, Lag: s.lag,
 	}); err != nil {
 		return err
 	}
 	if s.recount, err = recount.New(recount.Config{
 		Directory: s.govern, Journal: s.journal, Records: s.records, Reread: s.ingest.Reread, Resolve: s.ingest.Resolve, Now: s.clock.Now, Random: rand.Reader,
-		Counted: s.enforce.Counted, Flush: s.enforce.Flush,
+		Counted: s.counted, Flush: s.flush,
 	}); err != nil {
 		return err
 	}
@@ -280,15 +295,16 @@ func (s *server) openSecrets() error {
 func (s *server) settled(ctx context.Context, before time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, settledMax)
 	defer cancel()
-	return s.enforce.Settled(ctx, before)
+	return errors.Join(s.enforce.Settled(ctx, before), s.hub.Settle(ctx, before))
 }
 
 // beforeAdvance ships what was decided before the clock moves.
-func (s *server) beforeAdvance(ctx context.Context) error { return s.enforce.Flush(ctx) }
+func (s *server) beforeAdvance(ctx context.Context) error { return s.flush(ctx) }
 
 // afterAdvance does all work that became due.
 func (s *server) afterAdvance(ctx context.Context) error {
-	if err := s.enforce.Flush(ctx); err != nil {
+	s.advanced(ctx)
+	if err := s.flush(ctx); err != nil {
 		return err
 	}
 	if err := s.billAll(ctx); err != nil {
@@ -335,6 +351,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 		}
 	})
 	s.every(ctx, g, "sync", syncEvery, s.enforce.SyncTick)
+	s.every(ctx, g, "authority", authorityEvery, s.authority.Tick)
 	s.every(ctx, g, "index", indexEvery, s.journal.Tick)
 	s.every(ctx, g, "bill", billEvery, s.billAll)
 	s.every(ctx, g, "seal", sealEvery, s.seal.Tick)

@@ -289,6 +289,11 @@ func TestBarrier(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	w.node.Counted([]string{"a", "b"})
+	eventually(t, "the customers to be told", func() (told bool) {
+		east.with(func() { told = slices.Equal(east.counted, []string{"a", "b"}) })
+		return told
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	west.with(func() { west.block = make(chan struct{}) })

@@ -241,6 +241,23 @@ func (s *Server) Advance(ctx context.Context, to time.Time) error {
 	return s.everyone(ctx, wire.Call{What: wire.CallAdvance, At: to.UnixMicro()})
 }
 
+// Counted tells connected gateways that usage of customers was reported from outside. One that does not take it learns it with
+// its next draw.
+func (s *Server) Counted(customerIDs []string) {
+	for _, number := range s.connected() {
+		x, ok := s.session(number)
+		if !ok {
+			continue
+		}
+		for some := range slices.Chunk(customerIDs, factsMax) {
+			select {
+			case x.calls <- wire.Call{ID: s.ids.Add(1), What: wire.CallCounted, Customers: some}:
+			default:
+			}
+		}
+	}
+}
+
 // Status is a gateway as an operator sees it.
 type Status struct {
 	nodes.Node

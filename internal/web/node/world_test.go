@@ -255,6 +255,7 @@ type gate struct {
 	advanced []time.Time
 	settled  []time.Time
 	hellos   int
+	counted  []string
 	block    chan struct{} // not nil: settling waits for it
 }
 
@@ -310,8 +311,9 @@ func (w *world) gateway(token string) *gate {
 			}
 			return ctx.Err()
 		},
-		Holder: func() (h authority.Holder) { g.with(func() { h = g.holder }); return h },
-		State:  func() (st wire.State) { g.with(func() { st.Epoch = g.epoch }); return st },
+		Counted: func(ids []string) { g.with(func() { g.counted = append(g.counted, ids...) }) },
+		Holder:  func() (h authority.Holder) { g.with(func() { h = g.holder }); return h },
+		State:   func() (st wire.State) { g.with(func() { st.Epoch = g.epoch }); return st },
 	}); err != nil {
 		w.t.Fatal(err)
 	}

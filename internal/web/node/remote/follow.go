@@ -45,6 +45,8 @@ type FollowConfig struct {
 	Advance func(ctx context.Context, to time.Time) error
 	// Settle ships when all that was decided before an instant has ended.
 	Settle func(ctx context.Context, before time.Time) error
+	// Counted is told of customers whose usage was reported from outside.
+	Counted func(customerIDs []string)
 	// Holder gives leases back; nil: not yet.
 	Holder func() authority.Holder
 	// State is told with each beat; session and revision are filled in.
@@ -67,7 +69,7 @@ type Follower struct {
 
 // NewFollower checks the configuration and starts nothing.
 func NewFollower(cfg FollowConfig) (*Follower, error) {
-	if cfg.Client == nil || cfg.Mirror == nil || cfg.Hello == nil || cfg.Advance == nil || cfg.Settle == nil || cfg.Holder == nil || cfg.State == nil || cfg.Log == nil {
+	if cfg.Client == nil || cfg.Mirror == nil || cfg.Hello == nil || cfg.Advance == nil || cfg.Settle == nil || cfg.Counted == nil || cfg.Holder == nil || cfg.State == nil || cfg.Log == nil {
 		return nil, errors.New("remote: incomplete configuration of the follower")
 	}
 	return &Follower{cfg: cfg, zones: wire.Zones{}, complete: make(chan struct{}), working: make(chan struct{}, answersAtOne)}, nil
@@ -219,6 +221,8 @@ func (s *following) take(line []byte) error {
 		f.revision.Store(m.Done.Revision)
 		f.current.Store(true)
 		f.once.Do(func() { close(f.complete) })
+	case m.Call != nil && m.Call.What == wire.CallCounted:
+		f.cfg.Counted(m.Call.Customers)
 	case m.Call != nil:
 		s.answer(*m.Call)
 	}

@@ -120,14 +120,16 @@ const (
 	CallShip    = "ship"    // hand over what was decided
 	CallSettle  = "settle"  // the same, when all that was decided before At has ended
 	CallAdvance = "advance" // business time is At
+	CallCounted = "counted" // usage of Customers was reported from outside; no answer is waited for
 )
 
 // Call asks something of a gateway; it is answered by Answer.
 type Call struct {
-	ID       uint64    `json:"id"`
-	What     string    `json:"what"`
-	Counters []Counter `json:"counters,omitempty"`
-	At       int64     `json:"at,omitempty"` // microseconds
+	ID        uint64    `json:"id"`
+	What      string    `json:"what"`
+	Counters  []Counter `json:"counters,omitempty"`
+	Customers []string  `json:"customers,omitempty"`
+	At        int64     `json:"at,omitempty"` // microseconds
 }
 
 // Answers are a gateway's.
