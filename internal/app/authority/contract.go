@@ -109,7 +109,7 @@ type Answer struct {
 	Ceiling          int64 // the limit's, grace included, in units; of the tightest one
 	// Ceilings are those of each of Ask.Limits, in their order; nil: all are Ceiling.
 	Ceilings []int64
-	Shared           bool  // somebody else holds, or may hold, a part
+	Shared   bool // somebody else holds, or may hold, a part
 	// AskAgain and ClearsAt are set when less than Need was granted: see quota.State.
 	AskAgain, ClearsAt int64
 	// ValidFor bounds the use of what lives in memory only (buckets, requests at once, short windows), on the holder's monotonic

@@ -62,8 +62,6 @@ type Config struct {
 	Real func() time.Time
 	// Torn says that the spool lost records when it was opened: then it is no proof of what a lease was spent on.
 	Torn bool
-	// Rebooted says that the machine was started anew since the last run: its last requests may not be known.
-	Rebooted bool
 	// CarryBehind is how many bytes of the spool an open reservation may fall behind before it is copied to the end, so that
 	// the spool can be truncated. Default 16 MiB.
 	CarryBehind int64

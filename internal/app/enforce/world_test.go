@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -45,6 +46,10 @@ type world struct {
 	real        func() time.Time
 	durable     map[string][]byte // the spool's files as they would survive a power cut
 	receiver    *receive.Receiver
+	authority   *authority.Service
+	born        time.Time
+	overrides   []account.Override
+	revision    uint64
 	e           *Enforcer
 }
 
@@ -96,7 +101,7 @@ func newWorld(t testing.TB, limits ...catalog.Limit) *world {
 func newWorldOn(t testing.TB, sc spool.Config, limits ...catalog.Limit) *world {
 	t.Helper()
 	w := &world{
-		t: t, spoolConfig: sc, real: time.Now, dir: t.TempDir(), boot: "boot-1", now: start.Add(36 * time.Hour), cat: declare(t, 1, limits...),
+		t: t, spoolConfig: sc, real: time.Now, born: time.Now(), dir: t.TempDir(), boot: "boot-1", now: start.Add(36 * time.Hour), cat: declare(t, 1, limits...),
 		cust: account.Customer{ID: custID, Key: "acme", Zone: period.MustZone("UTC"), Currency: money.MustCurrency("USD")},
 		sub:  account.Subscription{ID: "sub_00000000000000000000000001", CustomerID: custID, Plan: "free", CatalogVersion: 1, Start: start, BillingDay: 1},
 	}
@@ -139,7 +144,11 @@ func (w *world) PrincipalOf(_ string, now time.Time) (account.Principal, bool) {
 	return account.Principal{Customer: w.cust, Subscription: sub, HasSubscription: ok}, true
 }
 
-func (w *world) Overrides(string) []account.Override { return nil }
+func (w *world) Overrides(string) []account.Override {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.overrides
+}
 
 func (w *world) Current() *catalog.Compiled {
 	w.mu.Lock()
@@ -187,13 +196,20 @@ func (w *world) open() {
 	if _, err := w.receiver.Register(ctx, 1, signer.Public()); err != nil {
 		w.t.Fatal(err)
 	}
+	if w.authority, err = authority.New(authority.Config{
+		Directory: w, Leases: w.records, Journal: w.journal, Now: w.Now, Mono: func() time.Duration { return time.Since(w.born) }, Local: 1,
+		Rebooted: w.boot != "boot-1", Torn: w.spool.Recovery().Torn(), Log: slog.New(slog.DiscardHandler),
+	}); err != nil {
+		w.t.Fatal(err)
+	}
 	w.e, err = Open(ctx, Config{
-		Directory: w, Spool: w.spool, Leases: w.records, Journal: w.journal, Keyring: ring, Node: 1, Boot: w.boot, Now: w.Now, Real: w.real, Rebooted: w.boot != "boot-1", Torn: w.spool.Recovery().Torn(),
+		Directory: w, Spool: w.spool, Authority: w.authority, Past: JournalPast{w.journal}, Keyring: ring, Node: 1, Boot: w.boot, Now: w.Now, Real: w.real, Torn: w.spool.Recovery().Torn(),
 		Log: slog.New(slog.DiscardHandler), Deliver: receive.NewSender(1, signer, w.receiver).Deliver,
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.authority.Register(1, w.e)
 	w.t.Cleanup(w.crash)
 }
 

@@ -310,6 +310,28 @@ func TestNoInterleavingPassesLimit(t *testing.T) {
 	}
 }
 
+// others calls what else takes limits and states, with any numbers: nothing panics and nothing turns negative.
+func others(t *rapid.T, l quota.Limit, s quota.State, n []int64) {
+	settled := s
+	quota.Settle([]quota.Limit{l}, []*quota.State{&settled}, n[0], n[1], n[2])
+	quota.End([]quota.Limit{l}, []*quota.State{&settled})
+	if settled.Consumed < min(0, s.Consumed) || settled.Debt < min(0, s.Debt) {
+		t.Fatalf("settled %+v to %+v", s, settled)
+	}
+	part := l.Whole(s)
+	other := part.Split(n[0], n[1], n[2], n[3])
+	if other.Debt < 0 || other.Burst < 0 || part.Debt < 0 {
+		t.Fatalf("split into %+v and %+v", part, other)
+	}
+	part.Merge(s, n[0])
+	l.WindowAt(n[0])
+	uses := []quota.SlotUse{{n[0], n[1]}, {n[2], n[3]}, {n[1], n[1]}}
+	l.RollingCeiling(uses, n[3])
+	l.RollingClears(uses, n[2], n[3])
+	quota.Percent(n[0], n[1], 100)
+	quota.Reached(n[0], n[1], []int{50, 100})
+}
+
 // TestNoInputWraps: whatever the numbers, nothing panics, a denial changes nothing and no count turns negative.
 func TestNoInputWraps(t *testing.T) {
 	t.Parallel()
@@ -317,11 +339,16 @@ func TestNoInputWraps(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := func(name string) int64 { return any64.Draw(t, name) }
 		l := quota.Limit{
-			Kind: quota.Kind(rapid.IntRange(0, 4).Draw(t, "kind")), Quota: n("quota"), Rate: n("rate"), Per: n("per"), Burst: n("burst"),
+			Kind: quota.Kind(rapid.IntRange(0, 8).Draw(t, "kind")), Mode: quota.Mode(rapid.IntRange(0, 4).Draw(t, "mode")),
+			Quota: n("quota"), Rate: n("rate"), Per: n("per"), Burst: n("burst"), Length: n("length"), Slot: n("slot"), Extra: n("extra"),
 		}
 		s := quota.State{
 			Debt: n("debt"), Last: n("last"), Consumed: n("consumed"), Granted: n("granted"), Ceiling: n("ceiling"),
 			WindowStart: n("start"), WindowEnd: n("end"),
+		}
+		if rapid.Bool().Draw(t, "shared") {
+			s.Rate, s.Per, s.Burst = n("share of the rate"), n("share's per"), n("share of the burst")
+			s.Shared, s.AskAgain, s.ClearsAt = true, n("ask again"), n("clears")
 		}
 		cost, now := n("cost"), n("now")
 		after := []quota.State{s}
@@ -330,6 +357,7 @@ func TestNoInputWraps(t *testing.T) {
 		if remaining, _ := quota.Remaining(&l, &s, now); remaining < 0 {
 			t.Fatalf("%d remaining", remaining)
 		}
+		others(t, l, s, []int64{cost, now, n("a"), n("b")})
 		if d.Verdict != quota.Allow {
 			if after[0] != s {
 				t.Fatalf("changed to %+v", after[0])
@@ -340,9 +368,17 @@ func TestNoInputWraps(t *testing.T) {
 			t.Fatal("a negative cost was admitted")
 		}
 		a := after[0]
-		if l.Kind == quota.TokenBucket {
-			size := new(big.Int).Mul(big.NewInt(max(0, l.Burst)), big.NewInt(l.Per))
-			weight := new(big.Int).Mul(big.NewInt(cost), big.NewInt(l.Per))
+		per, burst := l.Per, l.Burst
+		if s.Per > 0 {
+			per, burst = s.Per, s.Burst
+		}
+		if l.Mode == quota.Soft || l.Mode == quota.Shadow {
+			if a.Consumed < s.Consumed || l.Kind == quota.TokenBucket && d.Over != 0 && a != s {
+				t.Fatalf("%+v counts %+v", l, a)
+			}
+		} else if l.Kind == quota.TokenBucket {
+			size := new(big.Int).Mul(big.NewInt(max(0, burst)), big.NewInt(per))
+			weight := new(big.Int).Mul(big.NewInt(cost), big.NewInt(per))
 			if a.Debt < 0 || big.NewInt(a.Debt).Cmp(size) > 0 || big.NewInt(a.Debt).Cmp(weight) < 0 {
 				t.Fatalf("debt %d for weight %s of %s", a.Debt, weight, size)
 			}

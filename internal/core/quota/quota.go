@@ -27,7 +27,7 @@ const (
 // Mode is what happens beyond a limit.
 type Mode uint8
 
-// The modes of a limit.
+// The modes of a limit. Any other value counts like Hard.
 const (
 	Hard   Mode = iota // refused
 	Soft               // admitted, and reported as overage
@@ -135,40 +135,12 @@ func Decide(d *Decision, limits []Limit, states []*State, cost, now int64) {
 	*d = Decision{Verdict: Allow, Deciding: -1}
 	for i := range limits {
 		l, s := &limits[i], states[i]
-		var clears int64
-		if l.Kind == TokenBucket {
-			clears = l.bucketClears(s, cost, now)
-		} else {
-			if !l.covers(s, now) {
-				*d = Decision{Verdict: Stale, Deciding: i}
-				return
-			}
-			clears = l.windowClears(s, cost, now)
+		if l.Mode == Hard && l.Kind != TokenBucket && l.roomy(s, cost, now) {
+			continue // by far the most common case
 		}
-		if l.Mode != Hard && cost >= 0 {
-			if l.over(s, cost, clears) {
-				d.Over |= 1 << i
-			}
-			if l.Mode != Grace {
-				continue
-			}
-		}
-		short := false
-		if clears != fits {
-			clears, short = l.others(s, cost, clears, now)
-		} else if l.Kind != TokenBucket && s.Consumed+l.units(cost) > s.Granted {
-			clears, short = s.answered(now)
-		}
-		switch {
-		case short:
-			if d.Verdict == Allow {
-				d.Verdict, d.Deciding = Short, i
-			}
-		case clears != fits:
-			d.Violated |= 1 << i
-			if d.Verdict != Deny || clears > d.ClearsAt {
-				d.Verdict, d.Deciding, d.ClearsAt = Deny, i, clears
-			}
+		if !d.look(i, l, s, cost, now) {
+			*d = Decision{Verdict: Stale, Deciding: i}
+			return
 		}
 	}
 	if d.Verdict == Allow {
@@ -177,6 +149,54 @@ func Decide(d *Decision, limits []Limit, states []*State, cost, now int64) {
 	if d.ClearsAt == never {
 		d.ClearsAt = 0
 	}
+}
+
+// roomy tells whether a cost fits the lease and the ceiling of a window that is open, or of a limit without one.
+func (l *Limit) roomy(s *State, cost, now int64) bool {
+	units := l.units(cost)
+	room := min(s.Granted, s.Ceiling)
+	return cost >= 0 && units <= room && s.Consumed <= room-units && l.covers(s, now)
+}
+
+// look adds what one limit says to the decision; false when its window is stale.
+func (d *Decision) look(i int, l *Limit, s *State, cost, now int64) bool {
+	var clears int64
+	if l.Kind == TokenBucket {
+		clears = l.bucketClears(s, cost, now)
+	} else {
+		if !l.covers(s, now) {
+			return false
+		}
+		clears = l.windowClears(s, cost, now)
+	}
+	switch {
+	case l.Mode == Hard || cost < 0:
+	case l.Mode == Soft || l.Mode == Shadow:
+		if clears != fits {
+			d.Over |= 1 << i
+		}
+		return true
+	case l.Mode == Grace && clears == fits && l.Kind != TokenBucket && l.units(cost) > s.Ceiling-l.Extra-s.Consumed:
+		d.Over |= 1 << i
+	}
+	short := false
+	if clears != fits {
+		clears, short = l.others(s, cost, clears, now)
+	} else if l.Kind != TokenBucket && s.Consumed+l.units(cost) > s.Granted {
+		clears, short = s.answered(now)
+	}
+	switch {
+	case short:
+		if d.Verdict == Allow {
+			d.Verdict, d.Deciding = Short, i
+		}
+	case clears != fits:
+		d.Violated |= 1 << i
+		if d.Verdict != Deny || clears > d.ClearsAt {
+			d.Verdict, d.Deciding, d.ClearsAt = Deny, i, clears
+		}
+	}
+	return true
 }
 
 // charge books a cost that every limit admits. Only what soft and shadow limits count can pass the range; it stays at its end.
@@ -195,14 +215,6 @@ func charge(d *Decision, limits []Limit, states []*State, cost, now int64) {
 		s.Debt = add(debt(s, rate, now), weight)
 		s.Last = max(s.Last, now)
 	}
-}
-
-// over tells whether a cost passes a limit that is not hard.
-func (l *Limit) over(s *State, cost, clears int64) bool {
-	if l.Mode == Grace && l.Kind != TokenBucket && clears == fits {
-		return l.units(cost) > s.Ceiling-l.Extra-s.Consumed
-	}
-	return clears != fits && l.Mode != Grace
 }
 
 // others is what a denial comes to where other holders may have what is missing here.

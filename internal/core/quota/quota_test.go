@@ -329,3 +329,33 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	})
 }
+
+// five are the limits of a hierarchy: a bucket, a minute and requests at once of the key, a day and a month of the customer.
+func five() ([]quota.Limit, []*quota.State) {
+	limits, states := warm()
+	limits = append(limits, quota.Limit{Kind: quota.Fixed, Length: most}, quota.Limit{Kind: quota.Concurrency, Quota: most})
+	return limits, append(states, &quota.State{Granted: most / 2, Ceiling: most / 2, WindowEnd: most}, &quota.State{Granted: most / 2, Ceiling: most / 2})
+}
+
+func BenchmarkDecideFive(b *testing.B) {
+	limits, states := five()
+	var d quota.Decision
+	b.ReportAllocs()
+	now := int64(0)
+	for b.Loop() {
+		now++
+		quota.Decide(&d, limits, states, 1, now)
+	}
+	if d.Verdict != quota.Allow {
+		b.Fatalf("verdict %d", d.Verdict)
+	}
+}
+
+func BenchmarkSettleFive(b *testing.B) {
+	limits, states := five()
+	b.ReportAllocs()
+	for b.Loop() {
+		quota.Settle(limits, states, 5, 3, 1)
+		quota.End(limits, states)
+	}
+}

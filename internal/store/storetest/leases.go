@@ -181,7 +181,9 @@ func recordsLeasesWritten(t *testing.T, r store.Records) {
 	same(t, "another scope", none, []store.Lease{})
 	epochs, err := r.NewestEpochs(ctx)
 	ok(t, err)
-	same(t, "newest epochs", epochs, []store.Epoch{{1, one, "boot", noon(1), true}, {2, two, "boot", noon(1), true}})
+	same(t, "newest epochs", epochs, []store.Epoch{
+		{Node: 1, Epoch: one, Boot: "boot", BegunAt: noon(1), Leases: true}, {Node: 2, Epoch: two, Boot: "boot", BegunAt: noon(1), Leases: true},
+	})
 	a.Closed, a.Charged = true, 2
 	ok(t, r.WriteLeases(ctx, []store.Lease{a}))
 	three := beginEpoch(t, r, 1)

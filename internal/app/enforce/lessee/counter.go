@@ -11,11 +11,12 @@ import (
 
 // counter is one counter of a customer with its lease. Owner: the customer's mu.
 type counter struct {
-	key   store.CounterKey
-	id    counterID
-	limit quota.Limit // one of those that use it: how it counts
-	whose quota.Whose
-	end   int64 // of its window, microseconds; 0: none
+	key    store.CounterKey
+	id     counterID
+	limit  quota.Limit // one of those that use it: how it counts
+	whose  quota.Whose
+	routes []string // of the limits that use it; empty: all of the meter
+	end    int64    // of its window, microseconds; 0: none
 
 	// views are its state under each limit that uses it: they consume alike and differ in their ceilings. Without any, kept is it.
 	views []*view
@@ -130,6 +131,25 @@ func (ctr *counter) keep() {
 	ctr.kept, ctr.told = *ctr.first(), ctr.tell()
 	ctr.views = nil
 	ctr.ready = false
+}
+
+// count adds a cost that no limit on the counter was asked about, or, below 0, takes it back; at is the decision instant.
+func (ctr *counter) count(cost, at int64) {
+	for _, st := range ctr.all() {
+		limit, states := []quota.Limit{ctr.limit}, []*quota.State{st}
+		switch {
+		case cost < 0:
+			quota.Return(limit, states, -cost, at)
+		case ctr.id.class == bucket:
+			if st.Per == 0 {
+				*st = ctr.limit.Whole(*st)
+			}
+			st.Merge(quota.State{Per: st.Per, Debt: mulSat(cost, st.Per), Last: at}, at)
+			st.Debt = min(st.Debt, mulSat(st.Burst, st.Per))
+		default:
+			quota.Settle(limit, states, 0, cost, at)
+		}
+	}
 }
 
 // lapse forgets a lease that lived in memory and was not renewed. Requests that run still do; what was spent counts with the

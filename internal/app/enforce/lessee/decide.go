@@ -112,6 +112,9 @@ func (l *Lessee) decided(c *customer, s *Set, q *Question) (h Hold, names []uint
 	if s.load != nil {
 		s.load.open, s.load.lastAt = s.load.open+q.Cost, q.Now
 	}
+	for _, ctr := range s.strays {
+		ctr.count(q.Cost, q.Now)
+	}
 	return Hold{c: c, set: s, cost: q.Cost, at: q.Now}, s.named(c)
 }
 

@@ -29,6 +29,9 @@ func (l *Lessee) Tick(ctx context.Context) error {
 	if err := l.renew(ctx); err != nil {
 		return err
 	}
+	if err := l.giveBack(ctx, l.takeDue(), false); err != nil {
+		return err
+	}
 	mono := l.mono()
 	if len(l.sweeping) == 0 {
 		if mono-l.sweptAt < int64(sweepEvery) {
@@ -40,6 +43,29 @@ func (l *Lessee) Tick(ctx context.Context) error {
 	batch := l.sweeping[:n]
 	l.sweeping = l.sweeping[n:]
 	return l.giveBack(ctx, batch, false)
+}
+
+// hurry has a customer swept with the next tick. Its lock is held.
+func (l *Lessee) hurry(c *customer) {
+	c.sweepAt = 0
+	if c.hurried {
+		return
+	}
+	c.hurried = true
+	l.dueMu.Lock()
+	defer l.dueMu.Unlock()
+	l.due = append(l.due, c)
+}
+
+func (l *Lessee) takeDue() []*customer {
+	l.dueMu.Lock()
+	defer l.dueMu.Unlock()
+	n := min(len(l.due), sweepBatch)
+	out := l.due[:n:n]
+	if l.due = l.due[n:]; len(l.due) == 0 {
+		l.due = nil
+	}
+	return out
 }
 
 // Close gives all leases back. Nothing may be admitted any more.
@@ -128,6 +154,7 @@ func (l *Lessee) landed(out []returned, err error) {
 // has heard of it, and cannot be used before they have been asked for again.
 func (l *Lessee) sweep(c *customer, room int, all bool) (backs []authority.Back, out []returned) {
 	mono, now := l.mono(), l.cfg.Now().UnixMicro()
+	c.hurried = false
 	if c.flight != nil || !all && mono < c.sweepAt {
 		return nil, nil
 	}
@@ -196,6 +223,9 @@ func (c *customer) letSetsGo(now int64, idle int, all bool) map[*counter]bool {
 				continue
 			}
 			for _, ctr := range s.counters {
+				needed[ctr] = true
+			}
+			for _, ctr := range s.strays {
 				needed[ctr] = true
 			}
 		}

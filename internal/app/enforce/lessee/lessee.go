@@ -100,6 +100,9 @@ type Lessee struct {
 	down    atomic.Int64  // until then, in monotonic nanoseconds, the authority is taken for unreachable
 	stats   stats
 
+	dueMu sync.Mutex  // guards due
+	due   []*customer // windows of theirs have passed
+
 	sweepMu  sync.Mutex // held while leases are given back; guards what follows
 	sweeping []*customer
 	sweptAt  int64
@@ -211,11 +214,13 @@ type customer struct {
 	counters map[counterID]*counter
 	loads    map[string]*load // by meter
 	totals   map[totalID]*Total
-	flight   *flight // the call to the authority that runs
+	strays   []*counter // those of the customer as a whole when the basis last changed
+	flight   *flight    // the call to the authority that runs
 	waiting  int
 	// gen changes with whatever makes sets look at their counters again; leaseGen when a lease gets its name.
 	gen, leaseGen uint64
 	sweepAt       int64 // monotonic: not before
+	hurried       bool  // it stands in Lessee.due
 }
 
 // Total is the running admitted total of one meter in one billing period, in the meter's scale. It is changed inside the
@@ -361,6 +366,9 @@ func (h Hold) End(actual int64) (overshoot int64) {
 	}
 	if s.load != nil {
 		s.load.open -= h.cost
+	}
+	for _, ctr := range s.strays {
+		ctr.count(actual-h.cost, h.at)
 	}
 	return overshoot
 }

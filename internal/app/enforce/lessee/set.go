@@ -75,10 +75,32 @@ func (l *Lessee) rebase(ctx context.Context, c *customer, q *Question, now int64
 	*b = next
 	clear(c.routes)
 	c.gen++
+	c.strays = nil
 	for _, ctr := range c.counters {
-		ctr.keep()
+		if ctr.keep(); ctr.whose.Project == "" && ctr.whose.Key == "" && ctr.whose.User == "" {
+			c.strays = append(c.strays, ctr)
+		}
 	}
 	return nil
+}
+
+// stray finds counters that count what the set counts, and that no limit of the plan uses now. They go on counting, so that a limit
+// that comes back finds what was used meanwhile. Of those of single keys or users that is not known.
+func (c *customer) stray(s *Set, route *catalog.Route, now int64) {
+	for _, ctr := range c.strays {
+		if !ctr.known || ctr.leaving || ctr.id.class == atOnce || ctr.key.Meter != s.Meter || ctr.end != 0 && (now < ctr.key.Start || now >= ctr.end) {
+			continue
+		}
+		if ctr.whose.Route != "" && ctr.whose.Route != route.Match || len(ctr.routes) > 0 && !slices.Contains(ctr.routes, route.Match) {
+			continue
+		}
+		if !slices.Contains(s.counters, ctr) {
+			s.strays = append(s.strays, ctr)
+			if ctr.end != 0 {
+				s.until = min(s.until, ctr.end)
+			}
+		}
+	}
 }
 
 // template is what a route asks for, whoever asks: limits of the plan with the scopes they need.
@@ -180,6 +202,7 @@ type Set struct {
 	whose       quota.Whose
 	basis       uint64
 	counters    []*counter
+	strays      []*counter // see stray
 	views       []*view
 	states      []*quota.State
 	from, until int64 // microseconds: when all windows are those of the set
@@ -212,6 +235,9 @@ func (l *Lessee) set(ctx context.Context, c *customer, q *Question, now int64) (
 		t.last = s
 		return s, nil
 	}
+	if s != nil { // its leases are of the past
+		l.hurry(c)
+	}
 	if s, err = l.build(ctx, c, t, q, w, now); err != nil {
 		return nil, err
 	}
@@ -242,6 +268,7 @@ func (l *Lessee) build(ctx context.Context, c *customer, t *template, q *Questio
 			return nil, err
 		}
 	}
+	c.stray(s, q.Route, now)
 	return s, nil
 }
 
@@ -281,6 +308,7 @@ func (l *Lessee) addLimit(ctx context.Context, c *customer, s *Set, lim catalog.
 	if err != nil {
 		return err
 	}
+	ctr.routes = lim.Routes
 	v := ctr.view(&compiled, &lim)
 	s.Limits, s.Rules = append(s.Limits, compiled), append(s.Rules, r)
 	s.counters, s.views, s.states = append(s.counters, ctr), append(s.views, v), append(s.states, &v.state)

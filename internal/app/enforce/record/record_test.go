@@ -193,3 +193,57 @@ func FuzzRead(f *testing.F) {
 		_ = book.Survey(b, 1)
 	})
 }
+
+// TestSnapshot: a lease that is declared behind the cut is written by its number alone, and only when it was spent from; another
+// one is declared again. A fresh book that surveys what was written knows the same.
+func TestSnapshot(t *testing.T) {
+	t.Parallel()
+	b := NewBook(7)
+	var log [][]byte
+	appendTo := func(fill func([]byte) []byte) (int64, error) {
+		log = append(log, fill(nil))
+		return int64(len(log)-1) * 100, nil
+	}
+	declare := func(d Declaration) {
+		at, err := appendTo(d.Append)
+		if err == nil {
+			err = b.Declare(log[len(log)-1], at)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range uint32(4) {
+		d := declaration()
+		d.Number, d.Counter.Start, d.Spent, d.UpTo = n+1, int64(n), 0, 0
+		declare(d) // at 0, 100, 200, 300
+	}
+	other := declaration()
+	other.Epoch = 6
+	declare(other) // of no interest
+	b.Ended(7, []uint32{1, 3}, 5, 350)
+	want := b.Spent()
+	if err := b.Snapshot(150, 400, appendTo); err != nil {
+		t.Fatal(err)
+	}
+	var kinds []Kind
+	fresh := NewBook(7)
+	for i, payload := range log[2:] { // what lay before is truncated
+		if i >= 3 {
+			kinds = append(kinds, KindOf(payload))
+		}
+		if err := fresh.Survey(payload, int64(i+2)*100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !reflect.DeepEqual(kinds, []Kind{Lease, Lease, Spent}) {
+		t.Errorf("wrote %v", kinds)
+	}
+	if got := fresh.Spent(); !reflect.DeepEqual(got, want) || len(got) != 4 {
+		t.Errorf("%v, want %v", got, want)
+	}
+	n := len(log)
+	if err := b.Snapshot(150, 500, appendTo); err != nil || len(log) != n {
+		t.Errorf("nothing has changed, and %d records were written, %v", len(log)-n, err)
+	}
+}

@@ -1,0 +1,76 @@
+package authority
+
+import (
+	"math"
+	"math/bits"
+
+	"github.com/tallystick/tallystick/internal/core/money"
+)
+
+// add is a+b, at the end of the range where it would pass it.
+func add(a, b int64) int64 {
+	switch sum := a + b; {
+	case a > 0 && b > 0 && sum < 0:
+		return math.MaxInt64
+	case a < 0 && b < 0 && sum >= 0:
+		return math.MinInt64
+	default:
+		return sum
+	}
+}
+
+// sub is a−b, at the end of the range where it would pass it.
+func sub(a, b int64) int64 {
+	if b == math.MinInt64 {
+		return math.MaxInt64
+	}
+	return add(a, -b)
+}
+
+// times is a×b of numbers that are not negative, at most MaxInt64.
+func times(a, b int64) int64 {
+	hi, lo := bits.Mul64(uint64(max(0, a)), uint64(max(0, b)))
+	if hi != 0 || lo > math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return int64(lo)
+}
+
+// convert is ceil(amount × to ÷ from), at most MaxInt64; amount, to ≥ 0 and from > 0.
+func convert(amount, to, from int64) int64 {
+	if to == from || amount <= 0 || from <= 0 {
+		return max(0, amount)
+	}
+	hi, lo := bits.Mul64(uint64(amount), uint64(max(0, to)))
+	if hi >= uint64(from) {
+		return math.MaxInt64
+	}
+	q, r := bits.Div64(hi, lo, uint64(from))
+	if r > 0 {
+		q++
+	}
+	return int64(min(q, math.MaxInt64))
+}
+
+// drained is what is left of a debt after rate units×per each microsecond, for a while; time that goes back drains nothing.
+func drained(debt, rate, from, to int64) int64 {
+	if to <= from || rate <= 0 {
+		return debt
+	}
+	return max(0, debt-min(debt, times(sub(to, from), rate)))
+}
+
+// scaled rounds up to a scale and stops at MaxInt64: to count too much is safe here.
+func scaled(d money.Decimal, scale int) int64 {
+	if n, err := d.Scaled(scale); err == nil {
+		return n
+	}
+	one := int64(1)
+	for range scale {
+		one *= 10
+	}
+	if f, err := d.Floor().Scaled(scale); err == nil && f < math.MaxInt64-one {
+		return f + one
+	}
+	return math.MaxInt64
+}

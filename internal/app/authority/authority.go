@@ -1,0 +1,312 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// Directory is what the authority needs to know of accounts and catalog.
+type Directory interface {
+	Current() *catalog.Compiled
+	Version(ctx context.Context, v int64) (*catalog.Compiled, error)
+	Customer(ref string) (account.Customer, bool)
+	ActiveSubscription(customerID string, at time.Time) (account.Subscription, bool)
+	// Overrides are those of a customer that may be active now or later.
+	Overrides(customerID string) []account.Override
+}
+
+// Journal is what is known of usage.
+type Journal interface {
+	View(ctx context.Context, read func(store.View) error) error
+}
+
+// Config of a Service. All fields are required unless a default is named.
+type Config struct {
+	Directory Directory
+	Leases    store.Leases
+	Journal   Journal
+	Now       func() time.Time     // business clock
+	Mono      func() time.Duration // monotonic time since some instant: liveness of holders
+	// Granted is what a customer was granted in usage credits of a meter, in all until an instant. Default: nothing.
+	Granted func(customerID, meterKey string, at time.Time) money.Decimal
+	// Local is the node whose gateway runs in this process: what it holds in memory dies with ours. 0: none.
+	Local uint16
+	// Rebooted and Torn say that the last requests before this start may not be known: the machine was started anew, or the spool
+	// of the local gateway lost records. Then what lives in memory begins as used up.
+	Rebooted, Torn bool
+	Log            *slog.Logger
+}
+
+// Bounds of what is held in memory.
+const (
+	validFor   = 5 * time.Second        // of leases of holders in other processes that live in memory
+	idleAfter  = 5 * time.Minute        // what nobody asked about for so long is dropped, where it can be had again
+	silentFor  = time.Second            // a holder that did not answer is not asked for so long
+	askAgainIn = 250 * time.Millisecond // when others hold something, a denial stands for so long
+	askSpentIn = time.Second            // the same when all that others hold is spent as far as is known
+	shipMax    = 2 * time.Second        // wait for a holder in another process to ship
+	shipOwnMax = 30 * time.Second       // the same for the local one, whose disk may be slow
+	leasesKept = 40 * 24 * time.Hour    // closed leases of past windows are kept for questions
+	pruneEvery = time.Hour
+)
+
+// Service is the authority of one deployment. It is safe for concurrent use.
+type Service struct {
+	cfg     Config
+	started int64         // business time, microseconds
+	born    time.Duration // monotonic
+	commits *committer
+	stats   counters
+
+	mu        sync.RWMutex // guards the fields below
+	customers map[string]*customer
+	nodes     map[uint16]*node
+	loaded    bool // nodes holds what the records know
+	foreign   bool // when this began there were other nodes, which may hold what lives in memory
+
+	prunedAt atomic.Int64 // monotonic nanoseconds
+}
+
+var _ Authority = (*Service)(nil)
+
+// node is one gateway. run is held for reading while a call of its epoch grants or takes back, and for writing while an epoch
+// begins: nothing is granted to an epoch that is over.
+type node struct {
+	number uint16
+	run    sync.RWMutex
+	epoch  uint32 // under run
+	boot   string // under run
+	heard  atomic.Int64
+	silent atomic.Int64 // not asked before this monotonic instant, nanoseconds
+
+	mu     sync.Mutex // guards holder and shipping
+	holder *held
+}
+
+// customer is what is known of one customer's counters. mu owns all fields but seen; lives says whether it was dropped.
+type customer struct {
+	id   string
+	seen atomic.Int64 // monotonic, of the last call
+
+	mu       sync.Mutex
+	dropped  bool
+	counters map[counterID]*counter
+	buckets  map[store.CounterKey]*bucket
+	families map[counterID]*family // by a slot's id without its start
+}
+
+// New makes an authority. It reads the records with the first call.
+func New(cfg Config) (*Service, error) {
+	if cfg.Directory == nil || cfg.Leases == nil || cfg.Journal == nil || cfg.Now == nil || cfg.Mono == nil || cfg.Log == nil {
+		return nil, errors.New("authority: incomplete configuration")
+	}
+	if cfg.Granted == nil {
+		cfg.Granted = func(string, string, time.Time) (none money.Decimal) { return none }
+	}
+	s := &Service{
+		cfg: cfg, started: cfg.Now().UnixMicro(), born: cfg.Mono(),
+		commits:   newCommitter(cfg.Leases.WriteLeases),
+		customers: map[string]*customer{}, nodes: map[uint16]*node{},
+	}
+	return s, nil
+}
+
+// node finds one, or makes it.
+func (s *Service) node(ctx context.Context, number uint16) (*node, error) {
+	s.mu.RLock()
+	n, loaded := s.nodes[number], s.loaded
+	s.mu.RUnlock()
+	if loaded && n != nil {
+		return n, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.loaded {
+		if err := s.load(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s.makeNode(number), nil
+}
+
+// makeNode needs s.mu.
+func (s *Service) makeNode(number uint16) *node {
+	n := s.nodes[number]
+	if n == nil {
+		n = &node{number: number}
+		n.heard.Store(int64(s.cfg.Mono()))
+		s.nodes[number] = n
+	}
+	return n
+}
+
+// load reads which epochs there are. It needs s.mu.
+func (s *Service) load(ctx context.Context) error {
+	epochs, err := s.cfg.Leases.NewestEpochs(ctx)
+	if err != nil {
+		return fmt.Errorf("read epochs: %w", err)
+	}
+	for _, e := range epochs {
+		n := s.makeNode(e.Node)
+		n.epoch, n.boot = e.Epoch, e.Boot
+		s.foreign = s.foreign || e.Node != s.cfg.Local
+	}
+	s.loaded = true
+	return nil
+}
+
+// others lists all nodes but one.
+func (s *Service) others(but uint16) []*node {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]*node, 0, len(s.nodes))
+	for _, n := range s.nodes {
+		if n.number != but {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func (s *Service) numbered(number uint16) *node {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.nodes[number]
+}
+
+// lock finds or makes a customer, and takes its lock.
+func (s *Service) lock(id string) *customer {
+	for {
+		s.mu.RLock()
+		c := s.customers[id]
+		s.mu.RUnlock()
+		if c == nil {
+			s.mu.Lock()
+			if c = s.customers[id]; c == nil {
+				c = &customer{id: id, counters: map[counterID]*counter{}, buckets: map[store.CounterKey]*bucket{}, families: map[counterID]*family{}}
+				s.customers[id] = c
+			}
+			s.mu.Unlock()
+		}
+		c.mu.Lock()
+		if !c.dropped {
+			c.seen.Store(int64(s.cfg.Mono()))
+			return c
+		}
+		c.mu.Unlock()
+	}
+}
+
+// hear notes that a node is alive.
+func (s *Service) hear(n *node) {
+	n.heard.Store(int64(s.cfg.Mono()))
+	n.silent.Store(0)
+}
+
+// expired says that a node's leases in memory are no longer used by it.
+func (s *Service) expired(number uint16) bool {
+	if number == s.cfg.Local {
+		return false
+	}
+	n := s.numbered(number)
+	return n == nil || s.cfg.Mono()-time.Duration(n.heard.Load()) > validFor+RenewWithin
+}
+
+// validity is Answer.ValidFor for a kind.
+func (s *Service) validity(number uint16, inMemory bool) time.Duration {
+	if !inMemory || number == s.cfg.Local {
+		return 0
+	}
+	return validFor
+}
+
+// Begin implements Authority.
+func (s *Service) Begin(ctx context.Context, number uint16, boot string, at time.Time) (Welcome, error) {
+	n, err := s.node(ctx, number)
+	if err != nil {
+		return Welcome{}, err
+	}
+	n.run.Lock()
+	defer n.run.Unlock()
+	epoch, err := s.cfg.Leases.BeginEpoch(ctx, number, boot, at)
+	if err != nil {
+		return Welcome{}, fmt.Errorf("begin epoch: %w", err)
+	}
+	n.epoch, n.boot = epoch, boot
+	s.hear(n)
+	s.stats.begins.Add(1)
+	s.endMemory(number, epoch)
+	open, err := s.cfg.Leases.OpenLeases(ctx, number, epoch)
+	if err != nil {
+		return Welcome{}, fmt.Errorf("read open leases: %w", err)
+	}
+	alone, err := s.alone(ctx, number)
+	if err != nil {
+		return Welcome{}, err
+	}
+	return Welcome{Epoch: epoch, Open: open, Alone: alone}, nil
+}
+
+// alone says that no other node has anything, as far as is known.
+func (s *Service) alone(ctx context.Context, number uint16) (bool, error) {
+	epochs, err := s.cfg.Leases.NewestEpochs(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read epochs: %w", err)
+	}
+	for _, e := range epochs {
+		if e.Node != number && (e.Leases || !s.expired(e.Node)) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// endMemory takes back what earlier epochs of a node held in memory: what runs at once has ended, a bucket's share comes back
+// owing all of it.
+func (s *Service) endMemory(number uint16, epoch uint32) {
+	now := s.cfg.Now().UnixMicro()
+	s.mu.RLock()
+	all := make([]*customer, 0, len(s.customers))
+	for _, c := range s.customers {
+		all = append(all, c)
+	}
+	s.mu.RUnlock()
+	gone := func(node uint16, e uint32) bool { return node == number && e < epoch }
+	for _, c := range all {
+		c.mu.Lock()
+		for _, b := range c.buckets {
+			b.forfeit(gone, now)
+		}
+		for id, ctr := range c.counters {
+			if id.kind == quota.Concurrency {
+				ctr.forget(gone)
+			}
+		}
+		c.mu.Unlock()
+	}
+}
+
+// usedUp says that what lived in memory before this start is unknown, or may still be held by other nodes: up to the instant
+// that it returns, in microseconds, it counts as used up.
+func (s *Service) usedUp() (until int64, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.foreign {
+		return add(s.started, (validFor + RenewWithin).Microseconds()), true
+	}
+	return s.started, s.cfg.Rebooted || s.cfg.Torn
+}
+
+// young says that holders may still have what an earlier run of the authority gave them.
+func (s *Service) young() bool { return s.cfg.Mono()-s.born <= validFor+RenewWithin }

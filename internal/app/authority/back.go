@@ -1,0 +1,143 @@
+package authority
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// Return implements Authority.
+func (s *Service) Return(ctx context.Context, number uint16, epoch uint32, backs []Back) error {
+	if len(backs) > MaxBacks {
+		return fmt.Errorf("%d leases in one return, at most %d: %w", len(backs), MaxBacks, store.ErrInvalid)
+	}
+	n, err := s.node(ctx, number)
+	if err != nil {
+		return err
+	}
+	n.run.RLock()
+	defer n.run.RUnlock()
+	if n.epoch != epoch {
+		return fmt.Errorf("epoch %d of node %d is not its newest, %d: %w", epoch, number, n.epoch, ErrEpoch)
+	}
+	s.hear(n)
+	return s.take(ctx, n, backs)
+}
+
+// take takes leases back, and is done when that is durable. The node's run is held.
+func (s *Service) take(ctx context.Context, n *node, backs []Back) error {
+	s.stats.backs.Add(int64(len(backs)))
+	byCustomer := map[string][]*Back{}
+	for i := range backs {
+		b := &backs[i]
+		byCustomer[b.Counter.CustomerID] = append(byCustomer[b.Counter.CustomerID], b)
+	}
+	type written struct {
+		customer string
+		ticket   ticket
+		touched  []*counter
+	}
+	var all []written
+	var failed error
+	for id, bs := range byCustomer {
+		rows, touched, err := []store.Lease(nil), []*counter(nil), error(nil)
+		c := s.lock(id)
+		for _, b := range bs {
+			if err = s.takeOne(ctx, c, n, b, &rows, &touched); err != nil {
+				break
+			}
+		}
+		if len(rows) > 0 {
+			all = append(all, written{id, s.enqueue(rows, touched), touched})
+		}
+		c.mu.Unlock()
+		if err != nil {
+			failed = err
+		}
+	}
+	for i := range all { // in the order of their places: who leads a commit comes before those that follow
+		if err := s.finish(ctx, all[i].customer, all[i].ticket, all[i].touched); err != nil {
+			failed = err
+		}
+	}
+	return failed
+}
+
+// takeOne takes one lease back under the customer's lock.
+func (s *Service) takeOne(ctx context.Context, c *customer, n *node, b *Back, rows *[]store.Lease, touched *[]*counter) error {
+	epoch := b.Epoch
+	if epoch == 0 {
+		epoch = n.epoch
+	}
+	if bk := c.buckets[b.Counter]; bk != nil && (b.Kind == quota.TokenBucket || b.Kind == 0 && b.Per > 0) {
+		bk.returnShare(n.number, epoch, b, s.cfg.Now().UnixMicro())
+		return nil
+	}
+	if b.Kind == quota.TokenBucket {
+		return nil // nothing is known of it: it is as if never given
+	}
+	kind := b.Kind
+	if kind == 0 && c.counters[idOf(b.Counter, quota.Concurrency)] != nil && c.counters[idOf(b.Counter, quota.Quota)] == nil {
+		kind = quota.Concurrency
+	}
+	ctr, err := s.held(ctx, c, idOf(b.Counter, kind))
+	if err != nil || ctr == nil {
+		return err
+	}
+	l := ctr.find(n.number, epoch)
+	if l == nil || l.closed || b.Seq != 0 && b.Seq < l.seq {
+		return nil
+	}
+	l.seq = max(l.seq, b.Seq)
+	if !l.takeBack(b, ctr.id.kind == quota.Concurrency) {
+		return nil
+	}
+	if ctr.id.durable() {
+		*rows = append(*rows, ctr.row(l))
+		if !slices.Contains(*touched, ctr) {
+			*touched = append(*touched, ctr)
+		}
+	} else if ctr.id.kind == quota.Concurrency && l.charged == 0 {
+		ctr.forget(func(node uint16, e uint32) bool { return node == n.number && e == epoch })
+	}
+	return nil
+}
+
+// takeBack changes a lease by what its holder says; false: nothing changed.
+func (l *lease) takeBack(b *Back, atOnce bool) (changed bool) {
+	before := *l
+	spent := max(0, b.Spent)
+	l.told = max(l.told, spent)
+	if atOnce {
+		l.told = spent
+	}
+	switch {
+	case b.Closed:
+		off := max(0, min(b.WrittenOff, sub(l.open(), spent)))
+		l.charged = add(l.settled, add(spent, off))
+		l.writtenOff, l.closed = add(l.writtenOff, off), true
+		if atOnce {
+			l.charged = l.settled
+		}
+	default:
+		l.charged = add(l.settled, max(spent, min(max(0, b.Keep), l.open())))
+	}
+	seq := l.seq
+	before.seq, before.told = seq, l.told
+	return before != *l
+}
+
+// held is a counter that somebody gives something back of, nil when nothing is known of it. One that is not in memory is only
+// read, so that its row can be changed; what else it counts is found when it is drawn on.
+func (s *Service) held(ctx context.Context, c *customer, id counterID) (*counter, error) {
+	if ctr := c.counters[id]; ctr != nil && !ctr.stale {
+		return ctr, nil
+	}
+	if !id.durable() {
+		return nil, nil
+	}
+	return s.read(ctx, c, id, 0)
+}

@@ -1,0 +1,309 @@
+package authority
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// bucket is a token bucket that is cut into shares. What no share has is the pool; it always goes to the next who asks, as a
+// whole. A share that moves takes its debt along, so that all debts together are never less than what one bucket with the same
+// admissions would owe. Owner: customer.mu.
+type bucket struct {
+	rate, per, burst int64 // of the limit, in a fine unit of time
+	debt, last       int64 // of the pool, in units×per at an instant
+	shares           []share
+	used             time.Duration
+}
+
+// share is one holder's part, in its own per.
+type share struct {
+	node             uint16
+	epoch            uint32
+	rate, per, burst int64
+	// What was added with the last answer, while the holder has not shown that it has it: the share before, and the debt that came
+	// with the addition.
+	wasRate, wasBurst int64
+	addDebt, addLast  int64
+	pending           bool
+	seq               uint64
+}
+
+// in gives a share's rate and burst in the bucket's unit, the rate rounded up.
+func (b *bucket) in(sh *share) (rate, burst int64) {
+	if sh.per == 0 {
+		return 0, sh.burst
+	}
+	return convert(sh.rate, b.per, sh.per), sh.burst
+}
+
+// pool is what no share has; below 0 where the limit was lowered.
+func (b *bucket) pool() (rate, burst int64) {
+	rate, burst = b.rate, b.burst
+	for i := range b.shares {
+		r, n := b.in(&b.shares[i])
+		rate, burst = sub(rate, r), sub(burst, n)
+	}
+	return rate, burst
+}
+
+// settle lets the pool refill until now.
+func (b *bucket) settle(now int64) {
+	rate, _ := b.pool()
+	b.debt = drained(b.debt, rate, b.last, now)
+	b.last = max(b.last, now)
+}
+
+// change takes the limit's numbers as they are now.
+func (b *bucket) change(l *rule, now int64) {
+	rate, per := l.Fine()
+	if b.rate == rate && b.per == per && b.burst == l.Burst {
+		return
+	}
+	b.settle(now)
+	b.debt = convert(b.debt, per, b.per)
+	b.rate, b.per, b.burst = rate, per, l.Burst
+}
+
+// owe gives a part of a share back to the pool with its debt, in the share's unit.
+func (b *bucket) owe(debt, per int64) { b.debt = add(b.debt, convert(debt, b.per, per)) }
+
+// find is the share of an epoch, or -1.
+func (b *bucket) find(node uint16, epoch uint32) int {
+	for i := range b.shares {
+		if b.shares[i].node == node && b.shares[i].epoch == epoch {
+			return i
+		}
+	}
+	return -1
+}
+
+// forfeit takes back shares whose holder is gone: they owe all that they can.
+func (b *bucket) forfeit(gone func(node uint16, epoch uint32) bool, now int64) {
+	b.settle(now)
+	kept := b.shares[:0]
+	for _, sh := range b.shares {
+		if gone(sh.node, sh.epoch) {
+			b.owe(times(sh.burst, sh.per), sh.per)
+			continue
+		}
+		kept = append(kept, sh)
+	}
+	clear(b.shares[len(kept):])
+	b.shares = kept
+}
+
+// bucket finds one or takes it up.
+func (w *draw) bucket(ctx context.Context, i int) (*bucket, *rule, error) {
+	a := &w.Asks[i]
+	if len(w.limits[i]) != 1 || w.limits[i][0].Kind != quota.TokenBucket {
+		return nil, nil, fmt.Errorf("a bucket is one limit's, not of %q: %w", a.Limits, store.ErrInvalid)
+	}
+	l, now := &w.limits[i][0], w.s.cfg.Now().UnixMicro()
+	b := w.c.buckets[a.Counter]
+	if b == nil {
+		rate, per := l.Fine()
+		b = &bucket{rate: rate, per: per, burst: l.Burst, last: now}
+		if err := w.s.beginBucket(ctx, b, l, a, now, w.rules.scale(a.Counter.Meter)); err != nil {
+			return nil, nil, err
+		}
+		w.c.buckets[a.Counter] = b
+	}
+	b.change(l, now)
+	b.used = w.s.cfg.Mono()
+	return b, l, nil
+}
+
+// beginBucket finds what a bucket owes that comes into use: all that was admitted in the quarter hours that its burst time
+// touches, as much as it could owe, or more. Of a scope the journal knows nothing: it owes what the whole customer was admitted
+// before this start, and nothing of later times.
+func (s *Service) beginBucket(ctx context.Context, b *bucket, l *rule, a *Ask, now int64, scale int) error {
+	full := times(b.burst, b.per)
+	until, usedUp := s.usedUp()
+	span := times(l.Burst, l.Per)/max(1, l.Rate) + 1
+	if usedUp && sub(now, span) <= until {
+		b.debt, b.last = full, until
+		return nil
+	}
+	from := sub(now, min(span, now))
+	if a.Counter.Scope != "" && from >= s.started {
+		return nil
+	}
+	used, err := s.admittedSince(ctx, a.Counter, from, scale)
+	if err != nil {
+		return err
+	}
+	if a.Fresh {
+		used = add(used, max(0, a.Open))
+	}
+	b.debt = min(full, times(used, b.per))
+	return nil
+}
+
+// drawShare gives the pool to who asks, or, without grant, finds out whether that is too little and others have more.
+func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
+	a := &w.Asks[i]
+	b, l, err := w.bucket(ctx, i)
+	if err != nil {
+		return err
+	}
+	now := b.last // settled below at the authority's clock
+	now = max(now, w.s.cfg.Now().UnixMicro())
+	b.settle(now)
+	b.forfeit(func(node uint16, epoch uint32) bool { return node != w.Node && w.s.expired(node) }, now)
+	k := b.find(w.Node, w.Epoch)
+	if k < 0 {
+		k = len(b.shares)
+		b.shares = append(b.shares, share{node: w.Node, epoch: w.Epoch, per: b.per})
+	}
+	own := &b.shares[k]
+	if w.Seq == 0 || w.Seq >= own.seq {
+		b.reconcile(own, a, w.s.young(), now)
+		own.seq = w.Seq
+	} else {
+		w.tell(i, b, own, l, share{}) // an old message: it is told how things stand, and gets nothing
+		return nil
+	}
+	rate, burst := b.pool()
+	lacks := burst <= 0 || max(0, sub(times(burst, b.per), b.debt))/b.per < a.Need
+	if !grant {
+		for n := range b.shares {
+			if sh := &b.shares[n]; lacks && sh.node != w.Node && sh.burst > 0 {
+				w.askFor(sh.node, a.Counter)
+			}
+		}
+		return nil
+	}
+	added := share{rate: rate, burst: burst, addDebt: b.debt, addLast: b.last}
+	w.give(b, own, added)
+	w.tell(i, b, own, l, added)
+	if lacks && a.Need > 0 {
+		w.refuse(i, l)
+	}
+	return nil
+}
+
+// reconcile compares a share with what its holder says that it has. What was added and never arrived goes back to the pool as it
+// came; what is gone without a word owes all that it can.
+func (b *bucket) reconcile(own *share, a *Ask, adopt bool, now int64) {
+	rate, burst := a.Rate, a.Burst
+	switch {
+	case a.Fresh:
+		rate, burst = 0, 0
+	case a.Per == 0: // the holder does not say
+		own.pending = false
+		return
+	case a.Per != own.per && own.per > 0:
+		rate = convert(rate, own.per, a.Per)
+	}
+	if own.burst == 0 && own.rate == 0 && burst > 0 && adopt {
+		b.adopt(own, a)
+		return
+	}
+	if rate >= own.rate && burst >= own.burst {
+		own.pending = false
+		return
+	}
+	b.settle(now)
+	back := max(0, own.burst-burst)
+	if own.pending {
+		arrived := max(0, own.wasBurst-burst) // of what it had before, this much is gone as well
+		b.owe(drained(own.addDebt, max(0, own.rate-own.wasRate), own.addLast, now), own.per)
+		b.owe(times(arrived, own.per), own.per)
+	} else {
+		b.owe(times(back, own.per), own.per)
+	}
+	own.rate, own.burst, own.pending = min(rate, own.rate), min(burst, own.burst), false
+}
+
+// adopt lets a share of an earlier run of the authority go on, as far as nobody else has it: it is taken off what was unknown,
+// which counted as used up.
+func (b *bucket) adopt(own *share, a *Ask) {
+	rate, burst := b.pool()
+	if a.Burst > burst || convert(a.Rate, b.per, a.Per) > rate {
+		return
+	}
+	own.rate, own.per, own.burst, own.pending = a.Rate, a.Per, a.Burst, false
+	b.debt = min(b.debt, times(burst-a.Burst, b.per))
+}
+
+// give adds the pool to a share, or takes from it where the limit was lowered.
+func (w *draw) give(b *bucket, own *share, added share) {
+	rate, burst := b.in(own)
+	own.wasRate, own.wasBurst = rate, burst
+	own.rate, own.per, own.burst = max(0, add(rate, added.rate)), b.per, max(0, add(burst, added.burst))
+	own.addDebt, own.addLast, own.pending = added.addDebt, added.addLast, true
+	b.debt = 0
+	if added.burst > 0 {
+		w.s.stats.granted.Add(1)
+	}
+}
+
+// tell is the answer about a bucket.
+func (w *draw) tell(i int, b *bucket, own *share, l *rule, added share) {
+	out := &w.answers[i]
+	out.Rate, out.Per, out.Burst = own.rate, own.per, own.burst
+	out.Debt, out.Last = added.addDebt, added.addLast
+	out.Ceiling, out.Ceilings = l.Burst, nil
+	for k := range b.shares {
+		if sh := &b.shares[k]; sh.node != w.Node && (sh.burst > 0 || sh.rate > 0) {
+			out.Shared = true
+		}
+	}
+	out.ValidFor = w.s.validity(w.Node, true)
+}
+
+// refuse says when a bucket may have what is lacking.
+func (w *draw) refuse(i int, l *rule) {
+	a, out := &w.Asks[i], &w.answers[i]
+	w.s.stats.denied.Add(1)
+	if a.Need <= l.Burst && l.Rate > 0 {
+		out.ClearsAt = add(w.Now, add(times(a.Need, l.Per)/l.Rate, 1))
+	}
+	switch {
+	case out.Shared:
+		out.AskAgain = add(w.Now, askAgainIn.Microseconds())
+	case out.ClearsAt == 0:
+		out.AskAgain = math.MaxInt64
+	default:
+		out.AskAgain = out.ClearsAt
+	}
+}
+
+// returnShare takes back what a holder gives of its share.
+func (b *bucket) returnShare(node uint16, epoch uint32, r *Back, now int64) {
+	k := b.find(node, epoch)
+	if k < 0 {
+		return
+	}
+	own := &b.shares[k]
+	if r.Seq != 0 && r.Seq < own.seq {
+		return
+	}
+	own.seq = max(own.seq, r.Seq)
+	b.settle(now)
+	rate, burst := r.Rate, r.Burst
+	if r.Closed {
+		rate, burst = 0, 0
+	} else if r.Per > 0 && own.per > 0 && r.Per != own.per {
+		rate = convert(rate, own.per, r.Per)
+	}
+	rate, burst = min(max(0, rate), own.rate), min(max(0, burst), own.burst)
+	per := r.Per
+	if per <= 0 {
+		per = own.per
+	}
+	debt := convert(max(0, r.Debt), own.per, per)
+	if own.pending { // it may not have arrived
+		debt = add(debt, drained(own.addDebt, max(0, own.rate-own.wasRate), own.addLast, now))
+	}
+	b.owe(min(debt, times(own.burst-burst, own.per)), own.per)
+	own.rate, own.burst, own.pending = rate, burst, false
+	if r.Closed {
+		b.shares = append(b.shares[:k], b.shares[k+1:]...)
+	}
+}

@@ -1,0 +1,304 @@
+package authority
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// counterID tells apart what one CounterKey may name: units are of one kind here, whatever limits count them.
+type counterID struct {
+	store.CounterKey
+	kind quota.Kind // Quota for units, or Concurrency
+}
+
+func idOf(k store.CounterKey, kind quota.Kind) counterID {
+	if kind != quota.Concurrency {
+		kind = quota.Quota
+	}
+	return counterID{k, kind}
+}
+
+// grid is the shortest window that the records keep, in microseconds.
+const grid = int64(period.BucketLength / time.Microsecond)
+
+// durable says that the counter's leases are kept in the records: those of calendar windows, of credits, and of windows as long
+// as a rollup's bucket.
+func (id counterID) durable() bool {
+	return id.kind != quota.Concurrency && (id.Window != 0 || id.Length == 0 || id.Length >= grid)
+}
+
+// counter is one quota counter with all of its leases: units of a window, or requests at once. Owner: customer.mu.
+type counter struct {
+	id       counterID
+	end      int64
+	leases   []lease
+	reported int64 // usage reported from outside in the window
+	unleased int64 // usage in the window while no limit used this counter; of a window in memory, what may have been used before this start
+	begun    bool  // what it counts besides its leases was read
+	stale    bool  // a write failed: read the rows again
+	writing  int   // writes under way
+	used     time.Duration
+}
+
+// lease is one epoch's. charged counts against the counter: settled, which is spent for good, and what the holder may consume.
+type lease struct {
+	node       uint16
+	epoch      uint32
+	boot       string
+	charged    int64
+	settled    int64
+	writtenOff int64
+	closed     bool
+	told       int64  // spent as far as the holder said, of charged − settled
+	seq        uint64 // of the newest message about it
+}
+
+// open is what the holder may consume.
+func (l *lease) open() int64 {
+	if l == nil || l.closed {
+		return 0
+	}
+	return l.charged - l.settled
+}
+
+// find is the lease of an epoch, nil when there is none. The pointer is good until the next one is added.
+func (c *counter) find(node uint16, epoch uint32) *lease {
+	for i := range c.leases {
+		if l := &c.leases[i]; l.node == node && l.epoch == epoch {
+			return l
+		}
+	}
+	return nil
+}
+
+// total is what is consumed, or may be without asking again.
+func (c *counter) total() int64 {
+	sum := add(c.reported, c.unleased)
+	for i := range c.leases {
+		sum = add(sum, c.leases[i].charged)
+	}
+	return sum
+}
+
+// shared says whether another node may consume something, and whether it has said that all of it is spent.
+func (c *counter) shared(node uint16) (shared, spent bool) {
+	spent = true
+	for i := range c.leases {
+		if l := &c.leases[i]; l.node != node && l.open() > 0 {
+			shared = true
+			spent = spent && l.told >= l.open()
+		}
+	}
+	return shared, shared && spent
+}
+
+// forget drops leases of requests that have ended with their process.
+func (c *counter) forget(gone func(node uint16, epoch uint32) bool) {
+	kept := c.leases[:0]
+	for _, l := range c.leases {
+		if !gone(l.node, l.epoch) {
+			kept = append(kept, l)
+		}
+	}
+	clear(c.leases[len(kept):])
+	c.leases = kept
+}
+
+// row is a lease as it is stored.
+func (c *counter) row(l *lease) store.Lease {
+	return store.Lease{
+		CounterKey: c.id.CounterKey, Node: l.node, Epoch: l.epoch, Boot: l.boot, WindowEnd: c.end,
+		Charged: l.charged, Settled: l.settled, WrittenOff: l.writtenOff, Closed: l.closed,
+	}
+}
+
+// fill takes the rows of a counter.
+func (c *counter) fill(rows []store.Lease) {
+	c.leases = c.leases[:0]
+	for i := range rows {
+		r := &rows[i]
+		c.leases = append(c.leases, lease{
+			node: r.Node, epoch: r.Epoch, boot: r.Boot, charged: r.Charged, settled: r.Settled, writtenOff: r.WrittenOff, closed: r.Closed,
+		})
+		c.end = max(c.end, r.WindowEnd)
+	}
+	c.stale = false
+}
+
+// known says that a counter is held, with all that it counts.
+func (c *customer) known(id counterID) bool {
+	ctr := c.counters[id]
+	return ctr != nil && !ctr.stale && ctr.begun
+}
+
+// counter finds one or takes it up: its leases, what was reported, and what was used in its window without any lease. The journal
+// must know what holders decided before.
+func (s *Service) counter(ctx context.Context, c *customer, id counterID, end int64, scale int) (*counter, error) {
+	if end == 0 {
+		end = math.MaxInt64
+	}
+	ctr := c.counters[id]
+	if ctr == nil || ctr.stale {
+		var err error
+		if ctr, err = s.read(ctx, c, id, end); err != nil {
+			return nil, err
+		}
+	}
+	if !ctr.begun {
+		if err := s.begin(ctx, ctr, scale); err != nil {
+			return nil, err
+		}
+	}
+	ctr.used = s.cfg.Mono()
+	return ctr, nil
+}
+
+// read takes a counter's leases from the records.
+func (s *Service) read(ctx context.Context, c *customer, id counterID, end int64) (*counter, error) {
+	if old := c.counters[id]; old != nil && old.writing > 0 {
+		return nil, fmt.Errorf("%w: a lease could not be written", ErrUnreachable)
+	}
+	ctr := &counter{id: id, end: end, used: s.cfg.Mono()}
+	if id.durable() {
+		rows, err := s.cfg.Leases.LeasesOf(ctx, id.CounterKey)
+		if err != nil {
+			return nil, fmt.Errorf("read leases: %w", err)
+		}
+		ctr.fill(rows)
+	}
+	c.counters[id] = ctr
+	return ctr, nil
+}
+
+// begin finds what a counter that comes into use counts besides its leases.
+func (s *Service) begin(ctx context.Context, c *counter, scale int) error {
+	switch {
+	case c.id.kind == quota.Concurrency:
+		c.begun = true
+		return nil
+	case !c.id.durable():
+		return s.beginShort(ctx, c, scale)
+	case c.id.Scope != "": // the journal does not know scopes: a limit for each of something counts from when it came into force
+		c.begun = true
+		return nil
+	}
+	used, reported, err := s.usage(ctx, c.id.CounterKey, c.end, scale)
+	if err != nil {
+		return err
+	}
+	c.reported = reported
+	leased := int64(0)
+	for i := range c.leases {
+		leased = add(leased, c.leases[i].charged)
+	}
+	c.unleased, c.begun = max(0, sub(sub(used, reported), leased)), true
+	return nil
+}
+
+// beginShort takes up a window that lives in memory. What was admitted in it before this start stands in the journal, for the
+// customer as a whole and in quarter hours: that may be too much, never too little.
+func (s *Service) beginShort(ctx context.Context, c *counter, scale int) error {
+	if until, ok := s.usedUp(); ok && c.id.Start < until {
+		c.unleased, c.begun = math.MaxInt64, true
+		return nil
+	}
+	if c.id.Scope != "" && c.id.Start >= s.started {
+		c.begun = true
+		return nil
+	}
+	used, reported, err := s.usage(ctx, c.id.CounterKey, c.end, scale)
+	if err != nil {
+		return err
+	}
+	if c.id.Scope == "" {
+		c.reported, used = reported, sub(used, reported)
+	}
+	c.unleased, c.begun = max(0, used), true
+	return nil
+}
+
+// refresh reads again what was reported.
+func (s *Service) refresh(ctx context.Context, c *counter, scale int) error {
+	if c.id.Scope != "" || c.id.kind == quota.Concurrency {
+		return nil
+	}
+	n, err := s.reported(ctx, c.id.CounterKey, c.end, scale)
+	if err != nil {
+		return err
+	}
+	c.reported = n
+	return nil
+}
+
+// interval is a counter's window on the grid of the rollups, outwards; without a window it is all of time.
+func interval(k store.CounterKey, end int64) period.Interval {
+	var in period.Interval
+	if k.Start == 0 && end == math.MaxInt64 {
+		return in
+	}
+	in.Start, in.End = time.UnixMicro(k.Start).UTC(), time.UnixMicro(end).UTC()
+	if k.Window == 0 {
+		in.Start = period.BucketStart(in.Start)
+		if up := period.BucketStart(in.End); up.Before(in.End) {
+			in.End = up.Add(period.BucketLength)
+		}
+	}
+	return in
+}
+
+// usage is what the journal knows of a counter's window, and the reported part of it.
+func (s *Service) usage(ctx context.Context, k store.CounterKey, end int64, scale int) (used, reported int64, err error) {
+	err = s.cfg.Journal.View(ctx, func(v store.View) error {
+		series, in := store.SeriesKey{CustomerID: k.CustomerID, Meter: k.Meter}, interval(k, end)
+		r, err := v.Usage(series, in)
+		if err != nil {
+			return err
+		}
+		from, err := v.Reported(series, in)
+		if err != nil {
+			return err
+		}
+		used, reported = scaled(r.Sum, scale), scaled(from, scale)
+		return nil
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("read usage: %w", err)
+	}
+	return used, reported, nil
+}
+
+func (s *Service) reported(ctx context.Context, k store.CounterKey, end int64, scale int) (n int64, err error) {
+	err = s.cfg.Journal.View(ctx, func(v store.View) error {
+		d, err := v.Reported(store.SeriesKey{CustomerID: k.CustomerID, Meter: k.Meter}, interval(k, end))
+		n = scaled(d, scale)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read reported usage: %w", err)
+	}
+	return n, nil
+}
+
+// admittedSince is what was admitted on a customer's meter since an instant, or a little before.
+func (s *Service) admittedSince(ctx context.Context, k store.CounterKey, from int64, scale int) (n int64, err error) {
+	in := period.Interval{Start: period.BucketStart(time.UnixMicro(from))}
+	err = s.cfg.Journal.View(ctx, func(v store.View) error {
+		r, err := v.Usage(store.SeriesKey{CustomerID: k.CustomerID, Meter: k.Meter}, in)
+		if err != nil {
+			return err
+		}
+		d, err := r.Sum.Sub(r.Reported)
+		n = max(0, scaled(d, scale))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read usage: %w", err)
+	}
+	return n, nil
+}

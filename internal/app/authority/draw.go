@@ -1,0 +1,493 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+const (
+	// A lease is a leaseShare-th of what is left, so that leases shrink as the limit nears, and at most leaseCosts requests' worth.
+	leaseShare = 4
+	leaseCosts = 8192
+)
+
+// draw is one call on its way. Owner: its goroutine.
+type draw struct {
+	*Draw
+	s       *Service
+	n       *node
+	c       *customer
+	rules   *rules
+	limits  [][]rule    // of each ask
+	caps    []*spendCap // of each ask; nil without a spend cap
+	answers []Answer
+	rows    []store.Lease
+	touched []*counter
+	lacking map[*node][]store.CounterKey
+	fresh   map[counterID]bool // counters whose reported usage was read under this lock
+}
+
+// Draw implements Authority.
+func (s *Service) Draw(ctx context.Context, d Draw) ([]Answer, error) {
+	if len(d.Asks) > MaxAsks {
+		return nil, fmt.Errorf("%d counters in one draw, at most %d: %w", len(d.Asks), MaxAsks, store.ErrInvalid)
+	}
+	n, err := s.node(ctx, d.Node)
+	if err != nil {
+		return nil, err
+	}
+	s.stats.draws.Add(1)
+	w := &draw{Draw: &d, s: s, n: n}
+	if w.rules, err = s.rules(ctx, &d); err != nil {
+		return nil, err
+	}
+	if err := w.resolve(ctx); err != nil {
+		return nil, err
+	}
+	if w.unknown() {
+		if err := s.shipAll(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.pass(ctx, false); err != nil {
+		return nil, err
+	}
+	if len(w.lacking) > 0 {
+		s.recall(ctx, w.lacking)
+		if err := w.pass(ctx, true); err != nil {
+			return nil, err
+		}
+	}
+	return w.answers, nil
+}
+
+// resolve finds the limits of each ask.
+func (w *draw) resolve(ctx context.Context) (err error) {
+	w.limits, w.caps = make([][]rule, len(w.Asks)), make([]*spendCap, len(w.Asks))
+	for i := range w.Asks {
+		a := &w.Asks[i]
+		if a.Counter.CustomerID != w.CustomerID {
+			return fmt.Errorf("a counter of customer %q in a draw of %q: %w", a.Counter.CustomerID, w.CustomerID, store.ErrInvalid)
+		}
+		if w.limits[i], err = w.rules.of(a); err != nil {
+			return err
+		}
+		for k := range w.limits[i] {
+			if l := &w.limits[i][k]; l.Kind == quota.SpendCap && w.caps[i] == nil {
+				if w.caps[i], err = w.s.spendCap(ctx, w.rules, &l.declared); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// unknown says whether any counter must be taken up with help of the journal.
+func (w *draw) unknown() bool {
+	c := w.s.lock(w.CustomerID)
+	defer c.mu.Unlock()
+	for i := range w.Asks {
+		a := &w.Asks[i]
+		switch {
+		case a.Kind == quota.Concurrency || a.Counter.Scope != "":
+		case a.Kind == quota.TokenBucket:
+			if c.buckets[a.Counter] == nil {
+				return true
+			}
+		case !c.known(idOf(a.Counter, a.Kind)):
+			return true
+		case w.caps[i] != nil:
+			for meterKey := range w.caps[i].scales {
+				if !c.known(idOf(other(a.Counter, meterKey), a.Kind)) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// other is the same counter of another meter.
+func other(k store.CounterKey, meterKey string) store.CounterKey {
+	k.Meter = meterKey
+	return k
+}
+
+// pass looks at all asks. When something is lacking that other holders may give back, and it is not the last pass, nothing is
+// granted, and lacking says whom to ask; else all is granted that can be, and durable on return.
+func (w *draw) pass(ctx context.Context, last bool) error {
+	w.n.run.RLock()
+	defer w.n.run.RUnlock()
+	if w.n.epoch != w.Epoch {
+		return fmt.Errorf("epoch %d of node %d is not its newest, %d: %w", w.Epoch, w.Node, w.n.epoch, ErrEpoch)
+	}
+	w.s.hear(w.n)
+	w.answers, w.lacking, w.rows, w.touched = make([]Answer, len(w.Asks)), nil, nil, nil
+	t, err := w.locked(ctx, last)
+	if len(w.rows) == 0 {
+		return err
+	}
+	return errors.Join(err, w.s.finish(ctx, w.CustomerID, t, w.touched))
+}
+
+// locked is the part of a pass under the customer's lock.
+func (w *draw) locked(ctx context.Context, last bool) (t ticket, err error) {
+	w.c = w.s.lock(w.CustomerID)
+	defer w.c.mu.Unlock()
+	w.fresh = map[counterID]bool{}
+	if !last {
+		for i := range w.Asks {
+			if err := w.look(ctx, i); err != nil {
+				return t, err
+			}
+		}
+		if len(w.lacking) > 0 {
+			return t, nil
+		}
+	}
+	for i := range w.Asks {
+		if w.Asks[i].Kind == quota.TokenBucket {
+			err = w.drawShare(ctx, i, true)
+		} else {
+			err = w.drawUnits(ctx, i)
+		}
+		if err != nil {
+			break
+		}
+	}
+	if len(w.rows) > 0 { // also after an error: what was granted before it is in memory
+		t = w.s.enqueue(w.rows, w.touched)
+	}
+	return t, err
+}
+
+// enqueue puts rows on their way to the records. The customer's lock is held.
+func (s *Service) enqueue(rows []store.Lease, touched []*counter) ticket {
+	for _, c := range touched {
+		c.writing++
+	}
+	return s.commits.enqueue(rows)
+}
+
+// finish waits for rows to be durable. When they are not, what is in memory is not known to be true: it is read again.
+func (s *Service) finish(ctx context.Context, customerID string, t ticket, touched []*counter) error {
+	err := s.commits.wait(ctx, t)
+	c := s.lock(customerID)
+	defer c.mu.Unlock()
+	for _, ctr := range touched {
+		ctr.writing--
+		ctr.stale = ctr.stale || err != nil
+	}
+	if err != nil {
+		return fmt.Errorf("write leases: %w", err)
+	}
+	return nil
+}
+
+// look finds out whether an ask lacks something that other nodes could give back.
+func (w *draw) look(ctx context.Context, i int) error {
+	a := &w.Asks[i]
+	if a.Need <= 0 {
+		return nil
+	}
+	if a.Kind == quota.TokenBucket {
+		return w.drawShare(ctx, i, false)
+	}
+	c, err := w.take(ctx, i)
+	if err != nil {
+		return err
+	}
+	_, hard, err := w.ceilings(ctx, i, c)
+	if err != nil || sub(hard, c.total()) >= w.missing(c, a) {
+		return err
+	}
+	w.lack(c)
+	if w.caps[i] != nil {
+		for meterKey := range w.caps[i].scales {
+			if o := w.c.counters[idOf(other(a.Counter, meterKey), a.Kind)]; o != nil && o != c {
+				w.lack(o)
+			}
+		}
+	}
+	if isRolling(w.limits[i]) {
+		for _, o := range w.slots(c, w.limits[i]) {
+			w.lack(o)
+		}
+	}
+	return nil
+}
+
+// lack notes who else holds something of a counter and can be asked for it.
+func (w *draw) lack(c *counter) {
+	for k := range c.leases {
+		if l := &c.leases[k]; l.node != w.Node && l.open() > 0 {
+			w.askFor(l.node, c.id.CounterKey)
+		}
+	}
+}
+
+// askFor notes that a node is to be asked.
+func (w *draw) askFor(number uint16, k store.CounterKey) {
+	n := w.s.numbered(number)
+	if n == nil || w.s.askable(n) == nil {
+		return
+	}
+	if w.lacking == nil {
+		w.lacking = map[*node][]store.CounterKey{}
+	}
+	if !slices.Contains(w.lacking[n], k) {
+		w.lacking[n] = append(w.lacking[n], k)
+	}
+}
+
+// take finds the counter of an ask, with what was reported until now.
+func (w *draw) take(ctx context.Context, i int) (*counter, error) {
+	a := &w.Asks[i]
+	return w.current(ctx, idOf(a.Counter, a.Kind), a.WindowEnd, w.rules.scale(a.Counter.Meter))
+}
+
+// current finds a counter, with what was reported until now.
+func (w *draw) current(ctx context.Context, id counterID, end int64, scale int) (*counter, error) {
+	known := w.c.known(id)
+	c, err := w.s.counter(ctx, w.c, id, end, scale)
+	if err == nil && known && !w.fresh[id] {
+		err = w.s.refresh(ctx, c, scale)
+	}
+	w.fresh[id] = true
+	return c, err
+}
+
+// missing is what the holder lacks for what it needs.
+func (w *draw) missing(c *counter, a *Ask) int64 {
+	need := a.Need
+	if a.Kind == quota.Concurrency {
+		need = min(1, need)
+	}
+	own := c.find(w.Node, w.Epoch)
+	if a.Fresh && own != nil && own.told > 0 {
+		return need
+	}
+	return max(0, sub(need, sub(own.open(), a.Spent)))
+}
+
+// drawUnits grants what it can of an ask for units, or for requests at once.
+func (w *draw) drawUnits(ctx context.Context, i int) error {
+	a := &w.Asks[i]
+	c, err := w.take(ctx, i)
+	if err != nil {
+		return err
+	}
+	own := c.find(w.Node, w.Epoch)
+	if own != nil && w.Seq != 0 && w.Seq < own.seq {
+		return w.answer(ctx, i, c, 0)
+	}
+	changed := w.report(c, own, a)
+	missing := w.missing(c, a)
+	_, hard, err := w.ceilings(ctx, i, c)
+	if err != nil {
+		return err
+	}
+	left := max(0, sub(hard, c.total()))
+	want := max(missing, min(left/leaseShare, times(max(1, a.Need), leaseCosts)))
+	if a.Want > 0 {
+		want = max(missing, min(want, sub(a.Want, max(0, sub(own.open(), a.Spent)))))
+	}
+	granted := int64(0)
+	if missing > 0 {
+		granted = min(want, left)
+	}
+	if granted > 0 {
+		if own == nil {
+			c.leases = append(c.leases, lease{node: w.Node, epoch: w.Epoch, boot: w.n.boot})
+			own = &c.leases[len(c.leases)-1]
+		}
+		if own.closed {
+			own.closed, own.settled, own.told = false, own.charged, 0
+		}
+		own.charged = add(own.charged, granted)
+		own.boot = w.n.boot
+		w.s.stats.granted.Add(1)
+	}
+	if own != nil {
+		own.seq = max(own.seq, w.Seq)
+	}
+	if (granted > 0 || changed) && c.id.durable() {
+		w.rows, w.touched = append(w.rows, c.row(own)), append(w.touched, c)
+	}
+	return w.answer(ctx, i, c, missing-granted)
+}
+
+// report takes in what the holder says that it spent.
+func (w *draw) report(c *counter, own *lease, a *Ask) (changed bool) {
+	if a.Fresh && a.Open > 0 && c.id.Scope == "" {
+		c.unleased = add(c.unleased, a.Open)
+	}
+	if own == nil || own.closed {
+		return false
+	}
+	if a.Fresh {
+		if own.told > 0 { // its closing got lost: what was spent is spent, the rest comes back
+			own.settled = min(own.charged, add(own.settled, own.told))
+			own.charged, own.told = own.settled, 0
+			return true
+		}
+		return false
+	}
+	own.told = max(own.told, a.Spent)
+	if c.id.kind == quota.Concurrency {
+		own.told = a.Spent
+	}
+	if a.Spent > own.open() { // an actual cost above its estimate, or beyond a soft limit
+		own.charged = add(own.settled, a.Spent)
+		return true
+	}
+	return false
+}
+
+// answer tells how an ask stands; short is what could not be granted of what is needed.
+func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error {
+	a, out := &w.Asks[i], &w.answers[i]
+	ceilings, _, err := w.ceilings(ctx, i, c)
+	if err != nil {
+		return err
+	}
+	own := c.find(w.Node, w.Epoch)
+	out.Granted = own.open()
+	out.Base = sub(c.total(), out.Granted)
+	out.Ceiling = unlimited
+	for k, n := range ceilings {
+		if w.limits[i][k].enforced() {
+			out.Ceiling = min(out.Ceiling, n)
+		}
+	}
+	if out.Ceiling == unlimited {
+		for _, n := range ceilings {
+			out.Ceiling = min(out.Ceiling, n)
+		}
+	}
+	out.Ceilings = ceilings
+	var spent bool
+	out.Shared, spent = c.shared(w.Node)
+	if w.caps[i] != nil {
+		out.Shared = out.Shared || w.capShared(i)
+	}
+	out.ValidFor = w.s.validity(w.Node, !c.id.durable())
+	if short <= 0 || a.Need <= 0 {
+		return nil
+	}
+	w.s.stats.denied.Add(1)
+	out.ClearsAt = w.clears(i, c)
+	switch {
+	case out.Shared && spent:
+		out.AskAgain = add(w.Now, askSpentIn.Microseconds())
+	case out.Shared:
+		out.AskAgain = add(w.Now, askAgainIn.Microseconds())
+	case out.ClearsAt == 0:
+		out.AskAgain = math.MaxInt64
+	default:
+		out.AskAgain = out.ClearsAt
+	}
+	return nil
+}
+
+// capShared says whether another node may spend under the same cap on another meter.
+func (w *draw) capShared(i int) bool {
+	for meterKey := range w.caps[i].scales {
+		if c := w.c.counters[idOf(other(w.Asks[i].Counter, meterKey), w.Asks[i].Kind)]; c != nil {
+			if shared, _ := c.shared(w.Node); shared {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// clears is when what an ask lacks may be had; 0 for never, as far as is known.
+func (w *draw) clears(i int, c *counter) (at int64) {
+	for k := range w.limits[i] {
+		switch l := &w.limits[i][k]; l.Kind {
+		case quota.SpendCap, quota.Credits:
+			return 0
+		case quota.Concurrency:
+			return add(w.Now, quota.ConcurrencyRetry)
+		case quota.Rolling:
+			at = max(at, l.RollingClears(w.uses(c, l), w.Asks[i].Need, w.Now))
+		case quota.TokenBucket, quota.Quota, quota.Fixed:
+			at = max(at, c.end)
+		}
+	}
+	return at
+}
+
+// ceilings are those of each limit of an ask, grace included, and the least of those that are enforced.
+func (w *draw) ceilings(ctx context.Context, i int, c *counter) (each []int64, hard int64, err error) {
+	hard = unlimited
+	each = make([]int64, len(w.limits[i]))
+	for k := range w.limits[i] {
+		l := &w.limits[i][k]
+		n := l.ceiling
+		switch l.Kind {
+		case quota.SpendCap:
+			n, err = w.capCeiling(ctx, i)
+		case quota.Rolling:
+			err = w.family(ctx, c.id, l)
+			n = l.RollingCeiling(w.uses(c, l), c.id.Start)
+		case quota.Credits:
+			granted := w.s.cfg.Granted(w.CustomerID, c.id.Meter, time.UnixMicro(w.Now).UTC())
+			n = floored(granted, w.rules.scale(c.id.Meter))
+			n = add(n, grace(&l.declared, n))
+		case quota.TokenBucket, quota.Quota, quota.Fixed, quota.Concurrency:
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		if each[k] = n; l.enforced() {
+			hard = min(hard, n)
+		}
+	}
+	return each, hard, nil
+}
+
+// floored is a decimal in a scale, rounded down, within 0..MaxInt64.
+func floored(d money.Decimal, scale int) int64 {
+	if d.Sign() <= 0 {
+		return 0
+	}
+	n := scaled(d, scale)
+	if n > 0 && n != math.MaxInt64 && money.FromScaled(n, scale).Cmp(d) > 0 {
+		n--
+	}
+	return n
+}
+
+// capCeiling is what a spend cap leaves to the ask's meter. The other meters count with all that they may reach on their leases.
+func (w *draw) capCeiling(ctx context.Context, i int) (int64, error) {
+	a, sc := &w.Asks[i], w.caps[i]
+	left := sc.cap
+	for meterKey, scale := range sc.scales {
+		if meterKey == a.Counter.Meter {
+			continue
+		}
+		o, err := w.current(ctx, idOf(other(a.Counter, meterKey), a.Kind), a.WindowEnd, scale)
+		if err != nil {
+			return 0, err
+		}
+		amount, err := sc.charge(meterKey, o.total())
+		if err != nil {
+			return 0, err
+		}
+		if left, err = left.Sub(amount); err != nil {
+			return 0, err
+		}
+	}
+	return sc.ceiling(a.Counter.Meter, left)
+}

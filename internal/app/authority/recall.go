@@ -1,0 +1,180 @@
+package authority
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// held is a registered holder with its ship calls, which are shared: one that begins after a caller came does for all of them.
+type held struct {
+	Holder
+
+	mu   sync.Mutex // guards next
+	next *shipment  // begins when the one that runs has ended; nil: nobody waits
+	turn chan struct{}
+}
+
+type shipment struct {
+	done chan struct{}
+	err  error
+}
+
+// Register makes a node's holder known, so that it can be asked for what it holds idle. A later one takes its place.
+func (s *Service) Register(number uint16, h Holder) (unregister func()) {
+	s.mu.Lock()
+	n := s.makeNode(number)
+	s.mu.Unlock()
+	mine := &held{Holder: h, turn: make(chan struct{}, 1)}
+	n.mu.Lock()
+	n.holder = mine
+	n.mu.Unlock()
+	n.silent.Store(0)
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.holder == mine {
+			n.holder = nil
+		}
+	}
+}
+
+// askable is the node's holder when there is one that lately answered.
+func (s *Service) askable(n *node) *held {
+	if int64(s.cfg.Mono()) < n.silent.Load() {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.holder
+}
+
+// mute leaves a holder alone for a while.
+func (s *Service) mute(n *node) {
+	n.silent.Store(int64(s.cfg.Mono() + silentFor))
+	s.stats.silent.Add(1)
+}
+
+// recall asks each node for what it holds idle of counters, all at once, and returns when the last has answered or RecallMax is
+// over. What comes later is taken all the same.
+func (s *Service) recall(ctx context.Context, from map[*node][]store.CounterKey) {
+	ctx, cancel := context.WithTimeout(ctx, RecallMax)
+	defer cancel()
+	var wg sync.WaitGroup
+	asked := make(map[*node]*atomic.Bool, len(from))
+	for n, keys := range from {
+		h := s.askable(n)
+		if h == nil {
+			continue
+		}
+		answered := &atomic.Bool{}
+		asked[n] = answered
+		s.stats.recalls.Add(1)
+		wg.Go(func() {
+			err := s.recallFrom(ctx, n, h, keys)
+			if answered.Store(true); err != nil {
+				s.mute(n)
+				s.cfg.Log.DebugContext(ctx, "a gateway did not give back what it holds idle", slog.Int("node", int(n.number)), slog.Any("error", err))
+			}
+		})
+	}
+	all := make(chan struct{})
+	go func() { wg.Wait(); close(all) }()
+	select {
+	case <-all:
+		return
+	case <-ctx.Done():
+	}
+	for n, answered := range asked {
+		if !answered.Load() {
+			s.mute(n)
+		}
+	}
+}
+
+func (s *Service) recallFrom(ctx context.Context, n *node, h *held, keys []store.CounterKey) error {
+	n.run.RLock()
+	epoch := n.epoch
+	n.run.RUnlock()
+	backs, err := h.Recall(ctx, keys)
+	if err != nil {
+		return err
+	}
+	n.run.RLock()
+	defer n.run.RUnlock()
+	for i := range backs {
+		if backs[i].Epoch == 0 {
+			backs[i].Epoch = epoch
+		}
+	}
+	return s.take(context.WithoutCancel(ctx), n, backs)
+}
+
+// shipAll has all holders hand over what they decided so far. One in another process that does not is passed over: what it
+// decided on leases is charged in the records.
+func (s *Service) shipAll(ctx context.Context) error {
+	s.mu.RLock()
+	nodes := make([]*node, 0, len(s.nodes))
+	for _, n := range s.nodes {
+		nodes = append(nodes, n)
+	}
+	s.mu.RUnlock()
+	var wg sync.WaitGroup
+	var mu sync.Mutex // guards failed
+	var failed error
+	for _, n := range nodes {
+		h := s.askable(n)
+		if h == nil {
+			continue
+		}
+		wg.Go(func() {
+			longest := shipMax
+			if n.number == s.cfg.Local {
+				longest = shipOwnMax
+			}
+			err := h.shipped(ctx, longest)
+			switch {
+			case err == nil:
+			case n.number == s.cfg.Local:
+				mu.Lock()
+				defer mu.Unlock()
+				failed = fmt.Errorf("ship what was decided: %w", err)
+			default:
+				s.mute(n)
+			}
+		})
+	}
+	wg.Wait()
+	return failed
+}
+
+// shipped returns when a Ship that began after the call has ended.
+func (h *held) shipped(ctx context.Context, longest time.Duration) error {
+	h.mu.Lock()
+	mine := h.next
+	leads := mine == nil
+	if leads {
+		mine = &shipment{done: make(chan struct{})}
+		h.next = mine
+	}
+	h.mu.Unlock()
+	if !leads {
+		<-mine.done
+		return mine.err
+	}
+	h.turn <- struct{}{}
+	h.mu.Lock()
+	h.next = nil
+	h.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest)
+	defer cancel()
+	mine.err = h.Ship(ctx)
+	<-h.turn
+	close(mine.done)
+	return mine.err
+}

@@ -1,0 +1,315 @@
+package authority
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/price"
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// unlimited is the ceiling of what only counts.
+const unlimited = math.MaxInt64
+
+// rules are what limits a customer's use at an instant: the newest catalog version, the subscription of then, the overrides
+// of then.
+type rules struct {
+	cat       *catalog.Compiled
+	plans     *catalog.Compiled // where the plan stands: cat, or the pinned version when it left the catalog
+	plan      catalog.Plan
+	asked     *catalog.Compiled // the version that the gateway decided under, when it is another; else nil
+	customer  account.Customer
+	sub       account.Subscription
+	overrides []account.Override
+	now       int64
+}
+
+// rule is one limit as it holds for an ask. ceiling is set for what the plan alone decides.
+type rule struct {
+	quota.Limit
+	declared catalog.Limit
+	ceiling  int64 // in units, grace included; of a spend cap and a rolling limit set later
+}
+
+func (s *Service) rules(ctx context.Context, d *Draw) (*rules, error) {
+	at := time.UnixMicro(d.Now).UTC()
+	r := &rules{cat: s.cfg.Directory.Current(), now: d.Now}
+	r.plans = r.cat
+	var ok bool
+	if r.customer, ok = s.cfg.Directory.Customer(d.CustomerID); !ok {
+		return nil, fmt.Errorf("customer %s: %w", d.CustomerID, store.ErrNotFound)
+	}
+	if r.sub, ok = s.cfg.Directory.ActiveSubscription(d.CustomerID, at); !ok {
+		return nil, fmt.Errorf("customer %s has no subscription at this time: %w", d.CustomerID, store.ErrNotFound)
+	}
+	if r.plan, ok = r.cat.Plan(r.sub.Plan); !ok { // its last known limits hold
+		pinned, err := s.cfg.Directory.Version(ctx, r.sub.CatalogVersion)
+		if err != nil {
+			return nil, fmt.Errorf("catalog version %d: %w", r.sub.CatalogVersion, err)
+		}
+		if r.plan, ok = pinned.Plan(r.sub.Plan); !ok {
+			return nil, fmt.Errorf("plan %q: %w", r.sub.Plan, store.ErrNotFound)
+		}
+		r.plans = pinned
+	}
+	if d.CatalogVersion != r.cat.Version && d.CatalogVersion > 0 {
+		if asked, err := s.cfg.Directory.Version(ctx, d.CatalogVersion); err == nil {
+			r.asked = asked
+		}
+	}
+	for _, o := range s.cfg.Directory.Overrides(d.CustomerID) {
+		if o.Active(at) && !o.CreatedAt.After(at) {
+			r.overrides = append(r.overrides, o)
+		}
+	}
+	slices.SortFunc(r.overrides, func(a, b account.Override) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return r, nil
+}
+
+// scale is a meter's, also when it left the catalog.
+func (r *rules) scale(meterKey string) int {
+	for _, c := range []*catalog.Compiled{r.cat, r.plans, r.asked} {
+		if c != nil {
+			if m, ok := c.Meter(meterKey); ok {
+				return m.Scale
+			}
+		}
+	}
+	return 0
+}
+
+// of are the rules of an ask's limits, in their order. A limit that the plan no longer has under that key holds by the version that
+// the gateway decided under, and whatever the plan now has on the same window holds beside it.
+func (r *rules) of(a *Ask) ([]rule, error) {
+	out := make([]rule, 0, len(a.Limits))
+	for _, key := range a.Limits {
+		one, ok, err := r.find(r.plans, r.plan, a, key)
+		if err != nil {
+			return nil, err
+		}
+		if !ok && r.asked != nil {
+			if plan, found := r.asked.Plan(r.sub.Plan); found {
+				if one, ok, err = r.find(r.asked, plan, a, key); err != nil {
+					return nil, err
+				}
+			}
+			r.tighten(&one, a)
+		}
+		if !ok {
+			return nil, fmt.Errorf("plan %q has no limit %q: %w", r.sub.Plan, key, store.ErrInvalid)
+		}
+		out = append(out, one)
+	}
+	return out, nil
+}
+
+// find is the limit of a plan, with the override that holds.
+func (r *rules) find(c *catalog.Compiled, plan catalog.Plan, a *Ask, key string) (rule, bool, error) {
+	i := slices.IndexFunc(plan.Limits, func(l catalog.Limit) bool { return l.Key == key })
+	if i < 0 {
+		return rule{}, false, nil
+	}
+	declared := plan.Limits[i]
+	changed, err := r.override(&declared, a)
+	if err != nil {
+		return rule{}, false, err
+	}
+	if declared.Concurrency > 0 { // also over all meters
+		n := declared.Concurrency
+		return rule{quota.Limit{Key: key, Kind: quota.Concurrency, Mode: declared.Mode, Quota: n}, declared, add(n, grace(&declared, n))}, true, nil
+	}
+	var limits []quota.Limit
+	if !changed {
+		limits = c.Limits(plan.Key, a.Counter.Meter)
+	} else if limits, err = c.CompileLimits(catalog.Plan{Key: plan.Key, Currency: plan.Currency, Prices: plan.Prices, Limits: []catalog.Limit{declared}}, a.Counter.Meter); err != nil {
+		return rule{}, false, fmt.Errorf("limit %q with its override: %w", key, err)
+	}
+	i = slices.IndexFunc(limits, func(l quota.Limit) bool { return l.Key == key })
+	if i < 0 {
+		return rule{}, false, nil
+	}
+	l := limits[i]
+	return rule{l, declared, add(l.Quota, grace(&declared, l.Quota))}, true, nil
+}
+
+// tighten lowers a limit of an older version to what the plan now has on the same counter.
+func (r *rules) tighten(one *rule, a *Ask) {
+	for _, l := range r.plans.Limits(r.plan.Key, a.Counter.Meter) {
+		if l.Kind == one.Kind && l.Kind == quota.Quota && l.Window == one.Window && l.Mode == quota.Hard && a.Counter.Scope == "" {
+			one.ceiling = min(one.ceiling, l.Quota)
+		}
+	}
+}
+
+// grace is how much more a limit of n lets through.
+func grace(l *catalog.Limit, n int64) int64 {
+	if l.Mode != quota.Grace || l.Grace <= 0 {
+		return 0
+	}
+	const hundred = 100
+	return add(times(n/hundred, l.Grace), times(n%hundred, l.Grace)/hundred)
+}
+
+// override puts the newest override that holds for the ask into a copy of a limit.
+func (r *rules) override(l *catalog.Limit, a *Ask) (changed bool, err error) {
+	for _, o := range r.overrides {
+		if o.Limit != l.Key || o.KeyID != "" && (o.KeyID != a.Whose.Key || !slices.Contains(l.Per, catalog.PerKey)) {
+			continue
+		}
+		if err := apply(l, &o); err != nil {
+			return false, fmt.Errorf("override %s of limit %q: %w", o.ID, o.Limit, err)
+		}
+		changed = true
+	}
+	return changed, nil
+}
+
+// apply replaces a limit's number.
+func apply(l *catalog.Limit, o *account.Override) error {
+	if l.Bucket != nil {
+		b := *l.Bucket
+		rate, per, ok := catalog.ParseRate(o.Value)
+		if !ok {
+			return fmt.Errorf("%w: %q is no rate", account.ErrInvalid, o.Value)
+		}
+		b.Rate, b.Per = rate, per
+		if o.Burst != "" {
+			burst, err := money.ParseDecimal(o.Burst)
+			if err != nil {
+				return err
+			}
+			b.Burst = burst
+		}
+		l.Bucket = &b
+		return nil
+	}
+	n, err := money.ParseDecimal(o.Value)
+	if err != nil {
+		return err
+	}
+	switch {
+	case l.SpendCap != nil:
+		l.SpendCap = &n
+	case l.Concurrency > 0:
+		l.Concurrency, err = n.Floor().Scaled(0)
+	default:
+		l.Quota = &n
+	}
+	return err
+}
+
+// enforced says that beyond the ceiling nothing is granted.
+func (r *rule) enforced() bool { return r.Mode == quota.Hard || r.Mode == quota.Grace }
+
+// spendCap is a cap on usage charges in a billing period. It becomes a ceiling on each priced meter's quantity: the largest
+// one whose charge, with what the other meters may already cost on their leases, stays within the cap.
+type spendCap struct {
+	cap    money.Decimal
+	prices []price.Price // metered prices of the plan, as pinned by the subscription
+	scales map[string]int
+}
+
+func (s *Service) spendCap(ctx context.Context, r *rules, l *catalog.Limit) (*spendCap, error) {
+	sc := &spendCap{cap: *l.SpendCap, scales: map[string]int{}}
+	pinned, err := s.cfg.Directory.Version(ctx, r.sub.CatalogVersion)
+	if err != nil {
+		return nil, fmt.Errorf("catalog version %d: %w", r.sub.CatalogVersion, err)
+	}
+	if g := grace(l, 1_000_000); g > 0 {
+		more, err := sc.cap.Mul(money.FromScaled(g, 6))
+		if err != nil {
+			return nil, err
+		}
+		if sc.cap, err = sc.cap.Add(more); err != nil {
+			return nil, err
+		}
+	}
+	prices := r.plan.Prices
+	if pp, ok := pinned.Plan(r.sub.Plan); ok {
+		prices = pp.Prices
+	}
+	for _, pr := range prices {
+		m, ok := r.plans.Meter(pr.Meter)
+		if !ok { // it left the catalog, and is billed all the same
+			m, ok = pinned.Meter(pr.Meter)
+		}
+		if ok && pr.Meter != "" {
+			sc.prices = append(sc.prices, pr)
+			sc.scales[pr.Meter] = m.Scale
+		}
+	}
+	return sc, nil
+}
+
+// charge is what a quantity of one meter costs.
+func (sc *spendCap) charge(meterKey string, units int64) (sum money.Decimal, err error) {
+	for i := range sc.prices {
+		if sc.prices[i].Meter != meterKey {
+			continue
+		}
+		amount, _, err := sc.prices[i].Rate(money.FromScaled(units, sc.scales[meterKey]))
+		if err != nil {
+			return sum, err
+		}
+		if sum, err = sum.Add(amount); err != nil {
+			return sum, err
+		}
+	}
+	return sum, nil
+}
+
+// ceiling is how much of a meter fits into what is left of the cap.
+func (sc *spendCap) ceiling(meterKey string, left money.Decimal) (int64, error) {
+	if left.Sign() < 0 {
+		return 0, nil
+	}
+	most, several := int64(unlimited), 0
+	for k := range sc.prices {
+		if sc.prices[k].Meter != meterKey {
+			continue
+		}
+		several++
+		units, free, err := sc.prices[k].Ceiling(left, sc.scales[meterKey])
+		if err != nil {
+			return 0, err
+		}
+		if !free {
+			most = min(most, units)
+		}
+	}
+	if several < 2 {
+		return most, nil
+	}
+	return sc.search(meterKey, left, most)
+}
+
+// search is the largest quantity up to most at which the charges of several prices of one meter together fit: they only rise.
+func (sc *spendCap) search(meterKey string, left money.Decimal, most int64) (int64, error) {
+	low, high := int64(0), most // low fits, or nothing does
+	for low < high {
+		mid := low + (high-low)/2 + (high-low)%2
+		sum, err := sc.charge(meterKey, mid)
+		switch {
+		case errors.Is(err, money.ErrOverflow):
+			high = mid - 1
+		case err != nil:
+			return 0, err
+		case sum.Cmp(left) <= 0:
+			low = mid
+		default:
+			high = mid - 1
+		}
+	}
+	return low, nil
+}
