@@ -303,24 +303,10 @@ func (s *gatewayRole) begin(ctx context.Context, node uint16, sender *receive.Se
 		}
 		return receipt.Subkey{Number: k.Number, Key: k.Key}, true
 	})
-	rebooted, err := s.rebooted()
-	if err != nil {
-		return nil, err
-	}
 	return enforce.Open(ctx, enforce.Config{
 		Directory: s.mirror, Spool: s.spool, Authority: s.client, Past: s.client, Keyring: ring, Node: node, Boot: bootID(), Now: s.clock.Now, Real: realNow,
-		Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log, Deliver: sender.Deliver,
+		Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log, Deliver: sender.Deliver,
 	})
-}
-
-// rebooted says whether the machine was started anew since the folder was last used, and remembers this boot.
-func (s *gatewayRole) rebooted() (bool, error) {
-	last, err := os.ReadFile(s.folder.path("boot"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return false, err
-	}
-	boot := bootID()
-	return len(last) > 0 && (boot == "" || boot != string(last)), writeDurable(s.folder.path("boot"), []byte(boot))
 }
 
 // follow readies the stream.

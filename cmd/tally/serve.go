@@ -103,7 +103,12 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 	if err != nil {
 		return err
 	}
-	defer func() { _ = apiL.Close(); _ = gwL.Close() }() // the servers close them first
+	defer func() {
+		_ = apiL.Close() // the servers close them first
+		if gwL != nil {
+			_ = gwL.Close()
+		}
+	}()
 	if err := s.open(ctx); err != nil {
 		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
 	}
@@ -191,11 +196,14 @@ func (s *server) listeners(ctx context.Context) (api, gw net.Listener, err error
 	if api, err = lc.Listen(ctx, "tcp", s.API); err != nil {
 		return nil, nil, fmt.Errorf("API address: %w (choose another with --api)", err)
 	}
+	s.endpoint.API = scheme + "://" + api.Addr().String()
+	if s.Role == roleServer {
+		return api, nil, nil
+	}
 	if gw, err = lc.Listen(ctx, "tcp", s.Gateway); err != nil {
 		_ = api.Close() // nothing was served on it
 		return nil, nil, fmt.Errorf("gateway address: %w (choose another with --gateway)", err)
 	}
-	s.endpoint.API = scheme + "://" + api.Addr().String()
 	s.endpoint.Gateway = scheme + "://" + gw.Addr().String()
 	return api, gw, nil
 }

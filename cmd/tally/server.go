@@ -140,7 +140,7 @@ func (s *server) open(ctx context.Context) error {
 	}
 	if s.enforce, err = enforce.Open(ctx, enforce.Config{
 		Directory: s.govern, Spool: s.spool, Authority: s.authority, Past: enforce.JournalPast{Journal: s.journal}, Keyring: ring, Node: gatewayNode,
-		Boot: bootID(), Now: s.clock.Now, Real: realNow, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
+		Boot: bootID(), Now: s.clock.Now, Real: realNow, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
 		Deliver: sender.Deliver,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
