@@ -24,6 +24,8 @@ import (
 var (
 	rounds = flag.Int("rounds", 1, "rounds of faults, each with a limit of its own")
 	seed   = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the faults")
+	slow   = flag.Duration("slow", 0, "how long the API behind the gateways takes")
+	logs   = flag.Bool("logs", false, "print what the processes wrote")
 	limit  = flag.Int("limit", 10_000, "the daily limit of a round")
 	tally  process.Binary
 )
@@ -110,17 +112,28 @@ gateway:
 // upstream is the API behind the gateways. It lives in the test's process and counts for itself.
 type upstream struct {
 	*httptest.Server
-	mu    sync.Mutex
+	slow time.Duration // each answer takes so long; not changed while it serves
+
+	mu    sync.Mutex     // guards calls
 	calls map[string]int // by customer
 }
 
-func newUpstream(t *testing.T) *upstream {
+func newUpstream(t *testing.T, slow time.Duration) *upstream {
 	t.Helper()
-	u := &upstream{calls: map[string]int{}}
+	u := &upstream{slow: slow, calls: map[string]int{}}
 	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u.mu.Lock()
 		u.calls[r.Header.Get("Tally-Customer")]++
 		u.mu.Unlock()
+		if u.slow > 0 {
+			t := time.NewTimer(u.slow)
+			defer t.Stop()
+			select {
+			case <-t.C:
+			case <-r.Context().Done():
+				return
+			}
+		}
 		_, _ = io.WriteString(w, "{\"hello\":true}\n")
 	}))
 	t.Cleanup(func() {
@@ -165,7 +178,7 @@ type gate struct {
 
 func newWorld(t *testing.T, gateways int, args ...string) *world {
 	t.Helper()
-	w := &world{t: t, dir: filepath.Join(t.TempDir(), "server"), catalog: filepath.Join(t.TempDir(), "tally.yaml"), args: args, upstream: newUpstream(t)}
+	w := &world{t: t, dir: filepath.Join(t.TempDir(), "server"), catalog: filepath.Join(t.TempDir(), "tally.yaml"), args: args, upstream: newUpstream(t, *slow)}
 	w.apply(*limit)
 	w.serve()
 	for i := range gateways {
@@ -227,6 +240,9 @@ func (w *world) run(args ...string) *process.Process {
 	w.t.Cleanup(func() {
 		p.Close()
 		sound(w.t, p)
+		if *logs {
+			w.t.Logf("%v:\n%s", args, p.Stderr.Bytes())
+		}
 	})
 	return p
 }
