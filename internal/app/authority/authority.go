@@ -216,11 +216,21 @@ func (s *Service) hear(n *node) {
 
 // expired says that a node's leases in memory are no longer used by it.
 func (s *Service) expired(number uint16) bool {
+	_, gone := s.lapsed(number, 0)
+	return gone
+}
+
+// lapsed says so too, and since when, for now in microseconds.
+func (s *Service) lapsed(number uint16, now int64) (since int64, gone bool) {
 	if number == s.cfg.Local {
-		return false
+		return now, false
 	}
 	n := s.numbered(number)
-	return n == nil || s.cfg.Mono()-time.Duration(n.heard.Load()) > validFor+RenewWithin
+	if n == nil {
+		return now, true
+	}
+	quiet := s.cfg.Mono() - time.Duration(n.heard.Load()) - validFor
+	return sub(now, max(0, quiet).Microseconds()), quiet > RenewWithin
 }
 
 // validity is Answer.ValidFor for a kind.
@@ -286,7 +296,7 @@ func (s *Service) endMemory(number uint16, epoch uint32) {
 	for _, c := range all {
 		c.mu.Lock()
 		for _, b := range c.buckets {
-			b.forfeit(gone, now)
+			b.forfeit(func(node uint16, e uint32) (int64, bool) { return now, gone(node, e) }, now)
 		}
 		for id, ctr := range c.counters {
 			if id.kind == quota.Concurrency {

@@ -72,22 +72,34 @@ func (s *Service) takeOne(ctx context.Context, c *customer, n *node, b *Back, ro
 	if epoch == 0 {
 		epoch = n.epoch
 	}
-	if bk := c.buckets[b.Counter]; bk != nil && (b.Kind == quota.TokenBucket || b.Kind == 0 && b.Per > 0) {
+	if bk := c.buckets[b.Counter]; bk != nil && (b.Kind == quota.TokenBucket || b.Kind == 0) {
 		bk.returnShare(n.number, epoch, b, s.cfg.Now().UnixMicro())
-		return nil
 	}
 	if b.Kind == quota.TokenBucket {
-		return nil // nothing is known of it: it is as if never given
+		return nil
 	}
-	kind := b.Kind
-	if kind == 0 && c.counters[idOf(b.Counter, quota.Concurrency)] != nil && c.counters[idOf(b.Counter, quota.Quota)] == nil {
-		kind = quota.Concurrency
+	kinds := []quota.Kind{b.Kind}
+	if b.Kind == 0 {
+		kinds = []quota.Kind{quota.Quota, quota.Concurrency}
 	}
-	ctr, err := s.held(ctx, c, idOf(b.Counter, kind))
+	for _, kind := range kinds {
+		if err := s.takeUnits(ctx, c, n, epoch, idOf(b.Counter, kind), b, rows, touched); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeUnits takes a lease of units, or of requests at once, back.
+func (s *Service) takeUnits(ctx context.Context, c *customer, n *node, epoch uint32, id counterID, b *Back, rows *[]store.Lease, touched *[]*counter) error {
+	ctr, err := s.held(ctx, c, id)
 	if err != nil || ctr == nil {
 		return err
 	}
 	l := ctr.find(n.number, epoch)
+	if l == nil && epoch == n.epoch && b.Kind != 0 && b.Spent > 0 { // counted without a lease: beyond a soft limit, or without us
+		l = ctr.own(n.number, epoch, n.boot)
+	}
 	if l == nil || l.closed || b.Seq != 0 && b.Seq < l.seq {
 		return nil
 	}
@@ -110,6 +122,9 @@ func (s *Service) takeOne(ctx context.Context, c *customer, n *node, b *Back, ro
 func (l *lease) takeBack(b *Back, atOnce bool) (changed bool) {
 	before := *l
 	spent := max(0, b.Spent)
+	if b.Kind == 0 && b.Closed && b.Epoch == l.epoch && !atOnce {
+		spent = max(spent, l.told) // the holder knows nothing of it any more, and has said this before
+	}
 	l.told = max(l.told, spent)
 	if atOnce {
 		l.told = spent

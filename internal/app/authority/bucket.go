@@ -30,6 +30,7 @@ type share struct {
 	wasRate, wasBurst int64
 	addDebt, addLast  int64
 	pending           bool
+	asked             uint64 // Seq of the Draw that it was the answer to
 	seq               uint64
 }
 
@@ -82,13 +83,13 @@ func (b *bucket) find(node uint16, epoch uint32) int {
 	return -1
 }
 
-// forfeit takes back shares whose holder is gone: they owe all that they can.
-func (b *bucket) forfeit(gone func(node uint16, epoch uint32) bool, now int64) {
+// forfeit takes back shares whose holder is gone: when that was, they owed all that they can.
+func (b *bucket) forfeit(gone func(node uint16, epoch uint32) (since int64, gone bool), now int64) {
 	b.settle(now)
 	kept := b.shares[:0]
 	for _, sh := range b.shares {
-		if gone(sh.node, sh.epoch) {
-			b.owe(times(sh.burst, sh.per), sh.per)
+		if since, over := gone(sh.node, sh.epoch); over {
+			b.owe(drained(times(sh.burst, sh.per), sh.rate, min(since, now), now), sh.per)
 			continue
 		}
 		kept = append(kept, sh)
@@ -154,7 +155,10 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 	now := b.last // settled below at the authority's clock
 	now = max(now, w.s.cfg.Now().UnixMicro())
 	b.settle(now)
-	b.forfeit(func(node uint16, epoch uint32) bool { return node != w.Node && w.s.expired(node) }, now)
+	b.forfeit(func(node uint16, _ uint32) (int64, bool) {
+		since, gone := w.s.lapsed(node, now)
+		return since, gone && node != w.Node
+	}, now)
 	k := b.find(w.Node, w.Epoch)
 	if k < 0 {
 		k = len(b.shares)
@@ -236,7 +240,7 @@ func (w *draw) give(b *bucket, own *share, added share) {
 	rate, burst := b.in(own)
 	own.wasRate, own.wasBurst = rate, burst
 	own.rate, own.per, own.burst = max(0, add(rate, added.rate)), b.per, max(0, add(burst, added.burst))
-	own.addDebt, own.addLast, own.pending = added.addDebt, added.addLast, true
+	own.addDebt, own.addLast, own.pending, own.asked = added.addDebt, added.addLast, true, w.Seq
 	b.debt = 0
 	if added.burst > 0 {
 		w.s.stats.granted.Add(1)
@@ -298,7 +302,10 @@ func (b *bucket) returnShare(node uint16, epoch uint32, r *Back, now int64) {
 		per = own.per
 	}
 	debt := convert(max(0, r.Debt), own.per, per)
-	if own.pending { // it may not have arrived
+	if r.Kind == 0 && r.Closed { // it knows nothing of it
+		debt = times(own.burst, own.per)
+	}
+	if own.pending && (r.Heard == 0 || r.Heard < own.asked) { // it may not have arrived
 		debt = add(debt, drained(own.addDebt, max(0, own.rate-own.wasRate), own.addLast, now))
 	}
 	b.owe(min(debt, times(own.burst-burst, own.per)), own.per)

@@ -124,6 +124,9 @@ type Back struct {
 	Kind    quota.Kind // as asked; of leases of Welcome.Open it may be 0
 	Epoch   uint32     // an earlier one for leases of Welcome.Open; 0: the present
 	Seq     uint64     // see Draw.Seq
+	// Heard is the Seq of the newest Draw whose answer is in the holder's state of the counter; 0: it does not say. Where the last
+	// answer is not known to have arrived, a bucket's debt counts twice for a while.
+	Heard uint64
 	// Spent is cumulative. For an earlier epoch it counts from where that lease did: without store.Lease.Settled.
 	Spent int64
 	// Keep is what the holder keeps of the grant, cumulative like Granted: Spent ≤ Keep. Of a bucket the new share is Rate, Per,

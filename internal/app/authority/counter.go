@@ -77,6 +77,20 @@ func (c *counter) find(node uint16, epoch uint32) *lease {
 	return nil
 }
 
+// own is the lease of an epoch that is now drawing: made, or taken up again after it was closed.
+func (c *counter) own(node uint16, epoch uint32, boot string) *lease {
+	l := c.find(node, epoch)
+	if l == nil {
+		c.leases = append(c.leases, lease{node: node, epoch: epoch})
+		l = &c.leases[len(c.leases)-1]
+	}
+	if l.closed {
+		l.closed, l.settled, l.told = false, l.charged, 0
+	}
+	l.boot = boot
+	return l
+}
+
 // total is what is consumed, or may be without asking again.
 func (c *counter) total() int64 {
 	sum := add(c.reported, c.unleased)

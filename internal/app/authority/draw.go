@@ -273,7 +273,7 @@ func (w *draw) missing(c *counter, a *Ask) int64 {
 		need = min(1, need)
 	}
 	own := c.find(w.Node, w.Epoch)
-	if a.Fresh && own != nil && own.told > 0 {
+	if a.Fresh && own != nil && own.told > 0 && a.Kind != quota.Concurrency {
 		return need
 	}
 	return max(0, sub(need, sub(own.open(), a.Spent)))
@@ -286,10 +286,11 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	own := c.find(w.Node, w.Epoch)
-	if own != nil && w.Seq != 0 && w.Seq < own.seq {
+	own := c.own(w.Node, w.Epoch, w.n.boot)
+	if w.Seq != 0 && w.Seq < own.seq {
 		return w.answer(ctx, i, c, 0)
 	}
+	own.seq = w.Seq
 	changed := w.report(c, own, a)
 	missing := w.missing(c, a)
 	_, hard, err := w.ceilings(ctx, i, c)
@@ -306,19 +307,8 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 		granted = min(want, left)
 	}
 	if granted > 0 {
-		if own == nil {
-			c.leases = append(c.leases, lease{node: w.Node, epoch: w.Epoch, boot: w.n.boot})
-			own = &c.leases[len(c.leases)-1]
-		}
-		if own.closed {
-			own.closed, own.settled, own.told = false, own.charged, 0
-		}
 		own.charged = add(own.charged, granted)
-		own.boot = w.n.boot
 		w.s.stats.granted.Add(1)
-	}
-	if own != nil {
-		own.seq = max(own.seq, w.Seq)
 	}
 	if (granted > 0 || changed) && c.id.durable() {
 		w.rows, w.touched = append(w.rows, c.row(own)), append(w.touched, c)
@@ -331,11 +321,8 @@ func (w *draw) report(c *counter, own *lease, a *Ask) (changed bool) {
 	if a.Fresh && a.Open > 0 && c.id.Scope == "" {
 		c.unleased = add(c.unleased, a.Open)
 	}
-	if own == nil || own.closed {
-		return false
-	}
 	if a.Fresh {
-		if own.told > 0 { // its closing got lost: what was spent is spent, the rest comes back
+		if own.told > 0 && c.id.kind != quota.Concurrency { // its closing got lost: what was spent is spent, the rest comes back
 			own.settled = min(own.charged, add(own.settled, own.told))
 			own.charged, own.told = own.settled, 0
 			return true
@@ -444,7 +431,7 @@ func (w *draw) ceilings(ctx context.Context, i int, c *counter) (each []int64, h
 		case quota.Credits:
 			granted := w.s.cfg.Granted(w.CustomerID, c.id.Meter, time.UnixMicro(w.Now).UTC())
 			n = floored(granted, w.rules.scale(c.id.Meter))
-			n = add(n, grace(&l.declared, n))
+			n = add(n, l.declared.Extra(n))
 		case quota.TokenBucket, quota.Quota, quota.Fixed, quota.Concurrency:
 		}
 		if err != nil {

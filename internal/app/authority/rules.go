@@ -127,7 +127,7 @@ func (r *rules) find(c *catalog.Compiled, plan catalog.Plan, a *Ask, key string)
 	}
 	if declared.Concurrency > 0 { // also over all meters
 		n := declared.Concurrency
-		return rule{quota.Limit{Key: key, Kind: quota.Concurrency, Mode: declared.Mode, Quota: n}, declared, add(n, grace(&declared, n))}, true, nil
+		return rule{quota.Limit{Key: key, Kind: quota.Concurrency, Mode: declared.Mode, Quota: n}, declared, add(n, declared.Extra(n))}, true, nil
 	}
 	var limits []quota.Limit
 	if !changed {
@@ -140,7 +140,7 @@ func (r *rules) find(c *catalog.Compiled, plan catalog.Plan, a *Ask, key string)
 		return rule{}, false, nil
 	}
 	l := limits[i]
-	return rule{l, declared, add(l.Quota, grace(&declared, l.Quota))}, true, nil
+	return rule{l, declared, add(l.Quota, l.Extra)}, true, nil
 }
 
 // tighten lowers a limit of an older version to what the plan now has on the same counter.
@@ -150,15 +150,6 @@ func (r *rules) tighten(one *rule, a *Ask) {
 			one.ceiling = min(one.ceiling, l.Quota)
 		}
 	}
-}
-
-// grace is how much more a limit of n lets through.
-func grace(l *catalog.Limit, n int64) int64 {
-	if l.Mode != quota.Grace || l.Grace <= 0 {
-		return 0
-	}
-	const hundred = 100
-	return add(times(n/hundred, l.Grace), times(n%hundred, l.Grace)/hundred)
 }
 
 // override puts the newest override that holds for the ask into a copy of a limit.
@@ -226,7 +217,7 @@ func (s *Service) spendCap(ctx context.Context, r *rules, l *catalog.Limit) (*sp
 	if err != nil {
 		return nil, fmt.Errorf("catalog version %d: %w", r.sub.CatalogVersion, err)
 	}
-	if g := grace(l, 1_000_000); g > 0 {
+	if g := l.Extra(1_000_000); g > 0 {
 		more, err := sc.cap.Mul(money.FromScaled(g, 6))
 		if err != nil {
 			return nil, err
