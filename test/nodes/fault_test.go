@@ -139,7 +139,7 @@ func (w *world) round(round int, random *rand.Rand) {
 	l := w.load(secret)
 	fired := map[string]int{}
 	var story []string
-	for n := 0; n < 5 || l.ok() < *limit*6/10 && n < 40; n++ {
+	for n := 0; *quiet == false && n < 5 || *quiet == false && l.ok() < *limit*6/10 && n < 40; n++ {
 		pause(w.t, time.Duration(100+random.IntN(200))*time.Millisecond)
 		what, name := w.fault(n, random)
 		fired[name]++

@@ -25,6 +25,7 @@ var (
 	rounds = flag.Int("rounds", 1, "rounds of faults, each with a limit of its own")
 	seed   = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the faults")
 	slow   = flag.Duration("slow", 0, "how long the API behind the gateways takes")
+	quiet  = flag.Bool("quiet", false, "no faults")
 	logs   = flag.Bool("logs", false, "print what the processes wrote")
 	limit  = flag.Int("limit", 10_000, "the daily limit of a round")
 	tally  process.Binary
