@@ -24,16 +24,6 @@ const (
 	advanceAllMax = 5 * time.Second // a gateway that does not follow the clock by then is named in the log
 )
 
-// openAuthority readies what grants quota to this process's gateway and to others.
-func (s *server) openAuthority(rebooted bool) (err error) {
-	start := realNow()
-	s.authority, err = authority.New(authority.Config{
-		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(start) },
-		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
-	})
-	return err
-}
-
 // openNodes readies what gateways of other processes talk to.
 func (s *server) openNodes(ctx context.Context, pepper []byte, ring *receipt.Keyring) (err error) {
 	if s.nodes, err = nodes.New(ctx, nodes.Config{Records: s.records, Now: s.clock.Now, Random: rand.Reader, Pepper: pepper}); err != nil {

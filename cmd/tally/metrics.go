@@ -103,6 +103,8 @@ func (c *enforceCollector) Collect(ch chan<- prometheus.Metric) {
 	for outcome, n := range map[string]int64{
 		"allowed": st.Admitted, "rate_exceeded": st.DeniedRate, "quota_exceeded": st.DeniedQuota, "spend_cap_reached": st.DeniedSpend,
 		"key": st.DeniedKey, "no_subscription": st.DeniedSubscription, "unavailable": st.Unavailable,
+		"concurrency_exceeded": st.DeniedConcurrency, "credits_exhausted": st.DeniedCredits, "entitlement_missing": st.DeniedEntitlement,
+		"abnormal_usage": st.DeniedAbnormal,
 	} {
 		ch <- prometheus.MustNewConstMetric(decisions, prometheus.CounterValue, float64(n), outcome)
 	}
@@ -117,6 +119,11 @@ func (c *enforceCollector) Collect(ch chan<- prometheus.Metric) {
 		{"tally_recovered_total", "Requests that a crash left open and this start settled.", prometheus.CounterValue, st.Recovered},
 		{"tally_lease_written_off_total", "Units of leases whose use a power cut made unknown.", prometheus.CounterValue, st.WrittenOff},
 		{"tally_lease_draws_total", "Leases drawn from the authority.", prometheus.CounterValue, st.Draws},
+		{"tally_counters", "Counters that the gateway holds.", prometheus.GaugeValue, st.Lessee.Counters},
+		{"tally_counters_evicted_total", "Idle counters whose leases were given back.", prometheus.CounterValue, st.Lessee.Evicted},
+		{"tally_counters_refused_total", "Requests refused because too many counters were held, or too many requests waited for a lease.", prometheus.CounterValue, st.Lessee.Crowded},
+		{"tally_authority_unreachable_total", "Calls that did not reach the quota authority.", prometheus.CounterValue, st.Lessee.Unreachable},
+		{"tally_admitted_without_lease_total", "Requests admitted by a limit's failure mode while the authority was unreachable.", prometheus.CounterValue, st.Lessee.Alone},
 		{"tally_gateway_conflicts_total", "Gateway events refused by the journal as conflicts; must be 0.", prometheus.CounterValue, st.Conflicts},
 		{"tally_marks_lost_total", "Notes of cut-off answers dropped because the spool was full.", prometheus.CounterValue, st.MarksLost},
 		{"tally_open_requests", "Requests reserved and not yet settled or released.", prometheus.GaugeValue, st.Open},

@@ -46,9 +46,9 @@ const gatewayNode = 1
 const (
 	shipEvery      = 50 * time.Millisecond
 	syncEvery      = 10 * time.Millisecond
-	authorityEvery = time.Second
 	indexEvery     = 250 * time.Millisecond
 	billEvery      = time.Second
+	authorityEvery = time.Second
 	sealEvery      = time.Second
 	booksEvery     = 5 * time.Second
 	clockEvery     = 5 * time.Second
@@ -79,8 +79,8 @@ type server struct {
 	clock     *clock.Clock
 	govern    *govern.Service
 	receive   *receive.Receiver
-	enforce   *enforce.Enforcer
 	authority *authority.Service
+	enforce   *enforce.Enforcer
 	nodes     *nodes.Service
 	hub       *node.Server
 	ingest    *ingest.Service
@@ -135,7 +135,11 @@ func (s *server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.openAuthority(rebooted); err != nil {
+	started := realNow()
+	if s.authority, err = authority.New(authority.Config{
+		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(started) },
+		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
+	}); err != nil {
 		return err
 	}
 	if s.enforce, err = enforce.Open(ctx, enforce.Config{
@@ -350,8 +354,8 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 			}
 		}
 	})
-	s.every(ctx, g, "sync", syncEvery, s.enforce.SyncTick)
 	s.every(ctx, g, "authority", authorityEvery, s.authority.Tick)
+	s.every(ctx, g, "sync", syncEvery, s.enforce.SyncTick)
 	s.every(ctx, g, "index", indexEvery, s.journal.Tick)
 	s.every(ctx, g, "bill", billEvery, s.billAll)
 	s.every(ctx, g, "seal", sealEvery, s.seal.Tick)

@@ -170,7 +170,7 @@ func TestReservationSurvives(t *testing.T) {
 			w := newWorld(t, quotaLimit("daily", "100", period.Day))
 			h := w.hold("10", time.Hour, ReleaseExpired)
 			w.hold("5", time.Minute, ChargeExpired) // expires
-			for range 2 { // and a second time
+			for range 2 {                           // and a second time
 				if _, _, err := w.e.Extend(w.t.Context(), h.ID, time.Hour, new(dec("10"))); err != nil {
 					t.Fatal(err)
 				}

@@ -218,4 +218,3 @@ func TestSpoolOfTheVersionBefore(t *testing.T) {
 		}
 	}
 }
-

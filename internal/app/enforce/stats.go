@@ -5,14 +5,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/enforce/lessee"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 )
 
 // counters are running totals since start.
 type counters struct {
-	admitted, settled, released, incomplete, recovered, writtenOff, conflicts, draws, marksLost, nameless, voided, expired atomic.Int64
-	byOutcome                                                                                                              [receipt.Outcomes]atomic.Int64
+	admitted, settled, released, incomplete, recovered, writtenOff, conflicts, marksLost, nameless, voided, expired atomic.Int64
+	byOutcome                                                                                                       [receipt.Outcomes]atomic.Int64
 }
 
 // Stats are running totals since start, and gauges of now.
@@ -21,9 +22,12 @@ type Stats struct {
 	Settled, Released, Incomplete, Recovered, WrittenOff, Conflicts, Draws, MarksLost          int64
 	Nameless, Voided                                                                           int64 // leases that the spool could not account for: written off if the process is killed
 	Held, Expired                                                                              int64 // explicit reservations that are open now, and that ended by their expiry
-	Open                                                                                       int64 // requests reserved and not yet settled or released
-	SpoolBytes                                                                                 int64 // kept in the spool
-	SpoolLag                                                                                   int64 // not yet shipped
+	DeniedConcurrency, DeniedCredits, DeniedEntitlement, DeniedAbnormal                        int64
+	// Lessee: counters and leases.
+	Lessee     lessee.Stats
+	Open       int64 // requests reserved and not yet settled or released
+	SpoolBytes int64 // kept in the spool
+	SpoolLag   int64 // not yet shipped
 }
 
 // Stats reads them; each is exact, together they are of about one instant.
@@ -32,14 +36,16 @@ func (e *Enforcer) Stats() Stats {
 	e.ship.mu.Lock()
 	next := e.ship.next
 	e.ship.mu.Unlock()
-	end := e.cfg.Spool.End()
+	end, held := e.cfg.Spool.End(), e.lessee.Stats()
 	return Stats{
 		Admitted: s.admitted.Load(), DeniedRate: by[receipt.DeniedRate].Load(), DeniedQuota: by[receipt.DeniedQuota].Load(),
 		DeniedSpend: by[receipt.DeniedSpend].Load(), DeniedKey: by[receipt.DeniedKey].Load(),
 		DeniedSubscription: by[receipt.DeniedSubscription].Load(), Unavailable: by[receipt.Unavailable].Load(),
 		Settled: s.settled.Load(), Released: s.released.Load(), Incomplete: s.incomplete.Load(), Recovered: s.recovered.Load(),
-		WrittenOff: s.writtenOff.Load(), Conflicts: s.conflicts.Load(), Draws: s.draws.Load(), MarksLost: s.marksLost.Load(),
+		WrittenOff: s.writtenOff.Load(), Conflicts: s.conflicts.Load(), Draws: held.Draws, MarksLost: s.marksLost.Load(),
 		Nameless: s.nameless.Load(), Voided: s.voided.Load(), Held: int64(e.held.open()), Expired: s.expired.Load(),
+		DeniedConcurrency: by[receipt.DeniedConcurrency].Load(), DeniedCredits: by[receipt.DeniedCredits].Load(),
+		DeniedEntitlement: by[receipt.DeniedEntitlement].Load(), DeniedAbnormal: by[receipt.DeniedAbnormal].Load(), Lessee: held,
 		Open: e.inflight.total(), SpoolBytes: end - e.cfg.Spool.Start(), SpoolLag: end - next,
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/correct"
@@ -114,8 +115,11 @@ func newWorld(t *testing.T) *world {
 		Records: records, Journal: journal, Now: w.clock.Now, Random: rand.NewChaCha8([32]byte{}), Pepper: make([]byte, 32), Mode: account.Test,
 	}))
 	sp := must[*spool.Spool](t)(spool.Open(spool.Config{Dir: filepath.Join(dir, "spool")}))
+	quotas := must[*authority.Service](t)(authority.New(authority.Config{
+		Directory: w.govern, Leases: records, Journal: journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log,
+	}))
 	w.enforce = must[*enforce.Enforcer](t)(enforce.Open(ctx, enforce.Config{
-		Directory: w.govern, Spool: sp, Leases: records, Journal: journal, Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,
+		Directory: w.govern, Spool: sp, Authority: quotas, Past: enforce.JournalPast{Journal: journal}, Deliver: enforce.Straight(journal), Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,
 		Keyring: must[*receipt.Keyring](t)(receipt.ParseKeyring(receipt.NewKeyringFile(make([]byte, 32)))),
 	}))
 	w.bill = must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: journal, Invoices: records, Now: w.clock.Now}))

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -132,8 +133,14 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	quotas, err := authority.New(authority.Config{
+		Directory: w, Leases: records, Journal: w.journal, Now: func() time.Time { return w.now }, Mono: func() time.Duration { return 0 }, Local: 1, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if w.e, err = enforce.Open(ctx, enforce.Config{
-		Directory: w, Spool: w.spool, Leases: records, Journal: w.journal, Keyring: ring, Node: 1, Boot: "b",
+		Directory: w, Spool: w.spool, Authority: quotas, Past: enforce.JournalPast{Journal: w.journal}, Deliver: enforce.Straight(w.journal), Keyring: ring, Node: 1, Boot: "b",
 		Now: func() time.Time { return w.now }, Real: time.Now, Log: slog.New(slog.DiscardHandler),
 	}); err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/correct"
@@ -132,8 +133,11 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	w.receive = must[*receive.Receiver](t)(receive.New(ctx, receive.Config{Journal: w.journal, Records: records, Now: w.clock.Now, Random: &locked{r: rand.NewChaCha8([32]byte{1})}}))
 	signer := must[*receive.Signer](t)(receive.NewSigner(make([]byte, 32)))
 	must[store.GatewayKey](t)(w.receive.Register(ctx, 1, signer.Public()))
+	quotas := must[*authority.Service](t)(authority.New(authority.Config{
+		Directory: w.govern, Leases: records, Journal: w.journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log,
+	}))
 	w.enforce = must[*enforce.Enforcer](t)(enforce.Open(ctx, enforce.Config{
-		Directory: w.govern, Spool: sp, Leases: records, Journal: w.journal, Keyring: ring, Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,
+		Directory: w.govern, Spool: sp, Authority: quotas, Past: enforce.JournalPast{Journal: w.journal}, Keyring: ring, Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,
 		Deliver: receive.NewSender(1, signer, w.receive).Deliver,
 	}))
 	in := must[*ingest.Service](t)(ingest.New(ingest.Config{
