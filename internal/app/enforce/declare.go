@@ -20,8 +20,6 @@ const (
 	cutShare = 4
 	// voidRoom is set aside for a Void.
 	voidRoom = 8
-	// closedMax bounds the closed leases that are remembered.
-	closedMax = 1 << 17
 )
 
 // declared is what this run told its spool of leases.
@@ -29,45 +27,65 @@ type declared struct {
 	number    atomic.Uint32
 	roomAside atomic.Bool // there is room in the spool for a Void
 
-	mu     sync.Mutex
-	closed map[store.CounterKey]closedLease // leases of this epoch that were closed before their window ended
-	lost   bool                             // closed was full: what is opened now may have been spent from before
+	mu       sync.Mutex
+	nameless bool // a lease is used without a name, and the spool says so
 }
-
-type closedLease struct{ end, spent int64 }
 
 // leaseOpened writes a lease's name into the spool, before any request draws on it. A reservation lists the names of the leases
 // that it draws on. 0: there is no room for more names; the lease can be used, and is written off after kill -9.
 func (e *Enforcer) leaseOpened(k store.CounterKey, end int64) (uint32, error) {
 	if e.ship.bookBytes.Load() >= leaseBytesMax {
-		e.stats.nameless.Add(1)
-		return 0, nil
+		return 0, e.useNameless()
 	}
-	spent, known := e.declared.reopen(k)
-	if !known {
-		e.stats.nameless.Add(1)
-		return 0, nil
-	}
-	d := record.Declaration{
-		LeaseID: record.LeaseID{Epoch: e.epoch, Number: e.declared.number.Add(1)}, Counter: k, WindowEnd: end, Spent: spent,
-	}
-	aside := 0
-	if e.declared.roomAside.CompareAndSwap(false, true) {
-		aside = voidRoom
-	}
-	if _, err := e.cfg.Spool.Append(aside, d.Append); err != nil {
-		if aside > 0 {
-			e.declared.roomAside.Store(false)
-		}
+	d := record.Declaration{LeaseID: record.LeaseID{Epoch: e.epoch, Number: e.declared.number.Add(1)}, Counter: k, WindowEnd: end}
+	if err := e.declare(&d); err != nil {
 		return 0, fmt.Errorf("spool a lease: %w", err)
 	}
 	return d.Number, nil
 }
 
-// leaseClosed says that the authority has taken note of a lease's end, and what it was spent on in all. Its counter may be opened
-// again in this epoch, and then goes on from there.
-func (e *Enforcer) leaseClosed(number uint32, k store.CounterKey, end, spent int64) {
-	e.declared.close(k, closedLease{end, spent}, e.cfg.Now().UnixMicro())
+// declare writes a lease into the spool, and sees to it that there is room for a Void.
+func (e *Enforcer) declare(d *record.Declaration) error {
+	aside := 0
+	if e.declared.roomAside.CompareAndSwap(false, true) {
+		aside = voidRoom
+	}
+	_, err := e.cfg.Spool.Append(aside, d.Append)
+	if err != nil && aside > 0 {
+		e.declared.roomAside.Store(false)
+	}
+	return err
+}
+
+// declareEpoch says in the spool that this run gives each lease a name before it is used. One that was granted to a process which
+// was killed before it heard of it is known to be unspent by that. Without room for it such a lease is written off.
+func (e *Enforcer) declareEpoch() error {
+	err := e.declare(&record.Declaration{LeaseID: record.LeaseID{Epoch: e.epoch}})
+	if err != nil && !errors.Is(err, store.ErrFull) {
+		return fmt.Errorf("spool the epoch: %w", err)
+	}
+	return nil
+}
+
+// useNameless says in the spool, once, that not every lease has a name.
+func (e *Enforcer) useNameless() error {
+	e.stats.nameless.Add(1)
+	e.declared.mu.Lock()
+	defer e.declared.mu.Unlock()
+	if e.declared.nameless {
+		return nil
+	}
+	_, err := e.cfg.Spool.Append(0, func(b []byte) []byte { return record.AppendClosed(b, record.LeaseID{Epoch: e.epoch}) })
+	if err != nil {
+		return fmt.Errorf("spool that a lease has no name: %w", err)
+	}
+	e.declared.nameless = true
+	return nil
+}
+
+// leaseClosed says that the authority has taken note of a lease's end, so that the spool need not account for it any more. When its
+// counter is opened again in this epoch, that is another lease here.
+func (e *Enforcer) leaseClosed(number uint32) {
 	if number == 0 {
 		return
 	}
@@ -78,38 +96,6 @@ func (e *Enforcer) leaseClosed(number uint32, k store.CounterKey, end, spent int
 	if err != nil {
 		e.stats.marksLost.Add(1)
 	}
-}
-
-// reopen is what a counter's closed lease of this epoch was spent on; false: that is not known.
-func (d *declared) reopen(k store.CounterKey) (spent int64, known bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	c, found := d.closed[k]
-	delete(d.closed, k)
-	return c.spent, found || !d.lost
-}
-
-func (d *declared) close(k store.CounterKey, c closedLease, now int64) {
-	if c.spent == 0 {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.closed) >= closedMax {
-		for old, o := range d.closed {
-			if o.end != 0 && o.end <= now {
-				delete(d.closed, old)
-			}
-		}
-	}
-	if len(d.closed) >= closedMax {
-		d.lost = true
-		return
-	}
-	if d.closed == nil {
-		d.closed = map[store.CounterKey]closedLease{}
-	}
-	d.closed[k] = c
 }
 
 // survey reads the spool for the last snapshots of its leases, before it is read from its start on.

@@ -117,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
 	e := &Enforcer{cfg: cfg, epoch: welcome.Epoch, sealer: sealer, source: SourceOf(cfg.Node)}
 	if e.lessee, err = lessee.New(lessee.Config{
 		Directory: cfg.Directory, Authority: cfg.Authority, Past: cfg.Past, Node: cfg.Node, Epoch: e.epoch, Now: cfg.Now, Real: cfg.Real,
-		Opened: e.leaseOpened, Closed: e.leaseClosed, Notice: cfg.Notice, MaxCounters: cfg.MaxCounters, Log: cfg.Log,
+		Opened: e.leaseOpened, Closed: func(name uint32, _ store.CounterKey, _, _ int64) { e.leaseClosed(name) }, Notice: cfg.Notice, MaxCounters: cfg.MaxCounters, Log: cfg.Log,
 	}); err != nil {
 		return nil, err
 	}

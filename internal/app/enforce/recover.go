@@ -57,6 +57,9 @@ func (e *Enforcer) recover(ctx context.Context, leases []store.Lease) error {
 	s.recovering, s.bookEpoch = false, e.epoch
 	s.ended, s.book = map[record.Key]*endedRequest{}, record.NewBook(e.epoch)
 	s.bookBytes.Store(0)
+	if err := e.declareEpoch(); err != nil {
+		return err
+	}
 	for _, o := range left {
 		if o.Held != (record.Key{}) {
 			e.reopen(&o.Reservation)
@@ -114,18 +117,19 @@ func (e *Enforcer) settleRecovered(r *record.Reservation) error {
 
 // closeEarlier closes the leases of this node's earlier epochs. On the same boot the spool is complete, and says what each was
 // spent on. After a power cut its tail may be lost: then a lease stays charged in full, and what is not known to be spent is
-// written off, so that nothing can be admitted twice. So does one that the spool does not know.
+// written off, so that nothing can be admitted twice. So is one that the spool does not know, unless its epoch named all.
 func (e *Enforcer) closeEarlier(ctx context.Context, open []store.Lease) error {
-	spent := e.ship.book.Spent()
+	book := e.ship.book
+	spent := book.Spent()
 	backs := make([]authority.Back, 0, len(open))
 	for _, l := range open {
 		sum, known := spent[record.Counter{CounterKey: l.CounterKey, Epoch: l.Epoch}]
-		b := authority.Back{Counter: l.CounterKey, Epoch: l.Epoch, Spent: min(sum, l.Charged), Closed: true}
-		if !known || l.Boot == "" || l.Boot != e.cfg.Boot || e.cfg.Torn {
-			b.WrittenOff = l.Charged - b.Spent
+		b := authority.Back{Counter: l.CounterKey, Epoch: l.Epoch, Spent: sum, Closed: true}
+		if !known && !book.Whole(l.Epoch) || l.Boot == "" || l.Boot != e.cfg.Boot || e.cfg.Torn {
+			b.WrittenOff = max(0, l.Charged-l.Settled-sum)
 			e.stats.writtenOff.Add(b.WrittenOff)
 		}
-		b.Keep = b.Spent + b.WrittenOff
+		b.Keep = addSat(b.Spent, b.WrittenOff)
 		backs = append(backs, b)
 	}
 	for part := range slices.Chunk(backs, authority.MaxBacks) {

@@ -262,8 +262,10 @@ func TestParseWindow(t *testing.T) {
 		}
 	}
 	var invalid *usage.Invalid
-	if _, err := usage.ParseWindow("fortnight"); !errors.As(err, &invalid) || invalid.Pointer != "/window" {
-		t.Errorf("fortnight: %v", err)
+	for _, s := range []string{"fortnight", "quarter", "year"} {
+		if _, err := usage.ParseWindow(s); !errors.As(err, &invalid) || invalid.Pointer != "/window" {
+			t.Errorf("fortnight: %v", err)
+		}
 	}
 }
 

@@ -33,7 +33,7 @@ func ParseWindow(s string) (Window, error) {
 		return Quarter, nil
 	}
 	w, err := period.ParseWindow(s)
-	if err != nil {
+	if err != nil || w > period.BillingPeriod { // quarters and years of the calendar are for limits
 		return 0, &Invalid{"/window", "must be " + WindowNames, "leave it out for one figure of the whole time"}
 	}
 	return Window(w) + Quarter, nil

@@ -72,9 +72,11 @@ type State struct {
 	// TokenBucket (GCRA in the form of a debt): Debt is in units×Per and drains by Rate each microsecond since Last.
 	// The zero value is a full bucket. A changed Per changes the unit of Debt: the owner converts it.
 	Debt, Last int64
-	// Quota and SpendCap: Consumed is used or reserved in the window (admitted here and elsewhere, and reported)
+	// All others: Consumed is used or reserved in the window (admitted here and elsewhere, and reported)
 	// and may be beyond Ceiling after reports or a lowered limit. Granted ≤ Ceiling is how far Consumed may go on
-	// durable leases. Ceiling is the limit in the meter's scale; for a spend cap its worth in units.
+	// durable leases. Ceiling is the limit in the meter's scale, grace included; for a spend cap its worth in
+	// units, for a Rolling slot what the slots before leave it (RollingCeiling), for Credits what was granted. Of Concurrency all
+	// three are requests. Concurrency and Credits have no window.
 	Consumed, Granted, Ceiling int64
 	WindowStart, WindowEnd     int64 // microseconds, half-open
 	// Rate, Per, Burst are this holder's share of a bucket; Per 0: it holds the whole limit.

@@ -359,3 +359,19 @@ func BenchmarkSettleFive(b *testing.B) {
 		quota.End(limits, states)
 	}
 }
+
+func TestHotPathDoesNotAllocate(t *testing.T) {
+	limits, states := five()
+	limits[1].Mode, limits[2].Mode = quota.Soft, quota.Grace
+	var d quota.Decision
+	now := int64(0)
+	if n := testing.AllocsPerRun(100, func() {
+		now++
+		quota.Decide(&d, limits, states, 2, now)
+		quota.Settle(limits, states, 2, 3, now)
+		quota.Return(limits, states, 3, now)
+		quota.End(limits, states)
+	}); n != 0 || d.Verdict != quota.Allow {
+		t.Errorf("%v allocations, verdict %d", n, d.Verdict)
+	}
+}

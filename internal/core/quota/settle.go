@@ -5,7 +5,8 @@ package quota
 // back by End.
 //
 // A bucket takes back only what it has not refilled by itself since then, at the rate of the whole bucket. More would admit
-// twice: the place of a request that ran for a while has been given to others already.
+// twice: the place of a request that ran for a while has been given to others already. A Soft or Shadow bucket takes back what it was
+// not charged, too: it then reports too little.
 func Return(limits []Limit, states []*State, cost, reserved int64) {
 	if cost <= 0 {
 		return

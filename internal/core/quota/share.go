@@ -36,7 +36,7 @@ func (l *Limit) Whole(s State) State {
 }
 
 // Split takes a part of a share away: at most rate (units in s.Per) and burst, with as much of the free units as it can hold, up
-// to free. What s owes is divided with it. The part has its own Rate, Per, Burst, Debt and Last; all else of it is zero.
+// to free. s is a share already: see Whole. What s owes is divided with it. The part has its own Rate, Per, Burst, Debt and Last; all else of it is zero.
 func (s *State) Split(rate, burst, free, now int64) (part State) {
 	s.settleAt(max(s.Last, now))
 	rate, burst = min(max(0, rate), max(0, s.Rate)), min(max(0, burst), max(0, s.Burst))

@@ -172,7 +172,11 @@ func (r *Records) OpenLeases(ctx context.Context, node uint16, before uint32) ([
 
 // LeasesOf implements store.Leases.
 func (r *Records) LeasesOf(ctx context.Context, k store.CounterKey) ([]store.Lease, error) {
-	all, err := list(ctx, r.reader, scanLease, leaseColumns+leaseCounter+" ORDER BY node, epoch", counterArgs(k)...)
+	rows, err := r.leases.QueryContext(ctx, counterArgs(k)...)
+	if err != nil {
+		return nil, r.wrap("leases of customer "+k.CustomerID, err)
+	}
+	all, err := collect(rows, scanLease)
 	return all, r.wrap("leases of customer "+k.CustomerID, err)
 }
 

@@ -39,6 +39,7 @@ type Records struct {
 	path    string
 	writer  *sql.DB // one connection
 	reader  *sql.DB
+	leases  *sql.Stmt // LeasesOf on reader: preparing it costs several times as much as running it
 	closed  atomic.Bool
 	broken  atomic.Bool // a sync failed: what later syncs say cannot be trusted
 	zonesMu sync.Mutex
@@ -82,7 +83,10 @@ func (r *Records) open(ctx context.Context) (err error) {
 	if err := migrate(ctx, r.writer); err != nil {
 		return err
 	}
-	r.reader, err = r.pool(readers, "query_only(1)")
+	if r.reader, err = r.pool(readers, "query_only(1)"); err != nil {
+		return err
+	}
+	r.leases, err = r.reader.PrepareContext(ctx, leaseColumns+leaseCounter+" ORDER BY node, epoch")
 	return err
 }
 
@@ -153,6 +157,9 @@ func (r *Records) Close() error {
 
 // closeAll closes the writer last: it then folds the write-ahead log into the file.
 func (r *Records) closeAll() (err error) {
+	if r.leases != nil {
+		err = r.leases.Close()
+	}
 	for _, db := range []*sql.DB{r.reader, r.writer} {
 		if db != nil {
 			err = errors.Join(err, db.Close())
@@ -202,6 +209,11 @@ func list[T any](ctx context.Context, q queryer, scan func(scanner) (T, error), 
 	if err != nil {
 		return nil, err
 	}
+	return collect(rows, scan)
+}
+
+// collect reads all rows and closes them. Its result is never nil.
+func collect[T any](rows *sql.Rows, scan func(scanner) (T, error)) (all []T, err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	all = []T{}
 	for rows.Next() {

@@ -26,6 +26,7 @@ type counter struct {
 	known   bool   // kept or the views count something: the next ask is not a fresh one
 	base    int64  // consumed in the window apart from this lease
 	granted int64  // of this lease, cumulative
+	took    uint64 // Seq of the last draw whose answer was taken in
 	said    uint64 // Seq of what was last said of it to the authority
 	lapses  bool   // it lives in memory only, and is good as long as the authority is heard
 	span    uint64 // of hearing it in which it was told: see Lessee.hear
@@ -209,7 +210,7 @@ func (ctr *counter) heard(ask *authority.Ask, a *authority.Answer, seq uint64, n
 		}
 		v.rearm()
 	}
-	ctr.known, ctr.ready = true, true
+	ctr.known, ctr.ready, ctr.took = true, true, seq
 	return true
 }
 

@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	// attemptsMax bounds how often one request may ask the authority before it is refused as unavailable.
-	attemptsMax = 6
+	// asksMax bounds how often one request may ask the authority before it is refused as unavailable; an answer may be void because
+	// another gateway took back what it gave. turnsMax bounds how often it may wait behind others.
+	asksMax  = 16
+	turnsMax = 1024
 	// A draw asks for leaseCosts requests' worth. The authority gives a part of what is left, so that leases shrink as a limit nears.
 	leaseCosts = 8192
 	// For so long after a call that did not reach the authority it is not tried again.
@@ -33,7 +35,7 @@ func (l *Lessee) Decide(ctx context.Context, q *Question) (h Hold, names []uint3
 		c.reread()
 	}
 	var unreachable error
-	for range attemptsMax {
+	for asks, turns := 0, 0; asks < asksMax && turns < turnsMax; turns++ {
 		now := l.cfg.Now().UnixMicro()
 		s, err := l.set(ctx, c, q, now)
 		if err != nil {
@@ -61,6 +63,9 @@ func (l *Lessee) Decide(ctx context.Context, q *Question) (h Hold, names []uint3
 			s.until = s.from
 			continue
 		case quota.Short:
+		}
+		if c.flight == nil {
+			asks++
 		}
 		if err := l.draw(ctx, c, s, q.Cost, now); errors.Is(err, authority.ErrUnreachable) {
 			unreachable = err

@@ -208,15 +208,17 @@ type customer struct {
 	id      string
 	changed atomic.Bool // usage was reported from outside: ask for it before the next decision
 
-	mu       sync.Mutex
-	basis    basis
-	routes   map[*catalog.Route]*template
-	counters map[counterID]*counter
-	loads    map[string]*load // by meter
-	totals   map[totalID]*Total
-	strays   []*counter // those of the customer as a whole when the basis last changed
-	flight   *flight    // the call to the authority that runs
-	waiting  int
+	mu           sync.Mutex
+	basis        basis
+	routes       map[*catalog.Route]*template
+	lastRoute    *catalog.Route
+	lastTemplate *template
+	counters     map[counterID]*counter
+	loads        map[string]*load // by meter
+	totals       map[totalID]*Total
+	strays       []*counter // those of the customer as a whole when the basis last changed
+	flight       *flight    // the call to the authority that runs
+	waiting      int
 	// gen changes with whatever makes sets look at their counters again; leaseGen when a lease gets its name.
 	gen, leaseGen uint64
 	sweepAt       int64 // monotonic: not before

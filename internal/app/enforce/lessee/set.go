@@ -74,6 +74,7 @@ func (l *Lessee) rebase(ctx context.Context, c *customer, q *Question, now int64
 	}
 	*b = next
 	clear(c.routes)
+	c.lastRoute, c.lastTemplate = nil, nil
 	c.gen++
 	c.strays = nil
 	for _, ctr := range c.counters {
@@ -222,9 +223,13 @@ func (l *Lessee) set(ctx context.Context, c *customer, q *Question, now int64) (
 	if err := l.rebase(ctx, c, q, now); err != nil {
 		return nil, err
 	}
-	t, err := c.template(q.Route)
-	if err != nil {
-		return nil, err
+	t := c.lastTemplate
+	if c.lastRoute != q.Route || t == nil {
+		var err error
+		if t, err = c.template(q.Route); err != nil {
+			return nil, err
+		}
+		c.lastRoute, c.lastTemplate = q.Route, t
 	}
 	w := t.whose(q)
 	s := t.last
@@ -238,7 +243,8 @@ func (l *Lessee) set(ctx context.Context, c *customer, q *Question, now int64) (
 	if s != nil { // its leases are of the past
 		l.hurry(c)
 	}
-	if s, err = l.build(ctx, c, t, q, w, now); err != nil {
+	s, err := l.build(ctx, c, t, q, w, now)
+	if err != nil {
 		return nil, err
 	}
 	t.last, t.sets[w] = s, s

@@ -89,7 +89,7 @@ func (c *customer) views() []*catalog.Route {
 
 // look finds a set and has its counters read. Without the authority it is as it was last known.
 func (l *Lessee) look(ctx context.Context, c *customer, q *Question) (s *Set, now int64, err error) {
-	for range attemptsMax {
+	for range asksMax {
 		now = l.cfg.Now().UnixMicro()
 		if s, err = l.set(ctx, c, q, now); err != nil || l.usable(c, s) {
 			return s, now, err

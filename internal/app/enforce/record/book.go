@@ -124,15 +124,20 @@ func (b *Book) Ended(epoch uint32, numbers []uint32, amount, offset int64) {
 	}
 }
 
-// Spent is what a node's lease of a counter in an epoch was spent on. A counter may have been declared more than once; a lease
-// that was never declared is not known.
+// Spent is what a node's lease of a counter in an epoch was spent on since it was opened last: where it was opened again, under
+// another number, it is the newest. A lease that was never declared is not known.
 func (b *Book) Spent() map[Counter]int64 {
-	out := make(map[Counter]int64, len(b.leases))
+	out, newest := make(map[Counter]int64, len(b.leases)), make(map[Counter]uint32, len(b.leases))
 	for id, a := range b.leases {
-		out[Counter{a.Counter, id.Epoch}] += a.Spent
+		if k := (Counter{a.Counter, id.Epoch}); id.Number > newest[k] {
+			out[k], newest[k] = a.Spent, id.Number
+		}
 	}
 	return out
 }
+
+// Whole says that every lease of an epoch that was used is known: another one was never spent from.
+func (b *Book) Whole(epoch uint32) bool { return b.leases[LeaseID{Epoch: epoch}] != nil }
 
 // Counter is a counter's lease in an epoch.
 type Counter struct {

@@ -414,7 +414,8 @@ type LeaseID struct {
 	Epoch, Number uint32
 }
 
-// Declaration is what a Lease says: the counter, and what it was spent on by requests that had ended before the offset UpTo.
+// Declaration is what a Lease says: the counter, and what it was spent on by requests that had ended before the offset UpTo. Number 0
+// stands for all leases of its epoch that have no name yet: none of them was ever spent from. It is closed when one is used without.
 type Declaration struct {
 	LeaseID
 	Counter   store.CounterKey
