@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/commit"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -66,7 +67,7 @@ type Service struct {
 	cfg     Config
 	started int64         // business time, microseconds
 	born    time.Duration // monotonic
-	commits *committer
+	commits *commit.Writer
 	stats   counters
 
 	mu        sync.RWMutex // guards the fields below
@@ -116,7 +117,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, started: cfg.Now().UnixMicro(), born: cfg.Mono(),
-		commits:   newCommitter(cfg.Leases.WriteLeases),
+		commits:   commit.NewWriter(cfg.Leases.WriteLeases),
 		customers: map[string]*customer{}, nodes: map[uint16]*node{},
 	}
 	return s, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tallystick/tallystick/internal/app/authority/commit"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -37,7 +38,7 @@ func (s *Service) take(ctx context.Context, n *node, backs []Back) error {
 	}
 	type written struct {
 		customer string
-		ticket   ticket
+		ticket   commit.Ticket
 		touched  []*counter
 	}
 	var all []written

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/commit"
+	"github.com/tallystick/tallystick/internal/app/authority/spendcap"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
@@ -26,8 +28,8 @@ type draw struct {
 	n       *node
 	c       *customer
 	rules   *rules
-	limits  [][]rule    // of each ask
-	caps    []*spendCap // of each ask; nil without a spend cap
+	limits  [][]rule        // of each ask
+	caps    []*spendcap.Cap // of each ask; nil without a spend cap
 	answers []Answer
 	rows    []store.Lease
 	touched []*counter
@@ -71,7 +73,7 @@ func (s *Service) Draw(ctx context.Context, d Draw) ([]Answer, error) {
 
 // resolve finds the limits of each ask.
 func (w *draw) resolve(ctx context.Context) (err error) {
-	w.limits, w.caps = make([][]rule, len(w.Asks)), make([]*spendCap, len(w.Asks))
+	w.limits, w.caps = make([][]rule, len(w.Asks)), make([]*spendcap.Cap, len(w.Asks))
 	for i := range w.Asks {
 		a := &w.Asks[i]
 		if a.Counter.CustomerID != w.CustomerID {
@@ -106,7 +108,7 @@ func (w *draw) unknown() bool {
 		case !c.known(idOf(a.Counter, a.Kind)):
 			return true
 		case w.caps[i] != nil:
-			for meterKey := range w.caps[i].scales {
+			for meterKey := range w.caps[i].Scales {
 				if !c.known(idOf(other(a.Counter, meterKey), a.Kind)) {
 					return true
 				}
@@ -140,7 +142,7 @@ func (w *draw) pass(ctx context.Context, last bool) error {
 }
 
 // locked is the part of a pass under the customer's lock.
-func (w *draw) locked(ctx context.Context, last bool) (t ticket, err error) {
+func (w *draw) locked(ctx context.Context, last bool) (t commit.Ticket, err error) {
 	w.c = w.s.lock(w.CustomerID)
 	defer w.c.mu.Unlock()
 	w.fresh = map[counterID]bool{}
@@ -171,16 +173,16 @@ func (w *draw) locked(ctx context.Context, last bool) (t ticket, err error) {
 }
 
 // enqueue puts rows on their way to the records. The customer's lock is held.
-func (s *Service) enqueue(rows []store.Lease, touched []*counter) ticket {
+func (s *Service) enqueue(rows []store.Lease, touched []*counter) commit.Ticket {
 	for _, c := range touched {
 		c.writing++
 	}
-	return s.commits.enqueue(rows)
+	return s.commits.Enqueue(rows)
 }
 
 // finish waits for rows to be durable. When they are not, what is in memory is not known to be true: it is read again.
-func (s *Service) finish(ctx context.Context, customerID string, t ticket, touched []*counter) error {
-	err := s.commits.wait(ctx, t)
+func (s *Service) finish(ctx context.Context, customerID string, t commit.Ticket, touched []*counter) error {
+	err := s.commits.Wait(ctx, t)
 	c := s.lock(customerID)
 	defer c.mu.Unlock()
 	for _, ctr := range touched {
@@ -212,7 +214,7 @@ func (w *draw) look(ctx context.Context, i int) error {
 	}
 	w.lack(c)
 	if w.caps[i] != nil {
-		for meterKey := range w.caps[i].scales {
+		for meterKey := range w.caps[i].Scales {
 			if o := w.c.counters[idOf(other(a.Counter, meterKey), a.Kind)]; o != nil && o != c {
 				w.lack(o)
 			}
@@ -388,7 +390,7 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 
 // capShared says whether another node may spend under the same cap on another meter.
 func (w *draw) capShared(i int) bool {
-	for meterKey := range w.caps[i].scales {
+	for meterKey := range w.caps[i].Scales {
 		if c := w.c.counters[idOf(other(w.Asks[i].Counter, meterKey), w.Asks[i].Kind)]; c != nil {
 			if shared, _ := c.shared(w.Node); shared {
 				return true
@@ -459,8 +461,8 @@ func floored(d money.Decimal, scale int) int64 {
 // capCeiling is what a spend cap leaves to the ask's meter. The other meters count with all that they may reach on their leases.
 func (w *draw) capCeiling(ctx context.Context, i int) (int64, error) {
 	a, sc := &w.Asks[i], w.caps[i]
-	left := sc.cap
-	for meterKey, scale := range sc.scales {
+	left := sc.Amount
+	for meterKey, scale := range sc.Scales {
 		if meterKey == a.Counter.Meter {
 			continue
 		}
@@ -468,7 +470,7 @@ func (w *draw) capCeiling(ctx context.Context, i int) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		amount, err := sc.charge(meterKey, o.total())
+		amount, err := sc.Charge(meterKey, o.total())
 		if err != nil {
 			return 0, err
 		}
@@ -476,5 +478,5 @@ func (w *draw) capCeiling(ctx context.Context, i int) (int64, error) {
 			return 0, err
 		}
 	}
-	return sc.ceiling(a.Counter.Meter, left)
+	return sc.Ceiling(a.Counter.Meter, left)
 }

@@ -3,16 +3,15 @@ package authority
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/spendcap"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/price"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -203,26 +202,19 @@ func apply(l *catalog.Limit, o *account.Override) error {
 // enforced says that beyond the ceiling nothing is granted.
 func (r *rule) enforced() bool { return r.Mode == quota.Hard || r.Mode == quota.Grace }
 
-// spendCap is a cap on usage charges in a billing period. It becomes a ceiling on each priced meter's quantity: the largest
-// one whose charge, with what the other meters may already cost on their leases, stays within the cap.
-type spendCap struct {
-	cap    money.Decimal
-	prices []price.Price // metered prices of the plan, as pinned by the subscription
-	scales map[string]int
-}
-
-func (s *Service) spendCap(ctx context.Context, r *rules, l *catalog.Limit) (*spendCap, error) {
-	sc := &spendCap{cap: *l.SpendCap, scales: map[string]int{}}
+// spendCap prices a cap for a subscription.
+func (s *Service) spendCap(ctx context.Context, r *rules, l *catalog.Limit) (*spendcap.Cap, error) {
+	sc := &spendcap.Cap{Amount: *l.SpendCap, Scales: map[string]int{}}
 	pinned, err := s.cfg.Directory.Version(ctx, r.sub.CatalogVersion)
 	if err != nil {
 		return nil, fmt.Errorf("catalog version %d: %w", r.sub.CatalogVersion, err)
 	}
 	if g := l.Extra(1_000_000); g > 0 {
-		more, err := sc.cap.Mul(money.FromScaled(g, 6))
+		more, err := sc.Amount.Mul(money.FromScaled(g, 6))
 		if err != nil {
 			return nil, err
 		}
-		if sc.cap, err = sc.cap.Add(more); err != nil {
+		if sc.Amount, err = sc.Amount.Add(more); err != nil {
 			return nil, err
 		}
 	}
@@ -236,71 +228,9 @@ func (s *Service) spendCap(ctx context.Context, r *rules, l *catalog.Limit) (*sp
 			m, ok = pinned.Meter(pr.Meter)
 		}
 		if ok && pr.Meter != "" {
-			sc.prices = append(sc.prices, pr)
-			sc.scales[pr.Meter] = m.Scale
+			sc.Prices = append(sc.Prices, pr)
+			sc.Scales[pr.Meter] = m.Scale
 		}
 	}
 	return sc, nil
-}
-
-// charge is what a quantity of one meter costs.
-func (sc *spendCap) charge(meterKey string, units int64) (sum money.Decimal, err error) {
-	for i := range sc.prices {
-		if sc.prices[i].Meter != meterKey {
-			continue
-		}
-		amount, _, err := sc.prices[i].Rate(money.FromScaled(units, sc.scales[meterKey]))
-		if err != nil {
-			return sum, err
-		}
-		if sum, err = sum.Add(amount); err != nil {
-			return sum, err
-		}
-	}
-	return sum, nil
-}
-
-// ceiling is how much of a meter fits into what is left of the cap.
-func (sc *spendCap) ceiling(meterKey string, left money.Decimal) (int64, error) {
-	if left.Sign() < 0 {
-		return 0, nil
-	}
-	most, several := int64(unlimited), 0
-	for k := range sc.prices {
-		if sc.prices[k].Meter != meterKey {
-			continue
-		}
-		several++
-		units, free, err := sc.prices[k].Ceiling(left, sc.scales[meterKey])
-		if err != nil {
-			return 0, err
-		}
-		if !free {
-			most = min(most, units)
-		}
-	}
-	if several < 2 {
-		return most, nil
-	}
-	return sc.search(meterKey, left, most)
-}
-
-// search is the largest quantity up to most at which the charges of several prices of one meter together fit: they only rise.
-func (sc *spendCap) search(meterKey string, left money.Decimal, most int64) (int64, error) {
-	low, high := int64(0), most // low fits, or nothing does
-	for low < high {
-		mid := low + (high-low)/2 + (high-low)%2
-		sum, err := sc.charge(meterKey, mid)
-		switch {
-		case errors.Is(err, money.ErrOverflow):
-			high = mid - 1
-		case err != nil:
-			return 0, err
-		case sum.Cmp(left) <= 0:
-			low = mid
-		default:
-			high = mid - 1
-		}
-	}
-	return low, nil
 }

@@ -1,0 +1,346 @@
+package authority_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+func TestOverridesAndLoweredLimits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, daily("daily", "100"))
+	one := w.begin(1)
+	if a := w.draw(1, one.Epoch, w.daily(90, 0, 0, "daily"))[0]; a.Granted != 90 {
+		t.Fatalf("first %+v", a)
+	}
+	past := w.Now().Add(-time.Hour)
+	w.override(
+		account.Override{ID: "ovr_1", Limit: "daily", Value: "150", CreatedAt: past},
+		account.Override{ID: "ovr_2", Limit: "daily", Value: "900", CreatedAt: past, ExpiresAt: past.Add(time.Minute)},
+		account.Override{ID: "ovr_3", Limit: "daily", Value: "901", CreatedAt: past, KeyID: "key_a"}, // the limit is not per key
+		account.Override{ID: "ovr_4", Limit: "daily", Value: "902", CreatedAt: past, EndedAt: past},
+	)
+	if a := w.draw(1, one.Epoch, w.daily(50, 0, 90, "daily"))[0]; a.Granted != 140 || a.Ceiling != 150 {
+		t.Fatalf("raised %+v", a)
+	}
+	w.override(account.Override{ID: "ovr_1", Limit: "daily", Value: "95", CreatedAt: past})
+	if a := w.draw(1, one.Epoch, w.daily(1, 0, 140, "daily"))[0]; a.Granted != 140 || a.Ceiling != 95 {
+		t.Fatalf("lowered %+v", a)
+	}
+	back := authority.Back{Counter: w.daily(0, 0, 0).Counter, Kind: quota.Quota, Spent: 92, Keep: 92}
+	if err := w.s.Return(t.Context(), 1, one.Epoch, []authority.Back{back}); err != nil {
+		t.Fatal(err)
+	}
+	if a := w.draw(1, one.Epoch, w.daily(9, 0, 92, "daily"))[0]; a.Granted != 95 {
+		t.Fatalf("after it was back %+v", a)
+	}
+}
+
+func TestTwoLimitsOnOneCounter(t *testing.T) {
+	t.Parallel()
+	soft := daily("soft", "10")
+	soft.Mode = quota.Soft
+	grace := daily("grace", "40")
+	grace.Mode, grace.Grace = quota.Grace, 25
+	w := newWorld(t, daily("hard", "60"), grace, soft)
+	one := w.begin(1)
+	a := w.draw(1, one.Epoch, w.daily(70, 0, 0, "hard", "grace", "soft"))[0]
+	if a.Granted != 50 || a.Ceiling != 50 || len(a.Ceilings) != 3 || a.Ceilings[0] != 60 || a.Ceilings[1] != 50 || a.Ceilings[2] != 10 {
+		t.Fatalf("answer %+v", a)
+	}
+	// What a soft limit let through beyond every lease counts.
+	if a = w.draw(1, one.Epoch, w.daily(1, 0, 75, "hard", "grace", "soft"))[0]; a.Granted != 75 || a.Base != 0 {
+		t.Fatalf("after an overshoot %+v", a)
+	}
+	rows, err := w.records.LeasesOf(t.Context(), w.daily(0, 0, 0).Counter)
+	if err != nil || len(rows) != 1 || rows[0].Charged != 75 {
+		t.Fatalf("rows %+v, %v", rows, err)
+	}
+}
+
+func TestOlderMessagesAreNotActedUpon(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, daily("daily", "100"))
+	one := w.begin(1)
+	draw := func(seq uint64, need, spent int64, fresh bool) authority.Answer {
+		t.Helper()
+		ask := w.daily(need, 0, spent, "daily")
+		ask.Fresh = fresh
+		out, err := w.s.Draw(t.Context(), authority.Draw{
+			Node: 1, Epoch: one.Epoch, CustomerID: custID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Seq: seq, Asks: []authority.Ask{ask},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out[0]
+	}
+	back := func(seq uint64, spent, keep int64) {
+		t.Helper()
+		b := authority.Back{Counter: w.daily(0, 0, 0).Counter, Kind: quota.Quota, Seq: seq, Spent: spent, Keep: keep}
+		if err := w.s.Return(t.Context(), 1, one.Epoch, []authority.Back{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	draw(1, 30, 0, true)
+	back(3, 10, 10)
+	if a := draw(2, 50, 10, false); a.Granted != 10 {
+		t.Errorf("a draw from before the return got %+v", a)
+	}
+	if a := draw(5, 40, 10, false); a.Granted != 50 {
+		t.Errorf("the next draw got %+v", a)
+	}
+	back(4, 10, 10)
+	if a := draw(6, 0, 10, false); a.Granted != 50 {
+		t.Errorf("after a return from before the draw %+v", a)
+	}
+}
+
+func TestLeaseTakenUpAgainCountsFromNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, daily("daily", "100"))
+	one := w.begin(1)
+	ask := w.daily(30, 0, 0, "daily")
+	ask.Fresh = true
+	w.draw(1, one.Epoch, ask)
+	closed := authority.Back{Counter: ask.Counter, Kind: quota.Quota, Spent: 20, Closed: true}
+	for range 2 {
+		if err := w.s.Return(t.Context(), 1, one.Epoch, []authority.Back{closed}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a := w.draw(1, one.Epoch, ask)[0]; a.Granted != 30 || a.Base != 20 {
+		t.Fatalf("taken up again %+v", a)
+	}
+	w.restart() // also for an authority that knows only the rows
+	ask.Fresh, ask.Spent, ask.Need = false, 30, 1
+	if a := w.draw(1, one.Epoch, ask)[0]; a.Base != 20 || a.Granted < 31 || a.Granted > 80 {
+		t.Fatalf("after a restart of the authority %+v", a)
+	}
+}
+
+func TestScopedCounterNeedsNoJournal(t *testing.T) {
+	t.Parallel()
+	l := daily("each", "10")
+	l.Per = []catalog.Scope{catalog.PerKey}
+	w := newWorld(t, l)
+	w.use("calls", meter.Admitted, 8, w.Now())
+	one := w.begin(1)
+	for _, key := range []string{"key_a", "key_b"} {
+		a := w.daily(10, 0, 0, "each")
+		a.Whose.Key, a.Counter.Scope = key, quota.ScopeText(quota.Whose{Key: key}, nil)
+		if got := w.draw(1, one.Epoch, a)[0]; got.Granted != 10 || got.Base != 0 {
+			t.Errorf("%s: %+v", key, got)
+		}
+	}
+	w.override(account.Override{ID: "ovr_1", Limit: "each", Value: "15", KeyID: "key_b", CreatedAt: start})
+	a := w.daily(15, 0, 0, "each")
+	a.Whose.Key, a.Counter.Scope = "key_b", "key=key_b"
+	if got := w.draw(1, one.Epoch, a)[0]; got.Granted != 15 {
+		t.Errorf("with its key's override %+v", got)
+	}
+}
+
+func bucketAsk() authority.Ask {
+	return authority.Ask{Counter: store.CounterKey{CustomerID: custID, Meter: "calls"}, Kind: quota.TokenBucket, Limits: []string{"burst"}, Need: 1, Fresh: true}
+}
+
+func TestBucketAfterARestart(t *testing.T) {
+	t.Parallel()
+	limit := catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}}
+	for name, tt := range map[string]struct {
+		other  bool
+		config func(*authority.Config)
+		want   int64 // units owed at once
+	}{
+		"what the journal knows": {want: 4},
+		"after a power cut":      {config: func(c *authority.Config) { c.Rebooted = true }, want: 10},
+		"torn":                   {config: func(c *authority.Config) { c.Torn = true }, want: 10},
+		"beside other nodes":     {other: true, want: 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, limit)
+			w.config = tt.config
+			one := w.begin(1)
+			if tt.other {
+				w.begin(2)
+			}
+			w.use("calls", meter.Admitted, 4, w.Now())
+			w.restart()
+			a := w.draw(1, one.Epoch, bucketAsk())[0]
+			if a.Burst != 10 || a.Debt != tt.want*a.Per {
+				t.Errorf("owes %d, want %d: %+v", a.Debt/a.Per, tt.want, a)
+			}
+			if until := w.Now().Add(7 * time.Second).UnixMicro(); tt.other && a.Last != until {
+				t.Errorf("refills from %d, want %d", a.Last, until)
+			}
+		})
+	}
+}
+
+func TestChangedBucketKeepsWhatItOwes(t *testing.T) {
+	t.Parallel()
+	burst := func(rate, n string) catalog.Limit {
+		return catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec(rate), Burst: dec(n), Per: time.Second}}
+	}
+	w := newWorld(t, burst("2", "10"))
+	one := w.begin(1)
+	first := w.draw(1, one.Epoch, bucketAsk())[0]
+	w.apply(declare(t, 2, burst("6", "30")))
+	ask := bucketAsk()
+	ask.Fresh, ask.Rate, ask.Per, ask.Burst = false, first.Rate, first.Per, first.Burst
+	raised := w.draw(1, one.Epoch, ask)[0]
+	rate, per := w.Current().Limits("free", "calls")[0].Fine()
+	if raised.Burst != 30 || raised.Rate != rate || raised.Per != per || raised.Debt != 0 {
+		t.Errorf("raised %+v, want %d per %d", raised, rate, per)
+	}
+	w.apply(declare(t, 3, burst("1", "5")))
+	ask.Rate, ask.Per, ask.Burst = raised.Rate, raised.Per, raised.Burst
+	if lowered := w.draw(1, one.Epoch, ask)[0]; lowered.Burst != 5 || lowered.Rate*per > 2*lowered.Per*rate {
+		t.Errorf("lowered %+v", lowered)
+	}
+}
+
+// failing records refuse to write while broken.
+type failing struct {
+	store.Leases
+	broken bool
+}
+
+func (f *failing) WriteLeases(ctx context.Context, ls []store.Lease) error {
+	if f.broken {
+		return store.ErrFull
+	}
+	return f.Leases.WriteLeases(ctx, ls)
+}
+
+func TestNothingIsGrantedThatIsNotWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, daily("daily", "100"))
+	f := &failing{}
+	w.config = func(c *authority.Config) { f.Leases = c.Leases; c.Leases = f }
+	w.restart()
+	one := w.begin(1)
+	f.broken = true
+	d := authority.Draw{
+		Node: 1, Epoch: one.Epoch, CustomerID: custID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Asks: []authority.Ask{w.daily(60, 0, 0, "daily")},
+	}
+	if _, err := w.s.Draw(t.Context(), d); !errors.Is(err, store.ErrFull) {
+		t.Fatalf("drawn from a full disk: %v", err)
+	}
+	f.broken = false
+	if a := w.draw(1, one.Epoch, w.daily(60, 0, 0, "daily"))[0]; a.Granted != 60 {
+		t.Errorf("after the disk has room again %+v", a)
+	}
+}
+
+func TestRollingFindsWhatWasUsedBefore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "sliding", Meter: "calls", Quota: new(dec("100")), Rolling: 24 * time.Hour})
+	w.use("calls", meter.Admitted, 10, w.Now().Add(-26*time.Hour)) // out of the window
+	w.use("calls", meter.Admitted, 20, w.Now().Add(-20*time.Hour))
+	w.use("calls", meter.Reported, 5, w.Now().Add(-time.Hour))
+	one := w.begin(1)
+	l := w.Current().Limits("free", "calls")[0]
+	slot, end, _ := l.WindowAt(w.Now().UnixMicro())
+	ask := authority.Ask{
+		Counter:   store.CounterKey{CustomerID: custID, Meter: "calls", Length: end - slot, Start: slot},
+		WindowEnd: end, Kind: quota.Rolling, Limits: []string{"sliding"}, Need: 200, Fresh: true,
+	}
+	a := w.draw(1, one.Epoch, ask)[0]
+	if a.Ceiling != 75 || a.Granted != 75 {
+		t.Fatalf("answer %+v", a)
+	}
+	ask.Need, ask.Fresh, ask.Spent = 10, false, 75
+	a = w.draw(1, one.Epoch, ask)[0]
+	if out := w.Now().Add(4*time.Hour + 15*time.Minute).UnixMicro(); a.Granted != 75 || a.ClearsAt != out {
+		t.Fatalf("denied until %d, want %d", a.ClearsAt, out)
+	}
+}
+
+func TestIdleCountersAreDropped(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, daily("daily", "100"), catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}})
+	one := w.begin(1)
+	w.draw(1, one.Epoch, w.daily(10, 0, 0, "daily"), bucketAsk())
+	tick := func(want int64) {
+		t.Helper()
+		w.advance(10 * time.Minute)
+		if err := w.s.Tick(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if st := w.s.Stats(); st.Counters+st.Buckets != want {
+			t.Errorf("%d counters and %d buckets are held, want %d", st.Counters, st.Buckets, want)
+		}
+	}
+	tick(2)
+	backs := []authority.Back{
+		{Counter: w.daily(0, 0, 0).Counter, Kind: quota.Quota, Spent: 4, Closed: true},
+		{Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Per: 1, Closed: true},
+	}
+	if err := w.s.Return(t.Context(), 1, one.Epoch, backs); err != nil {
+		t.Fatal(err)
+	}
+	tick(0)
+	if a := w.draw(1, one.Epoch, w.daily(96, 0, 0, "daily"))[0]; a.Granted != 96 || a.Base != 4 {
+		t.Errorf("taken up again %+v", a)
+	}
+}
+
+func TestCreditsAreWhatWasGranted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "credits", Meter: "calls", Credits: true})
+	granted := "12.9"
+	w.config = func(c *authority.Config) {
+		c.Granted = func(string, string, time.Time) money.Decimal { return dec(granted) }
+	}
+	w.restart()
+	one := w.begin(1)
+	ask := authority.Ask{Counter: store.CounterKey{CustomerID: custID, Meter: "calls"}, Kind: quota.Credits, Limits: []string{"credits"}, Need: 20}
+	if a := w.draw(1, one.Epoch, ask)[0]; a.Granted != 12 || a.Ceiling != 12 || a.ClearsAt != 0 {
+		t.Fatalf("answer %+v", a)
+	}
+	granted = "20"
+	if a := w.draw(1, one.Epoch, ask)[0]; a.Granted != 20 {
+		t.Fatalf("after another grant %+v", a)
+	}
+	if err := w.records.PruneLeases(t.Context(), w.Now().AddDate(90, 0, 0).UnixMicro()); err != nil {
+		t.Fatal(err)
+	}
+	if rows, err := w.records.LeasesOf(t.Context(), ask.Counter); err != nil || len(rows) != 1 {
+		t.Fatalf("rows %+v, %v", rows, err)
+	}
+}
+
+func TestDrawRefusesWhatIsNone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, daily("daily", "100"))
+	one := w.begin(1)
+	foreign := w.daily(1, 0, 0, "daily")
+	foreign.Counter.CustomerID = "cus_other"
+	for name, d := range map[string]authority.Draw{
+		"unknown limit":    {Asks: []authority.Ask{w.daily(1, 0, 0, "weekly")}},
+		"another customer": {Asks: []authority.Ask{foreign}},
+		"too many":         {Asks: make([]authority.Ask, authority.MaxAsks+1)},
+	} {
+		d.Node, d.Epoch, d.CustomerID, d.CatalogVersion, d.Now = 1, one.Epoch, custID, 1, w.Now().UnixMicro()
+		if _, err := w.s.Draw(t.Context(), d); !errors.Is(err, store.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := w.s.Return(t.Context(), 1, one.Epoch, make([]authority.Back, authority.MaxBacks+1)); !errors.Is(err, store.ErrInvalid) {
+		t.Errorf("too many leases given back: %v", err)
+	}
+	if _, err := authority.New(authority.Config{}); err == nil {
+		t.Error("made without a configuration")
+	}
+}
