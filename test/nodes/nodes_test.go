@@ -49,12 +49,12 @@ func TestOperatorsWord(t *testing.T) {
 	g := w.gates[0]
 	client := &http.Client{Timeout: patience}
 	t.Cleanup(client.CloseIdleConnections)
-	within := func(what string, status int, code, secret string, change func()) {
+	within := func(what string, status int, code string, secret func() string, change func()) {
 		t.Helper()
 		change()
 		began := time.Now()
 		eventually(t, what, func() bool {
-			s, _, c, err := g.ask(client, secret)
+			s, _, c, err := g.ask(client, secret())
 			return err == nil && s == status && c == code
 		})
 		took := time.Since(began)
@@ -63,9 +63,52 @@ func TestOperatorsWord(t *testing.T) {
 			t.Errorf("%s took %v, more than a second", what, took)
 		}
 	}
-	var secret string
-	within("a new customer is admitted", http.StatusOK, "", "", func() {})
-	_ = secret
+	var made struct{ ID, Secret string }
+	var ignored any
+	within("a new customer is admitted", http.StatusOK, "", func() string { return made.Secret }, func() {
+		w.customer("first", "limited")
+		w.command(&made, "keys", "create", "first")
+	})
+	within("a catalog is applied", http.StatusTooManyRequests, "quota_exceeded", func() string { return made.Secret }, func() {
+		w.apply(1)
+		w.command(&ignored, "apply", w.catalog)
+	})
+	within("a key is revoked", http.StatusUnauthorized, "key_revoked", func() string { return made.Secret }, func() {
+		w.command(&ignored, "keys", "revoke", made.ID)
+	})
+}
+
+// TestClock: an advance returns when every gateway goes by the new time, so that the next day's quota is there at once.
+// A revoked gateway's process ends.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2, "--mode", "test")
+	secret := w.customer("timely", "hundred")
+	client := &http.Client{Timeout: patience}
+	t.Cleanup(client.CloseIdleConnections)
+	var ignored any
+	for day := range 3 {
+		for i := range 120 {
+			want := http.StatusOK
+			if i >= 100 {
+				want = http.StatusTooManyRequests
+			}
+			if status, _, code, err := w.gates[i%2].ask(client, secret); err != nil || status != want {
+				t.Fatalf("day %d, call %d: %d %s, %v", day, i+1, status, code, err)
+			}
+		}
+		w.command(&ignored, "clock", "advance", "24h")
+	}
+	if usage := w.books("timely"); usage != 300 {
+		t.Errorf("usage %d", usage)
+	}
+	w.command(&ignored, "gateway", "revoke", "gate-1")
+	if code, err := w.gates[0].process.Wait(patient(t)); err != nil || code == 0 {
+		t.Errorf("the revoked gateway ended with %d, %v", code, err)
+	}
+	if status, _, code, err := w.gates[1].ask(client, secret); err != nil || status != http.StatusOK {
+		t.Errorf("the other one: %d %s, %v", status, code, err)
+	}
 }
 
 // TestServerAway: without a server a gateway goes on within its leases, then refuses, and recovers by itself.
