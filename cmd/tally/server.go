@@ -123,35 +123,7 @@ func (s *server) open(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("load the records: %w", err)
 	}
-	rebooted, err := s.rebooted(ctx)
-	if err != nil {
-		return err
-	}
-	ring, err := s.folder.keyring()
-	if err != nil {
-		return err
-	}
-	sender, err := s.openReceiver(ctx)
-	if err != nil {
-		return err
-	}
-	started := realNow()
-	if s.authority, err = authority.New(authority.Config{
-		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(started) },
-		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
-	}); err != nil {
-		return err
-	}
-	if s.enforce, err = enforce.Open(ctx, enforce.Config{
-		Directory: s.govern, Spool: s.spool, Authority: s.authority, Past: enforce.JournalPast{Journal: s.journal}, Keyring: ring, Node: gatewayNode,
-		Boot: bootID(), Now: s.clock.Now, Real: realNow, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
-		Deliver: sender.Deliver,
-	}); err != nil {
-		return fmt.Errorf("take up the gateway's work: %w", err)
-	}
-	s.authority.Register(gatewayNode, s.enforce)
-	s.clock.Raise(s.enforce.LastSeen())
-	if err := s.openNodes(ctx, pepper, ring); err != nil {
+	if err := s.openEnforcement(ctx, pepper); err != nil {
 		return err
 	}
 	if s.ingest, err = ingest.New(ingest.Config{

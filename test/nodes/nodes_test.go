@@ -97,7 +97,7 @@ func TestClock(t *testing.T) {
 				t.Fatalf("day %d, call %d: %d %s, %v", day, i+1, status, code, err)
 			}
 		}
-		w.command(&ignored, "clock", "advance", "24h")
+		w.command(&ignored, "clock", "advance", "--by", "24h")
 	}
 	if usage := w.books("timely"); usage != 300 {
 		t.Errorf("usage %d", usage)
