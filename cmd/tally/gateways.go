@@ -13,7 +13,6 @@ import (
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/nodes"
-	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/web/httpapi"
 	"github.com/tallystick/tallystick/internal/web/node"
 )
@@ -24,41 +23,12 @@ const (
 	advanceAllMax = 5 * time.Second // a gateway that does not follow the clock by then is named in the log
 )
 
-// openEnforcement readies what grants quota, the gateway of this process, and what gateways of others talk to.
-func (s *server) openEnforcement(ctx context.Context, pepper []byte) error {
-	rebooted, err := s.rebooted(ctx)
-	if err != nil {
-		return err
-	}
+// openNodes readies what gateways of other processes talk to.
+func (s *server) openNodes(ctx context.Context, pepper []byte) error {
 	ring, err := s.folder.keyring()
 	if err != nil {
 		return err
 	}
-	sender, err := s.openReceiver(ctx)
-	if err != nil {
-		return err
-	}
-	started := realNow()
-	if s.authority, err = authority.New(authority.Config{
-		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(started) },
-		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
-	}); err != nil {
-		return err
-	}
-	if s.enforce, err = enforce.Open(ctx, enforce.Config{
-		Directory: s.govern, Spool: s.spool, Authority: s.authority, Past: enforce.JournalPast{Journal: s.journal}, Keyring: ring, Node: gatewayNode,
-		Boot: bootID(), Now: s.clock.Now, Real: realNow, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
-		Deliver: sender.Deliver,
-	}); err != nil {
-		return fmt.Errorf("take up the gateway's work: %w", err)
-	}
-	s.authority.Register(gatewayNode, s.enforce)
-	s.clock.Raise(s.enforce.LastSeen())
-	return s.openNodes(ctx, pepper, ring)
-}
-
-// openNodes readies what gateways of other processes talk to.
-func (s *server) openNodes(ctx context.Context, pepper []byte, ring *receipt.Keyring) (err error) {
 	if s.nodes, err = nodes.New(ctx, nodes.Config{Records: s.records, Now: s.clock.Now, Random: rand.Reader, Pepper: pepper}); err != nil {
 		return err
 	}

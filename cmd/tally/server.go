@@ -123,7 +123,11 @@ func (s *server) open(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("load the records: %w", err)
 	}
-	if err := s.openEnforcement(ctx, pepper); err != nil {
+	if err := s.openEnforce(ctx); err != nil {
+		return err
+	}
+	s.clock.Raise(s.enforce.LastSeen())
+	if err := s.openNodes(ctx, pepper); err != nil {
 		return err
 	}
 	if s.ingest, err = ingest.New(ingest.Config{
@@ -156,6 +160,38 @@ func (s *server) open(ctx context.Context) error {
 	s.clock.OnAdvance(s.beforeAdvance, s.afterAdvance)
 	s.billing.Store(!s.demo)
 	return s.openSecrets()
+}
+
+// openEnforce brings up the quota authority, and the gateway's enforcement on its leases.
+func (s *server) openEnforce(ctx context.Context) error {
+	rebooted, err := s.rebooted(ctx)
+	if err != nil {
+		return err
+	}
+	ring, err := s.folder.keyring()
+	if err != nil {
+		return err
+	}
+	sender, err := s.openReceiver(ctx)
+	if err != nil {
+		return err
+	}
+	started := realNow()
+	if s.authority, err = authority.New(authority.Config{
+		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(started) },
+		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
+	}); err != nil {
+		return err
+	}
+	if s.enforce, err = enforce.Open(ctx, enforce.Config{
+		Directory: s.govern, Spool: s.spool, Authority: s.authority, Past: enforce.JournalPast{Journal: s.journal}, Keyring: ring, Node: gatewayNode,
+		Boot: bootID(), Now: s.clock.Now, Real: realNow, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
+		Deliver: sender.Deliver,
+	}); err != nil {
+		return fmt.Errorf("take up the gateway's work: %w", err)
+	}
+	s.authority.Register(gatewayNode, s.enforce)
+	return nil
 }
 
 // deploymentKind is the setting that says what a folder's deployment is, for ever: live, test or demo.

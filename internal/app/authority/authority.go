@@ -67,7 +67,7 @@ type Service struct {
 	cfg     Config
 	started int64         // business time, microseconds
 	born    time.Duration // monotonic
-	commits *commit.Writer
+	commits *commit.Writer[store.Lease]
 	stats   counters
 
 	mu        sync.RWMutex // guards the fields below
@@ -165,19 +165,6 @@ func (s *Service) load(ctx context.Context) error {
 	}
 	s.loaded = true
 	return nil
-}
-
-// others lists all nodes but one.
-func (s *Service) others(but uint16) []*node {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	out := make([]*node, 0, len(s.nodes))
-	for _, n := range s.nodes {
-		if n.number != but {
-			out = append(out, n)
-		}
-	}
-	return out
 }
 
 func (s *Service) numbered(number uint16) *node {
@@ -287,14 +274,8 @@ func (s *Service) alone(ctx context.Context, number uint16) (bool, error) {
 // owing all of it.
 func (s *Service) endMemory(number uint16, epoch uint32) {
 	now := s.cfg.Now().UnixMicro()
-	s.mu.RLock()
-	all := make([]*customer, 0, len(s.customers))
-	for _, c := range s.customers {
-		all = append(all, c)
-	}
-	s.mu.RUnlock()
 	gone := func(node uint16, e uint32) bool { return node == number && e < epoch }
-	for _, c := range all {
+	for _, c := range s.all() {
 		c.mu.Lock()
 		for _, b := range c.buckets {
 			b.forfeit(func(node uint16, e uint32) (int64, bool) { return now, gone(node, e) }, now)

@@ -19,16 +19,16 @@ func daily(key, n string) catalog.Limit {
 func TestQuotaIsLeasedInPartsThatShrink(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, daily("daily", "100"))
-	w.use("calls", meter.Reported, 4, w.Now())
-	w.use("calls", meter.Admitted, 16, w.Now()) // while there was no limit
+	w.use(meter.Reported, 4, w.Now())
+	w.use(meter.Admitted, 16, w.Now()) // while there was no limit
 	one := w.begin(1)
-	a := w.draw(1, one.Epoch, w.daily(1, 0, 0, "daily"))[0]
+	a := w.draw(1, one.Epoch, w.daily(1, 0, "daily"))[0]
 	if a.Granted != 20 || a.Base != 20 || a.Ceiling != 100 || a.Shared {
 		t.Fatalf("first answer %+v", a)
 	}
 	granted := a.Granted
 	for range 100 {
-		a = w.draw(1, one.Epoch, w.daily(1, 0, granted, "daily"))[0]
+		a = w.draw(1, one.Epoch, w.daily(1, granted, "daily"))[0]
 		if a.Granted == granted {
 			break
 		}
@@ -43,13 +43,13 @@ func TestLeaseOutlivesTheAuthority(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, daily("daily", "100"))
 	one := w.begin(1)
-	w.draw(1, one.Epoch, w.daily(40, 0, 0, "daily"))
+	w.draw(1, one.Epoch, w.daily(40, 0, "daily"))
 	w.restart()
 	two := w.begin(1)
 	if len(two.Open) != 1 || two.Open[0].Charged != 40 || !two.Alone {
 		t.Fatalf("welcome %+v", two)
 	}
-	if a := w.draw(1, two.Epoch, w.daily(70, 0, 0, "daily"))[0]; a.Granted != 60 || a.Base != 40 {
+	if a := w.draw(1, two.Epoch, w.daily(70, 0, "daily"))[0]; a.Granted != 60 || a.Base != 40 {
 		t.Fatalf("beside the open lease %+v", a)
 	}
 	back := authority.Back{Counter: two.Open[0].CounterKey, Epoch: one.Epoch, Spent: 15, Closed: true}
@@ -58,7 +58,7 @@ func TestLeaseOutlivesTheAuthority(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if a := w.draw(1, two.Epoch, w.daily(70, 0, 0, "daily"))[0]; a.Granted != 70 || a.Base != 15 {
+	if a := w.draw(1, two.Epoch, w.daily(70, 0, "daily"))[0]; a.Granted != 70 || a.Base != 15 {
 		t.Fatalf("after its closing %+v", a)
 	}
 	rows, err := w.records.LeasesOf(t.Context(), back.Counter)

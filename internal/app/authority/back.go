@@ -38,7 +38,7 @@ func (s *Service) take(ctx context.Context, n *node, backs []Back) error {
 	}
 	type written struct {
 		customer string
-		ticket   commit.Ticket
+		ticket   commit.Ticket[store.Lease]
 		touched  []*counter
 	}
 	var all []written

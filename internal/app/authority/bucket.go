@@ -165,13 +165,12 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 		b.shares = append(b.shares, share{node: w.Node, epoch: w.Epoch, per: b.per})
 	}
 	own := &b.shares[k]
-	if w.Seq == 0 || w.Seq >= own.seq {
-		b.reconcile(own, a, w.s.young(), now)
-		own.seq = w.Seq
-	} else {
+	if w.Seq != 0 && w.Seq < own.seq {
 		w.tell(i, b, own, l, share{}) // an old message: it is told how things stand, and gets nothing
 		return nil
 	}
+	b.reconcile(own, a, w.s.young(), now)
+	own.seq = w.Seq
 	rate, burst := b.pool()
 	lacks := burst <= 0 || max(0, sub(times(burst, b.per), b.debt))/b.per < a.Need
 	if !grant {

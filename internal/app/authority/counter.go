@@ -152,8 +152,9 @@ func (c *customer) known(id counterID) bool {
 }
 
 // counter finds one or takes it up: its leases, what was reported, and what was used in its window without any lease. The journal
-// must know what holders decided before.
-func (s *Service) counter(ctx context.Context, c *customer, id counterID, end int64, scale int) (*counter, error) {
+// must know what holders decided before. A slot of a rolling window that lives in memory also stands for what was used so long
+// before it: back, in microseconds.
+func (s *Service) counter(ctx context.Context, c *customer, id counterID, end int64, scale int, back int64) (*counter, error) {
 	if end == 0 {
 		end = math.MaxInt64
 	}
@@ -165,7 +166,7 @@ func (s *Service) counter(ctx context.Context, c *customer, id counterID, end in
 		}
 	}
 	if !ctr.begun {
-		if err := s.begin(ctx, ctr, scale); err != nil {
+		if err := s.begin(ctx, ctr, scale, back); err != nil {
 			return nil, err
 		}
 	}
@@ -191,13 +192,13 @@ func (s *Service) read(ctx context.Context, c *customer, id counterID, end int64
 }
 
 // begin finds what a counter that comes into use counts besides its leases.
-func (s *Service) begin(ctx context.Context, c *counter, scale int) error {
+func (s *Service) begin(ctx context.Context, c *counter, scale int, back int64) error {
 	switch {
 	case c.id.kind == quota.Concurrency:
 		c.begun = true
 		return nil
 	case !c.id.durable():
-		return s.beginShort(ctx, c, scale)
+		return s.beginShort(ctx, c, scale, back)
 	case c.id.Scope != "": // the journal does not know scopes: a limit for each of something counts from when it came into force
 		c.begun = true
 		return nil
@@ -215,31 +216,32 @@ func (s *Service) begin(ctx context.Context, c *counter, scale int) error {
 	return nil
 }
 
-// beginShort takes up a window that lives in memory. What was admitted in it before this start stands in the journal, for the
-// customer as a whole and in quarter hours: that may be too much, never too little.
-func (s *Service) beginShort(ctx context.Context, c *counter, scale int) error {
-	if until, ok := s.usedUp(); ok && c.id.Start < until {
-		c.unleased, c.begun = math.MaxInt64, true
-		return nil
+// beginShort takes up a window that lives in memory. It counts what gateways admit: the journal cannot tell what was reported in
+// so short a time. What was admitted before this start it knows, for the customer as a whole and in quarter hours: that may be too
+// much, never too little.
+func (s *Service) beginShort(ctx context.Context, c *counter, scale int, back int64) (err error) {
+	until, usedUp := s.usedUp()
+	switch {
+	case usedUp && c.id.Start < until:
+		c.unleased = math.MaxInt64
+	case c.id.Start <= s.started && s.started < c.end:
+		c.unleased, err = s.admittedSince(ctx, c.id.CounterKey, sub(c.id.Start, back), scale)
 	}
-	if c.id.Scope != "" && c.id.Start >= s.started {
-		c.begun = true
-		return nil
+	c.begun = err == nil
+	return err
+}
+
+// before is the last instant of which memory knows nothing.
+func (s *Service) before() int64 {
+	if until, ok := s.usedUp(); ok {
+		return until - 1
 	}
-	used, reported, err := s.usage(ctx, c.id.CounterKey, c.end, scale)
-	if err != nil {
-		return err
-	}
-	if c.id.Scope == "" {
-		c.reported, used = reported, sub(used, reported)
-	}
-	c.unleased, c.begun = max(0, used), true
-	return nil
+	return s.started
 }
 
 // refresh reads again what was reported.
 func (s *Service) refresh(ctx context.Context, c *counter, scale int) error {
-	if c.id.Scope != "" || c.id.kind == quota.Concurrency {
+	if c.id.Scope != "" || !c.id.durable() {
 		return nil
 	}
 	n, err := s.reported(ctx, c.id.CounterKey, c.end, scale)

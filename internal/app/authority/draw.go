@@ -34,7 +34,9 @@ type draw struct {
 	rows    []store.Lease
 	touched []*counter
 	lacking map[*node][]store.CounterKey
-	fresh   map[counterID]bool // counters whose reported usage was read under this lock
+	// Known under this lock: counters whose reported usage was read, and the slots that count for one.
+	fresh map[counterID]bool
+	near  map[counterID][]*counter
 }
 
 // Draw implements Authority.
@@ -142,10 +144,10 @@ func (w *draw) pass(ctx context.Context, last bool) error {
 }
 
 // locked is the part of a pass under the customer's lock.
-func (w *draw) locked(ctx context.Context, last bool) (t commit.Ticket, err error) {
+func (w *draw) locked(ctx context.Context, last bool) (t commit.Ticket[store.Lease], err error) {
 	w.c = w.s.lock(w.CustomerID)
 	defer w.c.mu.Unlock()
-	w.fresh = map[counterID]bool{}
+	w.fresh, w.near = map[counterID]bool{}, map[counterID][]*counter{}
 	if !last {
 		for i := range w.Asks {
 			if err := w.look(ctx, i); err != nil {
@@ -173,7 +175,7 @@ func (w *draw) locked(ctx context.Context, last bool) (t commit.Ticket, err erro
 }
 
 // enqueue puts rows on their way to the records. The customer's lock is held.
-func (s *Service) enqueue(rows []store.Lease, touched []*counter) commit.Ticket {
+func (s *Service) enqueue(rows []store.Lease, touched []*counter) commit.Ticket[store.Lease] {
 	for _, c := range touched {
 		c.writing++
 	}
@@ -181,7 +183,7 @@ func (s *Service) enqueue(rows []store.Lease, touched []*counter) commit.Ticket 
 }
 
 // finish waits for rows to be durable. When they are not, what is in memory is not known to be true: it is read again.
-func (s *Service) finish(ctx context.Context, customerID string, t commit.Ticket, touched []*counter) error {
+func (s *Service) finish(ctx context.Context, customerID string, t commit.Ticket[store.Lease], touched []*counter) error {
 	err := s.commits.Wait(ctx, t)
 	c := s.lock(customerID)
 	defer c.mu.Unlock()
@@ -209,7 +211,7 @@ func (w *draw) look(ctx context.Context, i int) error {
 		return err
 	}
 	_, hard, err := w.ceilings(ctx, i, c)
-	if err != nil || sub(hard, c.total()) >= w.missing(c, a) {
+	if err != nil || sub(hard, c.taken()) >= w.missing(c, a) {
 		return err
 	}
 	w.lack(c)
@@ -254,13 +256,19 @@ func (w *draw) askFor(number uint16, k store.CounterKey) {
 // take finds the counter of an ask, with what was reported until now.
 func (w *draw) take(ctx context.Context, i int) (*counter, error) {
 	a := &w.Asks[i]
-	return w.current(ctx, idOf(a.Counter, a.Kind), a.WindowEnd, w.rules.scale(a.Counter.Meter))
+	back := int64(0)
+	for k := range w.limits[i] {
+		if l := &w.limits[i][k]; l.Kind == quota.Rolling {
+			back = max(back, l.Length)
+		}
+	}
+	return w.current(ctx, idOf(a.Counter, a.Kind), a.WindowEnd, w.rules.scale(a.Counter.Meter), back)
 }
 
-// current finds a counter, with what was reported until now.
-func (w *draw) current(ctx context.Context, id counterID, end int64, scale int) (*counter, error) {
+// current finds a counter, with what was reported until now; back is as for counter.
+func (w *draw) current(ctx context.Context, id counterID, end int64, scale int, back int64) (*counter, error) {
 	known := w.c.known(id)
-	c, err := w.s.counter(ctx, w.c, id, end, scale)
+	c, err := w.s.counter(ctx, w.c, id, end, scale, back)
 	if err == nil && known && !w.fresh[id] {
 		err = w.s.refresh(ctx, c, scale)
 	}
@@ -299,7 +307,7 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	left := max(0, sub(hard, c.total()))
+	left := max(0, sub(hard, c.taken()))
 	want := max(missing, min(left/leaseShare, times(max(1, a.Need), leaseCosts)))
 	if a.Want > 0 {
 		want = max(missing, min(want, sub(a.Want, max(0, sub(own.open(), a.Spent)))))
@@ -409,7 +417,7 @@ func (w *draw) clears(i int, c *counter) (at int64) {
 		case quota.Concurrency:
 			return add(w.Now, quota.ConcurrencyRetry)
 		case quota.Rolling:
-			at = max(at, l.RollingClears(w.uses(c, l), w.Asks[i].Need, w.Now))
+			at = max(at, l.clears(w.uses(i, c), w.Asks[i].Need, w.Now))
 		case quota.TokenBucket, quota.Quota, quota.Fixed:
 			at = max(at, c.end)
 		}
@@ -429,7 +437,7 @@ func (w *draw) ceilings(ctx context.Context, i int, c *counter) (each []int64, h
 			n, err = w.capCeiling(ctx, i)
 		case quota.Rolling:
 			err = w.family(ctx, c.id, l)
-			n = l.RollingCeiling(w.uses(c, l), c.id.Start)
+			n = l.RollingCeiling(w.uses(i, c), c.id.Start)
 		case quota.Credits:
 			granted := w.s.cfg.Granted(w.CustomerID, c.id.Meter, time.UnixMicro(w.Now).UTC())
 			n = floored(granted, w.rules.scale(c.id.Meter))
@@ -466,7 +474,7 @@ func (w *draw) capCeiling(ctx context.Context, i int) (int64, error) {
 		if meterKey == a.Counter.Meter {
 			continue
 		}
-		o, err := w.current(ctx, idOf(other(a.Counter, meterKey), a.Kind), a.WindowEnd, scale)
+		o, err := w.current(ctx, idOf(other(a.Counter, meterKey), a.Kind), a.WindowEnd, scale, 0)
 		if err != nil {
 			return 0, err
 		}

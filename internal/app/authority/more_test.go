@@ -19,7 +19,7 @@ func TestOverridesAndLoweredLimits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, daily("daily", "100"))
 	one := w.begin(1)
-	if a := w.draw(1, one.Epoch, w.daily(90, 0, 0, "daily"))[0]; a.Granted != 90 {
+	if a := w.draw(1, one.Epoch, w.daily(90, 0, "daily"))[0]; a.Granted != 90 {
 		t.Fatalf("first %+v", a)
 	}
 	past := w.Now().Add(-time.Hour)
@@ -29,18 +29,18 @@ func TestOverridesAndLoweredLimits(t *testing.T) {
 		account.Override{ID: "ovr_3", Limit: "daily", Value: "901", CreatedAt: past, KeyID: "key_a"}, // the limit is not per key
 		account.Override{ID: "ovr_4", Limit: "daily", Value: "902", CreatedAt: past, EndedAt: past},
 	)
-	if a := w.draw(1, one.Epoch, w.daily(50, 0, 90, "daily"))[0]; a.Granted != 140 || a.Ceiling != 150 {
+	if a := w.draw(1, one.Epoch, w.daily(50, 90, "daily"))[0]; a.Granted != 140 || a.Ceiling != 150 {
 		t.Fatalf("raised %+v", a)
 	}
 	w.override(account.Override{ID: "ovr_1", Limit: "daily", Value: "95", CreatedAt: past})
-	if a := w.draw(1, one.Epoch, w.daily(1, 0, 140, "daily"))[0]; a.Granted != 140 || a.Ceiling != 95 {
+	if a := w.draw(1, one.Epoch, w.daily(1, 140, "daily"))[0]; a.Granted != 140 || a.Ceiling != 95 {
 		t.Fatalf("lowered %+v", a)
 	}
-	back := authority.Back{Counter: w.daily(0, 0, 0).Counter, Kind: quota.Quota, Spent: 92, Keep: 92}
+	back := authority.Back{Counter: w.daily(0, 0).Counter, Kind: quota.Quota, Spent: 92, Keep: 92}
 	if err := w.s.Return(t.Context(), 1, one.Epoch, []authority.Back{back}); err != nil {
 		t.Fatal(err)
 	}
-	if a := w.draw(1, one.Epoch, w.daily(9, 0, 92, "daily"))[0]; a.Granted != 95 {
+	if a := w.draw(1, one.Epoch, w.daily(9, 92, "daily"))[0]; a.Granted != 95 {
 		t.Fatalf("after it was back %+v", a)
 	}
 }
@@ -53,15 +53,15 @@ func TestTwoLimitsOnOneCounter(t *testing.T) {
 	grace.Mode, grace.Grace = quota.Grace, 25
 	w := newWorld(t, daily("hard", "60"), grace, soft)
 	one := w.begin(1)
-	a := w.draw(1, one.Epoch, w.daily(70, 0, 0, "hard", "grace", "soft"))[0]
+	a := w.draw(1, one.Epoch, w.daily(70, 0, "hard", "grace", "soft"))[0]
 	if a.Granted != 50 || a.Ceiling != 50 || len(a.Ceilings) != 3 || a.Ceilings[0] != 60 || a.Ceilings[1] != 50 || a.Ceilings[2] != 10 {
 		t.Fatalf("answer %+v", a)
 	}
 	// What a soft limit let through beyond every lease counts.
-	if a = w.draw(1, one.Epoch, w.daily(1, 0, 75, "hard", "grace", "soft"))[0]; a.Granted != 75 || a.Base != 0 {
+	if a = w.draw(1, one.Epoch, w.daily(1, 75, "hard", "grace", "soft"))[0]; a.Granted != 75 || a.Base != 0 {
 		t.Fatalf("after an overshoot %+v", a)
 	}
-	rows, err := w.records.LeasesOf(t.Context(), w.daily(0, 0, 0).Counter)
+	rows, err := w.records.LeasesOf(t.Context(), w.daily(0, 0).Counter)
 	if err != nil || len(rows) != 1 || rows[0].Charged != 75 {
 		t.Fatalf("rows %+v, %v", rows, err)
 	}
@@ -73,7 +73,7 @@ func TestOlderMessagesAreNotActedUpon(t *testing.T) {
 	one := w.begin(1)
 	draw := func(seq uint64, need, spent int64, fresh bool) authority.Answer {
 		t.Helper()
-		ask := w.daily(need, 0, spent, "daily")
+		ask := w.daily(need, spent, "daily")
 		ask.Fresh = fresh
 		out, err := w.s.Draw(t.Context(), authority.Draw{
 			Node: 1, Epoch: one.Epoch, CustomerID: custID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Seq: seq, Asks: []authority.Ask{ask},
@@ -85,7 +85,7 @@ func TestOlderMessagesAreNotActedUpon(t *testing.T) {
 	}
 	back := func(seq uint64, spent, keep int64) {
 		t.Helper()
-		b := authority.Back{Counter: w.daily(0, 0, 0).Counter, Kind: quota.Quota, Seq: seq, Spent: spent, Keep: keep}
+		b := authority.Back{Counter: w.daily(0, 0).Counter, Kind: quota.Quota, Seq: seq, Spent: spent, Keep: keep}
 		if err := w.s.Return(t.Context(), 1, one.Epoch, []authority.Back{b}); err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestLeaseTakenUpAgainCountsFromNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, daily("daily", "100"))
 	one := w.begin(1)
-	ask := w.daily(30, 0, 0, "daily")
+	ask := w.daily(30, 0, "daily")
 	ask.Fresh = true
 	w.draw(1, one.Epoch, ask)
 	closed := authority.Back{Counter: ask.Counter, Kind: quota.Quota, Spent: 20, Closed: true}
@@ -132,17 +132,17 @@ func TestScopedCounterNeedsNoJournal(t *testing.T) {
 	l := daily("each", "10")
 	l.Per = []catalog.Scope{catalog.PerKey}
 	w := newWorld(t, l)
-	w.use("calls", meter.Admitted, 8, w.Now())
+	w.use(meter.Admitted, 8, w.Now())
 	one := w.begin(1)
 	for _, key := range []string{"key_a", "key_b"} {
-		a := w.daily(10, 0, 0, "each")
+		a := w.daily(10, 0, "each")
 		a.Whose.Key, a.Counter.Scope = key, quota.ScopeText(quota.Whose{Key: key}, nil)
 		if got := w.draw(1, one.Epoch, a)[0]; got.Granted != 10 || got.Base != 0 {
 			t.Errorf("%s: %+v", key, got)
 		}
 	}
 	w.override(account.Override{ID: "ovr_1", Limit: "each", Value: "15", KeyID: "key_b", CreatedAt: start})
-	a := w.daily(15, 0, 0, "each")
+	a := w.daily(15, 0, "each")
 	a.Whose.Key, a.Counter.Scope = "key_b", "key=key_b"
 	if got := w.draw(1, one.Epoch, a)[0]; got.Granted != 15 {
 		t.Errorf("with its key's override %+v", got)
@@ -174,7 +174,7 @@ func TestBucketAfterARestart(t *testing.T) {
 			if tt.other {
 				w.begin(2)
 			}
-			w.use("calls", meter.Admitted, 4, w.Now())
+			w.use(meter.Admitted, 4, w.Now())
 			w.restart()
 			a := w.draw(1, one.Epoch, bucketAsk())[0]
 			if a.Burst != 10 || a.Debt != tt.want*a.Per {
@@ -232,13 +232,13 @@ func TestNothingIsGrantedThatIsNotWritten(t *testing.T) {
 	one := w.begin(1)
 	f.broken = true
 	d := authority.Draw{
-		Node: 1, Epoch: one.Epoch, CustomerID: custID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Asks: []authority.Ask{w.daily(60, 0, 0, "daily")},
+		Node: 1, Epoch: one.Epoch, CustomerID: custID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Asks: []authority.Ask{w.daily(60, 0, "daily")},
 	}
 	if _, err := w.s.Draw(t.Context(), d); !errors.Is(err, store.ErrFull) {
 		t.Fatalf("drawn from a full disk: %v", err)
 	}
 	f.broken = false
-	if a := w.draw(1, one.Epoch, w.daily(60, 0, 0, "daily"))[0]; a.Granted != 60 {
+	if a := w.draw(1, one.Epoch, w.daily(60, 0, "daily"))[0]; a.Granted != 60 {
 		t.Errorf("after the disk has room again %+v", a)
 	}
 }
@@ -246,9 +246,9 @@ func TestNothingIsGrantedThatIsNotWritten(t *testing.T) {
 func TestRollingFindsWhatWasUsedBefore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, catalog.Limit{Key: "sliding", Meter: "calls", Quota: new(dec("100")), Rolling: 24 * time.Hour})
-	w.use("calls", meter.Admitted, 10, w.Now().Add(-26*time.Hour)) // out of the window
-	w.use("calls", meter.Admitted, 20, w.Now().Add(-20*time.Hour))
-	w.use("calls", meter.Reported, 5, w.Now().Add(-time.Hour))
+	w.use(meter.Admitted, 10, w.Now().Add(-26*time.Hour)) // out of the window
+	w.use(meter.Admitted, 20, w.Now().Add(-20*time.Hour))
+	w.use(meter.Reported, 5, w.Now().Add(-time.Hour))
 	one := w.begin(1)
 	l := w.Current().Limits("free", "calls")[0]
 	slot, end, _ := l.WindowAt(w.Now().UnixMicro())
@@ -271,7 +271,7 @@ func TestIdleCountersAreDropped(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, daily("daily", "100"), catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}})
 	one := w.begin(1)
-	w.draw(1, one.Epoch, w.daily(10, 0, 0, "daily"), bucketAsk())
+	w.draw(1, one.Epoch, w.daily(10, 0, "daily"), bucketAsk())
 	tick := func(want int64) {
 		t.Helper()
 		w.advance(10 * time.Minute)
@@ -284,14 +284,14 @@ func TestIdleCountersAreDropped(t *testing.T) {
 	}
 	tick(2)
 	backs := []authority.Back{
-		{Counter: w.daily(0, 0, 0).Counter, Kind: quota.Quota, Spent: 4, Closed: true},
+		{Counter: w.daily(0, 0).Counter, Kind: quota.Quota, Spent: 4, Closed: true},
 		{Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Per: 1, Closed: true},
 	}
 	if err := w.s.Return(t.Context(), 1, one.Epoch, backs); err != nil {
 		t.Fatal(err)
 	}
 	tick(0)
-	if a := w.draw(1, one.Epoch, w.daily(96, 0, 0, "daily"))[0]; a.Granted != 96 || a.Base != 4 {
+	if a := w.draw(1, one.Epoch, w.daily(96, 0, "daily"))[0]; a.Granted != 96 || a.Base != 4 {
 		t.Errorf("taken up again %+v", a)
 	}
 }
@@ -325,10 +325,10 @@ func TestDrawRefusesWhatIsNone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, daily("daily", "100"))
 	one := w.begin(1)
-	foreign := w.daily(1, 0, 0, "daily")
+	foreign := w.daily(1, 0, "daily")
 	foreign.Counter.CustomerID = "cus_other"
 	for name, d := range map[string]authority.Draw{
-		"unknown limit":    {Asks: []authority.Ask{w.daily(1, 0, 0, "weekly")}},
+		"unknown limit":    {Asks: []authority.Ask{w.daily(1, 0, "weekly")}},
 		"another customer": {Asks: []authority.Ask{foreign}},
 		"too many":         {Asks: make([]authority.Ask, authority.MaxAsks+1)},
 	} {
@@ -342,5 +342,98 @@ func TestDrawRefusesWhatIsNone(t *testing.T) {
 	}
 	if _, err := authority.New(authority.Config{}); err == nil {
 		t.Error("made without a configuration")
+	}
+}
+
+func TestShortWindowAfterARestart(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]catalog.Limit{
+		"fixed":   {Key: "short", Meter: "calls", Quota: new(dec("50")), Fixed: time.Minute},
+		"rolling": {Key: "short", Meter: "calls", Quota: new(dec("50")), Rolling: time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, limit)
+			w.use(meter.Admitted, 20, w.Now())
+			w.use(meter.Reported, 9, w.Now()) // in no quarter of a minute that anybody knows
+			w.restart()
+			one := w.begin(1)
+			granted := func() int64 {
+				l := w.Current().Limits("free", "calls")[0]
+				at, end, _ := l.WindowAt(w.Now().UnixMicro())
+				return w.draw(1, one.Epoch, authority.Ask{
+					Counter:   store.CounterKey{CustomerID: custID, Meter: "calls", Length: end - at, Start: at},
+					WindowEnd: end, Kind: l.Kind, Limits: []string{"short"}, Need: 100,
+				})[0].Granted
+			}
+			if n := granted(); n != 30 {
+				t.Errorf("%d granted beside 20 from before the start", n)
+			}
+			w.advance(3 * time.Minute)
+			if n := granted(); n != 50 {
+				t.Errorf("%d granted in a window of its own", n)
+			}
+		})
+	}
+}
+
+// shipper puts into the journal what it decided when it is asked to.
+type shipper struct {
+	w      *world
+	unsent int
+	ships  int
+}
+
+func (h *shipper) Recall(context.Context, []store.CounterKey) ([]authority.Back, error) {
+	return nil, nil
+}
+
+func (h *shipper) Ship(context.Context) error {
+	h.w.use(meter.Admitted, h.unsent, h.w.Now())
+	h.unsent, h.ships = 0, h.ships+1
+	return nil
+}
+
+func TestUsageInTheSpoolCountsForANewCounter(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, daily("daily", "100"))
+	h := &shipper{w: w, unsent: 7}
+	unregister := w.s.Register(1, h)
+	one := w.begin(1)
+	ask := w.daily(1, 0, "daily")
+	ask.Fresh, ask.Open = true, 3 // and 3 of requests that run
+	if a := w.draw(1, one.Epoch, ask)[0]; a.Base != 10 {
+		t.Errorf("answer %+v", a)
+	}
+	w.draw(1, one.Epoch, w.daily(90, 1, "daily"))
+	if h.ships != 1 {
+		t.Errorf("shipped %d times, want 1", h.ships)
+	}
+	unregister()
+	w.restart()
+	if a := w.draw(1, one.Epoch, w.daily(0, 1, "daily"))[0]; a.Base > 10 {
+		t.Errorf("without a holder %+v", a)
+	}
+}
+
+func TestMemoryOfOtherProcessesLapses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}})
+	one, two := w.begin(1), w.begin(2)
+	a := w.draw(2, two.Epoch, bucketAsk())[0]
+	if a.ValidFor != 5*time.Second || a.Burst != 10 {
+		t.Fatalf("another process got %+v", a)
+	}
+	if a := w.draw(1, one.Epoch, bucketAsk())[0]; a.ValidFor != 0 || a.Burst != 0 || !a.Shared || a.AskAgain != w.Now().Add(250*time.Millisecond).UnixMicro() {
+		t.Errorf("beside it %+v", a)
+	}
+	w.advance(6 * time.Second)
+	if a := w.draw(1, one.Epoch, bucketAsk())[0]; a.Burst != 0 {
+		t.Errorf("before a call that is under way can have failed %+v", a)
+	}
+	w.advance(1500 * time.Millisecond)
+	a = w.draw(1, one.Epoch, bucketAsk())[0] // 2.5 s since it lapsed: 5 units are back
+	if a.Burst != 10 || a.Debt != 5*a.Per {
+		t.Errorf("after it lapsed %+v, owes %d", a, a.Debt/max(1, a.Per))
 	}
 }

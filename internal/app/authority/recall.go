@@ -6,23 +6,15 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/commit"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
 // held is a registered holder with its ship calls, which are shared: one that begins after a caller came does for all of them.
 type held struct {
 	Holder
-
-	mu   sync.Mutex // guards next
-	next *shipment  // begins when the one that runs has ended; nil: nobody waits
-	turn chan struct{}
-}
-
-type shipment struct {
-	done chan struct{}
-	err  error
+	ships *commit.Writer[struct{}]
 }
 
 // Register makes a node's holder known, so that it can be asked for what it holds idle. A later one takes its place.
@@ -30,7 +22,15 @@ func (s *Service) Register(number uint16, h Holder) (unregister func()) {
 	s.mu.Lock()
 	n := s.makeNode(number)
 	s.mu.Unlock()
-	mine := &held{Holder: h, turn: make(chan struct{}, 1)}
+	longest := shipMax
+	if number == s.cfg.Local {
+		longest = shipOwnMax
+	}
+	mine := &held{h, commit.NewWriter(func(ctx context.Context, _ []struct{}) error {
+		ctx, cancel := context.WithTimeout(ctx, longest)
+		defer cancel()
+		return h.Ship(ctx)
+	})}
 	n.mu.Lock()
 	n.holder = mine
 	n.mu.Unlock()
@@ -133,11 +133,7 @@ func (s *Service) shipAll(ctx context.Context) error {
 			continue
 		}
 		wg.Go(func() {
-			longest := shipMax
-			if n.number == s.cfg.Local {
-				longest = shipOwnMax
-			}
-			err := h.shipped(ctx, longest)
+			err := h.ships.Wait(ctx, h.ships.Enqueue(nil))
 			switch {
 			case err == nil:
 			case n.number == s.cfg.Local:
@@ -151,30 +147,4 @@ func (s *Service) shipAll(ctx context.Context) error {
 	}
 	wg.Wait()
 	return failed
-}
-
-// shipped returns when a Ship that began after the call has ended.
-func (h *held) shipped(ctx context.Context, longest time.Duration) error {
-	h.mu.Lock()
-	mine := h.next
-	leads := mine == nil
-	if leads {
-		mine = &shipment{done: make(chan struct{})}
-		h.next = mine
-	}
-	h.mu.Unlock()
-	if !leads {
-		<-mine.done
-		return mine.err
-	}
-	h.turn <- struct{}{}
-	h.mu.Lock()
-	h.next = nil
-	h.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest)
-	defer cancel()
-	mine.err = h.Ship(ctx)
-	<-h.turn
-	close(mine.done)
-	return mine.err
 }

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -22,6 +23,10 @@ func isRolling(limits []rule) bool {
 
 // slots are the counters that count for one under its rolling limits, itself left out.
 func (w *draw) slots(c *counter, limits []rule) (out []*counter) {
+	if near, ok := w.near[c.id]; ok {
+		return near
+	}
+	defer func() { w.near[c.id] = out }()
 	for i := range limits {
 		if limits[i].Kind != quota.Rolling || c.id.Length <= 0 {
 			continue
@@ -36,11 +41,13 @@ func (w *draw) slots(c *counter, limits []rule) (out []*counter) {
 	return out
 }
 
-// uses is what each slot of a counter's family is charged with; the counter's own among them.
-func (w *draw) uses(c *counter, l *rule) []quota.SlotUse {
-	others := w.slots(c, []rule{*l})
+// uses is what each slot of a counter's family is charged with; the counter's own among them. Of several rolling limits on one
+// counter each takes what counts for it.
+func (w *draw) uses(i int, c *counter) []quota.SlotUse {
+	others := w.slots(c, w.limits[i])
 	out := make([]quota.SlotUse, 0, len(others)+1)
-	for _, o := range append(others, c) {
+	out = append(out, quota.SlotUse{Start: c.id.Start, Used: c.total()})
+	for _, o := range others {
 		out = append(out, quota.SlotUse{Start: o.id.Start, Used: o.total()})
 	}
 	return out
@@ -51,7 +58,7 @@ func (w *draw) family(ctx context.Context, id counterID, l *rule) error {
 	s, c, scale := w.s, w.c, w.rules.scale(id.Meter)
 	from, to := sub(id.Start, l.Length), add(add(id.Start, l.Length), id.Length)
 	if !id.durable() {
-		return s.familyShort(ctx, c, id, from, scale)
+		return w.familyShort(ctx, id, l)
 	}
 	key := familyKey(id)
 	if f := c.families[key]; f == nil || from < f.from {
@@ -74,16 +81,27 @@ func (w *draw) family(ctx context.Context, id counterID, l *rule) error {
 		}
 		c.families[key] = &family{from: from}
 	}
-	if id.Scope != "" || w.fresh[key] {
+	f := c.families[key]
+	if id.Scope != "" || w.fresh[key] || f.read && s.cfg.Mono()-f.readAt < rereadAfter && !w.refreshes() {
 		return nil
 	}
-	w.fresh[key] = true
+	w.fresh[key], f.read, f.readAt = true, true, s.cfg.Mono()
 	return s.reread(ctx, c, id, from, to, scale)
 }
 
 // family is the slots of one rolling window. Slots from an instant on were looked for in the records.
 type family struct {
-	from int64
+	from   int64
+	read   bool
+	readAt time.Duration // monotonic, of the last look into the journal
+}
+
+// rereadAfter is how long what the journal says of a rolling window's slots is good enough: there are up to thousands of them.
+const rereadAfter = 200 * time.Millisecond
+
+// refreshes says that the holder only asks how things stand, as after usage was reported.
+func (w *draw) refreshes() bool {
+	return !slices.ContainsFunc(w.Asks, func(a Ask) bool { return a.Need > 0 })
 }
 
 func familyKey(id counterID) counterID {
@@ -128,14 +146,35 @@ func (s *Service) reread(ctx context.Context, c *customer, id counterID, from, t
 	return nil
 }
 
-// familyShort takes up the slots of a window that lives in memory, as far as they began before this start.
-func (s *Service) familyShort(ctx context.Context, c *customer, id counterID, from int64, scale int) error {
-	for start := id.Start - id.Length; start >= from && start >= sub(s.started, id.Length); start -= id.Length {
-		slot := id
-		slot.Start = start
-		if _, err := s.counter(ctx, c, slot, add(start, id.Length), scale); err != nil {
-			return err
-		}
+// familyShort takes up the slot that stands for what was used before this start, in a window that lives in memory.
+func (w *draw) familyShort(ctx context.Context, id counterID, l *rule) error {
+	slot := id
+	slot.Start, _, _ = l.WindowAt(w.s.before())
+	if slot.Start >= id.Start || !l.Counts(slot.Start, id.Start) {
+		return nil
 	}
-	return nil
+	_, err := w.s.counter(ctx, w.c, slot, add(slot.Start, id.Length), w.rules.scale(id.Meter), l.Length)
+	return err
+}
+
+// clears is when a cost fits that does not now, when nothing else is used until then; 0 for never.
+func (l *rule) clears(uses []quota.SlotUse, cost, at int64) int64 {
+	slot, _, ok := l.WindowAt(at)
+	free := add(l.Quota, l.Extra)
+	if !ok || cost > free {
+		return 0
+	}
+	slices.SortFunc(uses, func(a, b quota.SlotUse) int { return cmp.Compare(a.Start, b.Start) })
+	uses = slices.DeleteFunc(uses, func(u quota.SlotUse) bool { return u.Start < sub(slot, l.Length) })
+	for _, u := range uses {
+		free = sub(free, u.Used)
+	}
+	clears := at
+	for _, u := range uses {
+		if free >= cost {
+			break
+		}
+		free, clears = add(free, u.Used), add(u.Start, add(l.Length, l.Slot))
+	}
+	return clears
 }

@@ -178,7 +178,7 @@ func (w *world) Overrides(string) []account.Override {
 }
 
 // use puts events into the journal that count for the customer.
-func (w *world) use(meterKey string, origin meter.Origin, n int, at time.Time) {
+func (w *world) use(origin meter.Origin, n int, at time.Time) {
 	w.t.Helper()
 	b := store.Batch{Producer: "test", ReceivedAt: at}
 	for range n {
@@ -186,7 +186,7 @@ func (w *world) use(meterKey string, origin meter.Origin, n int, at time.Time) {
 		b.Entries = append(b.Entries, store.Entry{
 			Event:       meter.Event{Source: "test", ID: time.Unix(int64(w.events), 0).UTC().Format(time.RFC3339), Type: "request", Subject: custID, Time: at},
 			Origin:      origin,
-			Resolutions: []meter.Resolution{{CustomerID: custID, Meter: meterKey, CatalogVersion: 1, Value: dec("1")}},
+			Resolutions: []meter.Resolution{{CustomerID: custID, Meter: "calls", CatalogVersion: 1, Value: dec("1")}},
 		})
 	}
 	if _, err := w.journal.Append(context.Background(), b); err != nil {
@@ -204,11 +204,11 @@ func (w *world) begin(node uint16) authority.Welcome {
 }
 
 // daily asks for units of the day's quota.
-func (w *world) daily(need, want, spent int64, limits ...string) authority.Ask {
+func (w *world) daily(need, spent int64, limits ...string) authority.Ask {
 	day := w.Now().Truncate(24 * time.Hour)
 	return authority.Ask{
 		Counter:   store.CounterKey{CustomerID: custID, Meter: "calls", Window: period.Day, Start: day.UnixMicro()},
-		WindowEnd: day.AddDate(0, 0, 1).UnixMicro(), Kind: quota.Quota, Limits: limits, Need: need, Want: want, Spent: spent,
+		WindowEnd: day.AddDate(0, 0, 1).UnixMicro(), Kind: quota.Quota, Limits: limits, Need: need, Spent: spent,
 	}
 }
 

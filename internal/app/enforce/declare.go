@@ -157,7 +157,7 @@ func (e *Enforcer) void(ctx context.Context) error {
 	if !e.declared.roomAside.CompareAndSwap(true, false) {
 		return store.ErrFull
 	}
-	at, err := e.cfg.Spool.AppendReserved(voidRoom, func(b []byte) []byte { return append(b, byte(record.Void)) })
+	at, err := e.cfg.Spool.AppendReserved(voidRoom, func(b []byte) []byte { return append(b, record.Void) })
 	if err != nil {
 		e.declared.roomAside.Store(true)
 		return err

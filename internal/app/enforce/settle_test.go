@@ -156,7 +156,9 @@ func TestRefundsOfADayAreBounded(t *testing.T) {
 		t.Fatalf("%+v, %d", got, lost)
 	}
 	for i, want := range []Refund{
-		{Reason: TimedOut, Count: 2, Cost: dec("4")}, {Reason: TimedOut, Refused: true, Count: 2, Cost: dec("4")}, {Reason: Withdrawn, Count: 1, Cost: dec("2")},
+		{Reason: TimedOut, Count: 2, Cost: dec("4")},
+		{Reason: TimedOut, Refused: true, Count: 2, Cost: dec("4")},
+		{Reason: Withdrawn, Count: 1, Cost: dec("2")},
 		{Reason: Failed, Count: 1, Cost: dec("2")},
 	} {
 		if g := got[i]; g.Reason != want.Reason || g.Refused != want.Refused || g.Count != want.Count || g.Cost.Cmp(want.Cost) != 0 || g.CustomerID != custID ||

@@ -49,7 +49,6 @@ type world struct {
 	authority   *authority.Service
 	born        time.Time
 	overrides   []account.Override
-	revision    uint64
 	e           *Enforcer
 }
 

@@ -31,7 +31,7 @@ type EventBody struct {
 	KeyID      string          `json:"key_id,omitempty"`
 	DecisionID string          `json:"decision_id,omitempty" doc:"Of admitted events: what the client was told"`
 	Data       json.RawMessage `json:"data"`
-	Flags      []string        `json:"flags" doc:"recovered: settled after a crash; incomplete: the answer was cut off; held: loaded by an open backfill, counts for nothing yet; filtered: the filters of the meters leave it out"`
+	Flags      []string        `json:"flags" doc:"recovered: settled after a crash; incomplete: the answer was cut off; held: loaded by an open backfill, counts for nothing yet; filtered: the filters of the meters leave it out; overshoot: it did cost more than was reserved; refund_denied: charged, since the refunds of the day were used up"`
 	Revision   uint64          `json:"revision,omitempty" doc:"Of its newest change; absent: never changed"`
 	Voided     bool            `json:"voided,omitempty" doc:"It counts for nothing any more"`
 	Erased     bool            `json:"erased,omitempty" doc:"Its subject and data are gone"`
@@ -94,6 +94,12 @@ func (a *api) eventOf(r store.Record, customerID, meterKey string) eventBody {
 	}
 	if r.Flags&store.Filtered != 0 {
 		out.Flags = append(out.Flags, "filtered")
+	}
+	if r.Flags&store.Overshoot != 0 {
+		out.Flags = append(out.Flags, "overshoot")
+	}
+	if r.Flags&store.RefundDenied != 0 {
+		out.Flags = append(out.Flags, "refund_denied")
 	}
 	if len(e.Data) > 0 {
 		out.Data = e.Data

@@ -78,8 +78,8 @@ func threeNodes(t *testing.T, start func(*testing.T, ...catalog.Limit) *World) {
 // atOnce: many goroutines over three gateways that are killed and begun again at random. Never above the limit, and exactly the
 // limit when all is back.
 func atOnce(t *testing.T, start func(*testing.T, ...catalog.Limit) *World) {
-	const limit = 2000
-	w := start(t, daily("2000"))
+	const limit = 1200
+	w := start(t, daily("1200"))
 	l := w.limit("calls", "daily")
 	var admitted atomic.Int64
 	var wg sync.WaitGroup
@@ -87,7 +87,7 @@ func atOnce(t *testing.T, start func(*testing.T, ...catalog.Limit) *World) {
 	for i := range 9 {
 		g, dice := gs[i%3], rand.New(rand.NewPCG(uint64(i), 1))
 		wg.Go(func() {
-			for range 150 {
+			for range 100 {
 				cost := 1 + dice.Int64N(4)
 				if g.try(l, cost) {
 					admitted.Add(cost)
@@ -212,7 +212,7 @@ func rolling(t *testing.T, start func(*testing.T, ...catalog.Limit) *World) {
 		type admission struct{ at, cost int64 }
 		var all []admission
 		sum := int64(0)
-		for range 600 {
+		for range 400 {
 			g := gs[dice.IntN(3)]
 			if cost := 1 + dice.Int64N(4); g.try(l, cost) {
 				all = append(all, admission{g.now(), cost})
@@ -254,7 +254,7 @@ func bucket(t *testing.T, start func(*testing.T, ...catalog.Limit) *World) {
 	type admission struct{ at, cost int64 }
 	var all []admission
 	sum := int64(0)
-	for range 3000 {
+	for range 2000 {
 		g := gs[dice.IntN(3)]
 		if cost := 1 + dice.Int64N(3); g.try(l, cost) {
 			all = append(all, admission{g.now(), cost})
@@ -281,7 +281,7 @@ func bucket(t *testing.T, start func(*testing.T, ...catalog.Limit) *World) {
 			}
 		}
 	}
-	if sum < 800 { // some 1500 refill while somebody asks
+	if sum < 500 { // some 1000 refill while somebody asks
 		t.Errorf("only %d admitted", sum)
 	}
 }
@@ -328,7 +328,7 @@ func spendCap(t *testing.T, start func(*testing.T, ...catalog.Limit) *World) {
 	gs[0].close()
 	gs[1].close()
 	w.advance(time.Second)
-	for i := 0; i < 2; i++ {
+	for i := range 2 {
 		for gs[i].try(ls[i], 1) {
 			admitted.Add(1)
 		}
@@ -346,7 +346,7 @@ func concurrency(t *testing.T, start func(*testing.T, ...catalog.Limit) *World) 
 	total := func() int { return running[0] + running[1] + running[2] }
 	dice := rand.New(rand.NewPCG(3, 9))
 	most := 0
-	for range 800 {
+	for range 500 {
 		i := dice.IntN(3)
 		switch {
 		case dice.IntN(50) == 0:

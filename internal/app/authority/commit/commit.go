@@ -1,56 +1,54 @@
-// Package commit writes what many callers have for the records in one transaction each: a group commit without a goroutine of its
-// own. The first to wait leads.
+// Package commit does once for many callers what each of them waits for: a group commit without a goroutine of its own. The first
+// to wait leads.
 package commit
 
 import (
 	"context"
 	"sync"
-
-	"github.com/tallystick/tallystick/internal/store"
 )
 
-// Writer writes leases of many calls in one transaction. Who leads writes for all who came while the transaction before was
-// under way. It is safe for concurrent use.
-type Writer struct {
-	write func(context.Context, []store.Lease) error
-	turn  chan struct{} // holds one token while a transaction runs
+// Writer writes rows of many calls at once. Who leads writes for all who came while the write before was under way. It is safe
+// for concurrent use.
+type Writer[T any] struct {
+	write func(context.Context, []T) error
+	turn  chan struct{} // holds one token while a write runs
 
 	mu   sync.Mutex // guards next
-	next *group     // collects what comes; nil: nothing yet
+	next *group[T]  // collects what comes; nil: nothing yet
 }
 
-// group is one transaction.
-type group struct {
-	rows []store.Lease
+// group is what is written at once.
+type group[T any] struct {
+	rows []T
 	done chan struct{} // closed when err is known
 	err  error
 }
 
 // NewWriter writes by a function that is never called twice at once.
-func NewWriter(write func(context.Context, []store.Lease) error) *Writer {
-	return &Writer{write: write, turn: make(chan struct{}, 1)}
+func NewWriter[T any](write func(context.Context, []T) error) *Writer[T] {
+	return &Writer[T]{write: write, turn: make(chan struct{}, 1)}
 }
 
 // Ticket is a place in a group. The holder must call Wait, once.
-type Ticket struct {
-	group *group
+type Ticket[T any] struct {
+	group *group[T]
 	leads bool
 }
 
 // Enqueue takes a place. Rows of one lease are written in the order of their enqueuing; who cares for it holds a lock.
-func (c *Writer) Enqueue(rows []store.Lease) Ticket {
+func (c *Writer[T]) Enqueue(rows []T) Ticket[T] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	leads := c.next == nil
 	if leads {
-		c.next = &group{done: make(chan struct{})}
+		c.next = &group[T]{done: make(chan struct{})}
 	}
 	c.next.rows = append(c.next.rows, rows...)
-	return Ticket{c.next, leads}
+	return Ticket[T]{c.next, leads}
 }
 
 // Wait returns when the ticket's rows are durable, or failed. It does not end early: others wait for the same.
-func (c *Writer) Wait(ctx context.Context, t Ticket) error {
+func (c *Writer[T]) Wait(ctx context.Context, t Ticket[T]) error {
 	if !t.leads {
 		<-t.group.done
 		return t.group.err

@@ -26,6 +26,8 @@ type counter struct {
 	known   bool   // kept or the views count something: the next ask is not a fresh one
 	base    int64  // consumed in the window apart from this lease
 	granted int64  // of this lease, cumulative
+	before  uint64 // said, before the draw that is on its way
+	asking  bool   // a draw about it is on its way
 	took    uint64 // Seq of the last draw whose answer was taken in
 	said    uint64 // Seq of what was last said of it to the authority
 	lapses  bool   // it lives in memory only, and is good as long as the authority is heard
@@ -61,7 +63,7 @@ func (l *Lessee) counter(c *customer, k store.CounterKey, end int64, lim *quota.
 			return nil, ErrCrowded
 		}
 		l.held.Add(1)
-		ctr = &counter{key: k, id: id, end: end, whose: w}
+		ctr = &counter{key: k, id: id, end: end, whose: w, said: l.seq.Add(1)}
 		if before := c.counters[counterID{previous(k), units}]; lim.Kind == quota.Rolling && before != nil {
 			ctr.told = before.tell() // a sliding window goes on
 		}
@@ -237,7 +239,7 @@ func (ctr *counter) share(st *quota.State, ask *authority.Ask, a *authority.Answ
 
 // shrink gives back what is idle: of units all, of a bucket all, or half while it was used lately.
 func (ctr *counter) shrink(now int64, half bool) authority.Back {
-	b := authority.Back{Counter: ctr.key, Kind: ctr.limit.Kind, Seq: ctr.said}
+	b := authority.Back{Counter: ctr.key, Kind: ctr.limit.Kind, Seq: ctr.said, Heard: ctr.took}
 	if ctr.limit.Kind != quota.TokenBucket {
 		b.Spent = ctr.spent()
 		b.Keep = b.Spent

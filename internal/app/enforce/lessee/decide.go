@@ -188,7 +188,7 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 	asks, ctrs := l.asks(s, cost, now)
 	seq := l.seq.Add(1)
 	for _, ctr := range ctrs {
-		ctr.said = seq
+		ctr.before, ctr.said, ctr.asking = ctr.said, seq, true
 	}
 	d := authority.Draw{
 		Node: l.cfg.Node, Epoch: l.cfg.Epoch, CustomerID: c.id, SubscriptionID: c.basis.sub.ID, CatalogVersion: c.basis.cat.Version,
@@ -200,6 +200,9 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 		answers, err = l.cfg.Authority.Draw(context.WithoutCancel(ctx), d)
 		return err
 	})
+	for _, ctr := range ctrs {
+		ctr.asking = false
+	}
 	if err == nil && len(answers) != len(asks) {
 		err = fmt.Errorf("the authority gave %d answers to %d asks", len(answers), len(asks))
 	}

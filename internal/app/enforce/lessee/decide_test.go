@@ -3,7 +3,9 @@ package lessee_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -52,10 +54,11 @@ func TestHierarchyAllOrNone(t *testing.T) {
 					per = append(per, s)
 				}
 			}
-			if seen[fmt.Sprint(per)] {
+			name := fmt.Sprintf("%d", per)
+			if seen[name] {
 				continue
 			}
-			seen[fmt.Sprint(per)] = true
+			seen[name] = true
 			size := rapid.Int64Range(0, 12).Draw(rt, "size")
 			n.limits, n.sizes = append(n.limits, daily(fmt.Sprint("l", i), fmt.Sprint(size), per...)), append(n.sizes, size)
 		}
@@ -519,4 +522,12 @@ func TestManyUsers(t *testing.T) {
 	if n := w.allowed(l, 10, ask{user: "u1"}); n != 4 {
 		t.Errorf("a user who comes back: %d more, want 4", n)
 	}
+}
+
+// TestMain keeps the random histories few: each one opens stores.
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", "12"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
 }

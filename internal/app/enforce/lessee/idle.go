@@ -259,18 +259,25 @@ func (l *Lessee) recall(out []authority.Back, k store.CounterKey, now int64) []a
 			continue
 		}
 		found = true
-		ctr.said = l.seq.Add(1)
+		// While a draw is on its way, what is said here is older than it. If the authority has answered that draw, this is void for
+		// it, and the answer, which is cumulative, holds; if not, the answer will know of this. A part of a bucket takes its debt
+		// along, which the answer would not bring back: then it is the answer that is void.
+		said := ctr.before
+		if !ctr.asking || kind == bucket {
+			ctr.said = l.seq.Add(1)
+			said = ctr.said
+		}
 		if ctr.leaving {
 			ctr.gone = true
 		}
 		if !ctr.known {
-			gone.Kind, gone.Seq = ctr.limit.Kind, ctr.said
+			gone.Kind, gone.Seq = ctr.limit.Kind, said
 			out = append(out, gone)
 			continue
 		}
 		st := ctr.first()
 		b := ctr.shrink(now, kind == bucket && st.Debt > 0 && st.Last > now-hotFor.Microseconds())
-		b.Epoch, b.Closed = l.cfg.Epoch, ctr.gone
+		b.Epoch, b.Seq, b.Closed = l.cfg.Epoch, said, ctr.gone
 		out = append(out, b)
 	}
 	if !found {

@@ -5,9 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-
-	"github.com/tallystick/tallystick/internal/core/period"
-	"github.com/tallystick/tallystick/internal/store"
 )
 
 // Kind is the first byte of a record. Integers are varints, strings are length-prefixed.
@@ -26,7 +23,7 @@ import (
 //
 // Version 1 had the kinds 1 to 5, without what a Reserve says from its parts on, an actual cost and a reason. They are read, and
 // a Mark is still written so.
-type Kind uint8
+type Kind = uint8
 
 // The kinds.
 const (
@@ -50,7 +47,7 @@ const (
 // It holds the longest of them.
 const EndRoom = 64
 
-// ErrMalformed: the record is not in its form.
+// ErrMalformed says that the record is not in its form.
 var ErrMalformed = errors.New("malformed spool record")
 
 // KindOf tells a record's kind; older versions of it are the same kind. 0: empty or unknown.
@@ -58,7 +55,7 @@ func KindOf(b []byte) Kind {
 	if len(b) == 0 {
 		return 0
 	}
-	switch k := Kind(b[0]); k {
+	switch k := b[0]; k {
 	case reserve1:
 		return Reserve
 	case settle1:
@@ -142,13 +139,13 @@ func appendString(b []byte, s string) []byte {
 }
 
 // Append writes a Reserve.
-func (r *Reservation) Append(b []byte) []byte { return r.fields(append(b, byte(Reserve))) }
+func (r *Reservation) Append(b []byte) []byte { return r.fields(append(b, Reserve)) }
 
 // Carry writes a copy of it.
-func (r *Reservation) Carry(b []byte) []byte { return r.fields(append(b, byte(Carry))) }
+func (r *Reservation) Carry(b []byte) []byte { return r.fields(append(b, Carry)) }
 
 func (r *Reservation) fields(b []byte) []byte {
-	b = r.Key.append(b)
+	b = r.append(b)
 	b = binary.AppendVarint(b, r.Time)
 	b = binary.AppendVarint(b, r.PeriodStart)
 	b = binary.AppendVarint(b, r.CatalogVersion)
@@ -213,7 +210,7 @@ func (k Key) append(b []byte) []byte {
 
 // Append writes a Settle.
 func (s *Settlement) Append(b []byte) []byte {
-	b = s.Key.append(append(b, byte(Settle)))
+	b = s.append(append(b, Settle))
 	b = binary.AppendUvarint(b, uint64(s.TotalEpoch))
 	b = binary.AppendVarint(b, s.Total)
 	b = binary.AppendUvarint(b, uint64(s.Status))
@@ -226,17 +223,17 @@ func (s *Settlement) Append(b []byte) []byte {
 
 // AppendRelease writes a Release; reason 0 is none.
 func AppendRelease(b []byte, k Key, reason uint8) []byte {
-	return append(k.append(append(b, byte(Release))), reason)
+	return append(k.append(append(b, Release)), reason)
 }
 
 // AppendMark writes a Mark.
 func AppendMark(b []byte, k Key, flags uint16) []byte {
-	return binary.AppendUvarint(k.append(append(b, byte(Mark))), uint64(flags))
+	return binary.AppendUvarint(k.append(append(b, Mark)), uint64(flags))
 }
 
 // AppendExtend writes an Extend.
 func AppendExtend(b []byte, k Key, expires int64) []byte {
-	return binary.AppendVarint(k.append(append(b, byte(Extend))), expires)
+	return binary.AppendVarint(k.append(append(b, Extend)), expires)
 }
 
 // reader consumes a record; the first fault sticks.
@@ -322,7 +319,7 @@ func (n Names) of(b []byte) string {
 
 // ReadReservation reads a Reserve or Carry.
 func ReadReservation(b []byte, known Names) (Reservation, error) {
-	first, r := Kind(b[0]), reader{b: b[1:]}
+	first, r := b[0], reader{b: b[1:]}
 	out := Reservation{Key: r.key()}
 	out.Time = r.varint()
 	out.PeriodStart = r.varint()
@@ -371,7 +368,7 @@ func (r *reader) parts(out *Reservation, known Names) {
 
 // ReadSettlement reads a Settle.
 func ReadSettlement(b []byte) (Settlement, error) {
-	first, r := Kind(b[0]), reader{b: b[1:]}
+	first, r := b[0], reader{b: b[1:]}
 	out := Settlement{Key: r.key()}
 	out.TotalEpoch = uint32(r.uvarint(math.MaxUint32))
 	out.Total = r.varint()
@@ -385,7 +382,7 @@ func ReadSettlement(b []byte) (Settlement, error) {
 
 // ReadRelease reads a Release.
 func ReadRelease(b []byte) (k Key, reason uint8, err error) {
-	first, r := Kind(b[0]), reader{b: b[1:]}
+	first, r := b[0], reader{b: b[1:]}
 	k = r.key()
 	if first == Release {
 		reason = r.byte(math.MaxUint8)
@@ -407,95 +404,4 @@ func ReadExtend(b []byte) (k Key, expires int64, err error) {
 	k = r.key()
 	expires = r.varint()
 	return k, expires, r.done()
-}
-
-// LeaseID names a lease of one node in its spool. Number 0 is none.
-type LeaseID struct {
-	Epoch, Number uint32
-}
-
-// Declaration is what a Lease says: the counter, and what it was spent on by requests that had ended before the offset UpTo. Number 0
-// stands for all leases of its epoch that have no name yet: none of them was ever spent from. It is closed when one is used without.
-type Declaration struct {
-	LeaseID
-	Counter   store.CounterKey
-	WindowEnd int64 // microseconds
-	Spent     int64
-	UpTo      int64
-}
-
-// Append writes a Lease.
-func (d *Declaration) Append(b []byte) []byte {
-	b = binary.AppendUvarint(append(b, byte(Lease)), uint64(d.Epoch))
-	b = binary.AppendUvarint(b, uint64(d.Number))
-	b = appendString(b, d.Counter.CustomerID)
-	b = appendString(b, d.Counter.Meter)
-	b = appendString(b, d.Counter.Scope)
-	b = append(b, byte(d.Counter.Window))
-	b = binary.AppendVarint(b, d.Counter.Length)
-	b = binary.AppendVarint(b, d.Counter.Start)
-	b = binary.AppendVarint(b, d.WindowEnd)
-	b = binary.AppendVarint(b, d.Spent)
-	return binary.AppendVarint(b, d.UpTo)
-}
-
-// ReadDeclaration reads a Lease.
-func ReadDeclaration(b []byte) (Declaration, error) {
-	r := reader{b: b[1:]}
-	var d Declaration
-	d.Epoch = uint32(r.uvarint(math.MaxUint32))
-	d.Number = uint32(r.uvarint(math.MaxUint32))
-	d.Counter.CustomerID = string(r.bytes())
-	d.Counter.Meter = string(r.bytes())
-	d.Counter.Scope = string(r.bytes())
-	d.Counter.Window = period.Window(r.byte(math.MaxUint8))
-	d.Counter.Length = r.varint()
-	d.Counter.Start = r.varint()
-	d.WindowEnd = r.varint()
-	d.Spent = r.varint()
-	d.UpTo = r.varint()
-	return d, r.done()
-}
-
-// AppendClosed writes a Closed.
-func AppendClosed(b []byte, id LeaseID) []byte {
-	b = binary.AppendUvarint(append(b, byte(Closed)), uint64(id.Epoch))
-	return binary.AppendUvarint(b, uint64(id.Number))
-}
-
-// ReadClosed reads a Closed.
-func ReadClosed(b []byte) (LeaseID, error) {
-	r := reader{b: b[1:]}
-	id := LeaseID{Epoch: uint32(r.uvarint(math.MaxUint32)), Number: uint32(r.uvarint(math.MaxUint32))}
-	return id, r.done()
-}
-
-// Sum is what one lease was spent on.
-type Sum struct {
-	Number uint32
-	Spent  int64
-}
-
-// AppendSpent writes a Spent.
-func AppendSpent(b []byte, epoch uint32, upTo int64, sums []Sum) []byte {
-	b = binary.AppendUvarint(append(b, byte(Spent)), uint64(epoch))
-	b = binary.AppendVarint(b, upTo)
-	b = binary.AppendUvarint(b, uint64(len(sums)))
-	for _, s := range sums {
-		b = binary.AppendUvarint(b, uint64(s.Number))
-		b = binary.AppendVarint(b, s.Spent)
-	}
-	return b
-}
-
-// ReadSpent reads a Spent.
-func ReadSpent(b []byte) (epoch uint32, upTo int64, sums []Sum, err error) {
-	r := reader{b: b[1:]}
-	epoch = uint32(r.uvarint(math.MaxUint32))
-	upTo = r.varint()
-	n := r.uvarint(MaxLeases)
-	for range n {
-		sums = append(sums, Sum{Number: uint32(r.uvarint(math.MaxUint32)), Spent: r.varint()})
-	}
-	return epoch, upTo, sums, r.done()
 }

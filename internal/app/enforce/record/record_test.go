@@ -125,7 +125,7 @@ func TestBook(t *testing.T) {
 	if got := b.Spent(); len(got) != 1 || got[key] != 42 {
 		t.Fatalf("spent %v, want 42", got)
 	}
-	if err := b.Declare([]byte{byte(Void)}, 400); err != nil || b.Len() != 0 || b.SnapshotBytes() != 0 {
+	if err := b.Declare([]byte{Void}, 400); err != nil || b.Len() != 0 || b.SnapshotBytes() != 0 {
 		t.Errorf("%d leases after a void, %d bytes, %v", b.Len(), b.SnapshotBytes(), err)
 	}
 	if err := b.Declare(d.Append(nil), 399); err != nil || b.Len() != 0 {
@@ -145,7 +145,11 @@ func FuzzRead(f *testing.F) {
 	st := Settlement{Key: Key{1, 2}, Total: 5, Actual: true, Cost: 9}
 	for _, b := range [][]byte{
 		r.Append(nil), r.Carry(nil), st.Append(nil), AppendRelease(nil, Key{1, 2}, 1), AppendMark(nil, Key{1, 2}, 2), AppendExtend(nil, Key{1, 2}, 3),
-		d.Append(nil), AppendSpent(nil, 1, 2, []Sum{{1, 2}}), AppendClosed(nil, LeaseID{1, 2}), {byte(Void)}, {2, 7, 9, 8, 20, 200, 1, 3}, {3, 7, 9}, {},
+		d.Append(nil), AppendSpent(nil, 1, 2, []Sum{{1, 2}}), AppendClosed(nil, LeaseID{1, 2}),
+		{Void},
+		{2, 7, 9, 8, 20, 200, 1, 3},
+		{3, 7, 9},
+		{},
 	} {
 		f.Add(b)
 	}
@@ -200,7 +204,7 @@ func TestSnapshot(t *testing.T) {
 	t.Parallel()
 	b := NewBook(7)
 	var log [][]byte
-	appendTo := func(fill func([]byte) []byte) (int64, error) {
+	appendTo := func(fill func([]byte) []byte) (int64, error) { //nolint:unparam // the form that Snapshot takes
 		log = append(log, fill(nil))
 		return int64(len(log)-1) * 100, nil
 	}
