@@ -3,13 +3,11 @@
 package authority
 
 // taken is wrong here: of others' open leases only what their holders said that they spent counts. See charge.go.
-func (c *counter) taken(node uint16) int64 {
-	sum := add(c.reported, c.unleased)
-	for i := range c.leases {
-		if l := &c.leases[i]; l.closed || l.node == node {
-			sum = add(sum, l.charged)
-		} else {
-			sum = add(sum, add(l.settled, l.told))
+func (c *counter) taken(node uint16) (sum int64) {
+	sum = c.total()
+	for _, l := range c.leases {
+		if !l.closed && l.node != node {
+			sum = sub(sum, l.charged-l.settled-l.told)
 		}
 	}
 	return sum
