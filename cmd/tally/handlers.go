@@ -35,7 +35,7 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 		Govern: s.govern, Enforce: s.enforce, Receive: s.receive, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox,
 		Seal: s.seal, Erasures: s.journal, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays, Notify: s.notify,
 		Signer: s.signer, PortalLink: s.portalLink, Version: version, Ready: s.serving.Load, Metrics: s.metrics.handler(), Log: s.log,
-		Real: realNow,
+		Real: realNow, Gateways: s.gateways(),
 	})
 	if err != nil {
 		return nil, nil, err
@@ -57,13 +57,15 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	for _, p := range []string{"/v1/", "/errors", "/errors/", "/openapi.json", "/openapi.yaml", "/healthz", "/readyz", "/metrics"} {
 		mux.Handle(p, rest)
 	}
+	mux.Handle("/v1/nodes/", s.hub)
 	mux.Handle("/portal", theirs)
 	mux.Handle("/portal/", theirs)
 	mux.Handle("/", pages)
 	s.metrics.gateway(proxy, s.gatewayPort)
 	gw = gateway.NewServer(proxy, s.log)
 	gw.RegisterOnShutdown(proxy.Close)
-	return gateway.NewServer(s.withDoors(mux), s.log), gw, nil
+	api = gateway.NewServer(s.withDoors(mux), s.log)
+	return api, gw, s.apartAPI(api)
 }
 
 // accessLog writes one JSON line a request, or nothing.

@@ -14,6 +14,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/spool"
+	"github.com/tallystick/tallystick/internal/web/node"
 )
 
 // metrics are what /metrics shows. Counters of the services are read when scraped, so that the hot path only counts once.
@@ -27,7 +28,27 @@ type metrics struct {
 }
 
 func newMetrics(s *server) *metrics {
-	m := &metrics{
+	common := newCommonMetrics()
+	m := &common
+	m.book = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "tally_books", Help: "The books at the last comparison, in units of all meters together; difference must be 0.",
+	}, []string{"side"})
+	m.position = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "tally_books_position", Help: "Journal position of the last comparison of the books.",
+	})
+	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &doorCollector{s}, &nodesCollector{s.hub})
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
+	}, func() float64 { return s.clock.Ahead().Seconds() }))
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tally_events_unmatched", Help: "Events that are kept but count for nothing; see tally unmatched list.",
+	}, func() float64 { return float64(s.inbox.Count()) }))
+	return m
+}
+
+// newCommonMetrics are those of every process with a gateway.
+func newCommonMetrics() metrics {
+	m := metrics{
 		registry: prometheus.NewRegistry(),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tally_gateway_request_seconds", Help: "Time from a request's arrival at the gateway to the end of its answer.",
@@ -36,20 +57,8 @@ func newMetrics(s *server) *metrics {
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tally_loop_failures_total", Help: "Failed runs of a background loop; each is tried again.",
 		}, []string{"loop"}),
-		book: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "tally_books", Help: "The books at the last comparison, in units of all meters together; difference must be 0.",
-		}, []string{"side"}),
-		position: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "tally_books_position", Help: "Journal position of the last comparison of the books.",
-		}),
 	}
-	m.registry.MustRegister(m.latency, m.failures, m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &doorCollector{s})
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
-	}, func() float64 { return s.clock.Ahead().Seconds() }))
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "tally_events_unmatched", Help: "Events that are kept but count for nothing; see tally unmatched list.",
-	}, func() float64 { return float64(s.inbox.Count()) }))
+	m.registry.MustRegister(m.latency, m.failures)
 	for i := range m.byClass {
 		m.byClass[i] = m.latency.WithLabelValues(strconv.Itoa(i) + "xx")
 	}
@@ -197,5 +206,78 @@ func (c *receiveCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(again, prometheus.CounterValue, float64(st.Duplicates))
 	for _, why := range receive.Reasons() {
 		ch <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(st.Refused[why]), string(why))
+	}
+}
+
+// gatewayMetrics are those of a gateway in a process of its own.
+type gatewayMetrics struct{ metrics }
+
+func newGatewayMetrics(s *gatewayRole) *gatewayMetrics {
+	m := &gatewayMetrics{newCommonMetrics()}
+	m.registry.MustRegister(&apartCollector{s}, &spoolCollector{s.spool})
+	return m
+}
+
+// apartCollector reads how a gateway stands to its server at each scrape, and what it decided.
+type apartCollector struct{ s *gatewayRole }
+
+func (c *apartCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *apartCollector) Collect(ch chan<- prometheus.Metric) {
+	if e := c.s.enforce.Load(); e != nil {
+		(&enforceCollector{e}).Collect(ch)
+	}
+	calls := prometheus.NewDesc("tally_authority_calls_total", "Calls for leases to the server by what became of them; spared: not made, since it did not answer lately.", []string{"result"}, nil)
+	st := c.s.client.Stats()
+	for result, n := range map[string]int64{"answered": st.Draws, "failed": st.Failed, "spared": st.Spared} {
+		ch <- prometheus.MustNewConstMetric(calls, prometheus.CounterValue, float64(n), result)
+	}
+	connected, open := 0, 0
+	var streams int64
+	if f := c.s.following.Load(); f != nil {
+		streams = f.Streams()
+		if f.Current() {
+			connected = 1
+		}
+	}
+	if st.Open {
+		open = 1
+	}
+	for _, x := range []struct {
+		name, help string
+		kind       prometheus.ValueType
+		n          int64
+	}{
+		{"tally_node_connected", "Whether the stream from the server is open, so that changes arrive.", prometheus.GaugeValue, int64(connected)},
+		{"tally_node_streams_total", "How often the stream from the server was opened.", prometheus.CounterValue, streams},
+		{"tally_authority_breaker_open", "Whether calls for leases fail at once, since the server does not answer.", prometheus.GaugeValue, int64(open)},
+		{"tally_authority_breaker_opened_total", "How often that began.", prometheus.CounterValue, st.Opened},
+	} {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), x.kind, float64(x.n))
+	}
+}
+
+// nodesCollector reads how the gateways of other processes stand at each scrape.
+type nodesCollector struct{ h *node.Server }
+
+func (c *nodesCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *nodesCollector) Collect(ch chan<- prometheus.Metric) {
+	connected := prometheus.NewDesc("tally_gateway_connected", "Whether a gateway of another process is connected.", []string{"node", "name"}, nil)
+	behind := prometheus.NewDesc("tally_gateway_changes_behind", "Changes of catalog, customers and keys that a gateway does not have yet.", []string{"node", "name"}, nil)
+	lag := prometheus.NewDesc("tally_gateway_spool_lag_bytes", "Bytes in a gateway's spool that are not in the journal yet, when it was last seen.", []string{"node", "name"}, nil)
+	skew := prometheus.NewDesc("tally_gateway_clock_skew_seconds", "A gateway's business time less the server's, when it was last seen.", []string{"node", "name"}, nil)
+	for _, st := range c.h.List() {
+		if !st.RevokedAt.IsZero() {
+			continue
+		}
+		number, up := strconv.Itoa(int(st.Node.Node)), 0.0
+		if st.Connected {
+			up = 1
+		}
+		ch <- prometheus.MustNewConstMetric(connected, prometheus.GaugeValue, up, number, st.Name)
+		ch <- prometheus.MustNewConstMetric(behind, prometheus.GaugeValue, float64(st.Behind), number, st.Name)
+		ch <- prometheus.MustNewConstMetric(lag, prometheus.GaugeValue, float64(st.Lag), number, st.Name)
+		ch <- prometheus.MustNewConstMetric(skew, prometheus.GaugeValue, st.Skew.Seconds(), number, st.Name)
 	}
 }

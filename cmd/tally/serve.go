@@ -46,10 +46,18 @@ type serveCmd struct {
 	// Erasing by age; receipts carry business time.
 	KeepEvents time.Duration `help:"Erase the content of events received longer ago than this, such as 9600h; what they count for stays. 0: keep it for ever." default:"0" env:"TALLY_KEEP_EVENTS"`
 	listen
+	apart
 }
 
 func (c *serveCmd) Run(e *cli.Env) error {
-	s := &server{listen: c.listen, dir: e.DataDir(), mode: account.Mode(c.Mode), grace: c.Grace, keepEvents: c.KeepEvents, log: logger(e.Stderr)}
+	if c.Role == roleGateway {
+		g := &gatewayRole{listen: c.listen, apart: c.apart, dir: e.DataDir(), log: logger(e.Stderr)}
+		if e.JSON {
+			g.json = func(v any) error { return cli.PrintJSON(e.Stdout, v) }
+		}
+		return g.run(e.Ctx)
+	}
+	s := &server{listen: c.listen, apart: c.apart, dir: e.DataDir(), mode: account.Mode(c.Mode), grace: c.Grace, keepEvents: c.KeepEvents, log: logger(e.Stderr)}
 	return s.run(e.Ctx, func(ctx context.Context) error {
 		if c.Catalog != "" {
 			if err := s.applyFile(ctx, c.Catalog); err != nil {
@@ -99,7 +107,12 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 	if err != nil {
 		return err
 	}
-	defer func() { _ = apiL.Close(); _ = gwL.Close() }() // the servers close them first
+	defer func() {
+		_ = apiL.Close() // the servers close them first
+		if gwL != nil {
+			_ = gwL.Close()
+		}
+	}()
 	if err := s.open(ctx); err != nil {
 		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
 	}
@@ -117,7 +130,9 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 	defer runtime.KeepAlive(floor)
 	g, gctx := errgroup.WithContext(loops)
 	g.Go(func() error { return serveOn(api, apiL, s.TLSCert, s.TLSKey) })
-	g.Go(func() error { return serveOn(gw, gwL, s.TLSCert, s.TLSKey) })
+	if s.Role != roleServer {
+		g.Go(func() error { return serveOn(gw, gwL, s.TLSCert, s.TLSKey) })
+	}
 	g.Go(func() error {
 		if err := ready(gctx); err != nil {
 			return err
@@ -190,13 +205,16 @@ func (s *server) listeners(ctx context.Context) (api, gw net.Listener, err error
 	if api, err = lc.Listen(ctx, "tcp", s.API); err != nil {
 		return nil, nil, fmt.Errorf("API address: %w (choose another with --api)", err)
 	}
+	s.endpoint.API = scheme + "://" + api.Addr().String()
+	if s.Role == roleServer {
+		return api, nil, nil
+	}
 	if gw, err = lc.Listen(ctx, "tcp", s.Gateway); err != nil {
 		_ = api.Close() // nothing was served on it
 		return nil, nil, fmt.Errorf("gateway address: %w (choose another with --gateway)", err)
 	}
 	api, s.gatewayPort = gateway.NewListener(api, s.MaxConnections), gateway.NewListener(gw, s.MaxConnections)
 	gw = s.gatewayPort
-	s.endpoint.API = scheme + "://" + api.Addr().String()
 	s.endpoint.Gateway = scheme + "://" + gw.Addr().String()
 	return api, gw, nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/nodes"
 	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
@@ -38,6 +39,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/web/doors"
 	"github.com/tallystick/tallystick/internal/web/gateway"
+	"github.com/tallystick/tallystick/internal/web/node"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
@@ -64,6 +66,7 @@ const (
 // server is one process with all roles: it owns the stores, the services and their loops.
 type server struct {
 	listen
+	apart
 	dir   string
 	mode  account.Mode
 	grace time.Duration
@@ -82,6 +85,8 @@ type server struct {
 	receive     *receive.Receiver
 	authority   *authority.Service
 	enforce     *enforce.Enforcer
+	nodes       *nodes.Service
+	hub         *node.Server
 	ingest      *ingest.Service
 	bill        *bill.Service
 	usage       *usage.Service
@@ -133,8 +138,11 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	s.clock.Raise(s.enforce.LastSeen())
+	if err := s.openNodes(ctx, pepper); err != nil {
+		return err
+	}
 	if s.ingest, err = ingest.New(ingest.Config{
-		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Counted: s.enforce.Counted, Flush: s.enforce.Flush,
+		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Counted: s.counted, Flush: s.flush,
 	}); err != nil {
 		return err
 	}
@@ -145,13 +153,13 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	if s.usage, err = usage.New(usage.Config{
-		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Flush: s.enforce.Flush, Lag: func() int64 { return s.enforce.Stats().SpoolLag },
+		Directory: s.govern, Journal: s.journal, Now: s.clock.Now, Flush: s.flush, Lag: s.lag,
 	}); err != nil {
 		return err
 	}
 	if s.recount, err = recount.New(recount.Config{
 		Directory: s.govern, Journal: s.journal, Records: s.records, Reread: s.ingest.Reread, Resolve: s.ingest.Resolve, Now: s.clock.Now, Random: rand.Reader,
-		Counted: s.enforce.Counted, Flush: s.enforce.Flush,
+		Counted: s.counted, Flush: s.flush,
 	}); err != nil {
 		return err
 	}
@@ -313,15 +321,16 @@ func (s *server) openSecrets() error {
 func (s *server) settled(ctx context.Context, before time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, settledMax)
 	defer cancel()
-	return s.enforce.Settled(ctx, before)
+	return errors.Join(s.enforce.Settled(ctx, before), s.hub.Settle(ctx, before))
 }
 
 // beforeAdvance ships what was decided before the clock moves.
-func (s *server) beforeAdvance(ctx context.Context) error { return s.enforce.Flush(ctx) }
+func (s *server) beforeAdvance(ctx context.Context) error { return s.flush(ctx) }
 
 // afterAdvance does all work that became due.
 func (s *server) afterAdvance(ctx context.Context) error {
-	if err := s.enforce.Flush(ctx); err != nil {
+	s.advanced(ctx)
+	if err := s.flush(ctx); err != nil {
 		return err
 	}
 	if err := s.billAll(ctx); err != nil {

@@ -25,6 +25,7 @@ var longer = map[string]struct {
 }{
 	"internal/web/httpapi":     {5200, "one file a resource, each with its documents; a part of them would be no noun, and all share one table of problems"},
 	"cmd/tally":                {3600, "assembly of all roles, one file a service: what each is given, its loops, its metrics"},
+	"internal/app/govern":      {2900, "one directory: what operators write, the picture that the hot path reads, its changes and its mirror in other processes"},
 	"internal/cli":             {4000, "one file a group of commands, which share how a document is asked for and printed; what has rules of its own is a package below"},
 	"internal/store/storetest": {4000, "one suite a contract; a driver runs them all"},
 	"internal/app/enforce":     {2700, "one enforcer: admission, leases, the spool's shipping and its recovery work on the same state of a customer"},

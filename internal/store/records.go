@@ -203,6 +203,7 @@ type Credentials interface {
 type Nodes interface {
 	Leases
 	Gateways
+	GatewayNodes
 }
 
 // Bills keeps what was billed, and what proves it.

@@ -211,7 +211,7 @@ func (w *draw) look(ctx context.Context, i int) error {
 		return err
 	}
 	_, hard, err := w.ceilings(ctx, i, c)
-	if err != nil || sub(hard, c.total()) >= w.missing(c, a) {
+	if err != nil || sub(hard, c.taken(w.Node)) >= w.missing(c, a) {
 		return err
 	}
 	w.lack(c)
@@ -307,7 +307,7 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	left := max(0, sub(hard, c.total()))
+	left := max(0, sub(hard, c.taken(w.Node)))
 	want := max(missing, min(left/leaseShare, times(max(1, a.Need), leaseCosts)))
 	if a.Want > 0 {
 		want = max(missing, min(want, sub(a.Want, max(0, sub(own.open(), a.Spent)))))
@@ -359,7 +359,7 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	}
 	own := c.find(w.Node, w.Epoch)
 	out.Granted = own.open()
-	out.Base = sub(c.total(), out.Granted)
+	out.Base = sub(c.taken(w.Node), out.Granted)
 	out.Ceiling = unlimited
 	for k, n := range ceilings {
 		if w.limits[i][k].enforced() {

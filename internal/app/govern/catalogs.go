@@ -225,6 +225,7 @@ func (s *Service) putCatalog(ctx context.Context, current *catalog.Compiled, nex
 	}
 	s.versions.put(compiled)
 	s.current.Store(compiled)
+	s.directory.watch.touch(Touched{Version: v.Version})
 	if err := s.cfg.Records.PutAudit(ctx, a); err != nil {
 		return fmt.Errorf("catalog version %d is in force, but the audit log does not say so: %w", v.Version, err)
 	}

@@ -26,6 +26,7 @@ type directory struct {
 	pepper    []byte
 	digesters sync.Pool // *digester
 	test      bool      // fixed secrets are good for something
+	watch     watch
 
 	mu            sync.RWMutex
 	customers     map[string]account.Customer       // by id
@@ -71,6 +72,7 @@ func (d *directory) digest(secret string) (sum [sha256.Size]byte) {
 }
 
 func (d *directory) putCustomer(c account.Customer) {
+	defer d.watch.touch(Touched{CustomerID: c.ID})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.customers[c.ID], d.ids[c.Key] = c, c.ID
@@ -81,6 +83,7 @@ func (d *directory) putCustomer(c account.Customer) {
 
 // putSubscription adds or replaces one.
 func (d *directory) putSubscription(s account.Subscription) {
+	defer d.watch.touch(Touched{CustomerID: s.CustomerID})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	list := slices.DeleteFunc(slices.Clone(d.subscriptions[s.CustomerID]), func(x account.Subscription) bool { return x.ID == s.ID })
@@ -91,6 +94,7 @@ func (d *directory) putSubscription(s account.Subscription) {
 
 // putKey adds or replaces a key.
 func (d *directory) putKey(k account.APIKey) {
+	defer d.watch.touch(Touched{KeyID: k.ID})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, known := d.digests[k.ID]; !known && k.Hint == fixedHint {

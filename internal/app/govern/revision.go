@@ -46,6 +46,7 @@ func (d *directory) allowancesOf(customerID string) *allowances {
 
 // putOverride adds one, or takes an ended one away.
 func (d *directory) putOverride(o account.Override) {
+	defer d.watch.touch(Touched{CustomerID: o.CustomerID})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a := d.allowancesOf(o.CustomerID)
@@ -68,6 +69,7 @@ func (d *directory) overridesOf(customerID string) []account.Override {
 }
 
 func (d *directory) putGrant(g account.Grant) {
+	defer d.watch.touch(Touched{CustomerID: g.CustomerID})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a := d.allowancesOf(g.CustomerID)
@@ -107,6 +109,7 @@ func (d *directory) expired(now time.Time) (found account.Grant, ok bool) {
 }
 
 func (d *directory) setAbnormal(customerID string, abnormal bool) {
+	defer d.watch.touch(Touched{CustomerID: customerID})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if a := d.allowances[customerID]; a == nil && !abnormal || a != nil && a.abnormal == abnormal {

@@ -27,6 +27,67 @@ type master struct {
 // "tally decision", node (2 bytes), epoch (4 bytes), big-endian, and no salt. It is immutable and never prints a key.
 type Keyring struct {
 	masters []master // the last one seals
+	subkeys func(node uint16, epoch uint32) (Subkey, bool)
+}
+
+// Subkey is the key of one node and epoch, and the number of the master key that it is derived from. It is all that a gateway
+// apart from its server gets.
+type Subkey struct {
+	Number byte
+	Key    []byte // 32 bytes
+}
+
+// Subkey derives the newest one of a node and epoch. It is a secret.
+func (k *Keyring) Subkey(node uint16, epoch uint32) (Subkey, error) {
+	if len(k.masters) == 0 {
+		return Subkey{}, errors.New("the keyring has no key")
+	}
+	newest := k.masters[len(k.masters)-1]
+	key, err := newest.subkey(node, epoch)
+	return Subkey{newest.number, key}, err
+}
+
+// SubkeyRing has no master keys: it seals and opens what it is given the subkey of.
+func SubkeyRing(find func(node uint16, epoch uint32) (Subkey, bool)) *Keyring {
+	return &Keyring{subkeys: find}
+}
+
+// newest is the cipher that seals, and its key's number.
+func (k *Keyring) newest(node uint16, epoch uint32) (sealed cipher.AEAD, number byte, err error) {
+	if k.subkeys != nil {
+		s, ok := k.subkeys(node, epoch)
+		if !ok || len(s.Key) != masterLen {
+			return nil, 0, errors.New("the key of this run is not known")
+		}
+		sealed, err = aeadOf(s.Key)
+		return sealed, s.Number, err
+	}
+	s, err := k.Subkey(node, epoch)
+	if err != nil {
+		return nil, 0, err
+	}
+	sealed, err = aeadOf(s.Key)
+	return sealed, s.Number, err
+}
+
+// numbered is the cipher that opens what the key of a number sealed; ErrToken when there is none.
+func (k *Keyring) numbered(number byte, node uint16, epoch uint32) (cipher.AEAD, error) {
+	if k.subkeys != nil {
+		s, ok := k.subkeys(node, epoch)
+		if !ok || s.Number != number || len(s.Key) != masterLen {
+			return nil, ErrToken
+		}
+		return aeadOf(s.Key)
+	}
+	m, ok := k.master(number)
+	if !ok {
+		return nil, ErrToken
+	}
+	key, err := m.subkey(node, epoch)
+	if err != nil {
+		return nil, err
+	}
+	return aeadOf(key)
 }
 
 // ParseKeyring reads secrets/decision.key: lines "1 <base64 of 32 bytes>", newest last; a token names its key by that
@@ -93,14 +154,19 @@ func (k *Keyring) master(number byte) (m master, ok bool) {
 	return master{}, false
 }
 
-// aead is the cipher of one (node, epoch).
-func (m master) aead(node uint16, epoch uint32) (cipher.AEAD, error) {
+// subkey is the key of one (node, epoch).
+func (m master) subkey(node uint16, epoch uint32) ([]byte, error) {
 	info := binary.BigEndian.AppendUint16([]byte("tally decision"), node)
 	info = binary.BigEndian.AppendUint32(info, epoch)
-	subkey, err := m.derive(string(info))
+	key, err := m.derive(string(info))
 	if err != nil {
 		return nil, fmt.Errorf("derive decision key: %w", err)
 	}
+	return key, nil
+}
+
+// aeadOf is a subkey's cipher.
+func aeadOf(subkey []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(subkey)
 	if err != nil {
 		return nil, fmt.Errorf("decision cipher: %w", err)
@@ -110,4 +176,12 @@ func (m master) aead(node uint16, epoch uint32) (cipher.AEAD, error) {
 		return nil, fmt.Errorf("decision cipher: %w", err)
 	}
 	return sealed, nil
+}
+
+// String shows no key.
+func (s Subkey) String() string { return "subkey(" + strconv.Itoa(int(s.Number)) + ")" }
+
+// Format prints String whatever the verb.
+func (s Subkey) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, s.String()) // fmt keeps the error, if any
 }

@@ -3,7 +3,6 @@ package receipt
 import (
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"slices"
 	"strings"
 )
@@ -35,15 +34,11 @@ type Sealer struct {
 
 // Sealer is the one of a node's epoch. The epoch must be durable before it is used.
 func (k *Keyring) Sealer(node uint16, epoch uint32) (*Sealer, error) {
-	if len(k.masters) == 0 {
-		return nil, errors.New("the keyring has no key")
-	}
-	newest := k.masters[len(k.masters)-1]
-	aead, err := newest.aead(node, epoch)
+	sealed, number, err := k.newest(node, epoch)
 	if err != nil {
 		return nil, err
 	}
-	return &Sealer{seal: aead.Seal, number: newest.number, node: node, epoch: epoch}, nil
+	return &Sealer{seal: sealed.Seal, number: number, node: node, epoch: epoch}, nil
 }
 
 // Seal appends "dec_<short id>.<base64url token>" of an encoded receipt: AES-256-GCM, the short id is additional data.
@@ -91,11 +86,7 @@ func (k *Keyring) Open(decisionID string) (Receipt, error) {
 	if err != nil || len(sealed) < 1+tagLen {
 		return Receipt{}, ErrToken
 	}
-	m, ok := k.master(sealed[0])
-	if !ok {
-		return Receipt{}, ErrToken
-	}
-	aead, err := m.aead(id.Node, id.Epoch)
+	aead, err := k.numbered(sealed[0], id.Node, id.Epoch)
 	if err != nil {
 		return Receipt{}, err
 	}

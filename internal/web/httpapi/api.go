@@ -44,6 +44,8 @@ type Config struct {
 	Seal    *seal.Service
 	// Erasures takes a person's content away; nil: it is refused.
 	Erasures Erasures
+	// Gateways are those in processes of their own; the zero value: there can be none, and their calls fail.
+	Gateways Gateways
 	Clock    *clock.Clock
 	Replays  *replay.Replays
 	Notify   *notify.Service
@@ -99,6 +101,7 @@ func assemble(cfg Config) (*api, error) {
 	a.customers()
 	a.keys()
 	a.producers()
+	a.gateways()
 	a.subscriptions()
 	a.invoices()
 	a.events()

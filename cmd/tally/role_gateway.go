@@ -1,0 +1,476 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/receive"
+	"github.com/tallystick/tallystick/internal/cli"
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/receipt"
+	"github.com/tallystick/tallystick/internal/store/spool"
+	"github.com/tallystick/tallystick/internal/web/answer"
+	"github.com/tallystick/tallystick/internal/web/gateway"
+	"github.com/tallystick/tallystick/internal/web/node/remote"
+	"github.com/tallystick/tallystick/internal/web/node/wire"
+)
+
+// The roles of a process.
+const (
+	roleAll     = "all"
+	roleServer  = "server"
+	roleGateway = "gateway"
+)
+
+// apart is what a gateway in a process of its own is told, and what its server is told of it.
+type apart struct {
+	Role            string        `help:"all: server and gateway; server: no gateway port; gateway: a gateway of the server at --server." enum:"all,server,gateway" default:"all" env:"TALLY_ROLE"`
+	Server          string        `help:"Gateway: URL of its server." env:"TALLY_SERVER" placeholder:"URL"`
+	ServerToken     string        `help:"Gateway: token that tally gateway token NAME made." env:"TALLY_SERVER_TOKEN" placeholder:"TOKEN"`
+	ServerTokenFile string        `help:"Gateway: file with the token." type:"path" env:"TALLY_SERVER_TOKEN_FILE" placeholder:"FILE"`
+	ServerCA        string        `help:"Gateway: certificates (PEM) that sign the server's." type:"path" env:"TALLY_SERVER_CA" placeholder:"FILE"`
+	ClientCert      string        `help:"Gateway: certificate (PEM) to show to the server." type:"path" env:"TALLY_CLIENT_CERT" placeholder:"FILE"`
+	ClientKey       string        `help:"Gateway: its key (PEM)." type:"path" env:"TALLY_CLIENT_KEY" placeholder:"FILE"`
+	DrawTimeout     time.Duration `help:"Gateway: how long a request may wait for a lease." default:"300ms" env:"TALLY_DRAW_TIMEOUT"`
+	GatewayCA       string        `help:"Server: gateways must show a client certificate that one of these (PEM) signed." type:"path" env:"TALLY_GATEWAY_CA" placeholder:"FILE"`
+}
+
+// Bounds of a gateway apart.
+const (
+	joinFirst = 100 * time.Millisecond // between attempts to join
+	joinMax   = 2 * time.Second
+	farewell  = 5 * time.Second // for the last batch and the leases at shutdown
+)
+
+// gatewayRole is a gateway in a process of its own. It owns a folder with a spool and its own secrets, and nothing of the server's.
+type gatewayRole struct {
+	listen
+	apart
+	dir      string
+	log      *slog.Logger
+	json     func(v any) error // prints when ready; nil: nothing
+	endpoint cli.Endpoint
+
+	folder  *folder
+	spool   *spool.Spool
+	clock   *clock.Clock
+	client  *remote.Client
+	mirror  *govern.Mirror
+	metrics *gatewayMetrics
+	access  *os.File
+
+	following atomic.Pointer[remote.Follower]  // nil until the gateway has joined
+	enforce   atomic.Pointer[enforce.Enforcer] // nil until the gateway has begun
+	door      atomic.Pointer[gateway.Gateway]  // nil until it takes traffic
+	serving   atomic.Bool
+}
+
+// run serves until ctx ends, then drains.
+func (s *gatewayRole) run(ctx context.Context) (err error) {
+	if s.folder, err = openFolder(s.dir); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.folder.close()) }()
+	if _, err := os.Stat(s.folder.path("records.db")); err == nil {
+		return fmt.Errorf("%s is a server's data folder; a gateway needs one of its own: name it with --dir", s.dir)
+	}
+	if err := s.open(); err != nil {
+		return errors.Join(err, s.close())
+	}
+	both := &server{listen: s.listen, log: s.log} // for its listeners
+	apiL, gwL, err := both.listeners(ctx)
+	if err != nil {
+		return errors.Join(err, s.close())
+	}
+	defer func() { _ = apiL.Close(); _ = gwL.Close() }() // the servers close them first
+	s.endpoint = both.endpoint
+	api, gw := gateway.NewServer(s.api(), s.log), gateway.NewServer(http.HandlerFunc(s.serve), s.log)
+	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLoops()
+	g, gctx := errgroup.WithContext(loops)
+	g.Go(func() error { return serveOn(api, apiL, s.TLSCert, s.TLSKey) })
+	g.Go(func() error { return serveOn(gw, gwL, s.TLSCert, s.TLSKey) })
+	begun := make(chan struct{})
+	starting, stopStarting := context.WithCancel(gctx)
+	defer stopStarting()
+	g.Go(func() error {
+		defer close(begun)
+		return s.start(starting, gctx, g)
+	})
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-gctx.Done():
+		}
+		stopStarting()
+		<-begun
+		err := s.drain(api, gw)
+		stopLoops()
+		return err
+	})
+	err = errors.Join(g.Wait(), s.close())
+	if err == nil {
+		s.log.InfoContext(ctx, "stopped")
+	}
+	return err
+}
+
+// open readies what needs no server.
+func (s *gatewayRole) open() error {
+	transport, err := s.transport()
+	if err != nil {
+		return err
+	}
+	token, err := s.token()
+	if err != nil {
+		return err
+	}
+	if s.client, err = remote.NewClient(remote.Config{
+		Server: s.Server, Token: token, HTTP: &http.Client{Transport: transport}, Real: realNow, DrawTimeout: s.DrawTimeout,
+	}); err != nil {
+		return err
+	}
+	if s.clock, err = clock.New(clock.Config{Real: realNow, Load: s.folder.clockState, Save: s.folder.saveClock}); err != nil {
+		return err
+	}
+	if s.spool, err = spool.Open(spool.Config{Dir: s.folder.path("spool")}); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	if s.AccessLog != "" && s.AccessLog != "-" {
+		if s.access, err = os.OpenFile(s.AccessLog, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
+			return fmt.Errorf("access log: %w", err)
+		}
+	}
+	s.metrics = newGatewayMetrics(s)
+	return nil
+}
+
+// token is read from the flag, the environment or a file.
+func (s *gatewayRole) token() (string, error) {
+	if s.Server == "" {
+		return "", errors.New("--role gateway needs --server URL")
+	}
+	if s.ServerTokenFile != "" {
+		b, err := os.ReadFile(s.ServerTokenFile)
+		if err != nil {
+			return "", fmt.Errorf("read the server token: %w", err)
+		}
+		return strings.TrimSpace(string(b)), nil
+	}
+	if s.ServerToken == "" {
+		return "", errors.New("--role gateway needs a token: `tally gateway token NAME` on the server makes one; give it as TALLY_SERVER_TOKEN or --server-token-file")
+	}
+	return s.ServerToken, nil
+}
+
+// transport speaks HTTP/1.1: each call has a connection of its own, so that a stuck one holds up nothing else.
+func (s *gatewayRole) transport() (*http.Transport, error) {
+	t := &http.Transport{
+		MaxIdleConns: 256, MaxIdleConnsPerHost: 256, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 3 * time.Second,
+		Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	t.Protocols.SetHTTP1(true)
+	if s.ServerCA != "" {
+		pool, err := certPool(s.ServerCA)
+		if err != nil {
+			return nil, fmt.Errorf("--server-ca: %w", err)
+		}
+		t.TLSClientConfig.RootCAs = pool
+	}
+	if (s.ClientCert == "") != (s.ClientKey == "") {
+		return nil, errors.New("--client-cert and --client-key belong together")
+	}
+	if s.ClientCert != "" {
+		pair, err := tls.LoadX509KeyPair(s.ClientCert, s.ClientKey)
+		if err != nil {
+			return nil, fmt.Errorf("client certificate: %w", err)
+		}
+		t.TLSClientConfig.Certificates = []tls.Certificate{pair}
+	}
+	return t, nil
+}
+
+func certPool(path string) (*x509.CertPool, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("%s holds no certificate", path)
+	}
+	return pool, nil
+}
+
+// start joins, learns what there is, begins an epoch and takes traffic. While the server is away it tries again: a run needs an
+// epoch that is durable there. starting ends it; loops go on in ctx.
+func (s *gatewayRole) start(starting, ctx context.Context, g *errgroup.Group) error {
+	seed, err := s.folder.secret("gateway.key")
+	if err != nil {
+		return err
+	}
+	signer, err := receive.NewSigner(seed)
+	if err != nil {
+		return err
+	}
+	var joined wire.Joined
+	if err := s.insist(starting, "join the server", func() (err error) {
+		joined, err = s.client.Join(starting, signer.Public(), version)
+		return err
+	}); err != nil || starting.Err() != nil {
+		return err
+	}
+	s.clock.Raise(time.UnixMicro(joined.Now))
+	if s.mirror, err = govern.NewMirror(govern.MirrorConfig{Pepper: joined.Pepper, Mode: account.Mode(joined.Mode), Fetch: s.client.Catalog}); err != nil {
+		return err
+	}
+	follower, err := s.follow()
+	if err != nil {
+		return err
+	}
+	s.following.Store(follower)
+	g.Go(func() error { return follower.Run(ctx) })
+	select {
+	case <-follower.Complete():
+	case <-starting.Done():
+		return nil
+	}
+	sender := receive.NewSender(joined.Node, signer, s.client)
+	var e *enforce.Enforcer
+	if err := s.insist(starting, "begin", func() (err error) {
+		e, err = s.begin(starting, joined.Node, sender)
+		return err
+	}); err != nil || starting.Err() != nil {
+		return err
+	}
+	s.clock.Raise(e.LastSeen())
+	s.enforce.Store(e)
+	if err := s.openDoor(e); err != nil {
+		return err
+	}
+	s.loops(ctx, g, e)
+	s.serving.Store(true)
+	s.log.InfoContext(ctx, "ready", slog.String("gateway", s.endpoint.Gateway), slog.String("api", s.endpoint.API), slog.String("name", joined.Name),
+		slog.Int("node", int(joined.Node)), slog.Int64("catalog_version", s.mirror.Current().Version))
+	if s.json != nil {
+		return s.json(map[string]any{"api": s.endpoint.API, "gateway": s.endpoint.Gateway, "dir": s.dir, "node": joined.Node, "name": joined.Name})
+	}
+	return nil
+}
+
+// insist tries until it works, until ctx ends, or until it is clear that it never will.
+func (s *gatewayRole) insist(ctx context.Context, what string, try func() error) error {
+	pause := joinFirst
+	for {
+		err := try()
+		if err == nil || ctx.Err() != nil {
+			return nil //nolint:nilerr // the process ends
+		}
+		if !errors.Is(err, authority.ErrUnreachable) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		s.log.WarnContext(ctx, "the server cannot be reached, trying again", slog.String("to", what), slog.Any("error", err))
+		if wait(ctx, pause) != nil {
+			return nil //nolint:nilerr // the process ends
+		}
+		pause = min(2*pause, joinMax)
+	}
+}
+
+// begin takes an epoch and brings the earlier one to its end.
+func (s *gatewayRole) begin(ctx context.Context, node uint16, sender *receive.Sender) (*enforce.Enforcer, error) {
+	ring := receipt.SubkeyRing(func(n uint16, epoch uint32) (receipt.Subkey, bool) {
+		k := s.client.Subkey()
+		if k == nil || n != node || epoch != k.Epoch {
+			return receipt.Subkey{}, false
+		}
+		return receipt.Subkey{Number: k.Number, Key: k.Key}, true
+	})
+	return enforce.Open(ctx, enforce.Config{
+		Directory: s.mirror, Spool: s.spool, Authority: s.client, Past: s.client, Keyring: ring, Node: node, Boot: bootID(), Now: s.clock.Now, Real: realNow,
+		Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log, Deliver: sender.Deliver,
+	})
+}
+
+// follow readies the stream.
+func (s *gatewayRole) follow() (*remote.Follower, error) {
+	return remote.NewFollower(remote.FollowConfig{
+		Client: s.client, Mirror: s.mirror, Hello: s.clock.Raise, Log: s.log,
+		Advance: func(ctx context.Context, to time.Time) error {
+			s.clock.Raise(to)
+			return s.ship(ctx)
+		},
+		Settle: func(ctx context.Context, before time.Time) error {
+			if e := s.enforce.Load(); e != nil {
+				if err := e.Settled(ctx, before); err != nil {
+					return err
+				}
+			}
+			return s.ship(ctx)
+		},
+		Counted: func(customerIDs []string) {
+			if e := s.enforce.Load(); e != nil {
+				e.Counted(customerIDs)
+			}
+		},
+		Holder: func() authority.Holder {
+			if e := s.enforce.Load(); e != nil {
+				return e
+			}
+			return nil
+		},
+		State: func() wire.State {
+			st := wire.State{Now: s.clock.Now().UnixMicro(), Version: version}
+			if e := s.enforce.Load(); e != nil {
+				n := e.Stats()
+				st.Epoch, st.Spool, st.Lag, st.Open = s.client.Subkey().Epoch, n.SpoolBytes, n.SpoolLag, n.Open
+			}
+			return st
+		},
+	})
+}
+
+func (s *gatewayRole) ship(ctx context.Context) error {
+	if e := s.enforce.Load(); e != nil {
+		return e.Flush(ctx)
+	}
+	return nil
+}
+
+func (s *gatewayRole) openDoor(e *enforce.Enforcer) error {
+	trusted, err := (&server{listen: s.listen}).trusted()
+	if err != nil {
+		return err
+	}
+	access := (&server{listen: s.listen, access: s.access}).accessLog()
+	door, err := gateway.New(gateway.Config{
+		Limiter: e, Catalog: s.mirror.Current, Log: s.log, Access: access, Now: realNow, Observe: s.metrics.observe, Trusted: trusted, MaxBody: s.MaxBody,
+		Expressions: costExpressions(),
+	})
+	if err != nil {
+		return err
+	}
+	s.door.Store(door)
+	return nil
+}
+
+// serve is the gateway's port. Before the gateway has begun, nothing is let through.
+func (s *gatewayRole) serve(w http.ResponseWriter, r *http.Request) {
+	if door := s.door.Load(); door != nil {
+		door.ServeHTTP(w, r)
+		return
+	}
+	answer.Write(w, answer.Problem{
+		Code: "authority_unreachable", Status: http.StatusServiceUnavailable, Detail: "This gateway has not reached its server since it was started.",
+		Fix: "Try again soon; the operator must see to the server if it lasts.", Retryable: true, RetryAfter: 1,
+	})
+}
+
+// api is the other port: probes, metrics, and a caller's own limits, which the server tells.
+func (s *gatewayRole) api() http.Handler {
+	mux := http.NewServeMux()
+	plain := func(w http.ResponseWriter, status int, text string) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(status)
+		fmt.Fprintln(w, text)
+	}
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.serving.Load() {
+			plain(w, http.StatusServiceUnavailable, "not ready")
+			return
+		}
+		plain(w, http.StatusOK, "ok")
+	})
+	mux.Handle("GET /metrics", s.metrics.handler())
+	to, err := url.Parse(s.Server)
+	if err == nil {
+		transport, terr := s.transport()
+		if terr == nil {
+			pass := &httputil.ReverseProxy{
+				Transport: transport, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+				Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.SetXForwarded() },
+				ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+					answer.Write(w, answer.Problem{
+						Code: "authority_unreachable", Status: http.StatusServiceUnavailable, Detail: "The server, which knows all limits, cannot be reached.",
+						Fix: "Try again soon.", Retryable: true, RetryAfter: 1,
+					})
+				},
+			}
+			mux.Handle("GET /v1/limits/me", pass)
+		}
+	}
+	return mux
+}
+
+// loops are the gateway's tickers.
+func (s *gatewayRole) loops(ctx context.Context, g *errgroup.Group, e *enforce.Enforcer) {
+	t := &server{log: s.log, metrics: &s.metrics.metrics}
+	t.every(ctx, g, "ship", shipEvery, func(ctx context.Context) error {
+		for {
+			more, err := e.Tick(ctx)
+			if err != nil || !more {
+				return err
+			}
+		}
+	})
+	t.every(ctx, g, "sync", syncEvery, e.SyncTick)
+	t.every(ctx, g, "clock", clockEvery, func(context.Context) error { return s.clock.Persist() })
+}
+
+// drain lets running requests end, hands over what was decided and gives the leases back. With the server away that stays in the
+// spool, for the next run.
+func (s *gatewayRole) drain(api, gw *http.Server) error {
+	s.serving.Store(false)
+	ctx, cancel := context.WithTimeout(context.Background(), s.DrainTimeout)
+	defer cancel()
+	err := gw.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("requests were still running at shutdown and are cut off")
+		err = gw.Close()
+	}
+	if e := s.enforce.Load(); e != nil {
+		last, done := context.WithTimeout(context.Background(), farewell)
+		defer done()
+		if cerr := e.Close(last); errors.Is(cerr, authority.ErrUnreachable) || errors.Is(cerr, context.DeadlineExceeded) {
+			s.log.Warn("the server cannot be reached: usage stays in the spool and leases stay charged until this gateway runs again", slog.Any("error", cerr))
+		} else if cerr != nil {
+			err = errors.Join(err, cerr)
+		}
+	}
+	if aerr := api.Shutdown(ctx); aerr != nil {
+		err = errors.Join(err, api.Close())
+	}
+	return err
+}
+
+func (s *gatewayRole) close() error {
+	var errs []error
+	if s.clock != nil {
+		errs = append(errs, s.clock.Persist())
+	}
+	if s.spool != nil {
+		errs = append(errs, s.spool.Close())
+	}
+	if s.access != nil {
+		errs = append(errs, s.access.Close())
+	}
+	return errors.Join(errs...)
+}
