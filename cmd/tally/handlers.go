@@ -61,7 +61,9 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	mux.Handle("/portal", theirs)
 	mux.Handle("/portal/", theirs)
 	mux.Handle("/", pages)
-	s.metrics.gateway(proxy, s.gatewayPort)
+	if s.gatewayPort != nil { // a server without a gateway of its own has no such port
+		s.metrics.gateway(proxy, s.gatewayPort)
+	}
 	gw = gateway.NewServer(proxy, s.log)
 	gw.RegisterOnShutdown(proxy.Close)
 	api = gateway.NewServer(s.withDoors(mux), s.log)
