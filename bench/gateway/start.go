@@ -59,7 +59,7 @@ func (c *child) cpu() (time.Duration, error) {
 	}
 	below, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
 	if err != nil {
-		return total, nil //nolint:nilerr // this kernel does not tell
+		return total, nil // this kernel does not tell
 	}
 	for p := range strings.FieldsSeq(string(below)) {
 		d, err := cpuOf(p)

@@ -213,6 +213,12 @@ type Bills interface {
 	SubjectKeys
 }
 
+// Keeping keeps what is noted, and what is told of it.
+type Keeping interface {
+	Housekeeping
+	Messages
+}
+
 // Records is all that a records driver offers.
 type Records interface {
 	Catalogs
@@ -221,7 +227,6 @@ type Records interface {
 	Bills
 	Nodes
 	Corrections
-	Messages
-	Housekeeping
+	Keeping
 	Close() error
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -95,11 +96,7 @@ func (s *Service) Tick(ctx context.Context) (more bool, err error) {
 func (s *Service) Abnormal() map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make(map[string]string, len(s.flagged))
-	for c, m := range s.flagged {
-		out[c] = m
-	}
-	return out
+	return maps.Clone(s.flagged)
 }
 
 // look compares one customer's present hour; mu is held.

@@ -65,7 +65,11 @@ func TestAbnormal(t *testing.T) {
 		used, usual, floor, factor int64
 		want                       bool
 	}{
-		{61, 12, 10, 5, true}, {60, 12, 10, 5, false}, {9, 0, 10, 5, false}, {11, 0, 10, 5, true}, {61, 12, 10, 0, false},
+		{61, 12, 10, 5, true},
+		{60, 12, 10, 5, false},
+		{9, 0, 10, 5, false},
+		{11, 0, 10, 5, true},
+		{61, 12, 10, 0, false},
 		{math.MaxInt64, math.MaxInt64, 0, math.MaxInt64, false},
 	} {
 		if got := forecast.Abnormal(c.used, c.usual, c.floor, c.factor); got != c.want {

@@ -200,7 +200,7 @@ func TestRefundPolicies(t *testing.T) {
 				t.Fatal("never admitted")
 			}
 		}
-		_ = c.Close() // the point of this test
+		_ = c.Close()                                       // the point of this test
 		for w.e.Stats().Settled+w.e.Stats().Released == 0 { // until that is noticed
 			if w.t.Context().Err() != nil {
 				t.Fatal("never ended")
