@@ -242,6 +242,7 @@ func denial(d *enforce.Admission) error {
 	out := newProblem(code(p.Code), p.Detail)
 	out.Fix, out.Type = p.Fix, p.Type
 	out.DecisionID, out.Violated, out.RetryAfter, out.Retryable = d.DecisionID, p.Violated, p.RetryAfter, p.Retryable
+	out.policy, out.limit = answer.Fields(d)
 	return out
 }
 
