@@ -138,7 +138,7 @@ type watcher struct {
 }
 
 func (w *watcher) settle(a *Admission, route *Route, r *http.Request) {
-	if w.status == 0 && w.returned {
+	if w.status == 0 && w.returned && r.Context().Err() == nil { // a caller who left before anything was answered gets it back
 		w.status = http.StatusOK // net/http says so for the handler
 	}
 	switch {
