@@ -194,7 +194,7 @@ const (
 func (c *Client) fetch(ctx context.Context, e *entry, cost int64) *Problem {
 	e.mu.Lock()
 	e.retire(c.cfg.Now())
-	own := unspent(e)
+	own := unspent(e, c.cfg.Now())
 	first := !e.inRow
 	want := c.sizeOf(e, cost)
 	e.mu.Unlock()
@@ -227,9 +227,9 @@ func (c *Client) fetch(ctx context.Context, e *entry, cost int64) *Problem {
 }
 
 // unspent are old blocks that hold quota which nobody uses.
-func unspent(e *entry) (out []*block) {
+func unspent(e *entry, now time.Time) (out []*block) {
 	for _, b := range e.old {
-		if b.left > 0 && b.flying == 0 && !b.ending {
+		if b.left > 0 && b.flying == 0 && !b.ending && now.After(b.again) {
 			b.ending = true
 			out = append(out, b)
 		}
@@ -263,13 +263,13 @@ func (c *Client) shrink(ctx context.Context, e *entry, want, need int64, b **blo
 	}
 }
 
-// take makes one reservation. An answer that is lost leaves one that is charged when it expires: an Idempotency-Key would cost
-// every block two writes at the server.
+// take makes one reservation. When its answer is lost, the background asks for it again by its ref, and gives it back.
 func (c *Client) take(ctx context.Context, e *entry, cost int64) (*block, *Problem) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	now := c.cfg.Now() // before the call, so that the server ends it later than we do
-	body := NewReservation{
+	body := &NewReservation{
+		Ref:   repeatKey(),
 		KeyID: e.s.keyID, Customer: e.s.customer, User: e.s.user, Meter: e.s.meter, Route: e.s.route,
 		Cost: Decimal(cost, e.s.scale), TTL: int64(c.cfg.TTL / time.Second),
 	}
@@ -280,11 +280,16 @@ func (c *Client) take(ctx context.Context, e *entry, cost int64) (*block, *Probl
 	case err == nil:
 		c.stats.blocks.Add(1)
 		return &block{id: r.ID, decision: r.DecisionID, total: cost, left: cost, taken: now, until: now.Add(c.cfg.TTL - margin), charge: -1}, nil
-	case !errors.As(err, &p):
+	case errors.Is(err, errShut):
+		return nil, unreachable()
+	case !errors.As(err, &p), p.Status >= http.StatusInternalServerError && p.Code != "authority_unreachable":
+		e.mu.Lock()
+		e.old = append(e.old, &block{orphan: body, total: cost, left: cost, held: now, until: c.cfg.Now().Add(c.cfg.TTL), charge: -1, again: now.Add(retryAfter)})
+		e.mu.Unlock()
 		return nil, unreachable()
 	case p.Status == http.StatusUnprocessableEntity && len(p.Errors) > 0 && p.Errors[0].Pointer == "/key_id":
 		return nil, keyProblem("key_revoked")
-	case p.Code == "authority_unreachable", p.Status >= http.StatusInternalServerError:
+	case p.Code == "authority_unreachable":
 		return nil, unreachable()
 	case p.denial():
 		p.RequestID, p.Errors = "", nil

@@ -19,6 +19,7 @@ type NewReservation struct {
 	Cost     string `json:"cost,omitempty"`      // decimal, in the meter's unit; default: the route's, or 1
 	TTL      int64  `json:"ttl_s,omitempty"`     // seconds; default: 60
 	OnExpiry string `json:"on_expiry,omitempty"` // "charge", the default, or "release"
+	Ref      string `json:"ref,omitempty"`       // a text of your own: the same call with the same ref gives the same reservation
 }
 
 // Reservation is quota that was taken.

@@ -159,11 +159,22 @@ func (c *Client) ahead(ctx context.Context, e *entry) {
 
 // settle ends a block at the server. What fails is tried again until the server has ended the block itself.
 func (c *Client) settle(ctx context.Context, e *entry, b *block) bool {
-	e.mu.Lock()
-	charge := e.spentOf(b)
-	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
+	if b.orphan != nil && b.id == "" && !c.findOrphan(ctx, e, b) {
+		return false
+	}
+	e.mu.Lock()
+	if b.orphan != nil && b.id == "" { // it never was
+		e.drop(b)
+		e.mu.Unlock()
+		return true
+	}
+	charge := int64(0)
+	if b.orphan == nil {
+		charge = e.spentOf(b)
+	}
+	e.mu.Unlock()
 	q := call{method: http.MethodPost, path: "/v1/reservations/" + b.id + "/settle", body: settleBody{Decimal(charge, e.s.scale)}}
 	if charge == 0 {
 		q.path, q.body = "/v1/reservations/"+b.id+"/release", struct{}{}
@@ -184,6 +195,24 @@ func (c *Client) settle(ctx context.Context, e *entry, b *block) bool {
 		return false
 	}
 	e.drop(b)
+	return true
+}
+
+// findOrphan asks for the block whose answer was lost. false: it is still not known whether there is one. The caller ends b alone.
+func (c *Client) findOrphan(ctx context.Context, e *entry, b *block) bool {
+	var r Reservation
+	err := c.once(ctx, call{method: http.MethodPost, path: "/v1/reservations", body: b.orphan}, &r)
+	var p *Problem
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case err == nil:
+		b.id = r.ID
+		c.stats.blocks.Add(1)
+	case !errors.As(err, &p), p.Status >= http.StatusInternalServerError, p.Code == "idempotency_in_progress":
+		b.ending, b.again = false, c.cfg.Now().Add(retryAfter)
+		return false
+	}
 	return true
 }
 

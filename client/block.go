@@ -21,12 +21,13 @@ type block struct {
 	left     int64 // below 0: requests did cost more than was admitted
 	flying   int   // requests under way
 	taken    time.Time
-	until    time.Time // it is not drawn from later; the server ends it soon after
-	held     time.Time // when it was put to the old ones
-	again    time.Time // an end that failed is not tried earlier
-	charge   int64     // fixed once its end was tried; -1: not
-	ending   bool      // somebody is at it
-	asked    bool      // the next one was asked for early
+	until    time.Time       // it is not drawn from later; the server ends it soon after
+	held     time.Time       // when it was put to the old ones
+	again    time.Time       // an end that failed is not tried earlier
+	charge   int64           // fixed once its end was tried; -1: not
+	ending   bool            // somebody is at it
+	orphan   *NewReservation // its answer was lost: whether it is there is not known, nor its id
+	asked    bool            // the next one was asked for early
 }
 
 // spendable says whether a request of that cost fits.

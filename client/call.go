@@ -35,10 +35,13 @@ type call struct {
 // errUnreachable: no answer came, or one that the server was not able to decide.
 var errUnreachable = errors.New("the server cannot be reached")
 
+// errShut: the call was not made.
+var errShut = errors.New("it did not answer several times in a row")
+
 // once makes a call. Its errors are *Problem, or wrap errUnreachable. The breaker hears of it.
 func (c *Client) once(ctx context.Context, q call, out any) error {
 	if !c.breaker.enter(c.cfg.Now()) {
-		return fmt.Errorf("client: %w: it did not answer %d times in a row", errUnreachable, breakerFailures)
+		return fmt.Errorf("client: %w: %w", errUnreachable, errShut)
 	}
 	c.stats.calls.Add(1)
 	err := c.send(ctx, q, out)

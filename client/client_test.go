@@ -133,6 +133,68 @@ func TestDenialIsShort(t *testing.T) {
 	}
 }
 
+// TestSmallerBlocks: where a whole block does not fit, a smaller one is taken at once.
+func TestSmallerBlocks(t *testing.T) {
+	t.Parallel()
+	_, key, _ := customer(t, "hundred")
+	c := open(t, client.Config{Idle: time.Hour, Age: time.Hour})
+	var block string
+	for range 2 { // 160 are asked for, then 40
+		a, err := c.Admit(t.Context(), client.Request{KeyID: key, Meter: "api_calls", Cost: 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if block != "" && a.DecisionID != block {
+			t.Error("the second request is from another block")
+		}
+		block = a.DecisionID
+		a.Settle()
+	}
+}
+
+// TestLostAnswer: a block of which the client never heard is not charged.
+func TestLostAnswer(t *testing.T) {
+	t.Parallel()
+	name, key, _ := customer(t, "hundred")
+	net := newProxy(t)
+	c := open(t, client.Config{URL: net.URL, TTL: time.Minute})
+	ask := client.Request{KeyID: key, Meter: "api_calls", Cost: 1}
+	net.lose.Store(1)
+	if _, err := c.Admit(t.Context(), ask); problem(t, err).Code != "authority_unreachable" {
+		t.Fatal(err)
+	}
+	if u := used(t, c, name, "api_calls"); u != "8" {
+		t.Fatalf("%s are reserved, want the block of 8", u)
+	}
+	eventually(t, "the block is given back", func() bool { return used(t, c, name, "api_calls") == "0" })
+	net.busy.Store(1) // of what never was, nothing is left either
+	if _, err := c.Admit(t.Context(), ask); err == nil {
+		t.Fatal("admitted without a server")
+	}
+	eventually(t, "all blocks have ended", func() bool { s := c.Stats(); return s.Blocks == 2 && s.Settled == 2 })
+	checkUsage(t, name, 0)
+}
+
+// TestCloseGivesBack: of the block that is drawn from and of the one taken ahead only what was used is charged.
+func TestCloseGivesBack(t *testing.T) {
+	t.Parallel()
+	name, key, _ := customer(t, "hundred")
+	c := open(t, client.Config{Idle: time.Hour, Age: time.Hour, TTL: time.Hour})
+	for range 5 {
+		a, err := c.Admit(t.Context(), client.Request{KeyID: key, Meter: "api_calls", Cost: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Settle()
+	}
+	eventually(t, "the next block is there", func() bool { return c.Stats().Blocks == 2 })
+	shut(t, c)
+	checkUsage(t, name, 5)
+	if u := used(t, open(t, client.Config{}), name, "api_calls"); u != "5" {
+		t.Errorf("%s are charged, want 5", u)
+	}
+}
+
 // TestManySeries: more callers than there is room for, and each is charged what it used.
 func TestManySeries(t *testing.T) {
 	t.Parallel()

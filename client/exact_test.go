@@ -121,7 +121,7 @@ func child(who []string) {
 		var a client.Admission
 		if a, err = c.Admit(context.Background(), client.Request{Customer: who[2], Meter: "api_calls", Cost: 1}); err == nil {
 			a.Settle()
-			fmt.Println("admitted")
+			fmt.Fprintln(os.Stdout, "admitted")
 			select {}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,12 +109,37 @@ func TestMiddleware(t *testing.T) {
 	if e, err := c.Explain(t.Context(), a.problem.DecisionID); err != nil || e.KeyID != keyID {
 		t.Errorf("%+v %v", e, err)
 	}
+}
 
+// TestRevoked: a revoked key is refused within a second, also while its block has room.
+func TestRevoked(t *testing.T) {
+	t.Parallel()
+	_, keyID, secret := customer(t, "open")
+	c := open(t, client.Config{Idle: time.Hour, Age: time.Hour, TTL: time.Hour, BlockMax: 100_000})
+	var now atomic.Int64 // the client's, in nanoseconds since the start
+	began := time.Now()
+	frozen := open(t, client.Config{Idle: time.Hour, Age: time.Hour, TTL: time.Hour, Now: func() time.Time { return began.Add(time.Duration(now.Load())) }})
+	if _, err := frozen.Authenticate(t.Context(), secret); err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(c.Middleware(client.Route{Meter: "api_calls"})(hello(t)))
+	defer s.Close()
+	if a := get(t, s.URL, secret); a.status != 200 {
+		t.Fatalf("%+v", a)
+	}
 	api(t, http.MethodPost, "/v1/keys/"+keyID+"/revoke", m{}, nil)
-	revoked := time.Now()
 	eventually(t, "the revocation works", func() bool { return get(t, s.URL, secret).problem.Code == "key_revoked" })
-	if d := time.Since(revoked); d > time.Second+5*time.Second { // of a busy machine
-		t.Errorf("the key worked for %v", d)
+	if n := c.Stats().Blocks; n > 20 {
+		t.Errorf("%d blocks were taken meanwhile", n)
+	}
+	// On a clock of its own: good until just before, refused at one second.
+	now.Store(int64(800 * time.Millisecond))
+	if _, err := frozen.Authenticate(t.Context(), secret); err != nil {
+		t.Error(err)
+	}
+	now.Store(int64(time.Second))
+	if _, err := frozen.Authenticate(t.Context(), secret); problem(t, err).Code != "key_revoked" {
+		t.Error(err)
 	}
 }
 

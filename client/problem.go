@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -37,11 +38,12 @@ type Fault struct {
 
 // Error is the code and the detail.
 func (p *Problem) Error() string {
-	text := p.Code + ": " + p.Detail
+	var b strings.Builder
+	b.WriteString(p.Code + ": " + p.Detail)
 	for _, f := range p.Errors {
-		text += " " + f.Pointer + " " + f.Rule
+		b.WriteString(" " + f.Pointer + " " + f.Rule)
 	}
-	return text
+	return b.String()
 }
 
 // Write answers a request with the problem.

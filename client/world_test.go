@@ -245,6 +245,7 @@ type proxy struct {
 	*httptest.Server
 	cut   atomic.Bool
 	busy  atomic.Int64 // so many calls are answered 503
+	lose  atomic.Int64 // so many calls are made, and their answers are lost
 	calls atomic.Int64
 }
 
@@ -267,6 +268,9 @@ func newProxy(t testing.TB) *proxy {
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprint(w, `{"status":503,"code":"unavailable","detail":"no","retryable":true}`)
+		case p.lose.Add(-1) >= 0:
+			forward.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
 		default:
 			forward.ServeHTTP(w, r)
 		}

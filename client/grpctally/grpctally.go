@@ -4,6 +4,7 @@ package grpctally
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -136,17 +137,17 @@ func bearer(md metadata.MD) string {
 }
 
 func (m *Method) end(ctx context.Context, a *client.Admission, reply any, err error) {
-	switch status.Code(err) {
-	case codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
-		a.Release()
-		return
-	case codes.OK:
-		if m.Actual != nil {
-			a.SettleCost(m.Actual(ctx, reply))
-			return
-		}
+	givenBack := []codes.Code{
+		codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss,
 	}
-	a.Settle()
+	switch {
+	case err == nil && m.Actual != nil:
+		a.SettleCost(m.Actual(ctx, reply))
+	case err != nil && slices.Contains(givenBack, status.Code(err)):
+		a.Release()
+	default:
+		a.Settle()
+	}
 }
 
 // Status is a problem as gRPC tells it.

@@ -109,12 +109,9 @@ type verifyInput struct {
 func (a *api) verifyKey(_ context.Context, in *verifyInput) (VerifiedKeyBody, error) {
 	p, keyFault := a.cfg.Govern.Principal(in.Body.Secret, a.cfg.Clock.Now())
 	if keyFault != "" {
-		status := "unknown"
-		switch keyFault {
-		case govern.KeyRevoked:
-			status = "revoked"
-		case govern.KeyExpired:
-			status = "expired"
+		status, known := map[govern.KeyFault]string{govern.KeyRevoked: "revoked", govern.KeyExpired: "expired"}[keyFault]
+		if !known {
+			status = "unknown"
 		}
 		return VerifiedKeyBody{Status: status, Code: string(keyFault)}, nil
 	}

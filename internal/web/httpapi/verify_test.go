@@ -57,3 +57,32 @@ func TestReservationDenialHeaders(t *testing.T) {
 		t.Errorf("no RateLimit fields: %v", a.header)
 	}
 }
+
+// TestReservationRef: a call that is repeated because its answer was lost finds its reservation; a denial leaves nothing behind.
+func TestReservationRef(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.apply()
+	w.want(http.StatusCreated, http.MethodPost, "/v1/customers", `{"key":"acme"}`)
+	w.want(http.StatusCreated, http.MethodPost, "/v1/subscriptions", `{"customer":"acme","plan":"free"}`)
+	ask := func(status int, cost, ref string) answer {
+		t.Helper()
+		return w.want(status, http.MethodPost, "/v1/reservations", `{"customer":"acme","meter":"api_calls","cost":"`+cost+`","ref":"`+ref+`"}`)
+	}
+	first := ask(http.StatusCreated, "2", "a") // of 3
+	again := ask(http.StatusCreated, "2", "a")
+	if first.text(t, "id") != again.text(t, "id") || first.text(t, "decision_id") != again.text(t, "decision_id") || again.text(t, "state") != "open" {
+		t.Errorf("%s\n%s", first.body, again.body)
+	}
+	if a := ask(http.StatusUnprocessableEntity, "1", "a"); a.text(t, "errors.0.pointer") != "/ref" {
+		t.Errorf("%s", a.body)
+	}
+	ask(http.StatusTooManyRequests, "2", "b")
+	w.want(http.StatusOK, http.MethodPost, "/v1/reservations/"+first.text(t, "id")+"/release", `{}`)
+	if a := ask(http.StatusCreated, "2", "b"); a.text(t, "state") != "open" {
+		t.Errorf("%s", a.body)
+	}
+	if a := ask(http.StatusCreated, "2", "a"); a.text(t, "state") != "released" {
+		t.Errorf("%s", a.body)
+	}
+}
