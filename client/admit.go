@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -280,7 +281,7 @@ func (c *Client) take(ctx context.Context, e *entry, cost int64) (*block, *Probl
 	case err == nil:
 		c.stats.blocks.Add(1)
 		return &block{id: r.ID, decision: r.DecisionID, total: cost, left: cost, taken: now, until: now.Add(c.cfg.TTL - margin), charge: -1}, nil
-	case errors.Is(err, errShut):
+	case errors.Is(err, errShut), notSent(err):
 		return nil, unreachable()
 	case !errors.As(err, &p), p.Status >= http.StatusInternalServerError && p.Code != "authority_unreachable":
 		e.mu.Lock()
@@ -297,6 +298,12 @@ func (c *Client) take(ctx context.Context, e *entry, cost int64) (*block, *Probl
 	}
 	c.cfg.OnError(err) // our token, or a meter or customer that is not there
 	return nil, unavailable("The quota of this request cannot be decided.")
+}
+
+// notSent says that there was nobody who could have heard the call.
+func notSent(err error) bool {
+	var dial *net.OpError
+	return errors.As(err, &dial) && dial.Op == "dial"
 }
 
 // Decimal writes units at a scale as the API reads it: Decimal(15, 1) is "1.5".

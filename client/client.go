@@ -3,7 +3,8 @@
 // A Client takes quota from the server in blocks, which are explicit reservations, and admits requests from them without a call
 // for each. A block is durable at the server before anything is admitted from it, so a limit is never passed. What a block did
 // not need is given back when it is idle for Config.Idle, or has been drawn from for Config.Age. When the process dies, its open
-// blocks are charged in full once they expire: at most one block and the one taken ahead of it for each caller and meter.
+// blocks are charged in full once they expire: for each caller and meter at most one block, the one taken ahead of it, and those of
+// requests under way.
 //
 // The package needs the standard library alone. Interceptors for gRPC are in package grpctally.
 package client
