@@ -188,6 +188,7 @@ const (
 	deniedFor = 250 * time.Millisecond // a denial is not asked about again for so long
 	tick      = 25 * time.Millisecond  // of the background
 	wireTime  = 125 * time.Millisecond // what giving a block back may take besides
+	idleMost  = time.Second            // a denied request does not wait longer for what others keep
 	margin    = time.Second            // a block is not drawn from that long before the server ends it
 )
 
@@ -206,7 +207,7 @@ func (c *Client) fetch(ctx context.Context, e *entry, cost int64) *Problem {
 	p := c.shrink(ctx, e, want, cost, &b)
 	if p != nil && first && (p.Status == http.StatusTooManyRequests || p.Status == http.StatusPaymentRequired) && p.denial() {
 		// Others may hold what they do not need; they give it back when it is idle.
-		if c.pause(ctx, c.cfg.Idle+tick+wireTime) {
+		if c.pause(ctx, min(c.cfg.Idle, idleMost)+tick+wireTime) {
 			p = c.shrink(ctx, e, cost, cost, &b)
 		}
 	}

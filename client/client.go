@@ -53,7 +53,8 @@ type Config struct {
 	// Age is how long a block is drawn from while the server can be reached; it may double under load. The usage of a block
 	// belongs to the instant at which the block was taken. Default: 1 s.
 	Age time.Duration
-	// Idle is after how long without a request a block is given back. Default: 200 ms.
+	// Idle is after how long without a request a block is given back. A request that is denied waits as long once, but at most a
+	// second, for what other clients hold and do not need. Default: 200 ms.
 	Idle time.Duration
 	// Hold is how long a block that nobody draws from, and that is not spent, waits for requests under way. Then they are charged
 	// as admitted, and what they give back later is lost and counted in Stats.Kept. Default: 2 s.
