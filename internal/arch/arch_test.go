@@ -123,10 +123,41 @@ var layers = []struct {
 	{"internal/web", "transports go through internal/app; of the stores they may name the contract's types, no driver", func(path string) bool {
 		return driver(path) || path == "database/sql" || within(path, module+"/cmd")
 	}},
-	{"client", "the client needs the standard library alone", func(path string) bool {
-		first, _, _ := strings.Cut(path, "/")
-		return strings.Contains(first, ".") && !within(path, module+"/client")
-	}},
+}
+
+// TestClientIsSmall: who imports the client gets the standard library with it, and gRPC only with its interceptors. What a
+// package reaches through others of ours counts.
+func TestClientIsSmall(t *testing.T) {
+	t.Parallel()
+	imports := map[string][]string{}
+	for _, p := range packages(t) {
+		imports[p.ImportPath] = p.Imports
+	}
+	extra := map[string][]string{
+		"client":           {},
+		"client/grpctally": {module + "/client", "google.golang.org/grpc", "google.golang.org/genproto/googleapis/rpc", "google.golang.org/protobuf"},
+	}
+	seen := 0
+	for _, p := range packages(t) {
+		if !within(p.rel(), "client") {
+			continue
+		}
+		allowed, known := extra[p.rel()]
+		if !known {
+			t.Errorf("%s: say here what it may import", p.rel())
+			continue
+		}
+		seen++
+		for path, via := range reached(imports, p.ImportPath) {
+			first, _, _ := strings.Cut(path, "/")
+			if strings.Contains(first, ".") && !slices.ContainsFunc(allowed, func(dir string) bool { return within(path, dir) }) {
+				t.Errorf("%s reaches %s through %s", p.rel(), path, via)
+			}
+		}
+	}
+	if seen != len(extra) {
+		t.Errorf("%d of %d packages of the client were found", seen, len(extra))
+	}
 }
 
 // driver is a package below the storage contracts.

@@ -73,6 +73,8 @@ type api struct {
 	spec   struct{ json, yaml []byte }
 
 	metered meters
+
+	refs refs
 }
 
 // New checks the configuration and starts nothing.

@@ -64,6 +64,9 @@ func (a *api) keys() {
 		k, secret, err := a.cfg.Govern.CreateKey(ctx, operator, govern.NewKey{Customer: b.Customer, Name: b.Name, Project: b.Project, ExpiresAt: b.ExpiresAt})
 		return createdKeyBody{a.keyOf(k), secret}, err
 	})
+	handle(a, operation{
+		method: http.MethodPost, path: "/v1/keys/verify", id: "verify-key", tag: tag, summary: "Say whose a gateway key is, and whether it is active",
+	}, a.verifyKey)
 	handle(a, operation{method: http.MethodGet, path: "/v1/keys", id: "list-keys", tag: tag, summary: "List API keys, newest first"}, a.listKeys)
 	handle(a, operation{
 		method: http.MethodGet, path: "/v1/keys/{id}", id: "get-key", tag: tag, summary: "Show an API key",
@@ -82,6 +85,39 @@ func (a *api) keys() {
 		k, err := a.cfg.Govern.RevokeKey(ctx, operator, in.ID)
 		return a.keyOf(k), err
 	})
+}
+
+// VerifiedKeyBody says whose a gateway key is, to middleware that admits requests in an API's own process. Of a key that does not
+// open the gateway there is only why.
+type VerifiedKeyBody struct {
+	Status     string `json:"status" enum:"active,revoked,expired,unknown"`
+	Code       string `json:"code" doc:"Problem code to answer the caller with, 401; empty for an active key"`
+	ID         string `json:"id,omitempty"`
+	Customer   string `json:"customer,omitempty" doc:"The customer's key"`
+	CustomerID string `json:"customer_id,omitempty"`
+	Project    string `json:"project,omitempty"`
+	Plan       string `json:"plan,omitempty" doc:"Absent without an active subscription"`
+}
+
+// verifyInput reads the secret from the body; no document and no log ever holds it.
+type verifyInput struct {
+	Body struct {
+		Secret string `json:"secret" maxLength:"256" doc:"What the caller sent as its key"`
+	}
+}
+
+func (a *api) verifyKey(_ context.Context, in *verifyInput) (VerifiedKeyBody, error) {
+	p, keyFault := a.cfg.Govern.Principal(in.Body.Secret, a.cfg.Clock.Now())
+	if keyFault != "" {
+		status, known := map[govern.KeyFault]string{govern.KeyRevoked: "revoked", govern.KeyExpired: "expired"}[keyFault]
+		if !known {
+			status = "unknown"
+		}
+		return VerifiedKeyBody{Status: status, Code: string(keyFault)}, nil
+	}
+	return VerifiedKeyBody{
+		Status: "active", ID: p.Key.ID, Customer: p.Customer.Key, CustomerID: p.Customer.ID, Project: p.Key.Project, Plan: p.Subscription.Plan,
+	}, nil
 }
 
 func (a *api) listKeys(ctx context.Context, in *OfCustomer) (listBody[KeyBody], error) {

@@ -39,6 +39,8 @@ type problem struct {
 
 	DecisionID string   `json:"decision_id,omitempty" doc:"Of a denial: tally explain says why"`
 	Violated   []string `json:"violated-policies,omitempty" doc:"Of a denial: the limits that deny"`
+
+	policy, limit string // RateLimit-Policy and RateLimit of a denial; empty: none
 }
 
 // fault is one broken rule of a request, or one fault of a catalog with its place.
@@ -100,6 +102,10 @@ func (p *problem) GetHeaders() http.Header {
 	}
 	if p.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", wwwAuth)
+	}
+	if p.policy != "" {
+		h.Set("RateLimit-Policy", p.policy)
+		h.Set("RateLimit", p.limit)
 	}
 	return h
 }

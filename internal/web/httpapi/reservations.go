@@ -38,6 +38,16 @@ type newReservationBody struct {
 	Cost     *money.Decimal `json:"cost,omitempty" doc:"What to reserve, in the meter's unit; default: the route's, or 1"`
 	TTL      int64          `json:"ttl_s,omitempty" minimum:"1" maximum:"86400" doc:"Seconds until it expires" default:"60"`
 	OnExpiry string         `json:"on_expiry,omitempty" enum:"charge,release" doc:"What becomes of it when nobody ends it" default:"charge"`
+	Ref      string         `json:"ref,omitempty" maxLength:"128" doc:"A text of your own: the same call with the same ref gives the same reservation. It is kept in memory, for 10 minutes"`
+}
+
+// asked is what a repetition must ask for, too.
+func (b *newReservationBody) asked() string {
+	cost := ""
+	if b.Cost != nil {
+		cost = b.Cost.String()
+	}
+	return fmt.Sprintf("%q %q %q %q %q %q %d %q", b.Customer, b.KeyID, b.User, b.Meter, b.Route, cost, b.TTL, b.OnExpiry)
 }
 
 type extendBody struct {
@@ -143,8 +153,29 @@ func seconds(n int64) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-func (a *api) reserve(ctx context.Context, in *struct{ Body newReservationBody }) (ReservationBody, error) {
-	b := in.Body
+// reserve makes a reservation, or finds the one of a call with the same ref.
+func (a *api) reserve(ctx context.Context, in *struct{ Body newReservationBody }) (out ReservationBody, err error) {
+	b := &in.Body
+	if b.Ref == "" {
+		return a.reserveOnce(ctx, b)
+	}
+	first := a.refs.begin(b.Ref, b.asked(), a.cfg.Real())
+	switch {
+	case first == nil:
+		defer func() { a.refs.end(b.Ref, out.ID, out.DecisionID) }()
+		return a.reserveOnce(ctx, b)
+	case first.asked != b.asked():
+		return ReservationBody{}, invalid("ref", "was used for another reservation", "use a random text for each new one")
+	case first.id == "":
+		return ReservationBody{}, newProblem(codeReplayRunning, "A call with this ref has begun and not ended.")
+	}
+	h, err := a.cfg.Enforce.Reservation(first.id)
+	out = a.reservationOf(h)
+	out.DecisionID = first.decision
+	return out, reservationProblem(err)
+}
+
+func (a *api) reserveOnce(ctx context.Context, b *newReservationBody) (ReservationBody, error) {
 	ref := b.KeyID
 	switch {
 	case b.KeyID == "" && b.Customer == "":
@@ -242,6 +273,7 @@ func denial(d *enforce.Admission) error {
 	out := newProblem(code(p.Code), p.Detail)
 	out.Fix, out.Type = p.Fix, p.Type
 	out.DecisionID, out.Violated, out.RetryAfter, out.Retryable = d.DecisionID, p.Violated, p.RetryAfter, p.Retryable
+	out.policy, out.limit = answer.Fields(d)
 	return out
 }
 
