@@ -308,6 +308,7 @@ func TestSenders(t *testing.T) {
 	sendertest.Gateways(t, open)
 	sendertest.Allowances(t, open)
 	sendertest.Notices(t, open)
+	sendertest.Refunds(t, open)
 }
 
 func TestSeals(t *testing.T) {
