@@ -138,7 +138,7 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	signer := must[*receive.Signer](t)(receive.NewSigner(make([]byte, 32)))
 	must[store.GatewayKey](t)(w.receive.Register(ctx, 1, signer.Public()))
 	quotas := must[*authority.Service](t)(authority.New(authority.Config{
-		Directory: w.govern, Leases: records, Journal: w.journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log,
+		Directory: w.govern, Leases: records, Journal: w.journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log, Granted: w.govern.Granted,
 	}))
 	w.enforce = must[*enforce.Enforcer](t)(enforce.Open(ctx, enforce.Config{
 		Directory: w.govern, Spool: sp, Authority: quotas, Past: enforce.JournalPast{Journal: w.journal}, Keyring: ring, Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,
