@@ -170,8 +170,9 @@ func (a *api) plan(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, r, err)
 		return
 	}
+	gateways = max(1, gateways)
 	writeJSON(w, http.StatusOK, jsonType, planBody{
-		p.CurrentVersion, changesOf(p.Changes), append([]string{}, p.Warnings...), gateways, boundsOf(file, yaml, max(1, gateways)),
+		p.CurrentVersion, changesOf(p.Changes), append([]string{}, p.Warnings...), gateways, boundsOf(file, yaml, gateways),
 	})
 }
 

@@ -96,9 +96,9 @@ func explainLimit(l receipt.Limit, decides bool, currency string) ExplainedLimit
 	case quota.Quota:
 		out.Kind = "quota"
 	case quota.Fixed:
-		out.Kind = "quota, windows of one length"
+		out.Kind = "fixed windows"
 	case quota.Rolling:
-		out.Kind = "quota, sliding window"
+		out.Kind = "sliding window"
 	case quota.Concurrency:
 		out.Kind = "requests at once"
 	case quota.Credits:

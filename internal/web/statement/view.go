@@ -164,3 +164,11 @@ func includedText(e Entitlement) string {
 	}
 	return ui.Words(e.Key) + ": " + e.Value
 }
+
+func includedList(all []Entitlement) string {
+	texts := make([]string, len(all))
+	for i, e := range all {
+		texts[i] = includedText(e)
+	}
+	return list(texts)
+}
