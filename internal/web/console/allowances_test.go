@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -26,10 +27,7 @@ func TestOverridesAndGrants(t *testing.T) {
 	}
 	w.post(http.StatusNotFound, "/customers/nobody/overrides", set)
 	for field, value := range map[string]string{"limit": "none", "value": "much", "reason": " ", "for": "-1h"} {
-		bad := url.Values{}
-		for k, v := range set {
-			bad[k] = v
-		}
+		bad := maps.Clone(set)
 		bad.Set(field, value)
 		if _, page := w.post(http.StatusUnprocessableEntity, "/customers/bolt/overrides", bad); !strings.Contains(page, `role="alert"`) || !strings.Contains(page, "<details open>") {
 			t.Errorf("%s %q is not told", field, value)

@@ -129,13 +129,14 @@ func (s State) judge() Status {
 
 // stopped is the status where a limit refuses.
 func (l *Limit) stopped() Status {
-	switch {
-	case l.Kind == quota.SpendCap:
+	switch l.Kind {
+	case quota.SpendCap:
 		return Status{Bad, "Stopped", "the spend cap of " + l.quantity(l.Quota) + " is used up, priced requests are refused" + resets(l.ResetIn)}
-	case l.Kind == quota.Credits:
+	case quota.Credits:
 		return Status{Bad, "Stopped", "credits used up, requests that need " + l.Unit + " are refused until more are granted"}
-	case l.Kind == quota.Rolling:
+	case quota.Rolling:
 		return Status{Bad, l.stop(), l.of() + ", further ones are refused until earlier ones are longer ago"}
+	case quota.Quota, quota.Fixed, quota.TokenBucket, quota.Concurrency:
 	}
 	return Status{Bad, l.stop(), l.of() + ", further ones are refused" + resets(l.ResetIn)}
 }
