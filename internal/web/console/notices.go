@@ -3,7 +3,6 @@ package console
 import (
 	"fmt"
 	"net/http"
-	"strconv"
 
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/core/account"
@@ -76,7 +75,7 @@ func deliveryState(d store.Delivery) (tone, text string) {
 		return statement.Bad, "failed"
 	case store.DeliveryDue:
 		if d.Attempts > 0 {
-			return statement.Notice, "retried " + strconv.Itoa(d.Attempts) + "×"
+			return statement.Notice, "retrying"
 		}
 		return "plain", "due"
 	}
