@@ -104,3 +104,13 @@ func (s *server) lag() int64 {
 	}
 	return n
 }
+
+// gatewayCount is how many gateways may draw on the limits: those with a key, of which this process's own is one.
+func (s *server) gatewayCount(ctx context.Context) (int, error) {
+	keys, err := s.records.GatewayKeys(ctx)
+	numbers := map[uint16]bool{}
+	for _, k := range keys {
+		numbers[k.Node] = true
+	}
+	return max(1, len(numbers)), err
+}

@@ -36,7 +36,7 @@ func newMetrics(s *server) *metrics {
 	m.position = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tally_books_position", Help: "Journal position of the last comparison of the books.",
 	})
-	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &doorCollector{s}, &nodesCollector{s.hub})
+	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &doorCollector{s}, &overshootCollector{s.enforce, &s.refunds}, &nodesCollector{s.hub})
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
 	}, func() float64 { return s.clock.Ahead().Seconds() }))

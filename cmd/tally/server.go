@@ -94,6 +94,7 @@ type server struct {
 	correct     *correct.Service
 	inbox       *inbox.Service
 	notify      *notify.Service
+	refunds     refundBook
 	baseline    *baseline.Service
 	tiles       *tree.Tree
 	seal        *seal.Service
@@ -398,6 +399,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 	s.every(ctx, g, "prune", pruneEvery, s.replays.Prune)
 	s.correctionLoops(ctx, g)
 	s.noticeLoops(ctx, g)
+	s.refundLoops(ctx, g)
 	s.doorLoops(ctx, g)
 }
 
@@ -435,7 +437,7 @@ func (s *server) every(ctx context.Context, g *errgroup.Group, name string, inte
 func (s *server) close(ctx context.Context) error {
 	errs := []error{s.closeDoors()}
 	if s.enforce != nil {
-		errs = append(errs, s.enforce.Close(ctx))
+		errs = append(errs, s.enforce.Close(ctx), s.keepRefunds(ctx))
 	}
 	errs = append(errs, s.closeSeal(ctx))
 	if s.clock != nil {

@@ -34,6 +34,7 @@ type Commands struct {
 	Reservations  reservationsCmd  `cmd:"" help:"Quota for work that is no proxied request: create, get, extend, settle, release."`
 	Overrides     overridesCmd     `cmd:"" help:"Another number for a limit of one customer or key: create, list, end."`
 	Grants        grantsCmd        `cmd:"" help:"Usage credits: create, list."`
+	Refunds       refundsCmd       `cmd:"" help:"What was given back: list."`
 	Notices       noticesCmd       `cmd:"" help:"What customers should know in time: list, get, redeliver."`
 	Webhooks      webhooksCmd      `cmd:"" help:"Where notices are sent: create, list, disable."`
 	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview."`
@@ -129,13 +130,7 @@ type planCmd struct {
 }
 
 func (c *planCmd) Run(e *Env) error {
-	return e.sendCatalog(c.File, "/v1/catalog/plan", func(w io.Writer, d doc) error {
-		if len(d.list("changes")) == 0 {
-			_, err := fmt.Fprintf(w, "No changes against version %s.\n", d.s("current_version"))
-			return err
-		}
-		return printChanges(w, d)
-	})
+	return e.sendCatalog(c.File, "/v1/catalog/plan", planText)
 }
 
 type applyCmd struct {

@@ -47,9 +47,25 @@ func explainText(w io.Writer, d doc) error {
 	}
 	out := lines{w: w}
 	for _, l := range d.list("limits") {
-		out.put("limit "+l.s("limit"), l.s("before")+" → "+l.s("after")+" of "+l.s("quota"), "resets "+l.s("resets_at"))
+		line := []string{"limit " + l.s("limit"), l.s("before") + " → " + l.s("after") + " of " + l.s("quota")}
+		at := l.s("resets_at")
+		if over := l.s("overage"); over != "" && over != "0" {
+			line = append(line, cmp.Or(prefixed("resets ", at), "no reset"), over+" beyond the limit, which does not refuse")
+		} else if at != "" {
+			line = append(line, "resets "+at)
+		} else {
+			line = append(line, strings.ReplaceAll(l.s("kind"), "_", " "))
+		}
+		out.put(line...)
 	}
 	return out.err
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
 }
 
 func limitsText(w io.Writer, d doc) error {
@@ -58,9 +74,44 @@ func limitsText(w io.Writer, d doc) error {
 		out.put("Customer " + d.s("customer") + " has no active subscription, so no limits.")
 		return out.err
 	}
-	out.put("LIMIT", "OF", "WINDOW", "CONSUMED", "QUOTA", "REMAINING", "RESETS AT", "BOUND")
+	out.put("LIMIT", "OF", "WINDOW", "SCOPE", "MODE", "CONSUMED", "QUOTA", "REMAINING", "OVER", "RESETS AT", "FAILURE", "BOUND")
 	for _, l := range d.list("items") {
-		out.put(l.s("limit"), cmp.Or(l.s("meter"), l.s("currency")), l.s("window"), l.s("consumed"), l.s("quota"), l.s("remaining"), l.s("resets_at"), l.s("bound"))
+		consumed, remaining, over := l.s("consumed"), l.s("remaining"), l.s("overage")
+		if l.s("template") == "true" {
+			consumed, remaining, over = "-", "-", "-"
+		}
+		size := l.s("quota")
+		if l.s("override_id") != "" {
+			size += "*"
+		}
+		out.put(l.s("limit"), cmp.Or(l.s("meter"), l.s("currency"), "requests"), l.s("window"), cmp.Or(l.s("scope"), "-"), l.s("enforcement"), consumed, size,
+			remaining, over, cmp.Or(l.s("resets_at"), "-"), l.s("failure"), l.s("bound"))
+	}
+	for _, l := range d.list("items") {
+		if id := l.s("override_id"); id != "" {
+			out.put("* " + l.s("limit") + " is set by the override " + id)
+		}
+	}
+	for _, e := range d.list("entitlements") {
+		out.put("includes " + e.s("key") + ": " + e.s("value"))
+	}
+	return out.err
+}
+
+// planText prints what a catalog would change, and how far each of its limits can be passed.
+func planText(w io.Writer, d doc) error {
+	out := lines{w: w}
+	if len(d.list("changes")) == 0 {
+		out.put("No changes against version " + d.s("current_version") + ".")
+	} else if err := printChanges(w, d); err != nil {
+		return err
+	}
+	for _, b := range d.list("bounds") {
+		line := []string{"bound " + b.s("plan") + "." + b.s("limit"), b.s("bound")}
+		if b.s("enforcement") == "hard" && b.s("exact") != "true" {
+			line[1] += "; hard, and not exact"
+		}
+		out.put(line...)
 	}
 	return out.err
 }

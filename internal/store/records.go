@@ -187,10 +187,11 @@ type Housekeeping interface {
 	PutSetting(ctx context.Context, name, value string) error
 }
 
-// Entitled keeps who is entitled to what: accounts, and what they are allowed apart from their plans.
+// Entitled keeps who is entitled to what: accounts, what they are allowed apart from their plans, and what they were given back.
 type Entitled interface {
 	Accounts
 	Allowances
+	Refunds
 }
 
 // Credentials keeps what callers show: keys of customers and tokens of producers, without their secrets.

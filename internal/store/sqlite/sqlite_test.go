@@ -309,6 +309,7 @@ func TestSenders(t *testing.T) {
 	sendertest.Allowances(t, open)
 	sendertest.Notices(t, open)
 	sendertest.Nodes(t, open)
+	sendertest.Refunds(t, open)
 }
 
 func TestSeals(t *testing.T) {

@@ -85,6 +85,9 @@ func Denial(a *enforce.Admission) Problem {
 		p.Status = http.StatusUnauthorized
 	case receipt.Unavailable, receipt.Allowed, receipt.DeniedRoute, receipt.Outcomes: // the last three do not come here
 		p.Status, p.Retryable = http.StatusServiceUnavailable, true
+		if a.Code == enforce.CostInvalid {
+			p.Status, p.Retryable = http.StatusUnprocessableEntity, false
+		}
 	}
 	if a.RetryAfter > 0 { // whole seconds, rounded up: never 0
 		p.RetryAfter = int64((a.RetryAfter-1)/time.Second) + 1

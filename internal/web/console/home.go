@@ -167,10 +167,11 @@ func (c *console) customers(r *http.Request) (answer, error) {
 	return answer{page: customersPageOf(c.frame(r, "Customers"), rows, find, next)}, nil
 }
 
-// denied is all refusals for the caller's side: key, subscription, rate, quota, spend.
+// denied is all refusals for the caller's side.
 func (v homeView) denied() int64 {
 	s := v.stats
-	return s.DeniedKey + s.DeniedSubscription + s.DeniedRate + s.DeniedQuota + s.DeniedSpend
+	return s.DeniedKey + s.DeniedSubscription + s.DeniedRate + s.DeniedQuota + s.DeniedSpend +
+		s.DeniedConcurrency + s.DeniedCredits + s.DeniedEntitlement + s.DeniedAbnormal
 }
 
 // last is the latest whole second.

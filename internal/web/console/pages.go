@@ -54,6 +54,7 @@ type customerView struct {
 	keys          []account.APIKey
 	subscriptions []account.Subscription
 	invoices      []invoice.Invoice
+	allowances
 }
 
 func (c *console) customer(r *http.Request) (answer, error) {
@@ -74,6 +75,9 @@ func (c *console) customerView(r *http.Request) (v customerView, err error) {
 	}
 	id := v.Customer.ID
 	if v.keys, err = c.Govern.ListKeys(ctx, govern.Query{CustomerID: id, Limit: keysShown}); err != nil {
+		return v, err
+	}
+	if v.allowances, err = c.allowances(ctx, v.Statement, v.keys); err != nil {
 		return v, err
 	}
 	v.subscriptions = c.Govern.SubscriptionsOf(id)

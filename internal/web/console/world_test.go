@@ -22,12 +22,14 @@ import (
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
+	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/web/console"
+	"github.com/tallystick/tallystick/internal/web/hook"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
@@ -73,6 +75,7 @@ type world struct {
 	ingest  *ingest.Service
 	inbox   *inbox.Service
 	clock   *clock.Clock
+	notify  *notify.Service
 	cookie  *http.Cookie // of the session, once signed in
 
 	mu   sync.Mutex // guards real
@@ -116,7 +119,7 @@ func newWorld(t *testing.T) *world {
 	}))
 	sp := must[*spool.Spool](t)(spool.Open(spool.Config{Dir: filepath.Join(dir, "spool")}))
 	quotas := must[*authority.Service](t)(authority.New(authority.Config{
-		Directory: w.govern, Leases: records, Journal: journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log,
+		Directory: w.govern, Leases: records, Journal: journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log, Granted: w.govern.Granted,
 	}))
 	w.enforce = must[*enforce.Enforcer](t)(enforce.Open(ctx, enforce.Config{
 		Directory: w.govern, Spool: sp, Authority: quotas, Past: enforce.JournalPast{Journal: journal}, Deliver: enforce.Straight(journal), Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,
@@ -133,7 +136,11 @@ func newWorld(t *testing.T) *world {
 	w.inbox = must[*inbox.Service](t)(inbox.New(inbox.Config{
 		Directory: w.govern, Resolver: w.ingest, Journal: journal, Now: w.clock.Now, Audit: w.govern.Audit, Counted: w.enforce.Counted,
 	}))
+	w.notify = must[*notify.Service](t)(notify.New(notify.Config{
+		Directory: w.govern, Records: records, Sender: hook.New(), Now: w.clock.Now, Random: rand.NewChaCha8([32]byte{3}), Key: make([]byte, 32), Log: log,
+	}))
 	w.h = must[http.Handler](t)(console.New(console.Config{
+		Notify: w.notify,
 		Ingest: w.ingest, Correct: corrections, Inbox: w.inbox,
 		Govern: w.govern, Enforce: w.enforce, Bill: w.bill, Clock: w.clock, Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Log: log,
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {

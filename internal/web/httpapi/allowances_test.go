@@ -50,12 +50,21 @@ func TestReservations(t *testing.T) {
 	if s := w.post(http.StatusOK, "/v1/reservations/"+back+"/release", ""); s.text(t, "state") != "released" || used() != "8.25" {
 		t.Errorf("released: %s, %s used", s.body, used())
 	}
+	open := w.post(http.StatusCreated, "/v1/reservations", `{"customer":"acme","meter":"tokens"}`).text(t, "id")
 	for pointer, body := range map[string]string{
-		"/customer": `{"meter":"tokens"}`, "/meter": `{"customer":"acme","meter":"token"}`, "/cost": `{"customer":"acme","meter":"tokens","cost":"-1"}`,
+		"/customer": `{"meter":"tokens"}`, "/meter": `{"customer":"acme","meter":"token"}`,
 		"/route": `{"customer":"acme","route":"GET /none"}`, "/key_id": `{"key_id":"key_x","meter":"tokens"}`,
 	} {
 		if p := w.post(http.StatusUnprocessableEntity, "/v1/reservations", body); p.text(t, "errors.0.pointer") != pointer {
 			t.Errorf("%s: %s", pointer, p.body)
+		}
+	}
+	for path, body := range map[string]string{
+		"/v1/reservations": `{"customer":"acme","meter":"tokens","cost":"-1"}`, "/v1/reservations/" + id + "/settle": `{"cost":"-1"}`,
+		"/v1/reservations/" + open + "/extend": `{"cost":"0.0000001"}`,
+	} {
+		if p := w.post(http.StatusUnprocessableEntity, path, body); p.text(t, "code") != "cost_invalid" || p.field(t, "retryable") != false {
+			t.Errorf("%s: %s", path, p.body)
 		}
 	}
 }

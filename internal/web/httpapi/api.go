@@ -5,6 +5,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,10 +28,11 @@ import (
 	"github.com/tallystick/tallystick/internal/app/replay"
 	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/app/usage"
+	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
-// Config of the API. All fields are required.
+// Config of the API. All fields are required unless one says what nil stands for.
 type Config struct {
 	Govern  *govern.Service
 	Enforce *enforce.Enforcer
@@ -53,10 +55,14 @@ type Config struct {
 	// PortalLink makes a signed link to a customer's portal.
 	PortalLink func(ref string, ttl time.Duration) (string, time.Time, error)
 	Version    string
-	Ready      func() bool      // whether the process takes traffic
-	Metrics    http.Handler     // answers /metrics
-	Log        *slog.Logger     // one line for each 500
-	Real       func() time.Time // the machine's clock
+	// GatewayCount is how many gateways ask this deployment; nil: one.
+	GatewayCount func(ctx context.Context) (int, error)
+	// Refunds lists what was given back; nil: nothing.
+	Refunds func(ctx context.Context, q store.Query) ([]store.Refund, error)
+	Ready   func() bool      // whether the process takes traffic
+	Metrics http.Handler     // answers /metrics
+	Log     *slog.Logger     // one line for each 500
+	Real    func() time.Time // the machine's clock
 }
 
 // operator is the actor of all calls with the operator's token; producer is where events that it reports come from.
@@ -121,6 +127,7 @@ func assemble(cfg Config) (*api, error) {
 	a.allowances()
 	a.notices()
 	a.reservations()
+	a.refunds()
 	a.operations()
 	a.sealRoutes()
 	a.erasures()

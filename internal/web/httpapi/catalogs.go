@@ -44,6 +44,16 @@ type planBody struct {
 	CurrentVersion int64        `json:"current_version"`
 	Changes        []changeBody `json:"changes"`
 	Warnings       []string     `json:"warnings"`
+	Gateways       int          `json:"gateways" doc:"How many gateways the bounds are stated for"`
+	Bounds         []boundBody  `json:"bounds" doc:"By how much admitted requests can pass each limit of the catalog"`
+}
+
+type boundBody struct {
+	Plan        string `json:"plan"`
+	Limit       string `json:"limit"`
+	Enforcement string `json:"enforcement" enum:"hard,soft,grace,shadow"`
+	Bound       string `json:"bound" example:"0" doc:"A quantity of what the limit counts, with the reason where it is not 0; or no bound"`
+	Exact       bool   `json:"exact" doc:"The limit is never passed"`
 }
 
 type appliedBody struct {
@@ -152,11 +162,36 @@ func (a *api) plan(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		p, err = a.cfg.Govern.PlanCatalog(r.Context(), file, yaml)
 	}
+	gateways := 1
+	if err == nil && a.cfg.GatewayCount != nil {
+		gateways, err = a.cfg.GatewayCount(r.Context())
+	}
 	if err != nil {
 		a.fail(w, r, err)
 		return
 	}
-	writeJSON(w, http.StatusOK, jsonType, planBody{p.CurrentVersion, changesOf(p.Changes), append([]string{}, p.Warnings...)})
+	gateways = max(1, gateways)
+	writeJSON(w, http.StatusOK, jsonType, planBody{
+		p.CurrentVersion, changesOf(p.Changes), append([]string{}, p.Warnings...), gateways, boundsOf(file, yaml, gateways),
+	})
+}
+
+// boundsOf says of each limit of a catalog, which is valid, how far it can be passed.
+func boundsOf(file string, yaml []byte, gateways int) []boundBody {
+	out := []boundBody{}
+	c, faults := declare.Decode(file, yaml)
+	if len(faults) > 0 {
+		return out
+	}
+	for i := range c.Plans {
+		p := &c.Plans[i]
+		for j := range p.Limits {
+			l := &p.Limits[j]
+			o := c.Overshoot(p, l, gateways)
+			out = append(out, boundBody{Plan: p.Key, Limit: l.Key, Enforcement: l.Mode.String(), Bound: o.String(), Exact: o.Exact()})
+		}
+	}
+	return out
 }
 
 func (a *api) apply(w http.ResponseWriter, r *http.Request) {

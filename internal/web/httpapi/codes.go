@@ -59,6 +59,7 @@ const (
 	codeDoorMalformed        code = "door_malformed"
 	codeDoorRefused          code = "door_refused"
 	codeHeadersTooLarge      code = "headers_too_large"
+	codeCostInvalid          code = "cost_invalid"
 
 	whereAPI     = "API"
 	whereGateway = "gateway"
@@ -113,6 +114,7 @@ func codeTable() []codeInfo {
 		{codeBodyTooLarge, http.StatusRequestEntityTooLarge, "The body is too large", "The request's body is larger than this route takes.", "Send less in one request.", false, whereBoth},
 		{codeMediaType, http.StatusUnsupportedMediaType, "The content type is not supported", "The route does not read bodies of this Content-Type.", "Send a Content-Type that the documentation of the route names.", false, whereAPI},
 		{codeInvalid, http.StatusUnprocessableEntity, "The request is not valid", "The request can be read, but a value in it breaks a rule.", "Mend each of the errors by its pointer.", false, whereAPI},
+		{codeCostInvalid, http.StatusUnprocessableEntity, "The cost is no quantity of the meter", "The cost that the call names is below 0, too large, or has more decimals than the meter counts.", "Send a number that is not negative, with no more decimals than the meter has.", false, whereBoth},
 		{codeAtomicRefused, http.StatusUnprocessableEntity, "Nothing of the call was stored", "The call is atomic, and at least one of its events is rejected or a conflict; the outcomes say which.", "Mend those events and send all again, or leave atomic out.", false, whereAPI},
 		{codeCatalogInvalid, http.StatusUnprocessableEntity, "The catalog is not valid", "The catalog has faults; each is listed with line and column.", "Mend the faults, then plan again.", false, whereAPI},
 		{codeDecisionUnknown, http.StatusUnprocessableEntity, "The decision id is not known", "The text is not a decision id of this deployment, or its key is no longer kept.", "Copy the whole Decision-Id header of an answer.", false, whereAPI},

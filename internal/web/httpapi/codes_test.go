@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/web/httpapi"
@@ -20,7 +21,7 @@ import (
 func TestEveryCodeHasAPage(t *testing.T) {
 	t.Parallel()
 	found := map[string]string{}
-	for _, dir := range []string{".", "../gateway", "../../app/enforce"} {
+	for _, dir := range []string{".", "../gateway", "../gateway/wire", "../doors", "../envoy", "../answer", "../../app/enforce", "../../app/enforce/lessee"} {
 		for _, c := range codesIn(t, dir) {
 			found[c] = dir
 		}
@@ -28,7 +29,8 @@ func TestEveryCodeHasAPage(t *testing.T) {
 	for _, f := range []account.KeyFault{account.FaultMissing, account.FaultUnknown, account.FaultRevoked, account.FaultExpired} {
 		found[string(f)] = "account"
 	}
-	for o := receipt.Allowed + 1; o <= receipt.Unavailable; o++ {
+	found[enforce.CostInvalid] = "enforce"
+	for o := receipt.Allowed + 1; o < receipt.Outcomes; o++ {
 		found[o.Code()] = "receipt"
 	}
 	for _, c := range []string{"upstream_timeout", "spool_full", "unavailable", "quota_exceeded", "clock_not_test"} {

@@ -35,11 +35,12 @@ type ExplanationBody struct {
 // ExplainedLimit is one limit's share in a decision.
 type ExplainedLimit struct {
 	Limit    string        `json:"limit"`
-	Kind     string        `json:"kind" enum:"token_bucket,quota,spend_cap"`
+	Kind     string        `json:"kind" enum:"token_bucket,quota,spend_cap,fixed,rolling,concurrency,credits"`
 	Meter    string        `json:"meter"`
 	Before   money.Decimal `json:"before"`
 	After    money.Decimal `json:"after"`
 	Quota    money.Decimal `json:"quota"`
+	Overage  money.Decimal `json:"overage" doc:"How far after is beyond the limit, which did not refuse: it is soft, shadow or in its grace, or usage was reported from outside"`
 	ResetsAt time.Time     `json:"resets_at,omitzero"`
 	Violated bool          `json:"violated"`
 }
@@ -57,6 +58,9 @@ func Explanation(decisionID string, r receipt.Receipt) ExplanationBody {
 		e := ExplainedLimit{
 			Limit: l.Key, Kind: kindName(quota.Kind(l.Kind)), Meter: l.Meter, Before: scaled(l.Before, l.Scale),
 			After: scaled(l.After, l.Scale), Quota: scaled(l.Quota, l.Scale), ResetsAt: microTime(l.ResetAt), Violated: l.Violated,
+		}
+		if l.After > l.Quota && !l.Violated && quota.Kind(l.Kind) != quota.TokenBucket {
+			e.Overage = scaled(l.After-l.Quota, l.Scale)
 		}
 		out.Limits = append(out.Limits, e)
 		if i == r.Deciding {
@@ -84,6 +88,14 @@ func kindName(k quota.Kind) string {
 		return "quota"
 	case quota.SpendCap:
 		return "spend_cap"
+	case quota.Fixed:
+		return "fixed"
+	case quota.Rolling:
+		return "rolling"
+	case quota.Concurrency:
+		return "concurrency"
+	case quota.Credits:
+		return "credits"
 	}
 	return "unknown"
 }

@@ -100,7 +100,7 @@ func TestExplanation(t *testing.T) {
 	}
 	const want = `{"outcome":"denied","code":"spend_cap_reached","decision_id":"dec_1","time":"2026-10-15T12:00:00Z","customer":"cus_1","customer_id":"cus_1",` +
 		`"key_id":"","plan":"","route":"","meter":"","cost":"0.5","limit":"spend","consumed":"1.5","quota":"2","resets_at":"2026-10-15T13:00:00Z","catalog_version":0,` +
-		`"would_pass_on":[],"limits":[{"limit":"spend","kind":"spend_cap","meter":"","before":"1.5","after":"1.5","quota":"2","resets_at":"2026-10-15T13:00:00Z","violated":true}],"truncated":false}`
+		`"would_pass_on":[],"limits":[{"limit":"spend","kind":"spend_cap","meter":"","before":"1.5","after":"1.5","quota":"2","overage":"0","resets_at":"2026-10-15T13:00:00Z","violated":true}],"truncated":false}`
 	got, err := json.Marshal(Explanation("dec_1", r))
 	if err != nil {
 		t.Fatal(err)

@@ -124,7 +124,7 @@ func (a *api) reservations() {
 		end := enforce.Actual{}
 		if in.Body != nil {
 			if in.Body.Cost != nil && in.Body.Cost.Sign() < 0 {
-				return ReservationBody{}, invalid("cost", "must not be below 0", "give what the work did cost in the meter's unit")
+				return ReservationBody{}, newProblem(codeCostInvalid, "The cost must not be below 0.")
 			}
 			end = enforce.Actual{Status: in.Body.Status, Cost: in.Body.Cost}
 		}
@@ -202,7 +202,7 @@ func (a *api) reserveOnce(ctx context.Context, b *newReservationBody) (Reservati
 	m, _ := a.cfg.Govern.Current().Meter(route.Meter)
 	if b.Cost != nil {
 		if _, err := b.Cost.Scaled(m.Scale); err != nil || b.Cost.Sign() < 0 {
-			return ReservationBody{}, invalid("cost", fmt.Sprintf("%s does not fit meter %s", b.Cost, m.Key), fmt.Sprintf("0 or more, with at most %d decimals", m.Scale))
+			return ReservationBody{}, newProblem(codeCostInvalid, fmt.Sprintf("%s does not fit meter %s: 0 or more, with at most %d decimals.", b.Cost, m.Key, m.Scale))
 		}
 	}
 	r := enforce.Request{Trusted: ref, Route: route, Method: http.MethodPost, User: b.User, Cost: b.Cost}

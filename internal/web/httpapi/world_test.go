@@ -53,22 +53,24 @@ const token = "tally_op_test"
 
 // world is the API over real services and stores, with a clock of its own. Same steps, same bytes: only request ids differ.
 type world struct {
-	t       testing.TB
-	h       http.Handler
-	govern  *govern.Service
-	enforce *enforce.Enforcer
-	receive *receive.Receiver
-	clock   *clock.Clock
-	replays *replay.Replays
-	notify  *notify.Service
-	correct *correct.Service
-	journal *file.Journal
-	ingest  *ingest.Service
-	recount *recount.Service
-	seal    *seal.Service
-	sealing bool // closes are sealed, which takes positions in the journal
-	ready   bool
-	log     bytes.Buffer
+	refunds  store.Refunds
+	gateways int
+	t        testing.TB
+	h        http.Handler
+	govern   *govern.Service
+	enforce  *enforce.Enforcer
+	receive  *receive.Receiver
+	clock    *clock.Clock
+	replays  *replay.Replays
+	notify   *notify.Service
+	correct  *correct.Service
+	journal  *file.Journal
+	ingest   *ingest.Service
+	recount  *recount.Service
+	seal     *seal.Service
+	sealing  bool // closes are sealed, which takes positions in the journal
+	ready    bool
+	log      bytes.Buffer
 	// link stands for what makes portal links, where a test needs it to fail or to wait.
 	link func(ref string, ttl time.Duration) (string, time.Time, error)
 
@@ -138,7 +140,7 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	signer := must[*receive.Signer](t)(receive.NewSigner(make([]byte, 32)))
 	must[store.GatewayKey](t)(w.receive.Register(ctx, 1, signer.Public()))
 	quotas := must[*authority.Service](t)(authority.New(authority.Config{
-		Directory: w.govern, Leases: records, Journal: w.journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log,
+		Directory: w.govern, Leases: records, Journal: w.journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log, Granted: w.govern.Granted,
 	}))
 	w.enforce = must[*enforce.Enforcer](t)(enforce.Open(ctx, enforce.Config{
 		Directory: w.govern, Spool: sp, Authority: quotas, Past: enforce.JournalPast{Journal: w.journal}, Keyring: ring, Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,
@@ -181,11 +183,11 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	told := must[*notify.Service](t)(notify.New(notify.Config{
 		Directory: w.govern, Records: records, Sender: hook.New(), Now: w.clock.Now, Random: &locked{r: rand.NewChaCha8([32]byte{2})}, Key: make([]byte, 32), Log: log,
 	}))
-	w.notify = told
+	w.notify, w.refunds = told, records
 	w.replays = must[*replay.Replays](t)(replay.New(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
 		Govern: w.govern, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
-		Clock: w.clock, Replays: w.replays, Notify: told,
+		Clock: w.clock, Replays: w.replays, Notify: told, Refunds: records.ListRefunds, Gateways: func(context.Context) (int, error) { return w.gateways, nil },
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			if w.link != nil {

@@ -110,7 +110,7 @@ func newWorld(t *testing.T) *world {
 	}))
 	sp := must[*spool.Spool](t)(spool.Open(spool.Config{Dir: filepath.Join(dir, "spool")}))
 	quotas := must[*authority.Service](t)(authority.New(authority.Config{
-		Directory: w.govern, Leases: records, Journal: journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log,
+		Directory: w.govern, Leases: records, Journal: journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log, Granted: w.govern.Granted,
 	}))
 	w.enforce = must[*enforce.Enforcer](t)(enforce.Open(ctx, enforce.Config{
 		Directory: w.govern, Spool: sp, Authority: quotas, Past: enforce.JournalPast{Journal: journal}, Deliver: enforce.Straight(journal), Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,

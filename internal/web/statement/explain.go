@@ -34,6 +34,7 @@ type ExplainedLimit struct {
 	Decides             bool
 	Kind                string
 	Before, After, Size string // in the meter's unit, money as money
+	Overage             string // how far After is beyond a limit that did not refuse; else empty
 	Consumed, Whole     money.Decimal
 }
 
@@ -94,8 +95,19 @@ func explainLimit(l receipt.Limit, decides bool, currency string) ExplainedLimit
 		text = func(d money.Decimal) string { return ui.MoneyIn(d, currency) }
 	case quota.Quota:
 		out.Kind = "quota"
+	case quota.Fixed:
+		out.Kind = "fixed windows"
+	case quota.Rolling:
+		out.Kind = "sliding window"
+	case quota.Concurrency:
+		out.Kind = "requests at once"
+	case quota.Credits:
+		out.Kind = "credits"
 	default:
 		out.Kind = "limit"
+	}
+	if l.After > l.Quota && !l.Violated && quota.Kind(l.Kind) != quota.TokenBucket {
+		out.Overage = text(scaled(l.After-l.Quota, l.Scale))
 	}
 	out.Before, out.After, out.Size = text(scaled(l.Before, l.Scale)), text(out.Consumed), text(out.Whole)
 	return out
@@ -125,6 +137,18 @@ func Reason(code, limit string) string {
 		return "Quota used up" + named(limit)
 	case "spend_cap_reached":
 		return "Spend cap reached" + named(limit)
+	case "concurrency_exceeded":
+		return "Too many requests were running" + named(limit)
+	case "credits_exhausted":
+		return "Credits used up" + named(limit)
+	case "entitlement_missing":
+		return "Not included in the plan"
+	case "abnormal_usage":
+		return "Usage far above what is usual"
+	case "authority_unreachable":
+		return "Not served: the server that grants quota could not be reached" + named(limit)
+	case "cost_invalid":
+		return "The cost was no quantity of the meter"
 	case "no_subscription":
 		return "No active subscription"
 	case "key_missing":

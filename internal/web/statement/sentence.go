@@ -4,7 +4,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/price"
 	"github.com/tallystick/tallystick/internal/core/quota"
@@ -75,67 +74,6 @@ func nextOf(p price.Price, used money.Decimal) *money.Decimal {
 	return nil
 }
 
-// Limit is one limit of a customer's plan with its state now.
-type Limit struct {
-	enforce.LimitStatus
-	Unit    string        // what it counts, in words; empty for money
-	ResetIn time.Duration // until it is full again
-	Tone    string
-}
-
-func limitOf(l enforce.LimitStatus, unit string, now time.Time) Limit {
-	out := Limit{LimitStatus: l, Unit: unit, Tone: Good}
-	if l.ResetsAt.After(now) && l.ResetsAt.Unix() > 0 {
-		out.ResetIn = l.ResetsAt.Sub(now)
-	}
-	switch {
-	case l.Kind == quota.TokenBucket: // refills by itself, sooner than one could act
-	case l.Remaining.Sign() <= 0:
-		out.Tone = Bad
-	case near(l.Consumed, l.Quota):
-		out.Tone = Notice
-	}
-	return out
-}
-
-// near is nine tenths or more.
-func near(part, whole money.Decimal) bool {
-	return whole.Sign() > 0 && ui.Share(part, whole, 10) >= 9
-}
-
-// quantity writes a figure of the limit, money as money.
-func (l Limit) quantity(d money.Decimal) string {
-	if l.Kind == quota.SpendCap {
-		return ui.MoneyIn(d, l.Currency)
-	}
-	return ui.Count(d)
-}
-
-// when says over which time the limit counts.
-func (l Limit) when() string {
-	switch l.Window {
-	case "hour":
-		return "this hour"
-	case "day":
-		return "today"
-	case "week":
-		return "this week"
-	case "month":
-		return "this month"
-	case "billing_period":
-		return "this billing period"
-	}
-	return "at once"
-}
-
-// bound says how far the limit can be passed.
-func (l Limit) bound() string {
-	if l.Bound == "0" {
-		return l.Enforcement + ", never passed"
-	}
-	return l.Enforcement + ", passed by at most " + l.Bound
-}
-
 // State is what Sentence is a function of. Sums of money are text already.
 type State struct {
 	HasPlan    bool
@@ -171,21 +109,17 @@ func (s State) judge() Status {
 	tight := s.tightest()
 	free := s.Allowance.Priced && !s.Allowance.Everything && s.Allowance.Free.Sign() > 0
 	switch {
-	case tight != nil && tight.Tone == Bad && tight.Kind == quota.SpendCap:
-		return Status{Bad, "Stopped", "the spend cap of " + tight.quantity(tight.Quota) + " is used up, priced requests are refused" + resets(tight.ResetIn)}
 	case tight != nil && tight.Tone == Bad:
-		return Status{Bad, "Stopped", tight.of() + ", further ones are refused" + resets(tight.ResetIn)}
-	case tight != nil && tight.Tone == Notice && tight.Kind == quota.SpendCap:
-		return Status{Notice, "Close to the spend cap", tight.quantity(tight.Consumed) + " of " + tight.quantity(tight.Quota) + " " + tight.when() + resets(tight.ResetIn)}
+		return tight.stopped()
 	case tight != nil && tight.Tone == Notice:
-		return Status{Notice, "Close to the limit", tight.of() + resets(tight.ResetIn)}
+		return tight.close()
 	case free && s.Used.Cmp(s.Allowance.Free) > 0:
 		return s.beyond()
 	case free && near(s.Used, s.Allowance.Free):
 		return Status{Notice, "Nearly all included used", s.included() + s.further() + resets(s.PeriodLeft)}
 	case free:
 		return Status{Good, "On track", s.included() + resets(s.PeriodLeft)}
-	case tight != nil && tight.Kind == quota.Quota:
+	case tight != nil && tight.Kind != quota.SpendCap:
 		return Status{Good, "On track", tight.of() + resets(tight.ResetIn)}
 	case s.Meter:
 		return Status{Good, "On track", strings.TrimSpace(ui.Count(s.Used)+" "+s.Unit) + " this billing period"}
@@ -193,39 +127,93 @@ func (s State) judge() Status {
 	return Status{Good, "On track", "this plan counts nothing"}
 }
 
+// stopped is the status where a limit refuses.
+func (l *Limit) stopped() Status {
+	switch l.Kind {
+	case quota.SpendCap:
+		return Status{Bad, "Stopped", "the spend cap of " + l.quantity(l.Quota) + " is used up, priced requests are refused" + resets(l.ResetIn)}
+	case quota.Credits:
+		return Status{Bad, "Stopped", "credits used up, requests that need " + l.Unit + " are refused until more are granted"}
+	case quota.Rolling:
+		return Status{Bad, l.stop(), l.of() + ", further ones are refused until earlier ones are longer ago"}
+	case quota.Quota, quota.Fixed, quota.TokenBucket, quota.Concurrency:
+	}
+	return Status{Bad, l.stop(), l.of() + ", further ones are refused" + resets(l.ResetIn)}
+}
+
+// stop is how much a limit stops: one with a scope only a part.
+func (l *Limit) stop() string {
+	if l.Scope != "" {
+		return "Partly stopped"
+	}
+	return "Stopped"
+}
+
+// close is the status where a limit is nearly used up, or passed and does not refuse.
+func (l *Limit) close() Status {
+	switch {
+	case l.Mode == quota.Grace && l.Remaining.Sign() <= 0:
+		return Status{Notice, "In the grace", l.of() + ", requests are refused soon" + resets(l.ResetIn)}
+	case l.Mode == quota.Soft && l.Overage.Sign() > 0:
+		return Status{Notice, "Beyond the limit", l.of() + ", further ones are still admitted" + resets(l.ResetIn)}
+	case l.Kind == quota.SpendCap:
+		return Status{Notice, "Close to the spend cap", l.quantity(l.Consumed) + " of " + l.quantity(l.Quota) + " " + l.when() + resets(l.ResetIn)}
+	case l.Kind == quota.Credits:
+		return Status{Notice, "Credits nearly used up", l.quantity(l.Remaining) + " of " + l.quantity(l.Quota) + " " + l.Unit + " left"}
+	}
+	return Status{Notice, "Close to the limit", l.of() + resets(l.ResetIn)}
+}
+
 // tightest is the limit that says most: one that stops before one that is near before one with room; of equals the one
-// that takes longest to clear when it stops, else the fullest. Token buckets clear by themselves and say nothing.
+// that takes longest to clear when it stops, else the fullest. What clears by itself says nothing, and neither does what is never
+// enforced, or is counted for each of many.
 func (s State) tightest() *Limit {
 	var best *Limit
-	rank := func(l *Limit) int64 {
-		switch l.Tone {
-		case Bad:
-			return 1<<40 + ui.Seconds(l.ResetIn)
-		case Notice:
-			return 1 << 20
-		}
-		return 0
-	}
 	for i := range s.Limits {
 		l := &s.Limits[i]
-		if l.Kind == quota.TokenBucket {
+		if l.brief() || l.Template || l.Mode == quota.Shadow {
 			continue
 		}
 		switch {
-		case best == nil, rank(l) > rank(best):
+		case best == nil, l.rank() > best.rank():
 			best = l
-		case rank(l) == rank(best) && l.Tone != Bad && l.fullness() > best.fullness():
+		case l.rank() == best.rank() && l.Tone != Bad && l.fullness() > best.fullness():
 			best = l
 		}
 	}
 	return best
 }
 
+// rank is how much a limit says. One that stops only a part stands behind one that stops all.
+func (l *Limit) rank() int64 {
+	const part, all, near, passed = 1 << 39, 1 << 40, 1 << 20, 1 << 19
+	switch {
+	case l.Tone == Bad && l.Scope != "":
+		return part + ui.Seconds(l.ResetIn)
+	case l.Tone == Bad && l.Kind == quota.Credits: // they never come back by themselves
+		return all + part
+	case l.Tone == Bad:
+		return all + ui.Seconds(l.ResetIn)
+	case l.Tone == Notice && l.Mode == quota.Soft:
+		return passed
+	case l.Tone == Notice:
+		return near
+	}
+	return 0
+}
+
 func (l *Limit) fullness() int64 { return ui.Share(l.Consumed, l.Quota, 1000) }
 
 // of is "93 of 100 api calls used today".
 func (l *Limit) of() string {
-	return ui.Count(l.Consumed) + " of " + ui.Count(l.Quota) + " " + l.Unit + " used " + l.when()
+	text := ui.Count(l.Consumed) + " of " + ui.Count(l.Quota) + " " + l.Unit + " used"
+	if l.Kind != quota.Credits {
+		text += " " + l.when()
+	}
+	if scope := l.scope(); scope != "" {
+		text += " " + scope
+	}
+	return text
 }
 
 func (s State) included() string {

@@ -52,6 +52,19 @@ func TestSentence(t *testing.T) {
 		return State{HasPlan: true, Meter: true, Unit: "api calls", Used: dec("253"), Limits: limits, PeriodLeft: 9 * day}
 	}
 	bucket := limitAt(enforce.LimitStatus{Key: "burst", Kind: quota.TokenBucket, Window: "token_bucket", Consumed: dec("200"), Quota: dec("200")}, "api calls", time.Second)
+	kind := func(k quota.Kind, mode quota.Mode, window, consumed, remaining, over string) Limit {
+		return limitAt(enforce.LimitStatus{
+			Key: "l", Meter: "api_calls", Kind: k, Mode: mode, Window: window, Consumed: dec(consumed), Quota: dec("100"), Remaining: dec(remaining), Overage: dec(over),
+		}, "api calls", time.Hour)
+	}
+	scoped := func(l Limit, scope string, template bool) Limit {
+		l.Scope, l.Template = scope, template
+		return limitAt(l.LimitStatus, l.Unit, l.ResetIn)
+	}
+	graced := func(l Limit) Limit {
+		l.graced(10, 0)
+		return l
+	}
 	tests := []struct {
 		name  string
 		state State
@@ -89,6 +102,47 @@ func TestSentence(t *testing.T) {
 		{"over the quota by reports", free(daily("104", "0", time.Second)), Bad, "Stopped: 104 of 100 api calls used today, further ones are refused, resets in 1 s."},
 		{"a full bucket says nothing", free(bucket), Good, "On track: 253 api calls this billing period."},
 		{"no limit", free(), Good, "On track: 253 api calls this billing period."},
+		{
+			"beyond a soft limit", free(kind(quota.Quota, quota.Soft, "month", "120", "0", "20")), Notice,
+			"Beyond the limit: 120 of 100 api calls used this month, further ones are still admitted, resets in 1 h 0 min.",
+		},
+		{
+			"exactly at a soft limit", free(kind(quota.Quota, quota.Soft, "quarter", "100", "0", "0")), Good,
+			"On track: 100 of 100 api calls used this quarter, resets in 1 h 0 min.",
+		},
+		{
+			"in the grace", free(graced(kind(quota.Quota, quota.Grace, "year", "109", "0", "9"))), Notice,
+			"In the grace: 109 of 100 api calls used this year, requests are refused soon, resets in 1 h 0 min.",
+		},
+		{
+			"at the end of the grace", free(graced(kind(quota.Quota, quota.Grace, "week", "110", "0", "10"))), Bad,
+			"Stopped: 110 of 100 api calls used this week, further ones are refused, resets in 1 h 0 min.",
+		},
+		{"a shadow limit says nothing", free(kind(quota.Quota, quota.Shadow, "day", "500", "0", "400")), Good, "On track: 253 api calls this billing period."},
+		{"as many at once as may be", free(kind(quota.Concurrency, quota.Hard, "concurrency", "100", "0", "0")), Good, "On track: 253 api calls this billing period."},
+		{"a short window", free(kind(quota.Fixed, quota.Hard, "fixed 10m", "100", "0", "0")), Good, "On track: 253 api calls this billing period."},
+		{
+			"a long window", free(kind(quota.Fixed, quota.Hard, "fixed 6h", "100", "0", "0")), Bad,
+			"Stopped: 100 of 100 api calls used in this window of 6 h, further ones are refused, resets in 1 h 0 min.",
+		},
+		{
+			"a sliding window", free(kind(quota.Rolling, quota.Hard, "rolling 1d", "100", "0", "0")), Bad,
+			"Stopped: 100 of 100 api calls used in the last 24 h, further ones are refused until earlier ones are longer ago.",
+		},
+		{
+			"no credits", free(daily("100", "0", time.Hour), kind(quota.Credits, quota.Hard, "credits", "100", "0", "0")), Bad,
+			"Stopped: credits used up, requests that need api calls are refused until more are granted.",
+		},
+		{"few credits", free(kind(quota.Credits, quota.Hard, "credits", "95", "5", "0")), Notice, "Credits nearly used up: 5 of 100 api calls left."},
+		{
+			"a part stops", free(scoped(daily("100", "0", time.Hour), "user=anna;routes=GET /hello;routes=GET /%3b", false)), Bad,
+			"Partly stopped: 100 of 100 api calls used today for user anna, on GET /hello, GET /;, further ones are refused, resets in 1 h 0 min.",
+		},
+		{
+			"what stops all goes before a part", free(scoped(daily("100", "0", 2*time.Hour), "user=anna", false), daily("100", "0", time.Hour)), Bad,
+			"Stopped: 100 of 100 api calls used today, further ones are refused, resets in 1 h 0 min.",
+		},
+		{"one of many says nothing", free(scoped(daily("0", "0", time.Hour), "per user", true)), Good, "On track: 253 api calls this billing period."},
 		{"nothing counted", State{HasPlan: true}, Good, "On track: this plan counts nothing."},
 		{
 			"near the spend cap", included("1134000", func(s *State) { s.Limits = []Limit{spend("452.1", "47.9")} }), Notice,

@@ -88,6 +88,7 @@ type Statement struct {
 	Used      money.Decimal // of Standing.Meter in the period
 	Allowance Allowance
 	Limits    []Limit
+	Included  []Entitlement
 	Status    Status
 	Decisions []enforce.Recent
 	Notices   []store.Notice // newest first
@@ -127,15 +128,33 @@ func (s Sources) Read(ctx context.Context, ref string, denied bool) (Statement, 
 	if err != nil {
 		return Statement{}, fmt.Errorf("limits of customer %s: %w", out.Customer.Key, err)
 	}
-	for _, l := range states {
-		out.Limits = append(out.Limits, limitOf(l, s.unit(l.Meter), out.Now))
-	}
+	s.limits(&out, states)
 	state, err := out.state()
 	if err != nil {
 		return Statement{}, err
 	}
 	out.Status = Sentence(state)
 	return out, nil
+}
+
+// limits puts a customer's limits and entitlements in words.
+func (s Sources) limits(out *Statement, states []enforce.LimitStatus) {
+	cat := s.Govern.Current() // limits are those of the newest catalog
+	plan, _ := cat.Plan(out.Subscription.Plan)
+	for _, l := range states {
+		if l.Entitlement != "" {
+			out.Included = append(out.Included, Entitlement{l.Key, l.Entitlement})
+			continue
+		}
+		limit := limitOf(l, s.unit(l.Meter), out.Now)
+		for i := range plan.Limits {
+			if declared := &plan.Limits[i]; declared.Key == l.Key {
+				m, _ := cat.Meter(declared.Meter)
+				limit.graced(declared.Grace, m.Scale)
+			}
+		}
+		out.Limits = append(out.Limits, limit)
+	}
 }
 
 // used is the meter's quantity in the period: what the bill charges for, or without a price the sum of the days.

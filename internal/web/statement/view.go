@@ -97,7 +97,7 @@ func lineUnit(l invoice.Line) string { return ui.Words(l.Meter) }
 // rateOf is the bucket as the plan declares it: "200 at once, refilled by 200 each second".
 func rateOf(s Statement, l Limit) string {
 	for _, declared := range s.Plan.Limits {
-		if declared.Key != l.Key || declared.Bucket == nil {
+		if declared.Key != l.Key || declared.Bucket == nil || l.Override != "" {
 			continue
 		}
 		return "refilled by " + ui.Count(declared.Bucket.Rate) + " " + perWord(declared.Bucket.Per)
@@ -153,3 +153,22 @@ func traceDays(t bill.Trace, z period.Zone) ([]traceDay, error) {
 
 // lastDay is an instant on the last day of a period.
 func lastDay(p period.Interval) time.Time { return p.End.Add(-time.Microsecond) }
+
+// includedText names an entitlement, with its value where it is more than on or off.
+func includedText(e Entitlement) string {
+	switch e.Value {
+	case "true":
+		return ui.Words(e.Key)
+	case "false":
+		return "no " + ui.Words(e.Key)
+	}
+	return ui.Words(e.Key) + ": " + e.Value
+}
+
+func includedList(all []Entitlement) string {
+	texts := make([]string, len(all))
+	for i, e := range all {
+		texts[i] = includedText(e)
+	}
+	return list(texts)
+}

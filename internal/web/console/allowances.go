@@ -1,0 +1,168 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/web/statement"
+)
+
+// allowancesShown bounds the overrides and grants on a customer's page.
+const allowancesShown = 20
+
+// allowances are what a customer is allowed apart from the plan, and what the forms about it need.
+type allowances struct {
+	overrides []account.Override
+	grants    []account.Grant
+	hints     map[string]string // the ends of keys, by id
+	limits    []string          // keys of the plan's limits
+	meters    []string
+	wrong     string // why a form was refused
+	wrongOf   string // which form: overrideForm or grantForm
+	form      url.Values
+}
+
+// The forms of the page.
+const (
+	overrideForm = "override"
+	grantForm    = "grant"
+)
+
+// field is what was typed into a form that was refused.
+func (v allowances) field(form, name string) string {
+	if v.wrongOf != form {
+		return ""
+	}
+	return v.form.Get(name)
+}
+
+func (c *console) allowances(ctx context.Context, s statement.Statement, keys []account.APIKey) (v allowances, err error) {
+	q := govern.Query{CustomerID: s.Customer.ID, Limit: allowancesShown}
+	if v.overrides, err = c.Govern.ListOverrides(ctx, q); err != nil {
+		return v, err
+	}
+	if v.grants, err = c.Govern.ListGrants(ctx, q); err != nil {
+		return v, err
+	}
+	v.hints = map[string]string{}
+	for _, k := range keys {
+		v.hints[k.ID] = k.Hint
+	}
+	cat := c.Govern.Current()
+	plan, _ := cat.Plan(s.Subscription.Plan)
+	for _, l := range plan.Limits {
+		v.limits = append(v.limits, l.Key)
+	}
+	for _, m := range cat.Meters {
+		v.meters = append(v.meters, m.Key)
+	}
+	return v, nil
+}
+
+// lifetime is a choice of how long an override or grant holds.
+type lifetime struct{ value, text string }
+
+func lifetimes() []lifetime {
+	return []lifetime{{"", "without end"}, {"1h", "1 hour"}, {"24h", "24 hours"}, {"168h", "7 days"}, {"720h", "30 days"}, {"8760h", "365 days"}}
+}
+
+// until is when what begins now is over.
+func (c *console) until(form url.Values) (time.Time, error) {
+	text := form.Get("for")
+	if text == "" {
+		return time.Time{}, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return time.Time{}, &govern.Invalid{Pointer: "/for", Rule: "is no duration", Fix: "choose one of the list"}
+	}
+	return c.Clock.Now().Add(d), nil
+}
+
+func (c *console) createOverride(r *http.Request) (answer, error) {
+	return c.allow(r, overrideForm, func(ctx context.Context, customerID string, form url.Values) error {
+		until, err := c.until(form)
+		if err != nil {
+			return err
+		}
+		_, err = c.Govern.CreateOverride(ctx, operatorActor, govern.NewOverride{
+			Customer: customerID, Limit: form.Get("limit"), Value: strings.TrimSpace(form.Get("value")), Burst: strings.TrimSpace(form.Get("burst")),
+			Reason: strings.TrimSpace(form.Get("reason")), ExpiresAt: until,
+		})
+		return err
+	})
+}
+
+func (c *console) endOverride(r *http.Request) (answer, error) {
+	return c.allow(r, overrideForm, func(ctx context.Context, _ string, form url.Values) error {
+		_, err := c.Govern.EndOverride(ctx, operatorActor, form.Get("id"))
+		return err
+	})
+}
+
+func (c *console) createGrant(r *http.Request) (answer, error) {
+	return c.allow(r, grantForm, func(ctx context.Context, customerID string, form url.Values) error {
+		until, err := c.until(form)
+		if err != nil {
+			return err
+		}
+		_, err = c.Govern.CreateGrant(ctx, operatorActor, govern.NewGrant{
+			Customer: customerID, Meter: form.Get("meter"), Amount: strings.TrimSpace(form.Get("amount")), Reason: strings.TrimSpace(form.Get("reason")),
+			ExpiresAt: until,
+		})
+		return err
+	})
+}
+
+// allow does what a form on a customer's page asks for, and shows the page again.
+func (c *console) allow(r *http.Request, which string, do func(ctx context.Context, customerID string, form url.Values) error) (answer, error) {
+	form, err := eventForm(r)
+	if err != nil {
+		return answer{}, err
+	}
+	cust, ok := c.Govern.Customer(r.PathValue("ref"))
+	if !ok {
+		return answer{}, fmt.Errorf("customer %q: %w", r.PathValue("ref"), account.ErrNotFound)
+	}
+	if err = do(r.Context(), cust.ID, form); err == nil {
+		return answer{to: root.Customer(cust.Key) + "#" + which + "s-title"}, nil
+	}
+	text, ok := refusal(err)
+	if !ok {
+		return answer{}, err
+	}
+	v, err := c.customerView(r)
+	if err != nil {
+		return answer{}, err
+	}
+	v.wrong, v.wrongOf, v.form = text, which, form
+	return answer{status: http.StatusUnprocessableEntity, page: customerPage(c.frame(r, v.Customer.Key), v)}, nil
+}
+
+// overrideState is how an override stands, and how that looks.
+func overrideState(o account.Override, now time.Time) (tone, text string) {
+	switch {
+	case !o.EndedAt.IsZero():
+		return "plain", "ended"
+	case o.Active(now):
+		return statement.Good, "active"
+	}
+	return "plain", "expired"
+}
+
+// overrideValue is the number that an override sets.
+func overrideValue(o account.Override) string {
+	switch {
+	case o.Burst == "":
+		return o.Value
+	case o.Value == "":
+		return "burst " + o.Burst
+	}
+	return o.Value + ", burst " + o.Burst
+}
