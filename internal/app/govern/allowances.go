@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,6 +81,9 @@ func (s *Service) newOverride(n NewOverride) (o account.Override, err error) {
 	limit, err := s.limitOf(customer, n.Limit, now)
 	if err != nil {
 		return o, err
+	}
+	if n.KeyID != "" && !slices.Contains(limit.Per, catalog.PerKey) {
+		return o, &Invalid{"/key_id", fmt.Sprintf("limit %q is not counted per key", limit.Key), "leave the key out, or declare the limit per: [key]"}
 	}
 	if err := limit.CheckOverride(o.Value, o.Burst); err != nil {
 		return o, &Invalid{"/value", err.Error(), "give what the limit's own field would take in the catalog"}

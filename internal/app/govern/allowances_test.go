@@ -25,7 +25,7 @@ func subscribed(t *testing.T) (*world, account.APIKey, string) {
 
 func TestOverridesTakeEffectAtOnceAndEnd(t *testing.T) {
 	t.Parallel()
-	w, k, secret := subscribed(t)
+	w, _, secret := subscribed(t)
 	revision := func(s *govern.Service) uint64 {
 		p, fault := s.Principal(secret, w.now)
 		if fault != "" || p.Key.Project != "app" {
@@ -35,7 +35,7 @@ func TestOverridesTakeEffectAtOnceAndEnd(t *testing.T) {
 	}
 	before := revision(w.Service)
 	o, err := w.CreateOverride(t.Context(), "op", govern.NewOverride{
-		Customer: "acme", KeyID: k.ID, Limit: "daily", Value: "500", Reason: "launch day", ExpiresAt: w.now.Add(time.Hour),
+		Customer: "acme", Limit: "daily", Value: "500", Reason: "launch day", ExpiresAt: w.now.Add(time.Hour),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func TestOverridesTakeEffectAtOnceAndEnd(t *testing.T) {
 
 func TestOverridesAreChecked(t *testing.T) {
 	t.Parallel()
-	w, _, _ := subscribed(t)
+	w, k, _ := subscribed(t)
 	w.customer("idle")
 	good := govern.NewOverride{Customer: "acme", Limit: "daily", Value: "500", Reason: "why not"}
 	for name, c := range map[string]struct {
@@ -83,6 +83,7 @@ func TestOverridesAreChecked(t *testing.T) {
 		"not a number": {func(n *govern.NewOverride) { n.Value = "lots" }, "/value"},
 		"burst":        {func(n *govern.NewOverride) { n.Burst = "9" }, "/value"},
 		"key":          {func(n *govern.NewOverride) { n.KeyID = "key_x" }, "/key_id"},
+		"not per key":  {func(n *govern.NewOverride) { n.KeyID = k.ID }, "/key_id"},
 		"reason":       {func(n *govern.NewOverride) { n.Reason = " " }, "/reason"},
 		"long reason":  {func(n *govern.NewOverride) { n.Reason = strings.Repeat("x", 501) }, "/reason"},
 		"expiry":       {func(n *govern.NewOverride) { n.ExpiresAt = w.now }, "/expires_at"},
