@@ -99,7 +99,7 @@ func (s *Service) takeUnits(ctx context.Context, c *customer, n *node, epoch uin
 	}
 	l := ctr.find(n.number, epoch)
 	if l == nil && epoch == n.epoch && b.Kind != 0 && b.Spent > 0 { // counted without a lease: beyond a soft limit, or without us
-		l = ctr.own(n.number, epoch, n.boot)
+		l = ctr.own(n.number, epoch, n.boot, true)
 	}
 	if l == nil || l.closed || b.Seq != 0 && b.Seq < l.seq {
 		return nil

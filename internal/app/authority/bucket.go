@@ -307,7 +307,10 @@ func (b *bucket) returnShare(node uint16, epoch uint32, r *Back, now int64) {
 	if own.pending && (r.Heard == 0 || r.Heard < own.asked) { // it may not have arrived
 		debt = add(debt, drained(own.addDebt, max(0, own.rate-own.wasRate), own.addLast, now))
 	}
-	b.owe(min(debt, times(own.burst-burst, own.per)), own.per)
+	if !r.Closed { // else it owes what an actual cost had beyond the bucket's size, too
+		debt = min(debt, times(own.burst-burst, own.per))
+	}
+	b.owe(debt, own.per)
 	own.rate, own.burst, own.pending = rate, burst, false
 	if r.Closed {
 		b.shares = append(b.shares[:k], b.shares[k+1:]...)

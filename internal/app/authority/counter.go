@@ -78,16 +78,18 @@ func (c *counter) find(node uint16, epoch uint32) *lease {
 	return nil
 }
 
-// own is the lease of an epoch that is now drawing: made, or taken up again after it was closed.
-func (c *counter) own(node uint16, epoch uint32, boot string) *lease {
+// own is the lease of an epoch that is now drawing: made, or taken up again after it was closed. A fresh holder's counts from 0
+// then; another one has not heard that it was closed, and goes on.
+func (c *counter) own(node uint16, epoch uint32, boot string, fresh bool) *lease {
 	l := c.find(node, epoch)
 	if l == nil {
 		c.leases = append(c.leases, lease{node: node, epoch: epoch})
 		l = &c.leases[len(c.leases)-1]
 	}
-	if l.closed {
-		l.closed, l.settled, l.told = false, l.charged, 0
+	if l.closed && fresh {
+		l.settled, l.told = l.charged, 0
 	}
+	l.closed = false
 	l.boot = boot
 	return l
 }

@@ -296,10 +296,10 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	own := c.own(w.Node, w.Epoch, w.n.boot)
-	if w.Seq != 0 && w.Seq < own.seq {
+	if old := c.find(w.Node, w.Epoch); old != nil && w.Seq != 0 && w.Seq < old.seq {
 		return w.answer(ctx, i, c, 0)
 	}
+	own := c.own(w.Node, w.Epoch, w.n.boot, a.Fresh)
 	own.seq = w.Seq
 	changed := w.report(c, own, a)
 	missing := w.missing(c, a)
@@ -331,8 +331,8 @@ func (w *draw) report(c *counter, own *lease, a *Ask) (changed bool) {
 	if a.Fresh && a.Open > 0 && c.id.Scope == "" {
 		c.unleased = add(c.unleased, a.Open)
 	}
-	if a.Fresh {
-		if own.told > 0 && c.id.kind != quota.Concurrency { // its closing got lost: what was spent is spent, the rest comes back
+	if a.Fresh && c.id.kind != quota.Concurrency {
+		if own.told > 0 { // its closing got lost: what was spent is spent, the rest comes back
 			own.settled = min(own.charged, add(own.settled, own.told))
 			own.charged, own.told = own.settled, 0
 			return true

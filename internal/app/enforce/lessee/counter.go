@@ -33,14 +33,16 @@ type counter struct {
 	lapses  bool   // it lives in memory only, and is good as long as the authority is heard
 	span    uint64 // of hearing it in which it was told: see Lessee.hear
 	lease   uint32
-	named   bool           // lease is the name of this lease
-	open    int            // requests that hold a part of it
-	alone   int64          // admitted without a lease since the authority was last heard
-	spare   quota.State    // of a bucket: what its failure mode lets pass
-	shrunk  bool           // what was idle of a past window is given back
-	leaving bool           // it is on its way back, and closed once the authority has heard
-	gone    bool           // it was closed in answer to a recall, while it was leaving
-	told    map[string]int // by limit: the last notice, in percent
+	named   bool            // lease is the name of this lease
+	open    int             // requests that hold a part of it
+	alone   int64           // admitted without a lease since the authority was last heard
+	spare   quota.State     // of a bucket: what its failure mode lets pass
+	shrunk  bool            // what was idle of a past window is given back
+	leaving bool            // it is on its way back, and closed once the authority has heard
+	gone    bool            // it was closed in answer to a recall, while it was leaving
+	wanted  bool            // a set has come to use it while it was leaving
+	owed    *authority.Back // the end of a lease that has lapsed, which the authority has not heard of
+	told    map[string]int  // by limit: the last notice, in percent
 }
 
 // view is a counter under one limit.
@@ -57,6 +59,9 @@ type view struct {
 func (l *Lessee) counter(c *customer, k store.CounterKey, end int64, lim *quota.Limit, w quota.Whose) (*counter, error) {
 	id := counterID{k, classOf(lim.Kind)}
 	ctr := c.counters[id]
+	if ctr != nil && ctr.leaving {
+		ctr.wanted = true
+	}
 	if ctr == nil {
 		if most := int64(l.cfg.MaxCounters); l.held.Load() >= most || int64(len(c.counters)) >= max(1, most/2) {
 			l.stats.crowded.Add(1)
@@ -155,9 +160,13 @@ func (ctr *counter) count(cost, at int64) {
 	}
 }
 
-// lapse forgets a lease that lived in memory and was not renewed. Requests that run still do; what was spent counts with the
-// authority as the lease that has lapsed.
-func (ctr *counter) lapse() {
+// lapse forgets a lease that lived in memory and was not renewed. Requests that run still do; what the lease was spent on is owed to
+// the authority, which hears of it before it is asked again.
+func (l *Lessee) lapse(ctr *counter) {
+	if ctr.id.class != atOnce {
+		ctr.said = l.seq.Add(1)
+		ctr.owed = new(ctr.close(l.cfg.Now().UnixMicro()))
+	}
 	for _, st := range ctr.all() {
 		switch ctr.id.class {
 		case atOnce:
@@ -168,6 +177,28 @@ func (ctr *counter) lapse() {
 		}
 	}
 	ctr.known, ctr.ready, ctr.base, ctr.granted = false, false, 0, 0
+}
+
+// forget makes a counter whose lease was closed one that was never asked for. Sets may use it.
+func (ctr *counter) forget() {
+	for _, st := range ctr.all() {
+		*st = quota.State{WindowStart: ctr.key.Start, WindowEnd: ctr.end}
+	}
+	ctr.known, ctr.ready, ctr.base, ctr.granted, ctr.lease, ctr.named = false, false, 0, 0, 0, false
+	ctr.alone, ctr.spare, ctr.owed = 0, quota.State{}, nil
+	ctr.stay()
+}
+
+// stay says that a counter is not on its way back any more.
+func (ctr *counter) stay() {
+	ctr.leaving, ctr.gone, ctr.wanted, ctr.shrunk = false, false, false, false
+}
+
+// run counts requests that begin to run at once, or end.
+func (ctr *counter) run(n int64) {
+	for _, st := range ctr.all() {
+		st.Consumed = max(0, addSat(st.Consumed, n))
+	}
 }
 
 // view finds or makes the counter's state under a limit.
@@ -261,6 +292,15 @@ func (ctr *counter) shrink(now int64, half bool) authority.Back {
 	part := st.Split(rate, burst, burst, now)
 	st.Shared, st.AskAgain, st.ClearsAt = true, 0, 0
 	b.Rate, b.Per, b.Burst, b.Debt, b.Last = st.Rate, st.Per, st.Burst, part.Debt, part.Last
+	return b
+}
+
+// close gives all back for good. What a bucket owes beyond its size goes along.
+func (ctr *counter) close(now int64) authority.Back {
+	b := ctr.shrink(now, false)
+	if b.Closed = true; ctr.id.class == bucket {
+		b.Debt = addSat(b.Debt, ctr.first().Debt)
+	}
 	return b
 }
 

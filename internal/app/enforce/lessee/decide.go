@@ -57,6 +57,7 @@ func (l *Lessee) Decide(ctx context.Context, q *Question) (h Hold, names []uint3
 		}
 		switch q.Decision.Verdict {
 		case quota.Allow, quota.Deny:
+			s.force(q, s.states)
 			h, names = l.decided(c, s, q)
 			return h, names, nil
 		case quota.Stale: // the window that holds now is another one than when the set was looked up
@@ -74,7 +75,9 @@ func (l *Lessee) Decide(ctx context.Context, q *Question) (h Hold, names []uint3
 		}
 	}
 	if unreachable == nil {
-		return h, nil, errors.New("quota could not be leased in time")
+		if unreachable = errors.New("quota could not be leased in time"); !q.Regardless {
+			return h, nil, unreachable
+		}
 	}
 	return l.decideAlone(c, q.Set, q, unreachable)
 }
@@ -187,8 +190,12 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 	}
 	asks, ctrs := l.asks(s, cost, now)
 	seq := l.seq.Add(1)
+	var owed []authority.Back
 	for _, ctr := range ctrs {
 		ctr.before, ctr.said, ctr.asking = ctr.said, seq, true
+		if ctr.owed != nil {
+			owed = append(owed, *ctr.owed)
+		}
 	}
 	d := authority.Draw{
 		Node: l.cfg.Node, Epoch: l.cfg.Epoch, CustomerID: c.id, SubscriptionID: c.basis.sub.ID, CatalogVersion: c.basis.cat.Version,
@@ -197,7 +204,13 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 	var answers []authority.Answer
 	err := c.fly(func() (err error) {
 		// What is drawn for a client who has left serves the next one: what is durable must be known here.
-		answers, err = l.cfg.Authority.Draw(context.WithoutCancel(ctx), d)
+		ctx := context.WithoutCancel(ctx)
+		if len(owed) > 0 {
+			err = l.cfg.Authority.Return(ctx, l.cfg.Node, l.cfg.Epoch, owed)
+		}
+		if err == nil {
+			answers, err = l.cfg.Authority.Draw(ctx, d)
+		}
 		return err
 	})
 	for _, ctr := range ctrs {
@@ -216,11 +229,16 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 	}
 	c.gen++
 	now = l.cfg.Now().UnixMicro()
+	span := l.span.Load()
+	if l.mono()-sent > int64(authority.RenewWithin) { // what lives in memory may be with others by now
+		span = math.MaxUint64
+	}
 	for i, ctr := range ctrs {
+		ctr.owed = nil
 		if !ctr.heard(&asks[i], &answers[i], seq, now) {
 			continue
 		}
-		ctr.span = l.span.Load()
+		ctr.span = span
 		if err := l.name(c, ctr); err != nil {
 			return err
 		}
@@ -313,7 +331,7 @@ func (l *Lessee) decideAlone(c *customer, s *Set, q *Question, unreachable error
 				continue
 			}
 		}
-		if !ctr.mayGoOn(lim, s.Rules[i].Declared.Failure, q.Cost, q.Now) {
+		if !q.Regardless && !ctr.mayGoOn(lim, s.Rules[i].Declared.Failure, q.Cost, q.Now) {
 			q.Refused = i
 			return h, nil, unreachable
 		}
@@ -324,6 +342,7 @@ func (l *Lessee) decideAlone(c *customer, s *Set, q *Question, unreachable error
 		states[i] = &spare[i]
 	}
 	quota.Decide(&q.Decision, s.Limits, states, q.Cost, q.Now)
+	s.force(q, states)
 	if q.Decision.Verdict == quota.Allow {
 		l.stats.alone.Add(1)
 		s.overdraw(states, q.Cost, q.Now)

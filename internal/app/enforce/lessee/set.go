@@ -207,6 +207,7 @@ type Set struct {
 	views       []*view
 	states      []*quota.State
 	from, until int64 // microseconds: when all windows are those of the set
+	atOnce      bool  // a limit counts requests that run at once
 
 	// Owner: the customer's mu.
 	checked  uint64 // the customer's gen when all counters were found usable
@@ -315,6 +316,7 @@ func (l *Lessee) addLimit(ctx context.Context, c *customer, s *Set, lim catalog.
 		return err
 	}
 	ctr.routes = lim.Routes
+	s.atOnce = s.atOnce || ctr.id.class == atOnce
 	v := ctr.view(&compiled, &lim)
 	s.Limits, s.Rules = append(s.Limits, compiled), append(s.Rules, r)
 	s.counters, s.views, s.states = append(s.counters, ctr), append(s.views, v), append(s.states, &v.state)
@@ -373,7 +375,7 @@ func (l *Lessee) usable(c *customer, s *Set) bool {
 	for _, ctr := range s.counters {
 		if ctr.ready && ctr.lapses {
 			if s.lapses, s.span = true, ctr.span; !l.heard(ctr.span) {
-				ctr.lapse()
+				l.lapse(ctr)
 			}
 		}
 		if !ctr.ready {
