@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/app/authority/spendcap"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -120,26 +121,25 @@ func (r *rules) find(c *catalog.Compiled, plan catalog.Plan, a *Ask, key string)
 		return rule{}, false, nil
 	}
 	declared := plan.Limits[i]
-	changed, err := r.override(&declared, a)
-	if err != nil {
-		return rule{}, false, err
-	}
+	changed := r.override(&declared, a)
 	if declared.Concurrency > 0 { // also over all meters
 		n := declared.Concurrency
-		return rule{quota.Limit{Key: key, Kind: quota.Concurrency, Mode: declared.Mode, Quota: n}, declared, add(n, declared.Extra(n))}, true, nil
+		return rule{quota.Limit{Key: key, Kind: quota.Concurrency, Mode: declared.Mode, Quota: n}, declared, arith.Add(n, declared.Extra(n))}, true, nil
 	}
-	var limits []quota.Limit
-	if !changed {
-		limits = c.Limits(plan.Key, a.Counter.Meter)
-	} else if limits, err = c.CompileLimits(catalog.Plan{Key: plan.Key, Currency: plan.Currency, Prices: plan.Prices, Limits: []catalog.Limit{declared}}, a.Counter.Meter); err != nil {
-		return rule{}, false, fmt.Errorf("limit %q with its override: %w", key, err)
+	limits := c.Limits(plan.Key, a.Counter.Meter)
+	if changed {
+		var err error
+		plan.Limits = []catalog.Limit{declared}
+		if limits, err = c.CompileLimits(plan, a.Counter.Meter); err != nil {
+			return rule{}, false, fmt.Errorf("limit %q with its override: %w", key, err)
+		}
 	}
 	i = slices.IndexFunc(limits, func(l quota.Limit) bool { return l.Key == key })
 	if i < 0 {
 		return rule{}, false, nil
 	}
 	l := limits[i]
-	return rule{l, declared, add(l.Quota, l.Extra)}, true, nil
+	return rule{l, declared, arith.Add(l.Quota, l.Extra)}, true, nil
 }
 
 // tighten lowers a limit of an older version to what the plan now has on the same counter.
@@ -152,51 +152,16 @@ func (r *rules) tighten(one *rule, a *Ask) {
 }
 
 // override puts the newest override that holds for the ask into a copy of a limit.
-func (r *rules) override(l *catalog.Limit, a *Ask) (changed bool, err error) {
+func (r *rules) override(l *catalog.Limit, a *Ask) (changed bool) {
 	for _, o := range r.overrides {
 		if o.Limit != l.Key || o.KeyID != "" && (o.KeyID != a.Whose.Key || !slices.Contains(l.Per, catalog.PerKey)) {
 			continue
 		}
-		if err := apply(l, &o); err != nil {
-			return false, fmt.Errorf("override %s of limit %q: %w", o.ID, o.Limit, err)
+		if next, err := l.Overridden(o.Value, o.Burst); err == nil { // else the limit has become one of another kind
+			*l, changed = next, true
 		}
-		changed = true
 	}
-	return changed, nil
-}
-
-// apply replaces a limit's number.
-func apply(l *catalog.Limit, o *account.Override) error {
-	if l.Bucket != nil {
-		b := *l.Bucket
-		rate, per, ok := catalog.ParseRate(o.Value)
-		if !ok {
-			return fmt.Errorf("%w: %q is no rate", account.ErrInvalid, o.Value)
-		}
-		b.Rate, b.Per = rate, per
-		if o.Burst != "" {
-			burst, err := money.ParseDecimal(o.Burst)
-			if err != nil {
-				return err
-			}
-			b.Burst = burst
-		}
-		l.Bucket = &b
-		return nil
-	}
-	n, err := money.ParseDecimal(o.Value)
-	if err != nil {
-		return err
-	}
-	switch {
-	case l.SpendCap != nil:
-		l.SpendCap = &n
-	case l.Concurrency > 0:
-		l.Concurrency, err = n.Floor().Scaled(0)
-	default:
-		l.Quota = &n
-	}
-	return err
+	return changed
 }
 
 // enforced says that beyond the ceiling nothing is granted.

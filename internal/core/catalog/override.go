@@ -48,9 +48,9 @@ func (l Limit) Overridden(value, burst string) (Limit, error) {
 	}
 	switch {
 	case l.Concurrency > 0:
-		whole, err := n.Scaled(0)
-		if err != nil || whole > 1<<31 {
-			return l, fmt.Errorf("%q is not a whole number", value)
+		whole, err := n.Scaled(0) // 0 is how a limit says that it is none of requests at once
+		if err != nil || whole < 1 || whole > 1<<31 {
+			return l, fmt.Errorf("%q is not a whole number of 1 or more: to stop a customer, suspend the key, or take the subscription back", value)
 		}
 		l.Concurrency = whole
 	case l.SpendCap != nil:

@@ -1,9 +1,8 @@
 package lessee
 
 import (
-	"math"
-
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
@@ -109,7 +108,7 @@ func (ctr *counter) tell() map[string]int {
 func (ctr *counter) convert(from, to *quota.Limit) {
 	for _, st := range ctr.all() {
 		if st.Per == 0 {
-			st.Debt = convert(st.Debt, to.Per, from.Per)
+			st.Debt = arith.Convert(st.Debt, to.Per, from.Per)
 		}
 	}
 }
@@ -152,8 +151,8 @@ func (ctr *counter) count(cost, at int64) {
 			if st.Per == 0 {
 				*st = ctr.limit.Whole(*st)
 			}
-			st.Merge(quota.State{Per: st.Per, Debt: mulSat(cost, st.Per), Last: at}, at)
-			st.Debt = min(st.Debt, mulSat(st.Burst, st.Per))
+			st.Merge(quota.State{Per: st.Per, Debt: arith.Times(cost, st.Per), Last: at}, at)
+			st.Debt = min(st.Debt, arith.Times(st.Burst, st.Per))
 		default:
 			quota.Settle(limit, states, 0, cost, at)
 		}
@@ -197,7 +196,7 @@ func (ctr *counter) stay() {
 // run counts requests that begin to run at once, or end.
 func (ctr *counter) run(n int64) {
 	for _, st := range ctr.all() {
-		st.Consumed = max(0, addSat(st.Consumed, n))
+		st.Consumed = max(0, arith.Add(st.Consumed, n))
 	}
 }
 
@@ -233,7 +232,7 @@ func (ctr *counter) heard(ask *authority.Ask, a *authority.Answer, seq uint64, n
 			ctr.share(st, ask, a, now)
 			continue
 		}
-		st.Consumed, st.Granted, st.Ceiling = max(0, addSat(st.Consumed, delta)), addSat(a.Base, a.Granted), a.Ceiling
+		st.Consumed, st.Granted, st.Ceiling = max(0, arith.Add(st.Consumed, delta)), arith.Add(a.Base, a.Granted), a.Ceiling
 	}
 	for _, v := range ctr.views {
 		for i, key := range ask.Limits {
@@ -261,7 +260,7 @@ func (ctr *counter) share(st *quota.State, ask *authority.Ask, a *authority.Answ
 	}
 	if own.Per != a.Per && a.Per > 0 { // the limit's rate has changed: debts count in another unit
 		own.Merge(quota.State{Last: at}, at)
-		own.Debt, own.Rate, own.Per = convert(own.Debt, a.Per, own.Per), convert(own.Rate, a.Per, own.Per), a.Per
+		own.Debt, own.Rate, own.Per = arith.Convert(own.Debt, a.Per, own.Per), arith.Convert(own.Rate, a.Per, own.Per), a.Per
 	}
 	own.Merge(quota.State{Rate: max(0, a.Rate-own.Rate), Per: own.Per, Debt: a.Debt, Last: at}, at)
 	st.Debt, st.Last = own.Debt, own.Last
@@ -276,7 +275,7 @@ func (ctr *counter) shrink(now int64, half bool) authority.Back {
 		b.Keep = b.Spent
 		ctr.granted = min(ctr.granted, b.Keep)
 		for _, st := range ctr.all() {
-			st.Granted = min(st.Granted, addSat(ctr.base, b.Keep))
+			st.Granted = min(st.Granted, arith.Add(ctr.base, b.Keep))
 			st.Shared, st.AskAgain, st.ClearsAt = true, 0, 0
 		}
 		return b
@@ -299,26 +298,7 @@ func (ctr *counter) shrink(now int64, half bool) authority.Back {
 func (ctr *counter) close(now int64) authority.Back {
 	b := ctr.shrink(now, false)
 	if b.Closed = true; ctr.id.class == bucket {
-		b.Debt = addSat(b.Debt, ctr.first().Debt)
+		b.Debt = arith.Add(b.Debt, ctr.first().Debt)
 	}
 	return b
-}
-
-// addSat adds without wrapping.
-func addSat(a, b int64) int64 {
-	switch sum := a + b; {
-	case a > 0 && b > 0 && sum < 0:
-		return math.MaxInt64
-	case a < 0 && b < 0 && sum >= 0:
-		return math.MinInt64
-	default:
-		return sum
-	}
-}
-
-func mulSat(a, b int64) int64 {
-	if a > 0 && b > math.MaxInt64/a {
-		return math.MaxInt64
-	}
-	return a * b
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/quota"
 )
@@ -314,7 +315,7 @@ func (ctr *counter) lacks(lim *quota.Limit, st *quota.State, cost, now int64) (n
 	if ctr.known && st.Granted-st.Consumed >= cost {
 		return 0, 0
 	}
-	return cost, mulSat(max(1, cost), leaseCosts)
+	return cost, arith.Times(max(1, cost), leaseCosts)
 }
 
 // decideAlone decides without the authority: what the leases lack follows each limit's failure mode.
@@ -362,7 +363,7 @@ func (ctr *counter) mayGoOn(lim *quota.Limit, f catalog.Failure, cost, now int64
 	if lim.Kind == quota.TokenBucket {
 		if ctr.spare.Per == 0 {
 			rate, per := lim.Fine()
-			ctr.spare = quota.State{Rate: mulSat(rate, f.Local) / 100, Per: per, Burst: mulSat(lim.Burst, f.Local) / 100, Last: now}
+			ctr.spare = quota.State{Rate: arith.Times(rate, f.Local) / 100, Per: per, Burst: arith.Times(lim.Burst, f.Local) / 100, Last: now}
 		}
 		var d quota.Decision
 		trial := ctr.spare
@@ -370,7 +371,7 @@ func (ctr *counter) mayGoOn(lim *quota.Limit, f catalog.Failure, cost, now int64
 		return d.Verdict == quota.Allow
 	}
 	if lim.Kind == quota.Concurrency {
-		return ctr.first().Consumed < mulSat(lim.Quota, f.Local)/100
+		return ctr.first().Consumed < arith.Times(lim.Quota, f.Local)/100
 	}
 	of := lim.Quota
 	switch lim.Kind {
@@ -380,7 +381,7 @@ func (ctr *counter) mayGoOn(lim *quota.Limit, f catalog.Failure, cost, now int64
 		of /= max(1, lim.Length/max(1, lim.Slot))
 	case quota.TokenBucket, quota.Concurrency, quota.Quota, quota.Fixed:
 	}
-	return addSat(ctr.alone, cost) <= mulSat(of, f.Local)/100
+	return arith.Add(ctr.alone, cost) <= arith.Times(of, f.Local)/100
 }
 
 // overdraw counts an admitted cost on the counters that had no lease for it. The authority hears of it with the next draw.
@@ -403,9 +404,9 @@ func (s *Set) overdraw(states []*quota.State, cost, now int64) {
 			s.states[i].Consumed++
 			continue
 		}
-		s.states[i].Consumed = addSat(s.states[i].Consumed, cost)
+		s.states[i].Consumed = arith.Add(s.states[i].Consumed, cost)
 		if index(seen[:i], ctr) < 0 {
-			ctr.alone = addSat(ctr.alone, cost)
+			ctr.alone = arith.Add(ctr.alone, cost)
 		}
 		seen[i] = ctr
 	}

@@ -1,6 +1,9 @@
 package lessee
 
-import "github.com/tallystick/tallystick/internal/core/quota"
+import (
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
+	"github.com/tallystick/tallystick/internal/core/quota"
+)
 
 // force turns a denial of what was used already into an allowance: it is counted beyond the limits, which are reported as passed.
 // States that are not those of s are left to overdraw.
@@ -13,7 +16,7 @@ func (s *Set) force(q *Question, states []*quota.State) {
 		switch {
 		case st != s.states[i]:
 		case s.Limits[i].Kind == quota.Concurrency:
-			st.Consumed = addSat(st.Consumed, 1)
+			st.Consumed = arith.Add(st.Consumed, 1)
 		default:
 			quota.Settle(s.Limits[i:i+1], states[i:i+1], 0, q.Cost, q.Now)
 		}

@@ -201,7 +201,7 @@ func TestAnswerThatCameTooLate(t *testing.T) {
 		x.onDraw = func() {
 			way.set(func(x *callWay) { x.onDraw = nil })
 			w.advance(10 * time.Second)
-			passed += w.allowed(local, 50, ask{}) // the silent one's share has lapsed
+			passed += w.allowed(local, 50, ask{})   // the silent one's share has lapsed
 			w.allowed(l, 1, ask{customer: "cus_2"}) // heard of again
 		}
 	})
