@@ -32,7 +32,7 @@ func (e *Enforcer) refuse(a *Admission, x *scratch, o receipt.Outcome, code, det
 	if rec.Deciding >= 0 && rec.Deciding < len(rec.Limits) {
 		limit = rec.Limits[rec.Deciding].Key
 	}
-	e.recent.add(a, rec, limit)
+	e.note(a, rec, limit)
 }
 
 // denyKey says no more than the outcome: who asked is not known, or no longer welcome.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/enforce/lessee"
+	"github.com/tallystick/tallystick/internal/app/enforce/recent"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/receipt"
@@ -86,7 +87,7 @@ type Enforcer struct {
 	loggedAt  atomic.Int64 // second of the last log line about refused requests
 	inflight  inflight
 	stats     counters
-	recent    recent
+	recent    recent.List
 
 	declared   declared
 	refunds    refunds

@@ -1,12 +1,10 @@
 package enforce
 
 import (
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/tallystick/tallystick/internal/app/enforce/lessee"
-	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/app/enforce/recent"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 )
 
@@ -51,91 +49,21 @@ func (e *Enforcer) Stats() Stats {
 }
 
 // Recent is one line of the recent-decisions list.
-type Recent struct {
-	DecisionID, CustomerID, Customer, Plan, Route, Limit, Code string
-	Outcome                                                    receipt.Outcome
-	Time                                                       time.Time
-	Cost                                                       money.Decimal
-}
+type Recent = recent.Line
 
 // Rate counts one second's decisions.
-type Rate struct {
-	Second           int64 // since 1970, business time
-	Admitted, Denied int64
-}
+type Rate = recent.Rate
 
-const (
-	recentKept = 1024
-	ratesKept  = 128
-)
-
-// recent keeps the last decisions and the last seconds' rates, both bounded. mu owns all fields.
-type recent struct {
-	mu    sync.Mutex
-	lines [recentKept]recentLine
-	n     uint64
-	rates [ratesKept]Rate
-}
-
-type recentLine struct {
-	id, customerID, customer, plan, route, limit, code string
-	outcome                                            receipt.Outcome
-	micros, cost                                       int64
-	scale                                              int
-}
-
-func (r *recent) add(a *Admission, rec *receipt.Receipt, limit string) {
-	second := rec.Time / 1e6
-	r.mu.Lock()
-	r.lines[r.n%recentKept] = recentLine{
-		a.DecisionID, rec.CustomerID, rec.Customer, rec.Plan, rec.Route, limit, a.Code, a.Outcome, rec.Time, rec.Cost, rec.Scale,
-	}
-	r.n++
-	rate := &r.rates[second%ratesKept]
-	if rate.Second != second {
-		*rate = Rate{Second: second}
-	}
-	if a.Outcome == receipt.Allowed {
-		rate.Admitted++
-	} else {
-		rate.Denied++
-	}
-	r.mu.Unlock()
+// note puts a decision into the list.
+func (e *Enforcer) note(a *Admission, rec *receipt.Receipt, limit string) {
+	e.recent.Add(&recent.Decision{
+		ID: a.DecisionID, CustomerID: rec.CustomerID, Customer: rec.Customer, Plan: rec.Plan, Route: rec.Route, Limit: limit, Code: a.Code,
+		Outcome: a.Outcome, Micros: rec.Time, Cost: rec.Cost, Scale: rec.Scale, Seq: rec.ID.Seq,
+	})
 }
 
 // Recent lists the last decisions, newest first; customerID "" is all. At most 1024 are kept.
-func (e *Enforcer) Recent(customerID string, n int) []Recent {
-	r := &e.recent
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var out []Recent
-	for i := r.n; i > 0 && r.n-i < recentKept && len(out) < n; i-- {
-		l := &r.lines[(i-1)%recentKept]
-		if customerID != "" && l.customerID != customerID {
-			continue
-		}
-		out = append(out, Recent{
-			DecisionID: l.id, CustomerID: l.customerID, Customer: l.customer, Plan: l.plan, Route: l.route, Limit: l.limit, Code: l.code,
-			Outcome: l.outcome, Time: time.UnixMicro(l.micros).UTC(), Cost: money.FromScaled(l.cost, l.scale),
-		})
-	}
-	return out
-}
+func (e *Enforcer) Recent(customerID string, n int) []Recent { return e.recent.Last(customerID, n) }
 
 // Rates are the decisions of the last n whole seconds before now, oldest first; n is at most 127.
-func (e *Enforcer) Rates(n int) []Rate {
-	now := e.cfg.Now().Unix()
-	n = min(n, ratesKept-1)
-	out := make([]Rate, 0, n)
-	r := &e.recent
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for s := now - int64(n); s < now; s++ {
-		rate := r.rates[((s%ratesKept)+ratesKept)%ratesKept]
-		if rate.Second != s {
-			rate = Rate{Second: s}
-		}
-		out = append(out, rate)
-	}
-	return out
-}
+func (e *Enforcer) Rates(n int) []Rate { return e.recent.Rates(e.cfg.Now().Unix(), n) }

@@ -291,6 +291,15 @@ func (l *Lessee) all() []*customer {
 	return out
 }
 
+// Rebuild has a customer's limits looked up again with the next decision.
+func (l *Lessee) Rebuild(customerID string) {
+	if c := l.known(customerID); c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.basis.cat = nil
+	}
+}
+
 // Total is the running total of a meter in the billing period that begins at an instant. Those of earlier periods are let go.
 func (l *Lessee) Total(customerID, meter string, start int64) *Total {
 	c := l.customer(customerID)
