@@ -118,8 +118,10 @@ func (l *Lessee) stateOn(ctx context.Context, q *Question, lim *quota.Limit, hav
 		st.Granted, st.Ceiling = math.MaxInt64, lim.Quota
 		return st, true, nil
 	case quota.Rolling:
-		start, end = q.Now-lim.Length-lim.Slot, q.Now
-	case quota.Quota, quota.SpendCap, quota.Fixed:
+		start, end = outwards(q.Now-lim.Length-lim.Slot, q.Now)
+	case quota.Fixed:
+		start, end = outwards(start, end)
+	case quota.Quota, quota.SpendCap:
 	}
 	if have < 0 {
 		if scope != "" {
@@ -134,6 +136,15 @@ func (l *Lessee) stateOn(ctx context.Context, q *Question, lim *quota.Limit, hav
 	st.Granted, st.Ceiling = math.MaxInt64, arith.Add(lim.Quota, lim.Extra)
 	st.WindowStart, st.WindowEnd = math.MinInt64, math.MaxInt64
 	return st, true, nil
+}
+
+// outwards widens an interval to whole quarters of an hour, which is how the journal counts.
+func outwards(start, end int64) (from, to int64) {
+	from, to = period.BucketStart(time.UnixMicro(start)).UnixMicro(), period.BucketStart(time.UnixMicro(end)).UnixMicro()
+	if to < end {
+		to += period.BucketLength.Microseconds()
+	}
+	return from, to
 }
 
 func (l *Lessee) used(ctx context.Context, s *Set, start, end int64) (int64, error) {
