@@ -118,7 +118,7 @@ func (l *Lessee) stateOn(ctx context.Context, q *Question, lim *quota.Limit, hav
 		st.Granted, st.Ceiling = math.MaxInt64, lim.Quota
 		return st, true, nil
 	case quota.Rolling:
-		start, end = outwards(q.Now-lim.Length-lim.Slot, q.Now)
+		start, end = outwards(q.Now-lim.Length-lim.Slot, q.Now+1)
 	case quota.Fixed:
 		start, end = outwards(start, end)
 	case quota.Quota, quota.SpendCap:
