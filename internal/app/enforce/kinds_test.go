@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/quota"
@@ -137,5 +138,22 @@ func TestWouldPassOnOfAllKinds(t *testing.T) {
 	want := []string{"at_once_yes", "fixed_yes", "grace_yes", "larger_yes", "pro", "rolling_yes", "soft_yes"}
 	if !slices.Equal(got, want) {
 		t.Errorf("would pass on %v, want %v", got, want)
+	}
+}
+
+// TestOverrideThatIsNoQuantity: an override that the limit cannot take is passed over, here and at the authority: nobody is locked
+// out by it.
+func TestOverrideThatIsNoQuantity(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, quotaLimit("daily", "10", period.Day), catalog.Limit{Key: "at_once", Concurrency: 2}, bucketLimit("100", "100"))
+	w.mu.Lock()
+	w.overrides = []account.Override{
+		{ID: "ovr_1", CustomerID: custID, Limit: "daily", Value: "0.5"}, {ID: "ovr_2", CustomerID: custID, Limit: "at_once", Value: "0"},
+		{ID: "ovr_3", CustomerID: custID, Limit: "burst", Burst: "3"},
+	}
+	w.revision++
+	w.mu.Unlock()
+	if n := w.calls(5); n != 3 {
+		t.Errorf("%d passed, want the 3 of the burst", n)
 	}
 }

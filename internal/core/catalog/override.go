@@ -7,13 +7,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/money"
 )
 
-// CheckOverride says whether a number may replace the limit's own: what the limit's field would take in the catalog.
-func (l Limit) CheckOverride(value, burst string) error {
-	_, err := l.Overridden(value, burst)
-	return err
-}
-
-// Overridden is the limit with another number: a bucket's rate such as "400/s" and burst, a concurrency, a quota or a cap.
+// Overridden is the limit with another number, which the limit's field would take in the catalog: a bucket's rate such as "400/s" and burst, a concurrency, a quota or a cap.
 func (l Limit) Overridden(value, burst string) (Limit, error) {
 	if burst != "" && l.Bucket == nil {
 		return l, errors.New("only a token bucket has a burst")

@@ -57,9 +57,12 @@ func keyOf(lim *quota.Limit, s *Set, scope string, nth map[string]int64, now int
 	return k, in.End.UnixMicro(), ok
 }
 
-// override puts an override's number into a limit, as far as it is one.
-func override(lim *catalog.Limit, o account.Override) bool {
+// override puts an override's number into a limit, as far as it can take it.
+func override(b *basis, lim *catalog.Limit, o account.Override) bool {
 	next, err := lim.Overridden(o.Value, o.Burst)
+	if err == nil && lim.Meter != "" {
+		_, err = compile(b, &next, lim.Meter)
+	}
 	if err == nil {
 		*lim = next
 	}

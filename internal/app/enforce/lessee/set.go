@@ -67,7 +67,7 @@ func (l *Lessee) rebase(ctx context.Context, c *customer, q *Question, now int64
 			continue
 		}
 		for i := range next.plan.Limits {
-			if next.plan.Limits[i].Key == o.Limit && override(&next.plan.Limits[i], o) {
+			if next.plan.Limits[i].Key == o.Limit && override(&next, &next.plan.Limits[i], o) {
 				next.ids[o.Limit] = o.ID
 			}
 		}
@@ -289,7 +289,7 @@ func (l *Lessee) addLimit(ctx context.Context, c *customer, s *Set, lim catalog.
 	r := Rule{Scope: quota.ScopeText(mine, slices.Sorted(slices.Values(lim.Routes))), Override: b.ids[lim.Key]}
 	if slices.Contains(lim.Per, catalog.PerKey) {
 		for _, o := range b.byKey {
-			if o.KeyID == w.Key && o.Limit == lim.Key && override(&lim, o) {
+			if o.KeyID == w.Key && o.Limit == lim.Key && override(b, &lim, o) {
 				r.Override = o.ID
 			}
 		}
