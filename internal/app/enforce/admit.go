@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tallystick/tallystick/internal/app/enforce/inflight"
 	"github.com/tallystick/tallystick/internal/app/enforce/lessee"
 	"github.com/tallystick/tallystick/internal/app/enforce/record"
 	"github.com/tallystick/tallystick/internal/core/account"
@@ -60,7 +61,7 @@ type Admission struct {
 	regardless bool
 	refused    atomic.Bool
 	left       atomic.Bool
-	generation uint32
+	entry      inflight.Entry
 	state      atomic.Uint32
 	policies   [MaxPolicies]Policy
 }
@@ -121,13 +122,14 @@ type scratch struct {
 	limits  [quota.LimitsMax]receipt.Limit
 	encoded [receipt.MaxEncoded]byte
 	token   [receipt.SealRoom]byte
+	stripe  uint8 // scratches are lent by core
 }
 
 // take lends a scratch with an empty receipt.
 func (e *Enforcer) take() *scratch {
 	x, ok := e.scratches.Get().(*scratch)
 	if !ok {
-		x = &scratch{}
+		x = &scratch{stripe: uint8(e.striped.Add(1) % inflight.Stripes)}
 	}
 	x.receipt = receipt.Receipt{Deciding: -1}
 	return x
@@ -155,11 +157,11 @@ func (e *Enforcer) Admit(ctx context.Context, r Request) *Admission {
 	if !utf8.ValidString(method) {
 		method = strings.ToValidUTF8(method, "?")
 	}
-	a := &Admission{
-		e: e, generation: e.inflight.enter(), user: r.User, cost: r.Cost, held: r.held, stays: r.Stays, regardless: r.Regardless,
-	}
 	x := e.take()
 	defer e.scratches.Put(x)
+	a := &Admission{
+		e: e, entry: e.inflight.Enter(x.stripe), user: r.User, cost: r.Cost, held: r.held, stays: r.Stays, regardless: r.Regardless,
+	}
 	err := e.try(ctx, a, &r, method, x)
 	if errors.Is(err, store.ErrInvalid) || errors.Is(err, store.ErrNotFound) {
 		// The customer's plan is another one than when the key was looked up.
@@ -292,11 +294,11 @@ func (e *Enforcer) grant(a *Admission, hold lessee.Hold, names []uint32, method 
 		a.state.Store(stateOpen)
 	default:
 		hold.End(0)
-		e.inflight.leave(a.generation)
+		e.inflight.Leave(a.entry)
 	}
 	a.Outcome = receipt.Allowed
 	a.DecisionID = e.seal(x, encoded)
-	e.stats.admitted.Add(1)
+	e.stats.of(a).admitted.Add(1)
 	e.note(a, rec, "")
 	return nil
 }

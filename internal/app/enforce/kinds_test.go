@@ -96,7 +96,7 @@ func TestPlanChangedMeanwhile(t *testing.T) {
 	if err := a.Settle(Actual{Status: 200}); err != nil {
 		t.Fatal(err)
 	}
-	if n := w.e.inflight.total(); n != 0 {
+	if n := w.e.inflight.Total(); n != 0 {
 		t.Errorf("%d requests are counted as running", n)
 	}
 	w.wantBooked("1")
@@ -148,7 +148,8 @@ func TestOverrideThatIsNoQuantity(t *testing.T) {
 	w := newWorld(t, quotaLimit("daily", "10", period.Day), catalog.Limit{Key: "at_once", Concurrency: 2}, bucketLimit("100", "100"))
 	w.mu.Lock()
 	w.overrides = []account.Override{
-		{ID: "ovr_1", CustomerID: custID, Limit: "daily", Value: "0.5"}, {ID: "ovr_2", CustomerID: custID, Limit: "at_once", Value: "0"},
+		{ID: "ovr_1", CustomerID: custID, Limit: "daily", Value: "0.5"},
+		{ID: "ovr_2", CustomerID: custID, Limit: "at_once", Value: "0"},
 		{ID: "ovr_3", CustomerID: custID, Limit: "burst", Burst: "3"},
 	}
 	w.revision++

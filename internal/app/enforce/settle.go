@@ -32,7 +32,7 @@ func (a *Admission) bind(route *catalog.Route) {
 // leave ends the open time of a reservation.
 func (a *Admission) leave() {
 	if !a.gone {
-		a.e.inflight.leave(a.generation)
+		a.e.inflight.Leave(a.entry)
 	}
 }
 
@@ -85,7 +85,7 @@ func (a *Admission) spoolSettlement(end Actual, flags store.Flags) (charged int6
 	if err != nil {
 		return 0, fmt.Errorf("spool the settlement: %w", err) // what was reserved stays charged
 	}
-	a.e.stats.settled.Add(1)
+	a.e.stats.of(a).settled.Add(1)
 	if over := a.endHold(cost); over > 0 {
 		a.e.overshoots.add(a.res.Meter, a.res.Route, a.res.Scale, over)
 	}
@@ -152,7 +152,7 @@ func (a *Admission) Release(why Reason) error {
 	if err := a.spoolEnd(func(b []byte) []byte { return record.AppendRelease(b, a.res.Key, uint8(why)) }); err != nil {
 		return fmt.Errorf("spool the release: %w", err) // the quota stays charged: never admit twice
 	}
-	a.e.stats.released.Add(1)
+	a.e.stats.of(a).released.Add(1)
 	a.endHold(0)
 	return nil
 }

@@ -3,6 +3,7 @@ package enforce
 import (
 	"sync/atomic"
 
+	"github.com/tallystick/tallystick/internal/app/enforce/inflight"
 	"github.com/tallystick/tallystick/internal/app/enforce/lessee"
 	"github.com/tallystick/tallystick/internal/app/enforce/recent"
 	"github.com/tallystick/tallystick/internal/core/receipt"
@@ -10,8 +11,25 @@ import (
 
 // counters are running totals since start.
 type counters struct {
-	admitted, settled, released, incomplete, recovered, writtenOff, conflicts, marksLost, nameless, voided, expired atomic.Int64
-	byOutcome                                                                                                       [receipt.Outcomes]atomic.Int64
+	incomplete, recovered, writtenOff, conflicts, marksLost, nameless, voided, expired atomic.Int64
+	hot                                                                                [inflight.Stripes]hot
+}
+
+// hot are those that every request counts.
+type hot struct {
+	admitted, settled, released atomic.Int64
+	byOutcome                   [receipt.Outcomes]atomic.Int64
+	_                           [64]byte
+}
+
+// of are the totals in which an admission is counted.
+func (c *counters) of(a *Admission) *hot { return &c.hot[a.entry.Stripe()] }
+
+func (c *counters) sum(of func(*hot) *atomic.Int64) (n int64) {
+	for i := range c.hot {
+		n += of(&c.hot[i]).Load()
+	}
+	return n
 }
 
 // Stats are running totals since start, and gauges of now.
@@ -30,21 +48,22 @@ type Stats struct {
 
 // Stats reads them; each is exact, together they are of about one instant.
 func (e *Enforcer) Stats() Stats {
-	s, by := &e.stats, &e.stats.byOutcome
+	s := &e.stats
+	by := func(o receipt.Outcome) int64 { return s.sum(func(h *hot) *atomic.Int64 { return &h.byOutcome[o] }) }
 	e.ship.mu.Lock()
 	next := e.ship.next
 	e.ship.mu.Unlock()
 	end, held := e.cfg.Spool.End(), e.lessee.Stats()
 	return Stats{
-		Admitted: s.admitted.Load(), DeniedRate: by[receipt.DeniedRate].Load(), DeniedQuota: by[receipt.DeniedQuota].Load(),
-		DeniedSpend: by[receipt.DeniedSpend].Load(), DeniedKey: by[receipt.DeniedKey].Load(),
-		DeniedSubscription: by[receipt.DeniedSubscription].Load(), Unavailable: by[receipt.Unavailable].Load(),
-		Settled: s.settled.Load(), Released: s.released.Load(), Incomplete: s.incomplete.Load(), Recovered: s.recovered.Load(),
+		Admitted: s.sum(func(h *hot) *atomic.Int64 { return &h.admitted }), DeniedRate: by(receipt.DeniedRate), DeniedQuota: by(receipt.DeniedQuota),
+		DeniedSpend: by(receipt.DeniedSpend), DeniedKey: by(receipt.DeniedKey),
+		DeniedSubscription: by(receipt.DeniedSubscription), Unavailable: by(receipt.Unavailable),
+		Settled: s.sum(func(h *hot) *atomic.Int64 { return &h.settled }), Released: s.sum(func(h *hot) *atomic.Int64 { return &h.released }), Incomplete: s.incomplete.Load(), Recovered: s.recovered.Load(),
 		WrittenOff: s.writtenOff.Load(), Conflicts: s.conflicts.Load(), Draws: held.Draws, MarksLost: s.marksLost.Load(),
 		Nameless: s.nameless.Load(), Voided: s.voided.Load(), Held: int64(e.held.open()), Expired: s.expired.Load(),
-		DeniedConcurrency: by[receipt.DeniedConcurrency].Load(), DeniedCredits: by[receipt.DeniedCredits].Load(),
-		DeniedEntitlement: by[receipt.DeniedEntitlement].Load(), DeniedAbnormal: by[receipt.DeniedAbnormal].Load(), Lessee: held,
-		Open: e.inflight.total(), SpoolBytes: end - e.cfg.Spool.Start(), SpoolLag: end - next,
+		DeniedConcurrency: by(receipt.DeniedConcurrency), DeniedCredits: by(receipt.DeniedCredits),
+		DeniedEntitlement: by(receipt.DeniedEntitlement), DeniedAbnormal: by(receipt.DeniedAbnormal), Lessee: held,
+		Open: e.inflight.Total(), SpoolBytes: end - e.cfg.Spool.Start(), SpoolLag: end - next,
 	}
 }
 
