@@ -45,10 +45,10 @@ func atOnceAsk(need, spent int64, fresh bool) authority.Ask {
 func TestRequestsThatRunCountAfterARestart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, catalog.Limit{Key: "at_once", Concurrency: 3})
-	one, two := w.begin(1), w.begin(2)
+	two := w.begin(2)
 	w.draw(2, two.Epoch, atOnceAsk(1, 0, true))
 	w.restart()
-	one = w.begin(1)
+	one := w.begin(1)
 	if a := w.draw(1, one.Epoch, atOnceAsk(1, 0, true))[0]; a.Granted != 0 || a.ClearsAt == 0 {
 		t.Errorf("while others may run three: %+v", a)
 	}
