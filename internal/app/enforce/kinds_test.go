@@ -158,3 +158,31 @@ func TestOverrideThatIsNoQuantity(t *testing.T) {
 		t.Errorf("%d passed, want the 3 of the burst", n)
 	}
 }
+
+// TestOvershootSurvivesACrash: what an actual cost had beyond its lease counts after kill -9, and after a power cut that the spool
+// survived.
+func TestOvershootSurvivesACrash(t *testing.T) {
+	t.Parallel()
+	for _, power := range []bool{false, true} {
+		w := newWorld(t, quotaLimit("daily", "100", period.Day))
+		a := w.admit()
+		if !a.Allowed() {
+			t.Fatal(a.Code)
+		}
+		if err := a.Settle(Actual{Status: 200, Cost: new(dec("60"))}); err != nil { // the lease is of a quarter
+			t.Fatal(err)
+		}
+		if power {
+			w.syncSpool()
+		}
+		w.crash()
+		if power {
+			w.losePower()
+		}
+		w.open()
+		if n := w.calls(60); n != 40 {
+			t.Errorf("power cut %v: %d passed, want 40", power, n)
+		}
+		w.wantBooked("100")
+	}
+}
