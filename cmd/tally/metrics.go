@@ -115,6 +115,7 @@ func (c *enforceCollector) Collect(ch chan<- prometheus.Metric) {
 	}{
 		{"tally_settled_total", "Admitted requests that were charged.", prometheus.CounterValue, st.Settled},
 		{"tally_released_total", "Admitted requests that failed and were given back.", prometheus.CounterValue, st.Released},
+		{"tally_over_limit_total", "Admitted requests that passed a soft, grace or shadow limit.", prometheus.CounterValue, st.Over},
 		{"tally_incomplete_total", "Charged requests whose answer was cut off.", prometheus.CounterValue, st.Incomplete},
 		{"tally_recovered_total", "Requests that a crash left open and this start settled.", prometheus.CounterValue, st.Recovered},
 		{"tally_lease_written_off_total", "Units of leases whose use a power cut made unknown.", prometheus.CounterValue, st.WrittenOff},

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/app/authority/commit"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -219,7 +220,7 @@ func (s *Service) lapsed(number uint16, now int64) (since int64, gone bool) {
 		return now, true
 	}
 	quiet := s.cfg.Mono() - time.Duration(n.heard.Load()) - validFor
-	return sub(now, max(0, quiet).Microseconds()), quiet > RenewWithin
+	return arith.Sub(now, max(0, quiet).Microseconds()), quiet > RenewWithin
 }
 
 // validity is Answer.ValidFor for a kind.
@@ -296,9 +297,15 @@ func (s *Service) usedUp() (until int64, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.foreign {
-		return add(s.started, (validFor + RenewWithin).Microseconds()), true
+		return arith.Add(s.started, (validFor + RenewWithin).Microseconds()), true
 	}
 	return s.started, s.cfg.Rebooted || s.cfg.Torn
+}
+
+// settledDown says that no node holds anything any more that it was given by an earlier run of the authority, and has not told of.
+func (s *Service) settledDown() bool {
+	until, _ := s.usedUp()
+	return s.cfg.Now().UnixMicro() >= until
 }
 
 // young says that holders may still have what an earlier run of the authority gave them.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/app/authority/commit"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
@@ -99,7 +100,7 @@ func (s *Service) takeUnits(ctx context.Context, c *customer, n *node, epoch uin
 	}
 	l := ctr.find(n.number, epoch)
 	if l == nil && epoch == n.epoch && b.Kind != 0 && b.Spent > 0 { // counted without a lease: beyond a soft limit, or without us
-		l = ctr.own(n.number, epoch, n.boot)
+		l = ctr.own(n.number, epoch, n.boot, 0)
 	}
 	if l == nil || l.closed || b.Seq != 0 && b.Seq < l.seq {
 		return nil
@@ -132,14 +133,14 @@ func (l *lease) takeBack(b *Back, atOnce bool) (changed bool) {
 	}
 	switch {
 	case b.Closed:
-		off := max(0, min(b.WrittenOff, sub(l.open(), spent)))
-		l.charged = add(l.settled, add(spent, off))
-		l.writtenOff, l.closed = add(l.writtenOff, off), true
+		off := max(0, min(b.WrittenOff, arith.Sub(l.open(), spent)))
+		l.charged = arith.Add(l.settled, arith.Add(spent, off))
+		l.writtenOff, l.closed = arith.Add(l.writtenOff, off), true
 		if atOnce {
 			l.charged = l.settled
 		}
 	default:
-		l.charged = add(l.settled, max(spent, min(max(0, b.Keep), l.open())))
+		l.charged = arith.Add(l.settled, max(spent, min(max(0, b.Keep), l.open())))
 	}
 	seq := l.seq
 	before.seq, before.told = seq, l.told

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -39,7 +40,7 @@ func (b *bucket) in(sh *share) (rate, burst int64) {
 	if sh.per == 0 {
 		return 0, sh.burst
 	}
-	return convert(sh.rate, b.per, sh.per), sh.burst
+	return arith.Convert(sh.rate, b.per, sh.per), sh.burst
 }
 
 // pool is what no share has; below 0 where the limit was lowered.
@@ -47,7 +48,7 @@ func (b *bucket) pool() (rate, burst int64) {
 	rate, burst = b.rate, b.burst
 	for i := range b.shares {
 		r, n := b.in(&b.shares[i])
-		rate, burst = sub(rate, r), sub(burst, n)
+		rate, burst = arith.Sub(rate, r), arith.Sub(burst, n)
 	}
 	return rate, burst
 }
@@ -55,7 +56,7 @@ func (b *bucket) pool() (rate, burst int64) {
 // settle lets the pool refill until now.
 func (b *bucket) settle(now int64) {
 	rate, _ := b.pool()
-	b.debt = drained(b.debt, rate, b.last, now)
+	b.debt = arith.Drained(b.debt, rate, b.last, now)
 	b.last = max(b.last, now)
 }
 
@@ -66,12 +67,12 @@ func (b *bucket) change(l *rule, now int64) {
 		return
 	}
 	b.settle(now)
-	b.debt = convert(b.debt, per, b.per)
+	b.debt = arith.Convert(b.debt, per, b.per)
 	b.rate, b.per, b.burst = rate, per, l.Burst
 }
 
 // owe gives a part of a share back to the pool with its debt, in the share's unit.
-func (b *bucket) owe(debt, per int64) { b.debt = add(b.debt, convert(debt, b.per, per)) }
+func (b *bucket) owe(debt, per int64) { b.debt = arith.Add(b.debt, arith.Convert(debt, b.per, per)) }
 
 // find is the share of an epoch, or -1.
 func (b *bucket) find(node uint16, epoch uint32) int {
@@ -89,7 +90,7 @@ func (b *bucket) forfeit(gone func(node uint16, epoch uint32) (since int64, gone
 	kept := b.shares[:0]
 	for _, sh := range b.shares {
 		if since, over := gone(sh.node, sh.epoch); over {
-			b.owe(drained(times(sh.burst, sh.per), sh.rate, min(since, now), now), sh.per)
+			b.owe(arith.Drained(arith.Times(sh.burst, sh.per), sh.rate, min(since, now), now), sh.per)
 			continue
 		}
 		kept = append(kept, sh)
@@ -123,14 +124,14 @@ func (w *draw) bucket(ctx context.Context, i int) (*bucket, *rule, error) {
 // touches, as much as it could owe, or more. Of a scope the journal knows nothing: it owes what the whole customer was admitted
 // before this start, and nothing of later times.
 func (s *Service) beginBucket(ctx context.Context, b *bucket, l *rule, a *Ask, now int64, scale int) error {
-	full := times(b.burst, b.per)
+	full := arith.Times(b.burst, b.per)
 	until, usedUp := s.usedUp()
-	span := times(l.Burst, l.Per)/max(1, l.Rate) + 1
-	if usedUp && sub(now, span) <= until {
+	span := arith.Times(l.Burst, l.Per)/max(1, l.Rate) + 1
+	if usedUp && arith.Sub(now, span) <= until {
 		b.debt, b.last = full, until
 		return nil
 	}
-	from := sub(now, min(span, now))
+	from := arith.Sub(now, min(span, now))
 	if a.Counter.Scope != "" && from >= s.started {
 		return nil
 	}
@@ -139,9 +140,9 @@ func (s *Service) beginBucket(ctx context.Context, b *bucket, l *rule, a *Ask, n
 		return err
 	}
 	if a.Fresh {
-		used = add(used, max(0, a.Open))
+		used = arith.Add(used, max(0, a.Open))
 	}
-	b.debt = min(full, times(used, b.per))
+	b.debt = min(full, arith.Times(used, b.per))
 	return nil
 }
 
@@ -172,7 +173,7 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 	b.reconcile(own, a, w.s.young(), now)
 	own.seq = w.Seq
 	rate, burst := b.pool()
-	lacks := burst <= 0 || max(0, sub(times(burst, b.per), b.debt))/b.per < a.Need
+	lacks := burst <= 0 || max(0, arith.Sub(arith.Times(burst, b.per), b.debt))/b.per < a.Need
 	if !grant {
 		for n := range b.shares {
 			if sh := &b.shares[n]; lacks && sh.node != w.Node && sh.burst > 0 {
@@ -201,7 +202,7 @@ func (b *bucket) reconcile(own *share, a *Ask, adopt bool, now int64) {
 		own.pending = false
 		return
 	case a.Per != own.per && own.per > 0:
-		rate = convert(rate, own.per, a.Per)
+		rate = arith.Convert(rate, own.per, a.Per)
 	}
 	if own.burst == 0 && own.rate == 0 && burst > 0 && adopt {
 		b.adopt(own, a)
@@ -215,10 +216,10 @@ func (b *bucket) reconcile(own *share, a *Ask, adopt bool, now int64) {
 	back := max(0, own.burst-burst)
 	if own.pending {
 		arrived := max(0, own.wasBurst-burst) // of what it had before, this much is gone as well
-		b.owe(drained(own.addDebt, max(0, own.rate-own.wasRate), own.addLast, now), own.per)
-		b.owe(times(arrived, own.per), own.per)
+		b.owe(arith.Drained(own.addDebt, max(0, own.rate-own.wasRate), own.addLast, now), own.per)
+		b.owe(arith.Times(arrived, own.per), own.per)
 	} else {
-		b.owe(times(back, own.per), own.per)
+		b.owe(arith.Times(back, own.per), own.per)
 	}
 	own.rate, own.burst, own.pending = min(rate, own.rate), min(burst, own.burst), false
 }
@@ -227,18 +228,18 @@ func (b *bucket) reconcile(own *share, a *Ask, adopt bool, now int64) {
 // which counted as used up.
 func (b *bucket) adopt(own *share, a *Ask) {
 	rate, burst := b.pool()
-	if a.Burst > burst || convert(a.Rate, b.per, a.Per) > rate {
+	if a.Burst > burst || arith.Convert(a.Rate, b.per, a.Per) > rate {
 		return
 	}
 	own.rate, own.per, own.burst, own.pending = a.Rate, a.Per, a.Burst, false
-	b.debt = min(b.debt, times(burst-a.Burst, b.per))
+	b.debt = min(b.debt, arith.Times(burst-a.Burst, b.per))
 }
 
 // give adds the pool to a share, or takes from it where the limit was lowered.
 func (w *draw) give(b *bucket, own *share, added share) {
 	rate, burst := b.in(own)
 	own.wasRate, own.wasBurst = rate, burst
-	own.rate, own.per, own.burst = max(0, add(rate, added.rate)), b.per, max(0, add(burst, added.burst))
+	own.rate, own.per, own.burst = max(0, arith.Add(rate, added.rate)), b.per, max(0, arith.Add(burst, added.burst))
 	own.addDebt, own.addLast, own.pending, own.asked = added.addDebt, added.addLast, true, w.Seq
 	b.debt = 0
 	if added.burst > 0 {
@@ -265,11 +266,11 @@ func (w *draw) refuse(i int, l *rule) {
 	a, out := &w.Asks[i], &w.answers[i]
 	w.s.stats.denied.Add(1)
 	if a.Need <= l.Burst && l.Rate > 0 {
-		out.ClearsAt = add(w.Now, add(times(a.Need, l.Per)/l.Rate, 1))
+		out.ClearsAt = arith.Add(w.Now, arith.Add(arith.Times(a.Need, l.Per)/l.Rate, 1))
 	}
 	switch {
 	case out.Shared:
-		out.AskAgain = add(w.Now, askAgainIn.Microseconds())
+		out.AskAgain = arith.Add(w.Now, askAgainIn.Microseconds())
 	case out.ClearsAt == 0:
 		out.AskAgain = math.MaxInt64
 	default:
@@ -293,21 +294,24 @@ func (b *bucket) returnShare(node uint16, epoch uint32, r *Back, now int64) {
 	if r.Closed {
 		rate, burst = 0, 0
 	} else if r.Per > 0 && own.per > 0 && r.Per != own.per {
-		rate = convert(rate, own.per, r.Per)
+		rate = arith.Convert(rate, own.per, r.Per)
 	}
 	rate, burst = min(max(0, rate), own.rate), min(max(0, burst), own.burst)
 	per := r.Per
 	if per <= 0 {
 		per = own.per
 	}
-	debt := convert(max(0, r.Debt), own.per, per)
+	debt := arith.Convert(max(0, r.Debt), own.per, per)
 	if r.Kind == 0 && r.Closed { // it knows nothing of it
-		debt = times(own.burst, own.per)
+		debt = arith.Times(own.burst, own.per)
 	}
 	if own.pending && (r.Heard == 0 || r.Heard < own.asked) { // it may not have arrived
-		debt = add(debt, drained(own.addDebt, max(0, own.rate-own.wasRate), own.addLast, now))
+		debt = arith.Add(debt, arith.Drained(own.addDebt, max(0, own.rate-own.wasRate), own.addLast, now))
 	}
-	b.owe(min(debt, times(own.burst-burst, own.per)), own.per)
+	if !r.Closed { // else it owes what an actual cost had beyond the bucket's size, too
+		debt = min(debt, arith.Times(own.burst-burst, own.per))
+	}
+	b.owe(debt, own.per)
 	own.rate, own.burst, own.pending = rate, burst, false
 	if r.Closed {
 		b.shares = append(b.shares[:k], b.shares[k+1:]...)

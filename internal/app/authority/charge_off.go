@@ -7,7 +7,7 @@ func (c *counter) taken(node uint16) (sum int64) {
 	sum = c.total()
 	for _, l := range c.leases {
 		if !l.closed && l.node != node {
-			sum = sub(sum, l.charged-l.settled-l.told)
+			sum = arith.Sub(sum, l.charged-l.settled-l.told)
 		}
 	}
 	return sum

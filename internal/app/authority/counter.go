@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
@@ -78,25 +80,32 @@ func (c *counter) find(node uint16, epoch uint32) *lease {
 	return nil
 }
 
-// own is the lease of an epoch that is now drawing: made, or taken up again after it was closed.
-func (c *counter) own(node uint16, epoch uint32, boot string) *lease {
+// own is the lease of an epoch that is now drawing: made, or taken up again after it was closed. It counts from 0 then, but for a
+// holder that has not heard of the closing: it has spent no less than it said then, and goes on. 0: it says nothing of that.
+func (c *counter) own(node uint16, epoch uint32, boot string, spent int64) *lease {
 	l := c.find(node, epoch)
 	if l == nil {
 		c.leases = append(c.leases, lease{node: node, epoch: epoch})
 		l = &c.leases[len(c.leases)-1]
 	}
-	if l.closed {
-		l.closed, l.settled, l.told = false, l.charged, 0
+	if l.closed && (spent == 0 || spent < l.charged-l.settled) {
+		l.settled, l.told = l.charged, 0
 	}
+	l.closed = false
 	l.boot = boot
 	return l
 }
 
+// idle says that nobody has used the counter for a while, though it is held: what was used meanwhile the journal knows.
+func (c *counter) idle() bool {
+	return c != nil && !c.stale && c.id.durable() && c.id.Scope == "" && !slices.ContainsFunc(c.leases, func(l lease) bool { return !l.closed })
+}
+
 // total is what is consumed, or may be without asking again.
 func (c *counter) total() int64 {
-	sum := add(c.reported, c.unleased)
+	sum := arith.Add(c.reported, c.unleased)
 	for i := range c.leases {
-		sum = add(sum, c.leases[i].charged)
+		sum = arith.Add(sum, c.leases[i].charged)
 	}
 	return sum
 }
@@ -196,7 +205,9 @@ func (s *Service) read(ctx context.Context, c *customer, id counterID, end int64
 func (s *Service) begin(ctx context.Context, c *counter, scale int, back int64) error {
 	switch {
 	case c.id.kind == quota.Concurrency:
-		c.begun = true
+		if c.begun = true; !s.settledDown() { // others may have requests running that are not known here
+			c.unleased = math.MaxInt64
+		}
 		return nil
 	case !c.id.durable():
 		return s.beginShort(ctx, c, scale, back)
@@ -211,9 +222,9 @@ func (s *Service) begin(ctx context.Context, c *counter, scale int, back int64) 
 	c.reported = reported
 	leased := int64(0)
 	for i := range c.leases {
-		leased = add(leased, c.leases[i].charged)
+		leased = arith.Add(leased, c.leases[i].charged)
 	}
-	c.unleased, c.begun = max(0, sub(sub(used, reported), leased)), true
+	c.unleased, c.begun = max(c.unleased, arith.Sub(arith.Sub(used, reported), leased)), true
 	return nil
 }
 
@@ -233,13 +244,13 @@ func (s *Service) burnSince(ctx context.Context, c *counter, since time.Time, sc
 	if c.since == at {
 		return nil
 	}
-	was := c.since
-	c.since = at
-	if err := s.begin(ctx, c, scale, 0); err != nil {
-		c.since = was
-		return err
+	was, unleased := c.since, c.unleased
+	c.since, c.unleased = at, 0
+	err := s.begin(ctx, c, scale, 0)
+	if err != nil {
+		c.since, c.unleased = was, unleased
 	}
-	return nil
+	return err
 }
 
 // beginShort takes up a window that lives in memory. It counts what gateways admit: the journal cannot tell what was reported in
@@ -251,7 +262,7 @@ func (s *Service) beginShort(ctx context.Context, c *counter, scale int, back in
 	case usedUp && c.id.Start < until:
 		c.unleased = math.MaxInt64
 	case c.id.Start <= s.started && s.started < c.end:
-		c.unleased, err = s.admittedSince(ctx, c.id.CounterKey, sub(c.id.Start, back), scale)
+		c.unleased, err = s.admittedSince(ctx, c.id.CounterKey, arith.Sub(c.id.Start, back), scale)
 	}
 	c.begun = err == nil
 	return err
@@ -311,7 +322,7 @@ func (s *Service) usage(ctx context.Context, k store.CounterKey, end int64, scal
 		if err != nil {
 			return err
 		}
-		used, reported = scaled(r.Sum, scale), scaled(from, scale)
+		used, reported = arith.Scaled(r.Sum, scale), arith.Scaled(from, scale)
 		return nil
 	})
 	if err != nil {
@@ -323,7 +334,7 @@ func (s *Service) usage(ctx context.Context, k store.CounterKey, end int64, scal
 func (s *Service) reported(ctx context.Context, k store.CounterKey, end int64, scale int) (n int64, err error) {
 	err = s.cfg.Journal.View(ctx, func(v store.View) error {
 		d, err := v.Reported(store.SeriesKey{CustomerID: k.CustomerID, Meter: k.Meter}, interval(k, end))
-		n = scaled(d, scale)
+		n = arith.Scaled(d, scale)
 		return err
 	})
 	if err != nil {
@@ -341,7 +352,7 @@ func (s *Service) admittedSince(ctx context.Context, k store.CounterKey, from in
 			return err
 		}
 		d, err := r.Sum.Sub(r.Reported)
-		n = max(0, scaled(d, scale))
+		n = max(0, arith.Scaled(d, scale))
 		return err
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/app/authority/commit"
 	"github.com/tallystick/tallystick/internal/app/authority/spendcap"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -107,7 +108,7 @@ func (w *draw) unknown() bool {
 			if c.buckets[a.Counter] == nil {
 				return true
 			}
-		case !c.known(idOf(a.Counter, a.Kind)):
+		case !c.known(idOf(a.Counter, a.Kind)) || a.Fresh && c.counters[idOf(a.Counter, a.Kind)].idle():
 			return true
 		case w.caps[i] != nil:
 			for meterKey := range w.caps[i].Scales {
@@ -211,7 +212,7 @@ func (w *draw) look(ctx context.Context, i int) error {
 		return err
 	}
 	_, hard, err := w.ceilings(ctx, i, c)
-	if err != nil || sub(hard, c.taken(w.Node)) >= w.missing(c, a) {
+	if err != nil || arith.Sub(hard, c.taken(w.Node)) >= w.missing(c, a) {
 		return err
 	}
 	w.lack(c)
@@ -262,7 +263,15 @@ func (w *draw) take(ctx context.Context, i int) (*counter, error) {
 			back = max(back, l.Length)
 		}
 	}
-	return w.current(ctx, idOf(a.Counter, a.Kind), a.WindowEnd, w.rules.scale(a.Counter.Meter), back)
+	id, scale := idOf(a.Counter, a.Kind), w.rules.scale(a.Counter.Meter)
+	if c := w.c.counters[id]; a.Fresh && !w.fresh[id] && c.idle() { // requests may have passed without it
+		c.begun = false
+	}
+	c, err := w.current(ctx, id, a.WindowEnd, scale, back)
+	if err == nil && id.kind == quota.Concurrency && c.unleased > 0 && w.s.settledDown() {
+		c.unleased = 0
+	}
+	return c, err
 }
 
 // current finds a counter, with what was reported until now; back is as for counter.
@@ -286,7 +295,7 @@ func (w *draw) missing(c *counter, a *Ask) int64 {
 	if a.Fresh && own != nil && own.told > 0 && a.Kind != quota.Concurrency {
 		return need
 	}
-	return max(0, sub(need, sub(own.open(), a.Spent)))
+	return max(0, arith.Sub(need, arith.Sub(own.open(), a.Spent)))
 }
 
 // drawUnits grants what it can of an ask for units, or for requests at once.
@@ -296,10 +305,14 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	own := c.own(w.Node, w.Epoch, w.n.boot)
-	if w.Seq != 0 && w.Seq < own.seq {
+	if old := c.find(w.Node, w.Epoch); old != nil && w.Seq != 0 && w.Seq < old.seq {
 		return w.answer(ctx, i, c, 0)
 	}
+	spent := a.Spent
+	if a.Fresh {
+		spent = 0
+	}
+	own := c.own(w.Node, w.Epoch, w.n.boot, spent)
 	own.seq = w.Seq
 	changed := w.report(c, own, a)
 	missing := w.missing(c, a)
@@ -307,17 +320,17 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	left := max(0, sub(hard, c.taken(w.Node)))
-	want := max(missing, min(left/leaseShare, times(max(1, a.Need), leaseCosts)))
+	left := max(0, arith.Sub(hard, c.taken(w.Node)))
+	want := max(missing, min(left/leaseShare, arith.Times(max(1, a.Need), leaseCosts)))
 	if a.Want > 0 {
-		want = max(missing, min(want, sub(a.Want, max(0, sub(own.open(), a.Spent)))))
+		want = max(missing, min(want, arith.Sub(a.Want, max(0, arith.Sub(own.open(), a.Spent)))))
 	}
 	granted := int64(0)
 	if missing > 0 {
 		granted = min(want, left)
 	}
 	if granted > 0 {
-		own.charged = add(own.charged, granted)
+		own.charged = arith.Add(own.charged, granted)
 		w.s.stats.granted.Add(1)
 	}
 	if (granted > 0 || changed) && c.id.durable() {
@@ -329,11 +342,11 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 // report takes in what the holder says that it spent.
 func (w *draw) report(c *counter, own *lease, a *Ask) (changed bool) {
 	if a.Fresh && a.Open > 0 && c.id.Scope == "" {
-		c.unleased = add(c.unleased, a.Open)
+		c.unleased = arith.Add(c.unleased, a.Open)
 	}
-	if a.Fresh {
-		if own.told > 0 && c.id.kind != quota.Concurrency { // its closing got lost: what was spent is spent, the rest comes back
-			own.settled = min(own.charged, add(own.settled, own.told))
+	if a.Fresh && c.id.kind != quota.Concurrency {
+		if own.told > 0 { // its closing got lost: what was spent is spent, the rest comes back
+			own.settled = min(own.charged, arith.Add(own.settled, own.told))
 			own.charged, own.told = own.settled, 0
 			return true
 		}
@@ -344,7 +357,7 @@ func (w *draw) report(c *counter, own *lease, a *Ask) (changed bool) {
 		own.told = a.Spent
 	}
 	if a.Spent > own.open() { // an actual cost above its estimate, or beyond a soft limit
-		own.charged = add(own.settled, a.Spent)
+		own.charged = arith.Add(own.settled, a.Spent)
 		return true
 	}
 	return false
@@ -359,7 +372,7 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	}
 	own := c.find(w.Node, w.Epoch)
 	out.Granted = own.open()
-	out.Base = sub(c.taken(w.Node), out.Granted)
+	out.Base = arith.Sub(c.taken(w.Node), out.Granted)
 	out.Ceiling = unlimited
 	for k, n := range ceilings {
 		if w.limits[i][k].enforced() {
@@ -385,27 +398,15 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	out.ClearsAt = w.clears(i, c)
 	switch {
 	case out.Shared && spent:
-		out.AskAgain = add(w.Now, askSpentIn.Microseconds())
+		out.AskAgain = arith.Add(w.Now, askSpentIn.Microseconds())
 	case out.Shared:
-		out.AskAgain = add(w.Now, askAgainIn.Microseconds())
+		out.AskAgain = arith.Add(w.Now, askAgainIn.Microseconds())
 	case out.ClearsAt == 0:
 		out.AskAgain = math.MaxInt64
 	default:
 		out.AskAgain = out.ClearsAt
 	}
 	return nil
-}
-
-// capShared says whether another node may spend under the same cap on another meter.
-func (w *draw) capShared(i int) bool {
-	for meterKey := range w.caps[i].Scales {
-		if c := w.c.counters[idOf(other(w.Asks[i].Counter, meterKey), w.Asks[i].Kind)]; c != nil {
-			if shared, _ := c.shared(w.Node); shared {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // clears is when what an ask lacks may be had; 0 for never, as far as is known.
@@ -415,7 +416,7 @@ func (w *draw) clears(i int, c *counter) (at int64) {
 		case quota.SpendCap, quota.Credits:
 			return 0
 		case quota.Concurrency:
-			return add(w.Now, quota.ConcurrencyRetry)
+			return arith.Add(w.Now, quota.ConcurrencyRetry)
 		case quota.Rolling:
 			at = max(at, l.clears(w.uses(i, c), w.Asks[i].Need, w.Now))
 		case quota.TokenBucket, quota.Quota, quota.Fixed:
@@ -442,7 +443,7 @@ func (w *draw) ceilings(ctx context.Context, i int, c *counter) (each []int64, h
 			granted, since := w.s.cfg.Granted(w.CustomerID, c.id.Meter, time.UnixMicro(w.Now).UTC())
 			err = w.s.burnSince(ctx, c, since, w.rules.scale(c.id.Meter))
 			n = floored(granted, w.rules.scale(c.id.Meter))
-			n = add(n, l.declared.Extra(n))
+			n = arith.Add(n, l.declared.Extra(n))
 		case quota.TokenBucket, quota.Quota, quota.Fixed, quota.Concurrency:
 		}
 		if err != nil {
@@ -460,32 +461,9 @@ func floored(d money.Decimal, scale int) int64 {
 	if d.Sign() <= 0 {
 		return 0
 	}
-	n := scaled(d, scale)
+	n := arith.Scaled(d, scale)
 	if n > 0 && n != math.MaxInt64 && money.FromScaled(n, scale).Cmp(d) > 0 {
 		n--
 	}
 	return n
-}
-
-// capCeiling is what a spend cap leaves to the ask's meter. The other meters count with all that they may reach on their leases.
-func (w *draw) capCeiling(ctx context.Context, i int) (int64, error) {
-	a, sc := &w.Asks[i], w.caps[i]
-	left := sc.Amount
-	for meterKey, scale := range sc.Scales {
-		if meterKey == a.Counter.Meter {
-			continue
-		}
-		o, err := w.current(ctx, idOf(other(a.Counter, meterKey), a.Kind), a.WindowEnd, scale, 0)
-		if err != nil {
-			return 0, err
-		}
-		amount, err := sc.Charge(meterKey, o.total())
-		if err != nil {
-			return 0, err
-		}
-		if left, err = left.Sub(amount); err != nil {
-			return 0, err
-		}
-	}
-	return sc.Ceiling(a.Counter.Meter, left)
 }

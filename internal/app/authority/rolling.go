@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
@@ -32,7 +33,7 @@ func (w *draw) slots(c *counter, limits []rule) (out []*counter) {
 			continue
 		}
 		slot := c.id
-		for slot.Start = sub(c.id.Start, limits[i].Length); slot.Start <= add(c.id.Start, limits[i].Length); slot.Start += c.id.Length {
+		for slot.Start = arith.Sub(c.id.Start, limits[i].Length); slot.Start <= arith.Add(c.id.Start, limits[i].Length); slot.Start += c.id.Length {
 			if o := w.c.counters[slot]; o != nil && o != c && !slices.Contains(out, o) {
 				out = append(out, o)
 			}
@@ -56,7 +57,7 @@ func (w *draw) uses(i int, c *counter) []quota.SlotUse {
 // family takes up all slots that count for one, and reads again what was reported in them.
 func (w *draw) family(ctx context.Context, id counterID, l *rule) error {
 	s, c, scale := w.s, w.c, w.rules.scale(id.Meter)
-	from, to := sub(id.Start, l.Length), add(add(id.Start, l.Length), id.Length)
+	from, to := arith.Sub(id.Start, l.Length), arith.Add(arith.Add(id.Start, l.Length), id.Length)
 	if !id.durable() {
 		return w.familyShort(ctx, id, l)
 	}
@@ -74,7 +75,7 @@ func (w *draw) family(ctx context.Context, id counterID, l *rule) error {
 			slot := id
 			slot.Start = start
 			if c.counters[slot] == nil {
-				ctr := &counter{id: slot, end: add(start, id.Length), used: s.cfg.Mono()}
+				ctr := &counter{id: slot, end: arith.Add(start, id.Length), used: s.cfg.Mono()}
 				ctr.fill(rows)
 				c.counters[slot] = ctr
 			}
@@ -127,19 +128,19 @@ func (s *Service) reread(ctx context.Context, c *customer, id counterID, from, t
 		at := windows[i].End.UnixMicro() - 1
 		start := at - at%id.Length
 		u := slots[start]
-		slots[start] = use{add(u.used, scaled(windows[i].Sum, scale)), add(u.reported, max(0, scaled(windows[i].Reported, scale)))}
+		slots[start] = use{arith.Add(u.used, arith.Scaled(windows[i].Sum, scale)), arith.Add(u.reported, max(0, arith.Scaled(windows[i].Reported, scale)))}
 	}
 	for start, u := range slots {
 		slot := id
 		slot.Start = start
 		ctr := c.counters[slot]
 		if ctr == nil {
-			ctr = &counter{id: slot, end: add(start, id.Length), used: s.cfg.Mono()}
-			ctr.unleased = max(0, sub(u.used, u.reported))
+			ctr = &counter{id: slot, end: arith.Add(start, id.Length), used: s.cfg.Mono()}
+			ctr.unleased = max(0, arith.Sub(u.used, u.reported))
 			c.counters[slot] = ctr
 		} else if !ctr.begun {
-			leased := sub(ctr.total(), add(ctr.reported, ctr.unleased))
-			ctr.unleased = max(0, sub(sub(u.used, u.reported), leased))
+			leased := arith.Sub(ctr.total(), arith.Add(ctr.reported, ctr.unleased))
+			ctr.unleased = max(0, arith.Sub(arith.Sub(u.used, u.reported), leased))
 		}
 		ctr.begun, ctr.reported = true, u.reported
 	}
@@ -153,28 +154,28 @@ func (w *draw) familyShort(ctx context.Context, id counterID, l *rule) error {
 	if slot.Start >= id.Start || !l.Counts(slot.Start, id.Start) {
 		return nil
 	}
-	_, err := w.s.counter(ctx, w.c, slot, add(slot.Start, id.Length), w.rules.scale(id.Meter), l.Length)
+	_, err := w.s.counter(ctx, w.c, slot, arith.Add(slot.Start, id.Length), w.rules.scale(id.Meter), l.Length)
 	return err
 }
 
 // clears is when a cost fits that does not now, when nothing else is used until then; 0 for never.
 func (l *rule) clears(uses []quota.SlotUse, cost, at int64) int64 {
 	slot, _, ok := l.WindowAt(at)
-	free := add(l.Quota, l.Extra)
+	free := arith.Add(l.Quota, l.Extra)
 	if !ok || cost > free {
 		return 0
 	}
 	slices.SortFunc(uses, func(a, b quota.SlotUse) int { return cmp.Compare(a.Start, b.Start) })
-	uses = slices.DeleteFunc(uses, func(u quota.SlotUse) bool { return u.Start < sub(slot, l.Length) })
+	uses = slices.DeleteFunc(uses, func(u quota.SlotUse) bool { return u.Start < arith.Sub(slot, l.Length) })
 	for _, u := range uses {
-		free = sub(free, u.Used)
+		free = arith.Sub(free, u.Used)
 	}
 	clears := at
 	for _, u := range uses {
 		if free >= cost {
 			break
 		}
-		free, clears = add(free, u.Used), add(u.Start, add(l.Length, l.Slot))
+		free, clears = arith.Add(free, u.Used), arith.Add(u.Start, arith.Add(l.Length, l.Slot))
 	}
 	return clears
 }

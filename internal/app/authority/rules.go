@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/app/authority/spendcap"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -93,15 +94,10 @@ func (r *rules) scale(meterKey string) int {
 func (r *rules) of(a *Ask) ([]rule, error) {
 	out := make([]rule, 0, len(a.Limits))
 	for _, key := range a.Limits {
-		one, ok, err := r.find(r.plans, r.plan, a, key)
-		if err != nil {
-			return nil, err
-		}
+		one, ok := r.find(r.plans, r.plan, a, key)
 		if !ok && r.asked != nil {
 			if plan, found := r.asked.Plan(r.sub.Plan); found {
-				if one, ok, err = r.find(r.asked, plan, a, key); err != nil {
-					return nil, err
-				}
+				one, ok = r.find(r.asked, plan, a, key)
 			}
 			r.tighten(&one, a)
 		}
@@ -114,32 +110,22 @@ func (r *rules) of(a *Ask) ([]rule, error) {
 }
 
 // find is the limit of a plan, with the override that holds.
-func (r *rules) find(c *catalog.Compiled, plan catalog.Plan, a *Ask, key string) (rule, bool, error) {
+func (r *rules) find(c *catalog.Compiled, plan catalog.Plan, a *Ask, key string) (rule, bool) {
 	i := slices.IndexFunc(plan.Limits, func(l catalog.Limit) bool { return l.Key == key })
 	if i < 0 {
-		return rule{}, false, nil
+		return rule{}, false
 	}
-	declared := plan.Limits[i]
-	changed, err := r.override(&declared, a)
-	if err != nil {
-		return rule{}, false, err
-	}
+	declared, limits := r.override(c, plan, plan.Limits[i], a)
 	if declared.Concurrency > 0 { // also over all meters
 		n := declared.Concurrency
-		return rule{quota.Limit{Key: key, Kind: quota.Concurrency, Mode: declared.Mode, Quota: n}, declared, add(n, declared.Extra(n))}, true, nil
-	}
-	var limits []quota.Limit
-	if !changed {
-		limits = c.Limits(plan.Key, a.Counter.Meter)
-	} else if limits, err = c.CompileLimits(catalog.Plan{Key: plan.Key, Currency: plan.Currency, Prices: plan.Prices, Limits: []catalog.Limit{declared}}, a.Counter.Meter); err != nil {
-		return rule{}, false, fmt.Errorf("limit %q with its override: %w", key, err)
+		return rule{quota.Limit{Key: key, Kind: quota.Concurrency, Mode: declared.Mode, Quota: n}, declared, arith.Add(n, declared.Extra(n))}, true
 	}
 	i = slices.IndexFunc(limits, func(l quota.Limit) bool { return l.Key == key })
 	if i < 0 {
-		return rule{}, false, nil
+		return rule{}, false
 	}
 	l := limits[i]
-	return rule{l, declared, add(l.Quota, l.Extra)}, true, nil
+	return rule{l, declared, arith.Add(l.Quota, l.Extra)}, true
 }
 
 // tighten lowers a limit of an older version to what the plan now has on the same counter.
@@ -151,52 +137,24 @@ func (r *rules) tighten(one *rule, a *Ask) {
 	}
 }
 
-// override puts the newest override that holds for the ask into a copy of a limit.
-func (r *rules) override(l *catalog.Limit, a *Ask) (changed bool, err error) {
+// override puts the newest override that holds for the ask into a limit. One that the limit cannot take, since it has become one of
+// another kind or its meter counts otherwise now, is passed over.
+func (r *rules) override(c *catalog.Compiled, plan catalog.Plan, l catalog.Limit, a *Ask) (catalog.Limit, []quota.Limit) {
+	limits := c.Limits(plan.Key, a.Counter.Meter)
 	for _, o := range r.overrides {
 		if o.Limit != l.Key || o.KeyID != "" && (o.KeyID != a.Whose.Key || !slices.Contains(l.Per, catalog.PerKey)) {
 			continue
 		}
-		if err := apply(l, &o); err != nil {
-			return false, fmt.Errorf("override %s of limit %q: %w", o.ID, o.Limit, err)
+		next, err := l.Overridden(o.Value, o.Burst)
+		if err != nil {
+			continue
 		}
-		changed = true
-	}
-	return changed, nil
-}
-
-// apply replaces a limit's number.
-func apply(l *catalog.Limit, o *account.Override) error {
-	if l.Bucket != nil {
-		b := *l.Bucket
-		rate, per, ok := catalog.ParseRate(o.Value)
-		if !ok {
-			return fmt.Errorf("%w: %q is no rate", account.ErrInvalid, o.Value)
+		plan.Limits = []catalog.Limit{next}
+		if own, err := c.CompileLimits(plan, a.Counter.Meter); err == nil {
+			l, limits = next, own
 		}
-		b.Rate, b.Per = rate, per
-		if o.Burst != "" {
-			burst, err := money.ParseDecimal(o.Burst)
-			if err != nil {
-				return err
-			}
-			b.Burst = burst
-		}
-		l.Bucket = &b
-		return nil
 	}
-	n, err := money.ParseDecimal(o.Value)
-	if err != nil {
-		return err
-	}
-	switch {
-	case l.SpendCap != nil:
-		l.SpendCap = &n
-	case l.Concurrency > 0:
-		l.Concurrency, err = n.Floor().Scaled(0)
-	default:
-		l.Quota = &n
-	}
-	return err
+	return l, limits
 }
 
 // enforced says that beyond the ceiling nothing is granted.

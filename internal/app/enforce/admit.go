@@ -2,12 +2,14 @@ package enforce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
+	"github.com/tallystick/tallystick/internal/app/enforce/inflight"
 	"github.com/tallystick/tallystick/internal/app/enforce/lessee"
 	"github.com/tallystick/tallystick/internal/app/enforce/record"
 	"github.com/tallystick/tallystick/internal/core/account"
@@ -15,6 +17,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/core/receipt"
+	"github.com/tallystick/tallystick/internal/store"
 )
 
 // MaxPolicies bounds the policies shown per decision.
@@ -54,8 +57,11 @@ type Admission struct {
 	gone       bool     // inflight does not count it
 	roomless   bool     // no room was set aside for its end
 	unmetered  bool     // it holds places among the requests at once, and nothing in the spool
+	stays      bool     // Leave gives the places back
+	regardless bool
 	refused    atomic.Bool
-	generation uint32
+	left       atomic.Bool
+	entry      inflight.Entry
 	state      atomic.Uint32
 	policies   [MaxPolicies]Policy
 }
@@ -77,6 +83,11 @@ type Request struct {
 	User    string // the end user that it names; empty: none
 	// Cost replaces what the route reserves, in the meter's unit; nil: the route's.
 	Cost *money.Decimal
+	// Stays says that the caller calls Leave when the request has ended: until then it counts among those that run at once. Others
+	// count until they are settled or released.
+	Stays bool
+	// Regardless says that the cost was used already: it is counted beyond the limits too, and whatever the plan includes.
+	Regardless bool
 	// OnExpiry is for Reserve alone.
 	OnExpiry OnExpiry
 	held     *heldAsk
@@ -111,13 +122,14 @@ type scratch struct {
 	limits  [quota.LimitsMax]receipt.Limit
 	encoded [receipt.MaxEncoded]byte
 	token   [receipt.SealRoom]byte
+	stripe  uint8 // scratches are lent by core
 }
 
 // take lends a scratch with an empty receipt.
 func (e *Enforcer) take() *scratch {
 	x, ok := e.scratches.Get().(*scratch)
 	if !ok {
-		x = &scratch{}
+		x = &scratch{stripe: uint8(e.striped.Add(1) % inflight.Stripes)}
 	}
 	x.receipt = receipt.Receipt{Deciding: -1}
 	return x
@@ -145,22 +157,17 @@ func (e *Enforcer) Admit(ctx context.Context, r Request) *Admission {
 	if !utf8.ValidString(method) {
 		method = strings.ToValidUTF8(method, "?")
 	}
-	a := &Admission{e: e, generation: e.inflight.enter(), user: r.User, cost: r.Cost, held: r.held}
-	cat := e.cfg.Directory.Current()
-	p, fault := e.principal(r)
-	a.Principal = p
 	x := e.take()
 	defer e.scratches.Put(x)
-	if fault != "" {
-		e.denyKey(a, x, fault)
-		return a
+	a := &Admission{
+		e: e, entry: e.inflight.Enter(x.stripe), user: r.User, cost: r.Cost, held: r.held, stays: r.Stays, regardless: r.Regardless,
 	}
-	rec := &x.receipt
-	rec.CatalogVersion, rec.CustomerID, rec.Customer, rec.KeyID = cat.Version, p.Customer.ID, p.Customer.Key, p.Key.ID
-	rec.Plan, rec.Route, rec.Meter = p.Subscription.Plan, r.Route.Match, r.Route.Meter
-	refused, err := e.unfit(ctx, a, cat, r.Route, x)
-	if err == nil && !refused {
-		err = e.reserve(ctx, a, cat, r.Route, method, x)
+	err := e.try(ctx, a, &r, method, x)
+	if errors.Is(err, store.ErrInvalid) || errors.Is(err, store.ErrNotFound) {
+		// The customer's plan is another one than when the key was looked up.
+		e.lessee.Rebuild(a.Principal.Customer.ID)
+		x.receipt = receipt.Receipt{Deciding: -1}
+		err = e.try(ctx, a, &r, method, x)
 	}
 	if err != nil {
 		e.unavailable(ctx, a, x, err)
@@ -168,7 +175,26 @@ func (e *Enforcer) Admit(ctx context.Context, r Request) *Admission {
 	return a
 }
 
-func (e *Enforcer) principal(r Request) (account.Principal, account.KeyFault) {
+// try decides under what is now known of the caller.
+func (e *Enforcer) try(ctx context.Context, a *Admission, r *Request, method string, x *scratch) error {
+	cat := e.cfg.Directory.Current()
+	p, fault := e.principal(r)
+	a.Principal = p
+	if fault != "" {
+		e.denyKey(a, x, fault)
+		return nil
+	}
+	rec := &x.receipt
+	rec.CatalogVersion, rec.CustomerID, rec.Customer, rec.KeyID = cat.Version, p.Customer.ID, p.Customer.Key, p.Key.ID
+	rec.Plan, rec.Route, rec.Meter = p.Subscription.Plan, r.Route.Match, r.Route.Meter
+	refused, err := e.unfit(ctx, a, cat, r.Route, x)
+	if err != nil || refused {
+		return err
+	}
+	return e.reserve(ctx, a, cat, r.Route, method, x)
+}
+
+func (e *Enforcer) principal(r *Request) (account.Principal, account.KeyFault) {
 	if r.Trusted == "" {
 		return e.cfg.Directory.Principal(r.Secret, e.cfg.Now())
 	}
@@ -182,7 +208,7 @@ func (e *Enforcer) principal(r Request) (account.Principal, account.KeyFault) {
 // unfit refuses what no limit has to do with: no subscription, a plan without the route's entitlement, abnormal use.
 func (e *Enforcer) unfit(ctx context.Context, a *Admission, cat *catalog.Compiled, route *catalog.Route, x *scratch) (bool, error) {
 	p := &a.Principal
-	if p.HasSubscription && route.Requires == "" && !p.Abnormal {
+	if p.HasSubscription && (a.regardless || route.Requires == "" && !p.Abnormal) {
 		return false, nil
 	}
 	x.receipt.Time = e.cfg.Now().UnixMicro()
@@ -221,7 +247,7 @@ func entitled(value string) bool { return value != "" && value != "false" }
 // reserve decides, and spools what it admits.
 func (e *Enforcer) reserve(ctx context.Context, a *Admission, cat *catalog.Compiled, route *catalog.Route, method string, x *scratch) error {
 	q, rec := &x.ask, &x.receipt
-	q.Catalog, q.Principal, q.Route, q.User, q.Given, q.Now = cat, &a.Principal, route, a.user, a.cost, 0
+	q.Catalog, q.Principal, q.Route, q.User, q.Given, q.Now, q.Regardless = cat, &a.Principal, route, a.user, a.cost, 0, a.regardless
 	hold, names, err := e.lessee.Decide(ctx, q)
 	if rec.Time = q.Now; rec.Time == 0 {
 		rec.Time = e.cfg.Now().UnixMicro()
@@ -268,12 +294,16 @@ func (e *Enforcer) grant(a *Admission, hold lessee.Hold, names []uint32, method 
 		a.state.Store(stateOpen)
 	default:
 		hold.End(0)
-		e.inflight.leave(a.generation)
+		e.inflight.Leave(a.entry)
 	}
 	a.Outcome = receipt.Allowed
 	a.DecisionID = e.seal(x, encoded)
-	e.stats.admitted.Add(1)
-	e.recent.add(a, rec, "")
+	totals := e.stats.of(a)
+	totals.admitted.Add(1)
+	if x.ask.Decision.Over != 0 {
+		totals.over.Add(1)
+	}
+	e.note(a, rec, "")
 	return nil
 }
 

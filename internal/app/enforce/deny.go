@@ -22,17 +22,17 @@ import (
 )
 
 func (e *Enforcer) refuse(a *Admission, x *scratch, o receipt.Outcome, code, detail, fix string) {
-	e.inflight.leave(a.generation)
+	e.inflight.Leave(a.entry)
 	rec := &x.receipt
 	rec.Outcome, rec.ID = o, e.nextID()
 	a.Outcome, a.Code, a.Detail, a.Fix = o, code, detail, fix
 	a.DecisionID = e.seal(x, x.encode())
-	e.stats.byOutcome[o].Add(1)
+	e.stats.of(a).byOutcome[o].Add(1)
 	limit := ""
 	if rec.Deciding >= 0 && rec.Deciding < len(rec.Limits) {
 		limit = rec.Limits[rec.Deciding].Key
 	}
-	e.recent.add(a, rec, limit)
+	e.note(a, rec, limit)
 }
 
 // denyKey says no more than the outcome: who asked is not known, or no longer welcome.

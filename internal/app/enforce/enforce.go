@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/enforce/inflight"
 	"github.com/tallystick/tallystick/internal/app/enforce/lessee"
+	"github.com/tallystick/tallystick/internal/app/enforce/recent"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/receipt"
@@ -81,12 +83,15 @@ type Enforcer struct {
 	source string // event source of this gateway
 	sealer *receipt.Sealer
 
+	_         [64]byte
 	seq       atomic.Uint64
-	scratches sync.Pool    // *scratch
+	_         [64]byte
+	scratches sync.Pool // *scratch
+	striped   atomic.Uint32
 	loggedAt  atomic.Int64 // second of the last log line about refused requests
-	inflight  inflight
+	inflight  inflight.Count
 	stats     counters
-	recent    recent
+	recent    recent.List
 
 	declared   declared
 	refunds    refunds
@@ -134,7 +139,7 @@ func SourceOf(node uint16) string { return fmt.Sprintf("gateway/%d", node) }
 // Close ships the rest and closes the leases. The gateway must have stopped.
 func (e *Enforcer) Close(ctx context.Context) error {
 	err := e.Flush(ctx)
-	if err == nil && e.inflight.total() == 0 {
+	if err == nil && e.inflight.Total() == 0 {
 		err = e.lessee.Close(ctx)
 	}
 	return err

@@ -127,7 +127,7 @@ func TestKeysAndSubscriptions(t *testing.T) {
 	if a := w.admit(); a.Outcome != receipt.DeniedSubscription || a.Code != "no_subscription" {
 		t.Errorf("after the subscription's end: %v %s", a.Outcome, a.Code)
 	}
-	if n := w.e.inflight.total(); n != 0 {
+	if n := w.e.inflight.Total(); n != 0 {
 		t.Errorf("%d open after denials", n)
 	}
 }

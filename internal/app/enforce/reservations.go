@@ -139,9 +139,9 @@ func (e *Enforcer) Reserve(ctx context.Context, r Request, ttl time.Duration) (*
 func clampTTL(ttl time.Duration) time.Duration { return min(max(ttl, TTLMin), TTLMax) }
 
 func (e *Enforcer) crowded(ctx context.Context) *Admission {
-	a := &Admission{e: e, generation: e.inflight.enter()}
 	x := e.take()
 	defer e.scratches.Put(x)
+	a := &Admission{e: e, entry: e.inflight.Enter(x.stripe)}
 	x.receipt.Time = e.cfg.Now().UnixMicro()
 	e.unavailable(ctx, a, x, errHeldFull)
 	return a
@@ -150,7 +150,7 @@ func (e *Enforcer) crowded(ctx context.Context) *Admission {
 // detach takes a reservation out of those that a close waits for.
 func (e *Enforcer) detach(a *Admission) {
 	a.gone = true
-	e.inflight.leave(a.generation)
+	e.inflight.Leave(a.entry)
 }
 
 func (e *Enforcer) entryOf(a *Admission) *heldEntry {

@@ -83,7 +83,7 @@ func TestReservationDenied(t *testing.T) {
 	if h, a := w.e.Reserve(w.t.Context(), Request{Secret: "good", Route: w.route(), Cost: new(dec("1"))}, time.Hour); h != nil || a.Outcome != receipt.Unavailable {
 		t.Errorf("%+v, %+v", h, a)
 	}
-	if n := w.e.inflight.total(); n != 0 || w.e.held.n != HeldMax {
+	if n := w.e.inflight.Total(); n != 0 || w.e.held.n != HeldMax {
 		t.Errorf("%d in flight, %d held", n, w.e.held.n)
 	}
 }
@@ -155,7 +155,7 @@ func TestReservationExtendedByCost(t *testing.T) {
 			if got := w.left(); err != nil || got != left.String() {
 				t.Errorf("%s left, want %s", got, left)
 			}
-			if n := w.e.inflight.total(); n != 0 {
+			if n := w.e.inflight.Total(); n != 0 {
 				t.Errorf("%d in flight", n)
 			}
 		})

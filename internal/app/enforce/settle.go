@@ -32,7 +32,7 @@ func (a *Admission) bind(route *catalog.Route) {
 // leave ends the open time of a reservation.
 func (a *Admission) leave() {
 	if !a.gone {
-		a.e.inflight.leave(a.generation)
+		a.e.inflight.Leave(a.entry)
 	}
 }
 
@@ -85,8 +85,8 @@ func (a *Admission) spoolSettlement(end Actual, flags store.Flags) (charged int6
 	if err != nil {
 		return 0, fmt.Errorf("spool the settlement: %w", err) // what was reserved stays charged
 	}
-	a.e.stats.settled.Add(1)
-	if over := a.hold.End(cost); over > 0 {
+	a.e.stats.of(a).settled.Add(1)
+	if over := a.endHold(cost); over > 0 {
 		a.e.overshoots.add(a.res.Meter, a.res.Route, a.res.Scale, over)
 	}
 	return cost, nil
@@ -94,10 +94,25 @@ func (a *Admission) spoolSettlement(end Actual, flags store.Flags) (charged int6
 
 const statusMax = 999
 
-// end gives the places of an unmetered request back.
+// end is that of an unmetered request.
 func (a *Admission) end() {
-	a.hold.End(0)
+	a.endHold(0)
 	a.leave()
+}
+
+// endHold settles what the request holds of its counters. Who stays keeps its places.
+func (a *Admission) endHold(actual int64) (overshoot int64) {
+	if a.stays {
+		return a.hold.Settle(actual)
+	}
+	return a.hold.End(actual)
+}
+
+// Leave says that a request which Stays has ended, once it was settled or released. More calls do nothing.
+func (a *Admission) Leave() {
+	if a.stays && a.left.CompareAndSwap(false, true) {
+		a.hold.Leave()
+	}
 }
 
 // spoolEnd writes the end of a reservation into the room that was set aside for it. Where there was none, and is none now, the
@@ -113,7 +128,7 @@ func (a *Admission) spoolEnd(fill func([]byte) []byte) error {
 	defer a.leave()
 	_, err := a.e.cfg.Spool.AppendReserved(record.EndRoom, fill)
 	if err != nil {
-		a.hold.End(a.res.Cost) // what was reserved stays charged, but the request has ended
+		a.endHold(a.res.Cost) // what was reserved stays charged, but the request has ended
 	}
 	return err
 }
@@ -137,8 +152,8 @@ func (a *Admission) Release(why Reason) error {
 	if err := a.spoolEnd(func(b []byte) []byte { return record.AppendRelease(b, a.res.Key, uint8(why)) }); err != nil {
 		return fmt.Errorf("spool the release: %w", err) // the quota stays charged: never admit twice
 	}
-	a.e.stats.released.Add(1)
-	a.hold.End(0)
+	a.e.stats.of(a).released.Add(1)
+	a.endHold(0)
 	return nil
 }
 

@@ -335,8 +335,8 @@ func (e *Enforcer) Settled(ctx context.Context, before time.Time) error {
 	if e.cfg.Now().Before(before) {
 		return fmt.Errorf("wait for requests before %s: that is still to come", before.Format(time.RFC3339))
 	}
-	if err := e.inflight.wait(ctx, before.UnixMicro(), e.cfg.Now().UnixMicro()); err != nil {
-		return fmt.Errorf("wait for %d open requests: %w", e.inflight.total(), err)
+	if err := e.inflight.Wait(ctx, before.UnixMicro(), e.cfg.Now().UnixMicro()); err != nil {
+		return fmt.Errorf("wait for %d open requests: %w", e.inflight.Total(), err)
 	}
 	return e.Flush(ctx)
 }

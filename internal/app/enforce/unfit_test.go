@@ -66,7 +66,7 @@ func TestEntitlementsAndCosts(t *testing.T) {
 	if d := admit(0, "2"); d.Outcome != receipt.DeniedQuota {
 		t.Errorf("cost 2 of 1: %v", d.Outcome)
 	}
-	if n := w.e.inflight.total(); n != 0 {
+	if n := w.e.inflight.Total(); n != 0 {
 		t.Errorf("%d requests are still counted as running", n)
 	}
 	w.wantBooked("9")

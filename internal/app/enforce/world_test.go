@@ -49,6 +49,10 @@ type world struct {
 	authority   *authority.Service
 	born        time.Time
 	overrides   []account.Override
+	revision    uint64 // of what limits depend on
+	abnormal    bool
+	granted     string                // of credits; "": none
+	stale       *account.Subscription // what the next look-up of a key finds, once
 	e           *Enforcer
 }
 
@@ -133,7 +137,14 @@ func (w *world) Principal(secret string, now time.Time) (account.Principal, acco
 		return account.Principal{}, account.FaultMissing
 	case "good":
 		sub, ok := w.ActiveSubscription(custID, now)
-		return account.Principal{Key: account.APIKey{ID: keyID, CustomerID: custID}, Customer: w.cust, Subscription: sub, HasSubscription: ok}, ""
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.stale != nil {
+			sub, w.stale = *w.stale, nil
+		}
+		return account.Principal{
+			Key: account.APIKey{ID: keyID, CustomerID: custID}, Customer: w.cust, Subscription: sub, HasSubscription: ok, Revision: w.revision, Abnormal: w.abnormal,
+		}, ""
 	}
 	return account.Principal{}, account.FaultUnknown
 }
@@ -147,6 +158,23 @@ func (w *world) Overrides(string) []account.Override {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.overrides
+}
+
+// Granted is what the test says.
+func (w *world) Granted(string, string, time.Time) (units money.Decimal, since time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.granted == "" {
+		return units, since
+	}
+	return dec(w.granted), start
+}
+
+func (w *world) grant(n string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.granted = n
+	w.revision++
 }
 
 func (w *world) Current() *catalog.Compiled {
@@ -197,7 +225,7 @@ func (w *world) open() {
 	}
 	if w.authority, err = authority.New(authority.Config{
 		Directory: w, Leases: w.records, Journal: w.journal, Now: w.Now, Mono: func() time.Duration { return time.Since(w.born) }, Local: 1,
-		Rebooted: w.boot != "boot-1", Torn: w.spool.Recovery().Torn(), Log: slog.New(slog.DiscardHandler),
+		Granted: w.Granted, Rebooted: w.boot != "boot-1", Torn: w.spool.Recovery().Torn(), Log: slog.New(slog.DiscardHandler),
 	}); err != nil {
 		w.t.Fatal(err)
 	}

@@ -85,13 +85,22 @@ func (s *Service) newOverride(n NewOverride) (o account.Override, err error) {
 	if n.KeyID != "" && !slices.Contains(limit.Per, catalog.PerKey) {
 		return o, &Invalid{"/key_id", fmt.Sprintf("limit %q is not counted per key", limit.Key), "leave the key out, or declare the limit per: [key]"}
 	}
-	if err := limit.CheckOverride(o.Value, o.Burst); err != nil {
+	if err := s.takes(limit, o); err != nil {
 		return o, &Invalid{"/value", err.Error(), "give what the limit's own field would take in the catalog"}
 	}
 	if len(s.directory.overridesOf(customer.ID)) >= overridesMax {
 		return o, &Invalid{"/customer", fmt.Sprintf("has %d overrides that are not over, the most there may be", overridesMax), "take one back first"}
 	}
 	return o, nil
+}
+
+// takes says whether a limit can take an override's number: its form, and the decimals of its meter.
+func (s *Service) takes(limit catalog.Limit, o account.Override) error {
+	next, err := limit.Overridden(o.Value, o.Burst)
+	if err == nil && limit.Meter != "" {
+		_, err = s.Current().CompileLimits(catalog.Plan{Key: "plan", Limits: []catalog.Limit{next}}, limit.Meter)
+	}
+	return err
 }
 
 // limitOf finds a limit of the customer's plan.

@@ -81,6 +81,7 @@ func TestOverridesAreChecked(t *testing.T) {
 		"limit":        {func(n *govern.NewOverride) { n.Limit = "dayly" }, "/limit"},
 		"value":        {func(n *govern.NewOverride) { n.Value = "-1" }, "/value"},
 		"not a number": {func(n *govern.NewOverride) { n.Value = "lots" }, "/value"},
+		"decimals":     {func(n *govern.NewOverride) { n.Value = "0.5" }, "/value"},
 		"burst":        {func(n *govern.NewOverride) { n.Burst = "9" }, "/value"},
 		"key":          {func(n *govern.NewOverride) { n.KeyID = "key_x" }, "/key_id"},
 		"not per key":  {func(n *govern.NewOverride) { n.KeyID = k.ID }, "/key_id"},

@@ -7,13 +7,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/money"
 )
 
-// CheckOverride says whether a number may replace the limit's own: what the limit's field would take in the catalog.
-func (l Limit) CheckOverride(value, burst string) error {
-	_, err := l.Overridden(value, burst)
-	return err
-}
-
-// Overridden is the limit with another number: a bucket's rate such as "400/s" and burst, a concurrency, a quota or a cap.
+// Overridden is the limit with another number, which the limit's field would take in the catalog: a bucket's rate such as "400/s" and burst, a concurrency, a quota or a cap.
 func (l Limit) Overridden(value, burst string) (Limit, error) {
 	if burst != "" && l.Bucket == nil {
 		return l, errors.New("only a token bucket has a burst")
@@ -48,9 +42,9 @@ func (l Limit) Overridden(value, burst string) (Limit, error) {
 	}
 	switch {
 	case l.Concurrency > 0:
-		whole, err := n.Scaled(0)
-		if err != nil || whole > 1<<31 {
-			return l, fmt.Errorf("%q is not a whole number", value)
+		whole, err := n.Scaled(0) // 0 is how a limit says that it is none of requests at once
+		if err != nil || whole < 1 || whole > 1<<31 {
+			return l, fmt.Errorf("%q is not a whole number of 1 or more: to stop a customer, suspend the key, or take the subscription back", value)
 		}
 		l.Concurrency = whole
 	case l.SpendCap != nil:

@@ -90,7 +90,7 @@ func (m *naive) decide(cost, now int64) quota.Decision {
 		return d
 	}
 	for i, l := range m.limits {
-		if l.Kind != quota.TokenBucket && m.consumed(i, now)+cost > m.granted[i] {
+		if l.Kind != quota.TokenBucket && cost > 0 && m.consumed(i, now)+cost > m.granted[i] {
 			return quota.Decision{Verdict: quota.Short, Deciding: i}
 		}
 	}
@@ -382,7 +382,7 @@ func TestNoInputWraps(t *testing.T) {
 			if a.Debt < 0 || big.NewInt(a.Debt).Cmp(size) > 0 || big.NewInt(a.Debt).Cmp(weight) < 0 {
 				t.Fatalf("debt %d for weight %s of %s", a.Debt, weight, size)
 			}
-		} else if a.Consumed < s.Consumed || a.Consumed > a.Ceiling || a.Consumed > a.Granted {
+		} else if a.Consumed < s.Consumed || a.Consumed > a.Ceiling || a.Consumed > max(a.Granted, s.Consumed) {
 			t.Fatalf("consumed %+v", a)
 		}
 		quota.Return([]quota.Limit{l}, point(after), cost, now)

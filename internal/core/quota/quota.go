@@ -128,7 +128,7 @@ const ConcurrencyRetry = 1_000_000
 // comes first, since its counts mean nothing; then any denial; then a missing lease.
 //
 // len(states) must be len(limits), at most LimitsMax; no state may stand there twice. cost is in the meter's scale; a negative
-// cost is denied by every limit, whatever its mode, a cost of 0 by those that are already beyond their size. A now before a
+// cost is denied by every limit, whatever its mode, a cost of 0 by those that are already beyond their size; it needs no lease. A now before a
 // bucket's Last counts as Last. Soft and Shadow limits need no lease.
 //
 // A Soft or Shadow bucket is not charged by what it would have denied, so that it reports what a hard one would have denied.
@@ -184,7 +184,7 @@ func (d *Decision) look(i int, l *Limit, s *State, cost, now int64) bool {
 	short := false
 	if clears != fits {
 		clears, short = l.others(s, cost, clears, now)
-	} else if l.Kind != TokenBucket && s.Consumed+l.units(cost) > s.Granted {
+	} else if units := l.units(cost); l.Kind != TokenBucket && units > 0 && s.Consumed+units > s.Granted {
 		clears, short = s.answered(now)
 	}
 	switch {

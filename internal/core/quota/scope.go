@@ -10,6 +10,9 @@ type Whose struct {
 	Project, Key, User, Route string
 }
 
+// Nobody stands for a value that a request does not have.
+const Nobody = "-"
+
 // scopeMax bounds one value in a scope's text, in bytes; a longer one stands there by its SHA-256.
 const scopeMax = 128
 

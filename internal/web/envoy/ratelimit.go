@@ -101,7 +101,7 @@ func (d *Doors) decide(ctx context.Context, t *table, x *descriptor) outcome {
 		o.cost = r.Cost
 	}
 	if x.settle == after { // nothing is asked for: what was used is charged by the settlement
-		r.Cost = new(money.Decimal)
+		r.Cost, r.Regardless = new(money.Decimal), true
 		o.cost = r.Cost
 	}
 	o.Admission = d.cfg.Limiter.Admit(ctx, r)

@@ -178,6 +178,23 @@ func TestHitsAreTheCost(t *testing.T) {
 	}
 }
 
+// TestWhatWasUsedIsCharged: usage that is told after the fact counts beyond the limit, also for a customer who is beyond it already.
+func TestWhatWasUsedIsCharged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, compile(t, "10"))
+	for i := range 3 {
+		after := hello("settle", "after")
+		after.HitsAddend = wrapperspb.UInt64(7)
+		if r := w.ask(after); r.GetOverallCode() != ratepb.RateLimitResponse_OK {
+			t.Errorf("call %d: %v", i, r)
+		}
+	}
+	if r := w.ask(hello()); r.GetOverallCode() != ratepb.RateLimitResponse_OVER_LIMIT {
+		t.Errorf("beyond the limit: %v", r)
+	}
+	w.want(3, 0, 0)
+}
+
 func TestMalformed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, compile(t, "100"))

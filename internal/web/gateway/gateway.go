@@ -166,12 +166,13 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 		x.keyHeader = "Authorization"
 	}
 	g.admit(r.Context(), x, enforce.Request{
-		Secret: t.Secret(r.Header.Get), Route: rt.Route, Method: r.Method, User: t.User(r.Header.Get),
+		Secret: t.Secret(r.Header.Get), Route: rt.Route, Method: r.Method, User: t.User(r.Header.Get), Stays: true,
 	})
 	if !x.Allowed() {
 		x.status = answer.Deny(w, x.Admission)
 		return
 	}
+	defer g.ended(r.Context(), x)
 	if err := x.BeforeForward(r.Context()); err != nil {
 		g.release(r.Context(), x)
 		x.status = answer.Unavailable(w, x.DecisionID)
@@ -181,7 +182,6 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 		x.upload = g.bound(w, r)
 		r.Body = x.upload
 	}
-	defer g.ended(r.Context(), x)
 	if g.direct != nil && g.direct.forward(w, r, x) {
 		return
 	}

@@ -74,9 +74,11 @@ func (g *Gateway) lane(x *exchange, r enforce.Request) shape.Lane {
 	return out
 }
 
-// ended comes after each admitted request. The release does nothing for one that was settled; it covers a panic on the way.
+// ended comes after each admitted request, when its answer is through. The release does nothing for one that was settled; it covers
+// a panic on the way. Until here the request counts among those that run at once.
 func (g *Gateway) ended(ctx context.Context, x *exchange) {
 	g.release(ctx, x)
+	x.Leave()
 	g.queues.Poke(x.Principal.Customer.ID)
 }
 

@@ -3,17 +3,15 @@ package lessee
 import (
 	"context"
 
+	"github.com/tallystick/tallystick/internal/app/authority/spendcap"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/price"
 )
 
 // Cap is a cap on usage charges in a billing period, as it is shown: its worth in units is the authority's business.
 type Cap struct {
-	Amount   money.Decimal
+	spendcap.Cap
 	Currency money.Currency
-	prices   []price.Price // metered prices of the plan, as pinned by the subscription
-	scales   map[string]int
 }
 
 // spendCap prices a cap for a customer.
@@ -26,7 +24,7 @@ func (l *Lessee) spendCap(ctx context.Context, b *basis, amount money.Decimal) (
 }
 
 func newCap(plans, pinned *catalog.Compiled, plan catalog.Plan, amount money.Decimal) *Cap {
-	k := &Cap{Amount: amount, Currency: plan.Currency, scales: map[string]int{}}
+	k := &Cap{Cap: spendcap.Cap{Amount: amount, Scales: map[string]int{}}, Currency: plan.Currency}
 	prices := plan.Prices
 	if pp, ok := pinned.Plan(plan.Key); ok {
 		prices = pp.Prices
@@ -37,27 +35,9 @@ func newCap(plans, pinned *catalog.Compiled, plan catalog.Plan, amount money.Dec
 			m, ok = pinned.Meter(pr.Meter)
 		}
 		if ok && pr.Meter != "" {
-			k.prices = append(k.prices, pr)
-			k.scales[pr.Meter] = m.Scale
+			k.Prices = append(k.Prices, pr)
+			k.Scales[pr.Meter] = m.Scale
 		}
 	}
 	return k
-}
-
-// Charge is what a quantity of one meter costs, in the meter's scale.
-func (k *Cap) Charge(meterKey string, units int64) (money.Decimal, error) {
-	var sum money.Decimal
-	for i := range k.prices {
-		if k.prices[i].Meter != meterKey {
-			continue
-		}
-		amount, _, err := k.prices[i].Rate(money.FromScaled(units, k.scales[meterKey]))
-		if err != nil {
-			return sum, err
-		}
-		if sum, err = sum.Add(amount); err != nil {
-			return sum, err
-		}
-	}
-	return sum, nil
 }

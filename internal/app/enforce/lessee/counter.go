@@ -1,9 +1,8 @@
 package lessee
 
 import (
-	"math"
-
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
@@ -33,14 +32,16 @@ type counter struct {
 	lapses  bool   // it lives in memory only, and is good as long as the authority is heard
 	span    uint64 // of hearing it in which it was told: see Lessee.hear
 	lease   uint32
-	named   bool           // lease is the name of this lease
-	open    int            // requests that hold a part of it
-	alone   int64          // admitted without a lease since the authority was last heard
-	spare   quota.State    // of a bucket: what its failure mode lets pass
-	shrunk  bool           // what was idle of a past window is given back
-	leaving bool           // it is on its way back, and closed once the authority has heard
-	gone    bool           // it was closed in answer to a recall, while it was leaving
-	told    map[string]int // by limit: the last notice, in percent
+	named   bool            // lease is the name of this lease
+	open    int             // requests that hold a part of it
+	alone   int64           // admitted without a lease since the authority was last heard
+	spare   quota.State     // of a bucket: what its failure mode lets pass
+	shrunk  bool            // what was idle of a past window is given back
+	leaving bool            // it is on its way back, and closed once the authority has heard
+	gone    bool            // it was closed in answer to a recall, while it was leaving
+	wanted  bool            // a set has come to use it while it was leaving
+	owed    *authority.Back // the end of a lease that has lapsed, which the authority has not heard of
+	told    map[string]int  // by limit: the last notice, in percent
 }
 
 // view is a counter under one limit.
@@ -57,6 +58,9 @@ type view struct {
 func (l *Lessee) counter(c *customer, k store.CounterKey, end int64, lim *quota.Limit, w quota.Whose) (*counter, error) {
 	id := counterID{k, classOf(lim.Kind)}
 	ctr := c.counters[id]
+	if ctr != nil && ctr.leaving {
+		ctr.wanted = true
+	}
 	if ctr == nil {
 		if most := int64(l.cfg.MaxCounters); l.held.Load() >= most || int64(len(c.counters)) >= max(1, most/2) {
 			l.stats.crowded.Add(1)
@@ -104,7 +108,7 @@ func (ctr *counter) tell() map[string]int {
 func (ctr *counter) convert(from, to *quota.Limit) {
 	for _, st := range ctr.all() {
 		if st.Per == 0 {
-			st.Debt = convert(st.Debt, to.Per, from.Per)
+			st.Debt = arith.Convert(st.Debt, to.Per, from.Per)
 		}
 	}
 }
@@ -147,17 +151,21 @@ func (ctr *counter) count(cost, at int64) {
 			if st.Per == 0 {
 				*st = ctr.limit.Whole(*st)
 			}
-			st.Merge(quota.State{Per: st.Per, Debt: mulSat(cost, st.Per), Last: at}, at)
-			st.Debt = min(st.Debt, mulSat(st.Burst, st.Per))
+			st.Merge(quota.State{Per: st.Per, Debt: arith.Times(cost, st.Per), Last: at}, at)
+			st.Debt = min(st.Debt, arith.Times(st.Burst, st.Per))
 		default:
 			quota.Settle(limit, states, 0, cost, at)
 		}
 	}
 }
 
-// lapse forgets a lease that lived in memory and was not renewed. Requests that run still do; what was spent counts with the
-// authority as the lease that has lapsed.
-func (ctr *counter) lapse() {
+// lapse forgets a lease that lived in memory and was not renewed. Requests that run still do; what the lease was spent on is owed to
+// the authority, which hears of it before it is asked again.
+func (l *Lessee) lapse(ctr *counter) {
+	if ctr.id.class != atOnce {
+		ctr.said = l.seq.Add(1)
+		ctr.owed = new(ctr.close(l.cfg.Now().UnixMicro()))
+	}
 	for _, st := range ctr.all() {
 		switch ctr.id.class {
 		case atOnce:
@@ -168,6 +176,28 @@ func (ctr *counter) lapse() {
 		}
 	}
 	ctr.known, ctr.ready, ctr.base, ctr.granted = false, false, 0, 0
+}
+
+// forget makes a counter whose lease was closed one that was never asked for. Sets may use it.
+func (ctr *counter) forget() {
+	for _, st := range ctr.all() {
+		*st = quota.State{WindowStart: ctr.key.Start, WindowEnd: ctr.end}
+	}
+	ctr.known, ctr.ready, ctr.base, ctr.granted, ctr.lease, ctr.named = false, false, 0, 0, 0, false
+	ctr.alone, ctr.spare, ctr.owed = 0, quota.State{}, nil
+	ctr.stay()
+}
+
+// stay says that a counter is not on its way back any more.
+func (ctr *counter) stay() {
+	ctr.leaving, ctr.gone, ctr.wanted, ctr.shrunk = false, false, false, false
+}
+
+// run counts requests that begin to run at once, or end.
+func (ctr *counter) run(n int64) {
+	for _, st := range ctr.all() {
+		st.Consumed = max(0, arith.Add(st.Consumed, n))
+	}
 }
 
 // view finds or makes the counter's state under a limit.
@@ -202,7 +232,7 @@ func (ctr *counter) heard(ask *authority.Ask, a *authority.Answer, seq uint64, n
 			ctr.share(st, ask, a, now)
 			continue
 		}
-		st.Consumed, st.Granted, st.Ceiling = max(0, addSat(st.Consumed, delta)), addSat(a.Base, a.Granted), a.Ceiling
+		st.Consumed, st.Granted, st.Ceiling = max(0, arith.Add(st.Consumed, delta)), arith.Add(a.Base, a.Granted), a.Ceiling
 	}
 	for _, v := range ctr.views {
 		for i, key := range ask.Limits {
@@ -230,7 +260,7 @@ func (ctr *counter) share(st *quota.State, ask *authority.Ask, a *authority.Answ
 	}
 	if own.Per != a.Per && a.Per > 0 { // the limit's rate has changed: debts count in another unit
 		own.Merge(quota.State{Last: at}, at)
-		own.Debt, own.Rate, own.Per = convert(own.Debt, a.Per, own.Per), convert(own.Rate, a.Per, own.Per), a.Per
+		own.Debt, own.Rate, own.Per = arith.Convert(own.Debt, a.Per, own.Per), arith.Convert(own.Rate, a.Per, own.Per), a.Per
 	}
 	own.Merge(quota.State{Rate: max(0, a.Rate-own.Rate), Per: own.Per, Debt: a.Debt, Last: at}, at)
 	st.Debt, st.Last = own.Debt, own.Last
@@ -245,7 +275,7 @@ func (ctr *counter) shrink(now int64, half bool) authority.Back {
 		b.Keep = b.Spent
 		ctr.granted = min(ctr.granted, b.Keep)
 		for _, st := range ctr.all() {
-			st.Granted = min(st.Granted, addSat(ctr.base, b.Keep))
+			st.Granted = min(st.Granted, arith.Add(ctr.base, b.Keep))
 			st.Shared, st.AskAgain, st.ClearsAt = true, 0, 0
 		}
 		return b
@@ -264,21 +294,11 @@ func (ctr *counter) shrink(now int64, half bool) authority.Back {
 	return b
 }
 
-// addSat adds without wrapping.
-func addSat(a, b int64) int64 {
-	switch sum := a + b; {
-	case a > 0 && b > 0 && sum < 0:
-		return math.MaxInt64
-	case a < 0 && b < 0 && sum >= 0:
-		return math.MinInt64
-	default:
-		return sum
+// close gives all back for good. What a bucket owes beyond its size goes along.
+func (ctr *counter) close(now int64) authority.Back {
+	b := ctr.shrink(now, false)
+	if b.Closed = true; ctr.id.class == bucket {
+		b.Debt = arith.Add(b.Debt, ctr.first().Debt)
 	}
-}
-
-func mulSat(a, b int64) int64 {
-	if a > 0 && b > math.MaxInt64/a {
-		return math.MaxInt64
-	}
-	return a * b
+	return b
 }

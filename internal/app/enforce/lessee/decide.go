@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/quota"
 )
@@ -57,6 +58,7 @@ func (l *Lessee) Decide(ctx context.Context, q *Question) (h Hold, names []uint3
 		}
 		switch q.Decision.Verdict {
 		case quota.Allow, quota.Deny:
+			s.force(q, s.states)
 			h, names = l.decided(c, s, q)
 			return h, names, nil
 		case quota.Stale: // the window that holds now is another one than when the set was looked up
@@ -74,7 +76,9 @@ func (l *Lessee) Decide(ctx context.Context, q *Question) (h Hold, names []uint3
 		}
 	}
 	if unreachable == nil {
-		return h, nil, errors.New("quota could not be leased in time")
+		if unreachable = errors.New("quota could not be leased in time"); !q.Regardless {
+			return h, nil, unreachable
+		}
 	}
 	return l.decideAlone(c, q.Set, q, unreachable)
 }
@@ -187,8 +191,12 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 	}
 	asks, ctrs := l.asks(s, cost, now)
 	seq := l.seq.Add(1)
+	var owed []authority.Back
 	for _, ctr := range ctrs {
 		ctr.before, ctr.said, ctr.asking = ctr.said, seq, true
+		if ctr.owed != nil {
+			owed = append(owed, *ctr.owed)
+		}
 	}
 	d := authority.Draw{
 		Node: l.cfg.Node, Epoch: l.cfg.Epoch, CustomerID: c.id, SubscriptionID: c.basis.sub.ID, CatalogVersion: c.basis.cat.Version,
@@ -197,7 +205,13 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 	var answers []authority.Answer
 	err := c.fly(func() (err error) {
 		// What is drawn for a client who has left serves the next one: what is durable must be known here.
-		answers, err = l.cfg.Authority.Draw(context.WithoutCancel(ctx), d)
+		ctx := context.WithoutCancel(ctx)
+		if len(owed) > 0 {
+			err = l.cfg.Authority.Return(ctx, l.cfg.Node, l.cfg.Epoch, owed)
+		}
+		if err == nil {
+			answers, err = l.cfg.Authority.Draw(ctx, d)
+		}
 		return err
 	})
 	for _, ctr := range ctrs {
@@ -216,11 +230,16 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 	}
 	c.gen++
 	now = l.cfg.Now().UnixMicro()
+	span := l.span.Load()
+	if l.mono()-sent > int64(authority.RenewWithin) { // what lives in memory may be with others by now
+		span = math.MaxUint64
+	}
 	for i, ctr := range ctrs {
+		ctr.owed = nil
 		if !ctr.heard(&asks[i], &answers[i], seq, now) {
 			continue
 		}
-		ctr.span = l.span.Load()
+		ctr.span = span
 		if err := l.name(c, ctr); err != nil {
 			return err
 		}
@@ -296,7 +315,7 @@ func (ctr *counter) lacks(lim *quota.Limit, st *quota.State, cost, now int64) (n
 	if ctr.known && st.Granted-st.Consumed >= cost {
 		return 0, 0
 	}
-	return cost, mulSat(max(1, cost), leaseCosts)
+	return cost, arith.Times(max(1, cost), leaseCosts)
 }
 
 // decideAlone decides without the authority: what the leases lack follows each limit's failure mode.
@@ -313,7 +332,7 @@ func (l *Lessee) decideAlone(c *customer, s *Set, q *Question, unreachable error
 				continue
 			}
 		}
-		if !ctr.mayGoOn(lim, s.Rules[i].Declared.Failure, q.Cost, q.Now) {
+		if !q.Regardless && !ctr.mayGoOn(lim, s.Rules[i].Declared.Failure, q.Cost, q.Now) {
 			q.Refused = i
 			return h, nil, unreachable
 		}
@@ -324,6 +343,7 @@ func (l *Lessee) decideAlone(c *customer, s *Set, q *Question, unreachable error
 		states[i] = &spare[i]
 	}
 	quota.Decide(&q.Decision, s.Limits, states, q.Cost, q.Now)
+	s.force(q, states)
 	if q.Decision.Verdict == quota.Allow {
 		l.stats.alone.Add(1)
 		s.overdraw(states, q.Cost, q.Now)
@@ -343,7 +363,7 @@ func (ctr *counter) mayGoOn(lim *quota.Limit, f catalog.Failure, cost, now int64
 	if lim.Kind == quota.TokenBucket {
 		if ctr.spare.Per == 0 {
 			rate, per := lim.Fine()
-			ctr.spare = quota.State{Rate: mulSat(rate, f.Local) / 100, Per: per, Burst: mulSat(lim.Burst, f.Local) / 100, Last: now}
+			ctr.spare = quota.State{Rate: arith.Times(rate, f.Local) / 100, Per: per, Burst: arith.Times(lim.Burst, f.Local) / 100, Last: now}
 		}
 		var d quota.Decision
 		trial := ctr.spare
@@ -351,7 +371,7 @@ func (ctr *counter) mayGoOn(lim *quota.Limit, f catalog.Failure, cost, now int64
 		return d.Verdict == quota.Allow
 	}
 	if lim.Kind == quota.Concurrency {
-		return ctr.first().Consumed < mulSat(lim.Quota, f.Local)/100
+		return ctr.first().Consumed < arith.Times(lim.Quota, f.Local)/100
 	}
 	of := lim.Quota
 	switch lim.Kind {
@@ -361,7 +381,7 @@ func (ctr *counter) mayGoOn(lim *quota.Limit, f catalog.Failure, cost, now int64
 		of /= max(1, lim.Length/max(1, lim.Slot))
 	case quota.TokenBucket, quota.Concurrency, quota.Quota, quota.Fixed:
 	}
-	return addSat(ctr.alone, cost) <= mulSat(of, f.Local)/100
+	return arith.Add(ctr.alone, cost) <= arith.Times(of, f.Local)/100
 }
 
 // overdraw counts an admitted cost on the counters that had no lease for it. The authority hears of it with the next draw.
@@ -384,9 +404,9 @@ func (s *Set) overdraw(states []*quota.State, cost, now int64) {
 			s.states[i].Consumed++
 			continue
 		}
-		s.states[i].Consumed = addSat(s.states[i].Consumed, cost)
+		s.states[i].Consumed = arith.Add(s.states[i].Consumed, cost)
 		if index(seen[:i], ctr) < 0 {
-			ctr.alone = addSat(ctr.alone, cost)
+			ctr.alone = arith.Add(ctr.alone, cost)
 		}
 		seen[i] = ctr
 	}

@@ -31,10 +31,7 @@ func (n *naive) counter(i int, a ask) (string, bool) {
 	name := fmt.Sprint(i)
 	for _, s := range n.limits[i].Per {
 		v := map[catalog.Scope]string{catalog.PerProject: a.project, catalog.PerKey: a.key, catalog.PerUser: a.user, catalog.PerRoute: fmt.Sprint("r", a.route)}[s]
-		if v == "" {
-			return "", false
-		}
-		name += "|" + v
+		name += "|" + v // those without a value share a counter
 	}
 	return name, true
 }

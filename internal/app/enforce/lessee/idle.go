@@ -135,16 +135,21 @@ func (l *Lessee) landed(out []returned, err error) {
 		r.c.mu.Lock()
 		switch {
 		case err != nil && !r.ctr.gone:
-			r.ctr.shrunk, r.ctr.leaving = false, false
+			r.ctr.stay()
 		case r.closed && r.ctr.open == 0 && r.ctr.spent() == r.spent:
-			delete(r.c.counters, r.ctr.id)
-			r.c.gen++
-			l.held.Add(-1)
 			if r.ctr.named && l.cfg.Closed != nil {
 				l.cfg.Closed(r.ctr.lease, r.ctr.key, r.ctr.end, r.spent)
 			}
-		default: // a request has taken it up meanwhile
-			r.ctr.leaving = false
+			r.c.gen++
+			r.c.leaseGen++
+			if r.ctr.wanted { // requests wait for it
+				r.ctr.forget()
+				break
+			}
+			delete(r.c.counters, r.ctr.id)
+			l.held.Add(-1)
+		case r.closed: // a request has taken it up meanwhile
+			r.ctr.stay()
 		}
 		r.c.mu.Unlock()
 	}
@@ -179,17 +184,20 @@ func (l *Lessee) sweep(c *customer, room int, all bool) (backs []authority.Back,
 		case !past && !all:
 			l.stats.evicted.Add(1)
 		}
-		if !ctr.known { // nothing was ever asked for
+		if !ctr.known && ctr.owed == nil { // nothing was ever asked for
 			delete(c.counters, ctr.id)
 			l.held.Add(-1)
 			continue
 		}
 		spent := ctr.spent()
-		ctr.said = l.seq.Add(1)
-		b := ctr.shrink(now, false)
-		b.Closed = true
+		if ctr.known {
+			ctr.said = l.seq.Add(1)
+			backs = append(backs, ctr.close(now))
+		} else {
+			backs = append(backs, *ctr.owed)
+		}
 		ctr.ready, ctr.leaving = false, true
-		backs, out = append(backs, b), append(out, returned{c, ctr, true, spent})
+		out = append(out, returned{c, ctr, true, spent})
 	}
 	if len(out) > 0 {
 		c.gen++
@@ -270,14 +278,18 @@ func (l *Lessee) recall(out []authority.Back, k store.CounterKey, now int64) []a
 		if ctr.leaving {
 			ctr.gone = true
 		}
-		if !ctr.known {
-			gone.Kind, gone.Seq = ctr.limit.Kind, said
-			out = append(out, gone)
-			continue
+		b := gone
+		switch st := ctr.first(); {
+		case ctr.owed != nil:
+			b = *ctr.owed
+		case !ctr.known:
+			b.Kind = ctr.limit.Kind
+		case ctr.gone:
+			b = ctr.close(now)
+		default:
+			b = ctr.shrink(now, kind == bucket && st.Debt > 0 && st.Last > now-hotFor.Microseconds())
 		}
-		st := ctr.first()
-		b := ctr.shrink(now, kind == bucket && st.Debt > 0 && st.Last > now-hotFor.Microseconds())
-		b.Epoch, b.Seq, b.Closed = l.cfg.Epoch, said, ctr.gone
+		b.Epoch, b.Seq = l.cfg.Epoch, said
 		out = append(out, b)
 	}
 	if !found {

@@ -5,7 +5,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
-	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -58,41 +57,14 @@ func keyOf(lim *quota.Limit, s *Set, scope string, nth map[string]int64, now int
 	return k, in.End.UnixMicro(), ok
 }
 
-// override puts an override's number into a limit, as far as it is one.
-func override(lim *catalog.Limit, o account.Override) bool {
-	if lim.Bucket != nil {
-		rate, per, ok := catalog.ParseRate(o.Value)
-		if !ok {
-			return false
-		}
-		b := catalog.Bucket{Rate: rate, Per: per, Burst: lim.Bucket.Burst}
-		if o.Burst != "" {
-			burst, err := money.ParseDecimal(o.Burst)
-			if err != nil {
-				return false
-			}
-			b.Burst = burst
-		}
-		lim.Bucket = &b
-		return true
+// override puts an override's number into a limit, as far as it can take it.
+func override(b *basis, lim *catalog.Limit, o account.Override) bool {
+	next, err := lim.Overridden(o.Value, o.Burst)
+	if err == nil && lim.Meter != "" {
+		_, err = compile(b, &next, lim.Meter)
 	}
-	n, err := money.ParseDecimal(o.Value)
-	if err != nil {
-		return false
+	if err == nil {
+		*lim = next
 	}
-	switch {
-	case lim.Quota != nil:
-		lim.Quota = &n
-	case lim.SpendCap != nil:
-		lim.SpendCap = &n
-	case lim.Concurrency > 0:
-		at, err := n.Scaled(0)
-		if err != nil || at < 0 {
-			return false
-		}
-		lim.Concurrency = at
-	default:
-		return false
-	}
-	return true
+	return err == nil
 }

@@ -291,6 +291,15 @@ func (l *Lessee) all() []*customer {
 	return out
 }
 
+// Rebuild has a customer's limits looked up again with the next decision.
+func (l *Lessee) Rebuild(customerID string) {
+	if c := l.known(customerID); c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.basis.cat = nil
+	}
+}
+
 // Total is the running total of a meter in the billing period that begins at an instant. Those of earlier periods are let go.
 func (l *Lessee) Total(customerID, meter string, start int64) *Total {
 	c := l.customer(customerID)
@@ -330,6 +339,10 @@ type Question struct {
 	Route     *catalog.Route
 	User      string
 	Given     *money.Decimal // a cost that replaces the route's; nil: none
+	// Regardless has it counted whatever the limits say, since it was used already.
+	Regardless bool
+	// Listing asks what limits there are, not for a decision.
+	Listing bool
 
 	// The answer. Without an error the verdict is Allow or Deny, States are the limits' states after it, and Set is never nil.
 	Now      int64
@@ -348,25 +361,43 @@ type Hold struct {
 }
 
 // End gives a hold back: what was reserved becomes actual, in the meter's scale; 0 burns nothing. The overshoot is what actual has
-// above it. It is called once.
-func (h Hold) End(actual int64) (overshoot int64) {
+// above it. It is called once, or Settle and Leave once each.
+func (h Hold) End(actual int64) (overshoot int64) { return h.end(actual, true) }
+
+// Settle is End for a request that still runs: it keeps its places among those that run at once, until Leave.
+func (h Hold) Settle(actual int64) (overshoot int64) { return h.end(actual, false) }
+
+// Leave gives back the places of a request that was settled before it had ended.
+func (h Hold) Leave() {
+	if h.set == nil || !h.set.atOnce {
+		return
+	}
+	h.c.mu.Lock()
+	defer h.c.mu.Unlock()
+	h.set.leave()
+}
+
+func (h Hold) end(actual int64, leaves bool) (overshoot int64) {
 	if h.set == nil {
 		return 0
 	}
 	c, s := h.c, h.set
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.basis == c.basis.n {
-		if actual != h.cost {
-			overshoot = quota.Settle(s.Limits, s.states, h.cost, actual, h.at)
-		}
-		quota.End(s.Limits, s.states)
-	} else { // the plan, an override or the catalog has changed since: the counters have other limits now
+	switch {
+	case s.basis != c.basis.n: // the plan, an override or the catalog has changed since: the counters have other limits now
 		overshoot = max(0, actual-h.cost)
-		s.endElsewhere(h.cost, actual, h.at)
+		s.settleElsewhere(h.cost, actual, h.at)
+	case actual != h.cost:
+		overshoot = quota.Settle(s.Limits, s.states, h.cost, actual, h.at)
 	}
 	for _, ctr := range s.counters {
-		ctr.open--
+		if ctr.id.class != atOnce {
+			ctr.open--
+		}
+	}
+	if leaves && s.atOnce {
+		s.leave()
 	}
 	if s.load != nil {
 		s.load.open -= h.cost
@@ -377,27 +408,26 @@ func (h Hold) End(actual int64) (overshoot int64) {
 	return overshoot
 }
 
-// endElsewhere settles on counters whose limits are no longer those of the set.
-func (s *Set) endElsewhere(cost, actual, at int64) {
-	var done [quota.LimitsMax]*counter
+// settleElsewhere settles on counters whose limits are no longer those of the set.
+func (s *Set) settleElsewhere(cost, actual, at int64) {
 	for i, ctr := range s.counters {
-		seen := false
-		for _, d := range done[:i] {
-			seen = seen || d == ctr
-		}
-		if done[i] = ctr; seen {
+		if index(s.counters[:i], ctr) >= 0 {
 			continue
 		}
-		limit := []quota.Limit{ctr.limit}
-		for _, v := range ctr.views {
-			states := []*quota.State{&v.state}
-			quota.Settle(limit, states, cost, actual, at)
-			quota.End(limit, states)
+		for _, st := range ctr.all() {
+			quota.Settle([]quota.Limit{ctr.limit}, []*quota.State{st}, cost, actual, at)
 		}
-		if len(ctr.views) == 0 {
-			states := []*quota.State{&ctr.kept}
-			quota.Settle(limit, states, cost, actual, at)
-			quota.End(limit, states)
+	}
+}
+
+// leave gives back the places of one request.
+func (s *Set) leave() {
+	for i, ctr := range s.counters {
+		if ctr.id.class != atOnce {
+			continue
+		}
+		if ctr.open--; index(s.counters[:i], ctr) < 0 {
+			ctr.run(-1)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package lessee
 import (
 	"math"
 
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/quota"
 )
@@ -29,7 +30,7 @@ func most(lim *quota.Limit, st *quota.State) int64 {
 // Used is what a limit's window holds, in the meter's scale: of a sliding one its other slots too.
 func Used(lim *quota.Limit, st *quota.State) int64 {
 	if lim.Kind == quota.Rolling {
-		return max(0, addSat(addSat(lim.Quota, max(0, lim.Extra)), -st.Ceiling)) + st.Consumed
+		return max(0, arith.Add(arith.Add(lim.Quota, max(0, lim.Extra)), -st.Ceiling)) + st.Consumed
 	}
 	return st.Consumed
 }
@@ -48,7 +49,7 @@ func (v *view) rearm() {
 	}
 	for _, p := range notify(v.declared) {
 		if p > v.told {
-			v.noticeAt = addSat(quota.Threshold(of, p), v.state.Consumed-Used(lim, &v.state))
+			v.noticeAt = arith.Add(quota.Threshold(of, p), v.state.Consumed-Used(lim, &v.state))
 			return
 		}
 	}

@@ -3,10 +3,10 @@ package lessee
 import (
 	"context"
 	"math"
-	"math/bits"
 	"slices"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
@@ -69,7 +69,7 @@ func (l *Lessee) passes(ctx context.Context, cat *catalog.Compiled, plan *catalo
 		if !ok {
 			continue
 		}
-		have := slices.IndexFunc(s.counters, func(c *counter) bool { return c.key == k && classOf(c.limit.Kind) == classOf(lim.Kind) })
+		have := slices.IndexFunc(s.counters, func(c *counter) bool { return c.id == (counterID{k, classOf(lim.Kind)}) })
 		st, ok, err := l.stateOn(ctx, q, lim, have, scope, k.Start, end)
 		if err != nil {
 			return false, err
@@ -78,7 +78,7 @@ func (l *Lessee) passes(ctx context.Context, cat *catalog.Compiled, plan *catalo
 			continue
 		}
 		if lim.Kind == quota.SpendCap {
-			charge, err := newCap(cat, cat, *plan, *b.Declared.SpendCap).Charge(s.Meter, addSat(st.Consumed, q.Cost))
+			charge, err := newCap(cat, cat, *plan, *b.Declared.SpendCap).Charge(s.Meter, arith.Add(st.Consumed, q.Cost))
 			if err != nil || charge.Cmp(*b.Declared.SpendCap) > 0 {
 				return false, err
 			}
@@ -110,7 +110,7 @@ func (l *Lessee) stateOn(ctx context.Context, q *Question, lim *quota.Limit, hav
 		if st.Per > 0 {
 			from = st.Per
 		}
-		st.Debt, st.Rate, st.Per, st.Burst = convert(st.Debt, lim.Per, from), 0, 0, 0
+		st.Debt, st.Rate, st.Per, st.Burst = arith.Convert(st.Debt, lim.Per, from), 0, 0, 0
 		return st, true, nil
 	case quota.Credits:
 		return st, have >= 0, nil
@@ -118,8 +118,10 @@ func (l *Lessee) stateOn(ctx context.Context, q *Question, lim *quota.Limit, hav
 		st.Granted, st.Ceiling = math.MaxInt64, lim.Quota
 		return st, true, nil
 	case quota.Rolling:
-		start, end = q.Now-lim.Length-lim.Slot, q.Now
-	case quota.Quota, quota.SpendCap, quota.Fixed:
+		start, end = outwards(q.Now-lim.Length-lim.Slot, q.Now+1)
+	case quota.Fixed:
+		start, end = outwards(start, end)
+	case quota.Quota, quota.SpendCap:
 	}
 	if have < 0 {
 		if scope != "" {
@@ -131,9 +133,18 @@ func (l *Lessee) stateOn(ctx context.Context, q *Question, lim *quota.Limit, hav
 		}
 		st.Consumed = used
 	}
-	st.Granted, st.Ceiling = math.MaxInt64, addSat(lim.Quota, lim.Extra)
+	st.Granted, st.Ceiling = math.MaxInt64, arith.Add(lim.Quota, lim.Extra)
 	st.WindowStart, st.WindowEnd = math.MinInt64, math.MaxInt64
 	return st, true, nil
+}
+
+// outwards widens an interval to whole quarters of an hour, which is how the journal counts.
+func outwards(start, end int64) (from, to int64) {
+	from, to = period.BucketStart(time.UnixMicro(start)).UnixMicro(), period.BucketStart(time.UnixMicro(end)).UnixMicro()
+	if to < end {
+		to += period.BucketLength.Microseconds()
+	}
+	return from, to
 }
 
 func (l *Lessee) used(ctx context.Context, s *Set, start, end int64) (int64, error) {
@@ -143,15 +154,7 @@ func (l *Lessee) used(ctx context.Context, s *Set, start, end int64) (int64, err
 }
 
 // Scaled rounds up to a meter's scale and stops at MaxInt64: counting too much is safe here.
-func Scaled(d money.Decimal, scale int) int64 {
-	if n, err := d.Scaled(scale); err == nil {
-		return n
-	}
-	if f, err := d.Floor().Scaled(scale); err == nil && f < math.MaxInt64-Pow10(scale) {
-		return f + Pow10(scale)
-	}
-	return math.MaxInt64
-}
+func Scaled(d money.Decimal, scale int) int64 { return arith.Scaled(d, scale) }
 
 // Pow10 is 10^n for n from 0 to 18.
 func Pow10(n int) int64 {
@@ -160,20 +163,4 @@ func Pow10(n int) int64 {
 		p *= 10
 	}
 	return p
-}
-
-// convert is ceil(debt × to ÷ from), at most MaxInt64.
-func convert(debt, to, from int64) int64 {
-	if to == from || from <= 0 {
-		return debt
-	}
-	hi, lo := bits.Mul64(uint64(max(0, debt)), uint64(max(0, to)))
-	if hi >= uint64(from) {
-		return math.MaxInt64
-	}
-	q, r := bits.Div64(hi, lo, uint64(from))
-	if r > 0 {
-		q++
-	}
-	return int64(min(q, math.MaxInt64))
 }

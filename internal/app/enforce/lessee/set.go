@@ -1,6 +1,7 @@
 package lessee
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -67,7 +68,7 @@ func (l *Lessee) rebase(ctx context.Context, c *customer, q *Question, now int64
 			continue
 		}
 		for i := range next.plan.Limits {
-			if next.plan.Limits[i].Key == o.Limit && override(&next.plan.Limits[i], o) {
+			if next.plan.Limits[i].Key == o.Limit && override(&next, &next.plan.Limits[i], o) {
 				next.ids[o.Limit] = o.ID
 			}
 		}
@@ -159,19 +160,24 @@ func (c *customer) template(route *catalog.Route) (*template, error) {
 	return t, nil
 }
 
-// whose are the values that matter on the route.
+// whose are the values that matter on the route. Requests that name none share one counter: leaving a name out must not be a way
+// around a limit. A list of limits leaves it out.
 func (t *template) whose(q *Question) (w quota.Whose) {
 	if t.per == 0 {
 		return w
 	}
+	none := quota.Nobody
+	if q.Listing {
+		none = ""
+	}
 	if t.needs(catalog.PerProject) {
-		w.Project = q.Principal.Key.Project
+		w.Project = cmp.Or(q.Principal.Key.Project, none)
 	}
 	if t.needs(catalog.PerKey) {
-		w.Key = q.Principal.Key.ID
+		w.Key = cmp.Or(q.Principal.Key.ID, none)
 	}
 	if t.needs(catalog.PerUser) {
-		w.User = q.User
+		w.User = cmp.Or(q.User, none)
 	}
 	return w
 }
@@ -207,6 +213,7 @@ type Set struct {
 	views       []*view
 	states      []*quota.State
 	from, until int64 // microseconds: when all windows are those of the set
+	atOnce      bool  // a limit counts requests that run at once
 
 	// Owner: the customer's mu.
 	checked  uint64 // the customer's gen when all counters were found usable
@@ -278,7 +285,7 @@ func (l *Lessee) build(ctx context.Context, c *customer, t *template, q *Questio
 	return s, nil
 }
 
-// addLimit appends a limit to the set, unless the request has no value for one of its scopes.
+// addLimit appends a limit to the set, unless there is no value for one of its scopes.
 func (l *Lessee) addLimit(ctx context.Context, c *customer, s *Set, lim catalog.Limit, w quota.Whose, nth map[string]int64, now int64) error {
 	mine, ok := scoped(lim.Per, w)
 	if !ok {
@@ -288,7 +295,7 @@ func (l *Lessee) addLimit(ctx context.Context, c *customer, s *Set, lim catalog.
 	r := Rule{Scope: quota.ScopeText(mine, slices.Sorted(slices.Values(lim.Routes))), Override: b.ids[lim.Key]}
 	if slices.Contains(lim.Per, catalog.PerKey) {
 		for _, o := range b.byKey {
-			if o.KeyID == w.Key && o.Limit == lim.Key && override(&lim, o) {
+			if o.KeyID == w.Key && o.Limit == lim.Key && override(b, &lim, o) {
 				r.Override = o.ID
 			}
 		}
@@ -315,6 +322,7 @@ func (l *Lessee) addLimit(ctx context.Context, c *customer, s *Set, lim catalog.
 		return err
 	}
 	ctr.routes = lim.Routes
+	s.atOnce = s.atOnce || ctr.id.class == atOnce
 	v := ctr.view(&compiled, &lim)
 	s.Limits, s.Rules = append(s.Limits, compiled), append(s.Rules, r)
 	s.counters, s.views, s.states = append(s.counters, ctr), append(s.views, v), append(s.states, &v.state)
@@ -373,7 +381,7 @@ func (l *Lessee) usable(c *customer, s *Set) bool {
 	for _, ctr := range s.counters {
 		if ctr.ready && ctr.lapses {
 			if s.lapses, s.span = true, ctr.span; !l.heard(ctr.span) {
-				ctr.lapse()
+				l.lapse(ctr)
 			}
 		}
 		if !ctr.ready {

@@ -46,7 +46,7 @@ func (l *Lessee) Lines(ctx context.Context, p *account.Principal, gateways int) 
 	if c.changed.Swap(false) {
 		c.reread()
 	}
-	q := &Question{Catalog: cat, Principal: p}
+	q := &Question{Catalog: cat, Principal: p, Listing: true}
 	if err := l.rebase(ctx, c, q, l.cfg.Now().UnixMicro()); err != nil {
 		return nil, err
 	}

@@ -1,4 +1,5 @@
-package authority
+// Package arith is the arithmetic of quota: on int64, and at the end of the range it stops.
+package arith
 
 import (
 	"math"
@@ -7,8 +8,8 @@ import (
 	"github.com/tallystick/tallystick/internal/core/money"
 )
 
-// add is a+b, at the end of the range where it would pass it.
-func add(a, b int64) int64 {
+// Add is a+b, at the end of the range where it would pass it.
+func Add(a, b int64) int64 {
 	switch sum := a + b; {
 	case a > 0 && b > 0 && sum < 0:
 		return math.MaxInt64
@@ -19,16 +20,16 @@ func add(a, b int64) int64 {
 	}
 }
 
-// sub is a−b, at the end of the range where it would pass it.
-func sub(a, b int64) int64 {
+// Sub is a−b, at the end of the range where it would pass it.
+func Sub(a, b int64) int64 {
 	if b == math.MinInt64 {
 		return math.MaxInt64
 	}
-	return add(a, -b)
+	return Add(a, -b)
 }
 
-// times is a×b of numbers that are not negative, at most MaxInt64.
-func times(a, b int64) int64 {
+// Times is a×b of numbers that are not negative, at most MaxInt64.
+func Times(a, b int64) int64 {
 	hi, lo := bits.Mul64(uint64(max(0, a)), uint64(max(0, b)))
 	if hi != 0 || lo > math.MaxInt64 {
 		return math.MaxInt64
@@ -36,8 +37,8 @@ func times(a, b int64) int64 {
 	return int64(lo)
 }
 
-// convert is ceil(amount × to ÷ from), at most MaxInt64; amount, to ≥ 0 and from > 0.
-func convert(amount, to, from int64) int64 {
+// Convert is ceil(amount × to ÷ from), at most MaxInt64; amount, to ≥ 0 and from > 0.
+func Convert(amount, to, from int64) int64 {
 	if to == from || amount <= 0 || from <= 0 {
 		return max(0, amount)
 	}
@@ -52,16 +53,16 @@ func convert(amount, to, from int64) int64 {
 	return int64(min(q, math.MaxInt64))
 }
 
-// drained is what is left of a debt after rate units×per each microsecond, for a while; time that goes back drains nothing.
-func drained(debt, rate, from, to int64) int64 {
+// Drained is what is left of a debt after rate units×per each microsecond, for a while; time that goes back drains nothing.
+func Drained(debt, rate, from, to int64) int64 {
 	if to <= from || rate <= 0 {
 		return debt
 	}
-	return max(0, debt-min(debt, times(sub(to, from), rate)))
+	return max(0, debt-min(debt, Times(Sub(to, from), rate)))
 }
 
-// scaled rounds up to a scale and stops at MaxInt64: to count too much is safe here.
-func scaled(d money.Decimal, scale int) int64 {
+// Scaled rounds up to a scale and stops at MaxInt64: to count too much is safe here.
+func Scaled(d money.Decimal, scale int) int64 {
 	if n, err := d.Scaled(scale); err == nil {
 		return n
 	}

@@ -1,0 +1,362 @@
+package lessee_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/enforce/lessee"
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// callWay is the way to the authority, which a test can hold up or cut.
+type callWay struct {
+	authority.Authority
+	mu       sync.Mutex // guards what follows
+	cut      bool       // no call arrives
+	deaf     bool       // no answer comes back
+	onReturn func()     // before a Return arrives
+	onDraw   func()     // after a Draw was answered, before the answer is here
+}
+
+func (x *callWay) front(a authority.Authority) authority.Authority { x.Authority = a; return x }
+
+func (x *callWay) set(change func(*callWay)) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	change(x)
+}
+
+func (x *callWay) state() (cut, deaf bool, onReturn, onDraw func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.cut, x.deaf, x.onReturn, x.onDraw
+}
+
+func (x *callWay) Draw(ctx context.Context, d authority.Draw) ([]authority.Answer, error) {
+	cut, deaf, _, onDraw := x.state()
+	if cut {
+		return nil, authority.ErrUnreachable
+	}
+	out, err := x.Authority.Draw(ctx, d)
+	if onDraw != nil {
+		onDraw()
+	}
+	if deaf {
+		return nil, authority.ErrUnreachable
+	}
+	return out, err
+}
+
+func (x *callWay) Return(ctx context.Context, node uint16, epoch uint32, backs []authority.Back) error {
+	cut, deaf, onReturn, _ := x.state()
+	if cut {
+		return authority.ErrUnreachable
+	}
+	if onReturn != nil && len(backs) > 0 {
+		onReturn()
+	}
+	err := x.Authority.Return(ctx, node, epoch, backs)
+	if deaf {
+		return authority.ErrUnreachable
+	}
+	return err
+}
+
+// evict lets all counters of a gateway go that nobody uses.
+func evict(t *testing.T, w *world, l *lessee.Lessee) {
+	t.Helper()
+	for range 150 {
+		w.advance(time.Second)
+		if err := l.Tick(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestCounterThatIsLeavingIsTakenUp: a request that comes while its counter is on its way back finds it as the authority knows it
+// then, and all later ones use the same.
+func TestCounterThatIsLeavingIsTakenUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, daily("user", "100", catalog.PerUser))
+	way := &callWay{}
+	l := w.gateway(1, way.front)
+	if n := w.allowed(l, 10, ask{user: "anna"}); n != 10 {
+		t.Fatal(n)
+	}
+	var wg sync.WaitGroup
+	came := make(chan struct{})
+	way.set(func(x *callWay) {
+		x.onReturn = func() {
+			way.set(func(x *callWay) { x.onReturn = nil })
+			wg.Go(func() {
+				q := w.question(ask{user: "anna"})
+				ctx := &watched{Context: context.Background(), asked: came}
+				h, _, err := l.Decide(ctx, q)
+				if err != nil || q.Decision.Verdict != quota.Allow {
+					t.Errorf("%v %v", q.Decision, err)
+					return
+				}
+				h.End(1)
+			})
+			<-came
+		}
+	})
+	evict(t, w, l)
+	wg.Wait()
+	passed := 11
+	for i := range 200 { // two routes share the counter
+		passed += w.allowed(l, 1, ask{user: "anna", route: i % 2})
+	}
+	if passed != 100 {
+		t.Errorf("%d passed, want 100", passed)
+	}
+	evict(t, w, l)
+	if n := l.Stats().Counters; n != 0 {
+		t.Errorf("%d counters are still held", n)
+	}
+}
+
+// watched tells that somebody waits for it.
+type watched struct {
+	context.Context //nolint:containedctx // it is one
+	once            sync.Once
+	asked           chan struct{}
+}
+
+func (c *watched) Done() <-chan struct{} {
+	c.once.Do(func() { close(c.asked) })
+	return c.Context.Done()
+}
+
+// TestLapsedLeasesAdmitNothingMore: what a gateway in another process spent before it was cut off counts when it is back, of each
+// kind that lives in memory; while it is cut off, nothing passes on what has lapsed.
+func TestLapsedLeasesAdmitNothingMore(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		limit catalog.Limit
+		most  int // in all
+	}{
+		"fixed":   {catalog.Limit{Key: "fixed", Meter: calls, Quota: new(dec("100")), Fixed: 10 * time.Minute}, 100},
+		"rolling": {catalog.Limit{Key: "rolling", Meter: calls, Quota: new(dec("100")), Rolling: 10 * time.Minute}, 100},
+		"bucket":  {bucketOf("bucket", "0.01", "100"), 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, c.limit)
+			way := &callWay{}
+			l := w.gateway(2, way.front)
+			w.advance(time.Minute)
+			passed := w.allowed(l, 15, ask{})
+			way.set(func(x *callWay) { x.cut = true })
+			w.advance(6 * time.Second)
+			if _, _, err := w.try(l, ask{}); err == nil {
+				t.Error("a request passed on a lease that has lapsed")
+			}
+			way.set(func(x *callWay) { x.cut = false })
+			w.advance(time.Second)
+			passed += w.allowed(l, 150, ask{})
+			if passed != c.most {
+				t.Errorf("%d passed, want %d", passed, c.most)
+			}
+		})
+	}
+}
+
+// TestRecalledAfterLapsing: a lease that has lapsed and is asked for back is told with what it was spent on.
+func TestRecalledAfterLapsing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "fixed", Meter: calls, Quota: new(dec("100")), Fixed: 10 * time.Minute})
+	way := &callWay{}
+	l, local := w.gateway(2, way.front), w.gateway(1, nil)
+	w.advance(time.Minute)
+	passed := w.allowed(l, 20, ask{})
+	way.set(func(x *callWay) { x.cut = true })
+	w.advance(6 * time.Second)
+	if _, _, err := w.try(l, ask{}); err == nil {
+		t.Error("a request passed on a lease that has lapsed")
+	}
+	for range 150 {
+		w.advance(300 * time.Millisecond)
+		passed += w.allowed(local, 1, ask{})
+	}
+	if passed != 100 {
+		t.Errorf("%d passed, want 100", passed)
+	}
+}
+
+// TestAnswerThatCameTooLate: an answer that took longer than a renewal may is not used, since what it grants is with others by now.
+func TestAnswerThatCameTooLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "at_once", Concurrency: 3})
+	way := &callWay{}
+	l, local := w.gateway(2, way.front), w.gateway(1, nil)
+	running := 0
+	begin := func(l *lessee.Lessee, n int) {
+		for range n {
+			if _, q, err := w.try(l, ask{}); err == nil && q.Decision.Verdict == quota.Allow {
+				running++
+			}
+		}
+	}
+	way.set(func(x *callWay) {
+		x.onDraw = func() {
+			way.set(func(x *callWay) { x.onDraw = nil })
+			w.advance(10 * time.Second)
+			if err := w.authority.Tick(context.Background()); err != nil { // the silent one's places have lapsed
+				t.Error(err)
+			}
+			begin(local, 3)
+			w.allowed(l, 1, ask{customer: "cus_2"}) // heard of again
+		}
+	})
+	begin(l, 3)
+	if running != 3 {
+		t.Errorf("%d run at once, want 3", running)
+	}
+}
+
+// TestNoCostNeedsNoLease: a request that costs nothing passes while the limit is not passed, also when an actual cost went beyond
+// the lease.
+func TestNoCostNeedsNoLease(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, daily("daily", "1000"))
+	l := w.gateway(1, nil)
+	h, _, err := w.try(l, ask{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.End(600) // the lease is of a quarter
+	if _, q, err := w.try(l, ask{cost: "0"}); err != nil || q.Decision.Verdict != quota.Allow {
+		t.Fatalf("%+v, %v", q.Decision, err)
+	}
+	if n := w.allowed(l, 500, ask{}); n != 400 {
+		t.Errorf("%d passed, want 400", n)
+	}
+}
+
+// TestClosingThatNobodyHeardOf: a lease whose closing was acted upon, and not answered, is taken up where it was: nothing counts
+// twice.
+func TestClosingThatNobodyHeardOf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, daily("user", "100", catalog.PerUser))
+	way := &callWay{}
+	l := w.gateway(1, way.front)
+	passed := w.allowed(l, 40, ask{user: "anna"})
+	for range 150 {
+		w.advance(time.Second)
+		way.set(func(x *callWay) { x.deaf = true })
+		_ = l.Tick(context.Background()) // it fails when it had something to say
+		way.set(func(x *callWay) { x.deaf = false })
+	}
+	if passed += w.allowed(l, 100, ask{user: "anna"}); passed != 100 {
+		t.Errorf("%d passed, want 100", passed)
+	}
+}
+
+// TestOvershootOfABucketIsOwed: what an actual cost had beyond the bucket's size is owed also when the bucket was given back.
+func TestOvershootOfABucketIsOwed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bucketOf("bucket", "1", "10", catalog.PerUser))
+	l := w.gateway(1, nil)
+	h, _, err := w.try(l, ask{user: "anna"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.End(1000)
+	evict(t, w, l)
+	w.advance(time.Minute)
+	if n := w.allowed(l, 5, ask{user: "anna"}); n != 0 {
+		t.Errorf("%d passed 210 s after 1000 units of 1 a second", n)
+	}
+	w.advance(800 * time.Second)
+	if n := w.allowed(l, 5, ask{user: "anna"}); n == 0 {
+		t.Error("nothing passed once the debt had drained")
+	}
+}
+
+// TestPlacesAreKeptWhileTheBodyRuns: a request that has settled keeps its place among those that run until it has left.
+
+// TestChargedAfterTheFact: what has been used is counted whatever the limits say, and later requests are denied for it.
+
+// TestBackSaysWhatWasHeard: a recalled share names the draw whose answer it holds, so that its debt does not count twice.
+func TestBackSaysWhatWasHeard(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bucketOf("bucket", "1", "10"))
+	l := w.gateway(1, nil)
+	w.allowed(l, 1, ask{})
+	backs, err := l.Recall(context.Background(), []store.CounterKey{{CustomerID: "cus_1", Meter: calls}})
+	if err != nil || len(backs) != 1 || backs[0].Heard == 0 || backs[0].Heard >= backs[0].Seq {
+		t.Errorf("%+v, %v", backs, err)
+	}
+}
+
+// TestPlacesAreKeptWhileTheBodyRuns: a request that has settled keeps its place among those that run until it has left.
+func TestPlacesAreKeptWhileTheBodyRuns(t *testing.T) {
+	t.Parallel()
+	for _, change := range []bool{false, true} {
+		w := newWorld(t, catalog.Limit{Key: "at_once", Concurrency: 1}, daily("daily", "10"))
+		l := w.gateway(1, nil)
+		h, _, err := w.try(l, ask{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if change { // the limits are other ones when it settles and leaves
+			w.declare(2, catalog.Limit{Key: "at_once", Concurrency: 1}, daily("daily", "20"))
+			if n := w.allowed(l, 1, ask{}); n != 0 {
+				t.Fatal("passed beside a running one")
+			}
+		}
+		if over := h.Settle(3); over != 2 {
+			t.Errorf("overshoot %d", over)
+		}
+		evict(t, w, l)
+		if n := w.allowed(l, 1, ask{}); n != 0 {
+			t.Errorf("changed %v: passed beside a body on its way", change)
+		}
+		h.Leave()
+		w.advance(2 * time.Second)
+		if n := w.allowed(l, 1, ask{}); n != 1 {
+			t.Errorf("changed %v: denied after it has left", change)
+		}
+		evict(t, w, l)
+		if n := l.Stats().Counters; n != 0 {
+			t.Errorf("changed %v: %d counters are still held", change, n)
+		}
+	}
+}
+
+// TestChargedAfterTheFact: what has been used is counted whatever the limits say, and later requests are denied for it.
+func TestChargedAfterTheFact(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, daily("daily", "10"), bucketOf("bucket", "100", "100"), catalog.Limit{Key: "at_once", Concurrency: 1})
+	way := &callWay{}
+	l := w.gateway(1, way.front)
+	charge := func(cost string) lessee.Hold {
+		t.Helper()
+		q := w.question(ask{cost: cost})
+		q.Regardless = true
+		h, _, err := l.Decide(context.Background(), q)
+		if err != nil || q.Decision.Verdict != quota.Allow {
+			t.Fatalf("%+v, %v", q.Decision, err)
+		}
+		return h
+	}
+	charge("0").End(25)
+	one, two := charge("5"), charge("0") // more at once than may run
+	one.End(5)
+	two.End(0)
+	way.set(func(x *callWay) { x.cut = true })
+	w.advance(24 * time.Hour) // a new day, and nobody can be asked
+	charge("0").End(12)
+	way.set(func(x *callWay) { x.cut = false })
+	w.advance(time.Second)
+	_, q, err := w.try(l, ask{cost: "0"})
+	if err != nil || q.Decision.Verdict != quota.Deny || q.Set.Limits[q.Decision.Deciding].Key != "daily" || q.States[0].Consumed != 12 {
+		t.Errorf("%+v, consumed %d, %v", q.Decision, q.States[0].Consumed, err)
+	}
+}
