@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -20,14 +19,7 @@ import (
 
 // servers builds the two HTTP servers over the services.
 func (s *server) servers() (api, gw *http.Server, err error) {
-	trusted, err := s.trusted()
-	if err != nil {
-		return nil, nil, err
-	}
-	proxy, err := gateway.New(gateway.Config{
-		Limiter: s.enforce, Catalog: s.govern.Current, Log: s.log, Access: s.accessLog(), Now: realNow,
-		Observe: s.metrics.observe, Trusted: trusted, MaxBody: s.MaxBody, Expressions: costExpressions(),
-	})
+	proxy, err := s.openProxy(s.enforce, s.govern.Current)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -68,17 +60,6 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	gw.RegisterOnShutdown(proxy.Close)
 	api = gateway.NewServer(s.withDoors(mux), s.log)
 	return api, gw, s.apartAPI(api)
-}
-
-// accessLog writes one JSON line a request, or nothing.
-func (s *server) accessLog() *slog.Logger {
-	switch {
-	case s.access != nil:
-		return slog.New(slog.NewJSONHandler(s.access, nil))
-	case s.AccessLog == "-":
-		return slog.New(slog.NewJSONHandler(os.Stdout, nil))
-	}
-	return nil
 }
 
 // portalLink is a signed link to a customer's portal.

@@ -36,7 +36,7 @@ func newMetrics(s *server) *metrics {
 	m.position = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tally_books_position", Help: "Journal position of the last comparison of the books.",
 	})
-	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &doorCollector{s}, &nodesCollector{s.hub})
+	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &doorCollector{&s.ports}, &nodesCollector{s.hub})
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
 	}, func() float64 { return s.clock.Ahead().Seconds() }))
@@ -209,13 +209,11 @@ func (c *receiveCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// gatewayMetrics are those of a gateway in a process of its own.
-type gatewayMetrics struct{ metrics }
-
-func newGatewayMetrics(s *gatewayRole) *gatewayMetrics {
-	m := &gatewayMetrics{newCommonMetrics()}
-	m.registry.MustRegister(&apartCollector{s}, &spoolCollector{s.spool})
-	return m
+// newGatewayMetrics are those of a gateway in a process of its own.
+func newGatewayMetrics(s *gatewayRole) *metrics {
+	m := newCommonMetrics()
+	m.registry.MustRegister(&apartCollector{s}, &spoolCollector{s.spool}, &doorCollector{&s.ports})
+	return &m
 }
 
 // apartCollector reads how a gateway stands to its server at each scrape, and what it decided.
