@@ -40,8 +40,23 @@ func (s *server) openNodes(ctx context.Context, pepper []byte) error {
 			return k.Number, k.Key, err
 		},
 		Pepper: pepper, Mode: s.mode, Now: s.clock.Now, Real: realNow, Certificates: s.GatewayCA != "", Log: s.log,
+		Reports: node.Reports{Notice: s.notify.Passed, Refunds: s.refundSink},
 	})
 	return err
+}
+
+// leasing is how many gateways may hold leases now: those that are registered and not revoked, and this process's own if it has one.
+func (s *server) leasing() int {
+	n := 0
+	if s.Role != roleServer {
+		n++
+	}
+	for _, g := range s.nodes.List() {
+		if g.RevokedAt.IsZero() {
+			n++
+		}
+	}
+	return max(1, n)
 }
 
 // gateways is what operators see of them.

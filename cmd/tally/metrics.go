@@ -248,6 +248,7 @@ func (c *apartCollector) Collect(ch chan<- prometheus.Metric) {
 	}{
 		{"tally_node_connected", "Whether the stream from the server is open, so that changes arrive.", prometheus.GaugeValue, int64(connected)},
 		{"tally_node_streams_total", "How often the stream from the server was opened.", prometheus.CounterValue, streams},
+		{"tally_reports_lost_total", "Notices and refunds that the server was not told of, because too many waited or it refused them.", prometheus.CounterValue, c.s.report.Lost()},
 		{"tally_authority_breaker_open", "Whether calls for leases fail at once, since the server does not answer.", prometheus.GaugeValue, int64(open)},
 		{"tally_authority_breaker_opened_total", "How often that began.", prometheus.CounterValue, st.Opened},
 	} {

@@ -56,7 +56,9 @@ type apart struct {
 const (
 	joinFirst = 100 * time.Millisecond // between attempts to join
 	joinMax   = 2 * time.Second
-	farewell  = 5 * time.Second // for the last batch and the leases at shutdown
+	// reportEvery is how often the server is told what was noticed, in real time.
+	reportEvery = 250 * time.Millisecond
+	farewell    = 5 * time.Second // for the last batch and the leases at shutdown
 )
 
 // gatewayRole is a gateway in a process of its own. It owns a folder with a spool and its own secrets, and nothing of the server's.
@@ -70,6 +72,7 @@ type gatewayRole struct {
 	spool  *spool.Spool
 	clock  *clock.Clock
 	client *remote.Client
+	report *remote.Reporter
 	mirror *govern.Mirror
 	envoys *grpcPort // owner: start until it has ended, then drain
 
@@ -149,6 +152,7 @@ func (s *gatewayRole) open() error {
 	}); err != nil {
 		return err
 	}
+	s.report = remote.NewReporter(s.client)
 	if s.clock, err = clock.New(clock.Config{Real: realNow, Load: s.folder.clockState, Save: s.folder.saveClock}); err != nil {
 		return err
 	}
@@ -313,7 +317,7 @@ func (s *gatewayRole) begin(ctx context.Context, node uint16, sender *receive.Se
 	})
 	return enforce.Open(ctx, enforce.Config{
 		Directory: s.mirror, Spool: s.spool, Authority: s.client, Past: s.client, Keyring: ring, Node: node, Boot: bootID(), Now: s.clock.Now, Real: realNow,
-		Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log, Deliver: sender.Deliver,
+		Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log, Deliver: sender.Deliver, Notice: s.report.Notice,
 	})
 }
 
@@ -445,7 +449,21 @@ func (s *gatewayRole) loops(ctx context.Context, g *errgroup.Group, e *enforce.E
 		}
 	})
 	s.every(ctx, g, "sync", syncEvery, e.SyncTick)
+	s.every(ctx, g, "reports", reportEvery, func(ctx context.Context) error { return s.reports(ctx, e) })
 	s.every(ctx, g, "clock", clockEvery, func(context.Context) error { return s.clock.Persist() })
+}
+
+// reports tells the server what was noticed, while it can be reached.
+func (s *gatewayRole) reports(ctx context.Context, e *enforce.Enforcer) error {
+	for {
+		more, err := s.report.Tick(ctx, e.Refunds)
+		if errors.Is(err, authority.ErrUnreachable) {
+			return nil // it waits
+		}
+		if err != nil || !more {
+			return err
+		}
+	}
 }
 
 // drain lets running requests end, hands over what was decided and gives the leases back. With the server away that stays in the
@@ -461,6 +479,7 @@ func (s *gatewayRole) drain(api, gw *http.Server) error {
 		} else if cerr != nil {
 			err = errors.Join(err, cerr)
 		}
+		err = errors.Join(err, s.reports(last, e))
 	}
 	return err
 }

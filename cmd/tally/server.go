@@ -81,19 +81,21 @@ type server struct {
 	enforce   *enforce.Enforcer
 	nodes     *nodes.Service
 	hub       *node.Server
-	ingest    *ingest.Service
-	bill      *bill.Service
-	usage     *usage.Service
-	recount   *recount.Service
-	correct   *correct.Service
-	inbox     *inbox.Service
-	notify    *notify.Service
-	baseline  *baseline.Service
-	tiles     *tree.Tree
-	seal      *seal.Service
-	replays   *replay.Replays
-	salts     *salts
-	signer    *session.Signer
+	// refundSink takes sums of what gateways of other processes gave back; nil: they are not kept.
+	refundSink func(ctx context.Context, node uint16, list []enforce.Refund, lost int64) error
+	ingest     *ingest.Service
+	bill       *bill.Service
+	usage      *usage.Service
+	recount    *recount.Service
+	correct    *correct.Service
+	inbox      *inbox.Service
+	notify     *notify.Service
+	baseline   *baseline.Service
+	tiles      *tree.Tree
+	seal       *seal.Service
+	replays    *replay.Replays
+	salts      *salts
+	signer     *session.Signer
 
 	serving atomic.Bool // ready for traffic
 	billing atomic.Bool // periods may be closed

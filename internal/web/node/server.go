@@ -59,6 +59,7 @@ type Config struct {
 	Real   func() time.Time // the machine's clock, with monotonic reading
 	// Certificates says that a call needs a client certificate that the listener has verified. Default: a token is enough.
 	Certificates bool
+	Reports      Reports
 	Log          *slog.Logger
 }
 
@@ -74,6 +75,9 @@ type Server struct {
 	sessions map[uint16]*session // the newest of each node
 	epochs   map[uint16]uint32   // begun in this run of the server
 	seen     map[uint16]seen     // of nodes that were connected once in this run
+
+	reporting sync.Mutex // held while a report is taken; guards reported
+	reported  map[uint16]reported
 }
 
 // seen is what a gateway last told.
@@ -90,7 +94,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, mux: http.NewServeMux(), run: rand.Text(),
-		sessions: map[uint16]*session{}, epochs: map[uint16]uint32{}, seen: map[uint16]seen{},
+		sessions: map[uint16]*session{}, epochs: map[uint16]uint32{}, seen: map[uint16]seen{}, reported: map[uint16]reported{},
 	}
 	s.routes()
 	return s, nil
@@ -215,6 +219,7 @@ func (s *Server) routes() {
 	handle(s, "POST "+wire.PathPast, wire.CallMax, s.past)
 	handle(s, "POST "+wire.PathAnswers, wire.CallMax, s.answers)
 	handle(s, "POST "+wire.PathBeat, wire.CallMax, s.beat)
+	handle(s, "POST "+wire.PathReports, wire.CallMax, s.report)
 	s.mux.HandleFunc("GET "+wire.PathStream, s.stream)
 	s.mux.HandleFunc("GET "+wire.PathCatalog+"{version}", s.catalog)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
