@@ -101,6 +101,10 @@ plans:
       - {key: calls, meter: api_calls, model: graduated, every: month, tiers: [{unit_amount: "0.0004"}]}
     limits:
       - {key: daily, meter: api_calls, quota: "%d", window: day, enforcement: hard}
+  - key: prepaid
+    currency: USD
+    limits:
+      - {key: prepaid, meter: api_calls, credits: true}
   - key: hundred
     currency: USD
     limits:
