@@ -15,6 +15,7 @@ import (
 
 const (
 	gatewaysRun = 3
+	kinds       = 6  // of faults
 	connections = 64 // of each gateway, all with one key
 )
 
@@ -139,7 +140,7 @@ func (w *world) round(round int, random *rand.Rand) {
 	l := w.load(secret)
 	fired := map[string]int{}
 	var story []string
-	for n := 0; *quiet == false && n < 5 || *quiet == false && l.ok() < *limit*6/10 && n < 40; n++ {
+	for n := 0; *quiet == false && n < kinds || *quiet == false && l.ok() < *limit*6/10 && n < 40; n++ {
 		pause(w.t, time.Duration(100+random.IntN(200))*time.Millisecond)
 		what, name := w.fault(n, random)
 		fired[name]++
@@ -177,8 +178,8 @@ func (w *world) fault(n int, random *rand.Rand) (what, name string) {
 	w.t.Helper()
 	g := w.gates[random.IntN(len(w.gates))]
 	long := time.Duration(200+random.IntN(1500)) * time.Millisecond
-	kind := random.IntN(5)
-	if n < 5 {
+	kind := random.IntN(kinds)
+	if n < kinds {
 		kind = n // each at least once
 	}
 	switch kind {
@@ -206,8 +207,14 @@ func (w *world) fault(n int, random *rand.Rand) (what, name string) {
 		g.proxy.set(pass)
 		return fmt.Sprintf("%s %s %v", m, g.name, long), m.String()
 	}
-	g.proxy.set(delay)
-	pause(w.t, long)
-	g.proxy.set(pass)
-	return fmt.Sprintf("delay %s %v", g.name, long), "delay"
+	if kind == 4 {
+		g.proxy.set(delay)
+		pause(w.t, long)
+		g.proxy.set(pass)
+		return fmt.Sprintf("delay %s %v", g.name, long), "delay"
+	}
+	w.stop(syscall.SIGKILL)
+	pause(w.t, long/2) // gateways go on within their leases
+	w.serve()
+	return fmt.Sprintf("kill -9 server %v", long/2), "server"
 }
