@@ -53,6 +53,8 @@ fmt: toolchain
 
 soak: toolchain build ## many kill -9 rounds: make soak ROUNDS=500
 	@if [ -x test/faults/run.sh ]; then test/faults/run.sh $(ROUNDS); fi
+	test/nodes/run.sh 20
+	test/nodes/run.sh --prove 5
 
 vuln: toolchain ## needs the network
 	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

@@ -142,7 +142,7 @@ func (w *world) round(round int, random *rand.Rand) {
 	var story []string
 	for n := 0; *quiet == false && n < kinds || *quiet == false && l.ok() < *limit*6/10 && n < 40; n++ {
 		pause(w.t, time.Duration(100+random.IntN(200))*time.Millisecond)
-		what, name := w.fault(n, random)
+		what, name := w.fault(round, n, random)
 		fired[name]++
 		story = append(story, fmt.Sprintf("%s at %d", what, l.ok()))
 		if ok, calls := l.ok(), w.upstream.count(customer); max(ok, calls) > *limit {
@@ -174,13 +174,13 @@ func counts(m map[string]int) string {
 }
 
 // fault does one and mends it.
-func (w *world) fault(n int, random *rand.Rand) (what, name string) {
+func (w *world) fault(round, n int, random *rand.Rand) (what, name string) {
 	w.t.Helper()
 	g := w.gates[random.IntN(len(w.gates))]
 	long := time.Duration(200+random.IntN(1500)) * time.Millisecond
 	kind := random.IntN(kinds)
 	if n < kinds {
-		kind = n // each at least once
+		kind = (n + round) % kinds // each at least once
 	}
 	switch kind {
 	case 0:

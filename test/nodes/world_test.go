@@ -101,6 +101,10 @@ plans:
       - {key: calls, meter: api_calls, model: graduated, every: month, tiers: [{unit_amount: "0.0004"}]}
     limits:
       - {key: daily, meter: api_calls, quota: "%d", window: day, enforcement: hard}
+  - key: steady
+    currency: USD
+    limits:
+      - {key: burst, meter: api_calls, token_bucket: {rate: "20/s", burst: 50}}
   - key: prepaid
     currency: USD
     limits:
