@@ -43,6 +43,9 @@ func newMetrics(s *server) *metrics {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_events_unmatched", Help: "Events that are kept but count for nothing; see tally unmatched list.",
 	}, func() float64 { return float64(s.inbox.Count()) }))
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tally_gateways", Help: "Gateways that may hold leases: registered ones that are not revoked, and this process's own.",
+	}, func() float64 { return float64(s.leasing()) }))
 	return m
 }
 
