@@ -53,7 +53,7 @@ func TestBucketOverFaults(t *testing.T) {
 			t.Errorf("%s: %d were admitted in %v, more than %d", when, calls, took, most)
 		}
 	}
-	pause(t, 2*time.Second)
+	pause(t, 5*time.Second)
 	within("two gateways")
 	w.stop(syscall.SIGKILL)
 	pause(t, 300*time.Millisecond)
