@@ -34,7 +34,7 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	}
 	pages, err := console.New(console.Config{
 		Govern: s.govern, Enforce: s.enforce, Bill: s.bill, Notify: s.notify, Ingest: s.ingest, Correct: s.correct, Inbox: s.inbox, Clock: s.clock, Signer: s.signer, PortalLink: s.portalLink,
-		Version: version, Demo: s.demo, Log: s.log,
+		Version: version, Demo: s.demo, Log: s.log, Gateways: s.hub.List,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -28,6 +28,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/web/console"
+	"github.com/tallystick/tallystick/internal/web/node"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
@@ -73,7 +74,9 @@ type world struct {
 	ingest  *ingest.Service
 	inbox   *inbox.Service
 	clock   *clock.Clock
-	cookie  *http.Cookie // of the session, once signed in
+	// gateways are those that the console is told of.
+	gateways []node.Status
+	cookie   *http.Cookie // of the session, once signed in
 
 	mu   sync.Mutex // guards real
 	real time.Time
@@ -135,7 +138,7 @@ func newWorld(t *testing.T) *world {
 	}))
 	w.h = must[http.Handler](t)(console.New(console.Config{
 		Ingest: w.ingest, Correct: corrections, Inbox: w.inbox,
-		Govern: w.govern, Enforce: w.enforce, Bill: w.bill, Clock: w.clock, Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Log: log,
+		Govern: w.govern, Enforce: w.enforce, Bill: w.bill, Clock: w.clock, Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Log: log, Gateways: func() []node.Status { return w.gateways },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			return "http://127.0.0.1:8080/portal/open?token=" + ref, w.now().Add(ttl), nil
 		},
