@@ -53,9 +53,6 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	mux.Handle("/portal", theirs)
 	mux.Handle("/portal/", theirs)
 	mux.Handle("/", pages)
-	if s.gatewayPort != nil { // a server without a gateway of its own has no such port
-		s.metrics.gateway(proxy, s.gatewayPort)
-	}
 	gw = gateway.NewServer(proxy, s.log)
 	gw.RegisterOnShutdown(proxy.Close)
 	api = gateway.NewServer(s.withDoors(mux), s.log)
