@@ -55,6 +55,7 @@ fmt: toolchain
 soak: toolchain build ## many kill -9 rounds, then gateways under faults: make soak ROUNDS=500 NODES=100
 	test/faults/run.sh $(ROUNDS)
 	test/nodes/run.sh $(NODES)
+	test/nodes/run.sh --prove 5
 
 vuln: toolchain ## needs the network
 	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

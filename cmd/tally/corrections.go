@@ -21,12 +21,12 @@ const (
 func (s *server) openCorrections() (err error) {
 	if s.correct, err = correct.New(correct.Config{
 		Directory: s.govern, Resolver: s.ingest, Journal: s.journal, Backfills: s.records, Closes: s.records, Audit: s.govern.Audit,
-		Now: s.clock.Now, Random: rand.Reader, Counted: s.enforce.Counted, Flush: s.enforce.Flush, Log: s.log,
+		Now: s.clock.Now, Random: rand.Reader, Counted: s.counted, Flush: s.flush, Log: s.log,
 	}); err != nil {
 		return err
 	}
 	s.inbox, err = inbox.New(inbox.Config{
-		Directory: s.govern, Resolver: s.ingest, Journal: s.journal, Now: s.clock.Now, Audit: s.govern.Audit, Counted: s.enforce.Counted,
+		Directory: s.govern, Resolver: s.ingest, Journal: s.journal, Now: s.clock.Now, Audit: s.govern.Audit, Counted: s.counted,
 	})
 	return err
 }

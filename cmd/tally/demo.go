@@ -73,7 +73,7 @@ func (c *demoRunCmd) Run(e *cli.Env, d *demoCmd) error {
 		return err
 	}
 	defer up.stop()
-	s := &server{listen: d.listen, dir: e.DataDir(), mode: "test", grace: 0, demo: true, log: logger(e.Stderr)}
+	s := &server{ports: ports{listen: d.listen, log: logger(e.Stderr)}, dir: e.DataDir(), mode: "test", grace: 0, demo: true}
 	return s.run(e.Ctx, func(ctx context.Context) error {
 		started := time.Now()
 		if err := s.seed(ctx, up.url); err != nil {

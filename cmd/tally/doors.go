@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -11,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/web/doors"
 )
 
@@ -27,61 +28,70 @@ const doorsEvery = 250 * time.Millisecond
 const doorTokenMin = 16
 
 // openDoors readies the door. It answers once it is in the API's mux.
-func (s *server) openDoors() error {
-	var peers []netip.Prefix
-	for _, p := range s.DoorPeers {
-		prefix, err := netip.ParsePrefix(p)
-		if err != nil {
-			return fmt.Errorf("--door-peers: %q is not a network such as 10.0.0.0/8", p)
-		}
-		peers = append(peers, prefix)
+func (p *ports) openDoors(limiter *enforce.Enforcer, current func() *catalog.Compiled) error {
+	peers, err := p.doorPeers()
+	if err != nil {
+		return err
 	}
-	if s.DoorToken != "" && len(s.DoorToken) < doorTokenMin {
-		return fmt.Errorf("--door-token: at least %d characters", doorTokenMin)
+	d, err := doors.New(doors.Config{Limiter: limiter, Catalog: current, Log: p.log, Now: realNow, Peers: peers, Token: p.DoorToken})
+	if err != nil {
+		return err
 	}
-	var err error
-	s.doors, err = doors.New(doors.Config{
-		Limiter: s.enforce, Catalog: s.govern.Current, Log: s.log, Now: realNow, Peers: peers, Token: s.DoorToken,
-	})
-	return err
+	p.doors.Store(d)
+	return nil
+}
+
+// doorPeers checks the door's flags.
+func (p *ports) doorPeers() ([]netip.Prefix, error) {
+	peers, err := networks("--door-peers", p.DoorPeers)
+	if err == nil && p.DoorToken != "" && len(p.DoorToken) < doorTokenMin {
+		err = fmt.Errorf("--door-token: at least %d characters", doorTokenMin)
+	}
+	return peers, err
 }
 
 // withDoors puts the door in front of the API's mux: its questions are many, and take the short way.
-func (s *server) withDoors(rest http.Handler) http.Handler {
+func (p *ports) withDoors(rest http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.URL.Path) > 7 && r.URL.Path[:7] == "/doors/" {
-			s.doors.ServeHTTP(w, r)
+			if d := p.doors.Load(); d != nil {
+				d.ServeHTTP(w, r)
+			} else {
+				notBegun(w)
+			}
 			return
 		}
 		rest.ServeHTTP(w, r)
 	})
 }
 
-func (s *server) doorLoops(ctx context.Context, g *errgroup.Group) {
-	s.every(ctx, g, "doors", doorsEvery, s.doors.Tick)
+func (p *ports) doorLoops(ctx context.Context, g *errgroup.Group) {
+	p.every(ctx, g, "doors", doorsEvery, p.doors.Load().Tick)
 }
 
 // closeDoors charges what nobody told the cost of.
-func (s *server) closeDoors() error {
-	if s.doors == nil {
+func (p *ports) closeDoors() error {
+	d := p.doors.Load()
+	if d == nil {
 		return nil
 	}
-	if err := s.doors.Close(); err != nil {
-		return errors.Join(errors.New("doors"), err)
+	if err := d.Close(); err != nil {
+		return fmt.Errorf("doors: %w", err)
 	}
 	return nil
 }
 
 // doorCollector reads the door's counters at each scrape.
-type doorCollector struct{ s *server }
+type doorCollector struct{ p *ports }
 
 func (c *doorCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
 
 func (c *doorCollector) Collect(ch chan<- prometheus.Metric) {
-	if c.s.doors == nil {
+	d := c.p.doors.Load()
+	if d == nil {
 		return
 	}
-	st := c.s.doors.Stats()
+	st := d.Stats()
 	for _, x := range []struct {
 		name, help string
 		kind       prometheus.ValueType

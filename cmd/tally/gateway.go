@@ -53,10 +53,14 @@ func (c *gatewayCollector) Collect(ch chan<- prometheus.Metric) {
 		{"tally_costs_unread_total", "Requests whose actual cost could not be read from the answer; the estimate was charged.", prometheus.CounterValue, st.CostsUnread},
 		{"tally_shaped_waiting", "Requests that wait for their turn.", prometheus.GaugeValue, st.Waiting},
 		{"tally_shaped_wait_microseconds_total", "Time that requests waited for their turn.", prometheus.CounterValue, st.Waited.Microseconds()},
-		{"tally_gateway_connections", "Connections of callers.", prometheus.GaugeValue, c.port.Open()},
-		{"tally_gateway_connections_refused_total", "Connections closed at once because there were too many.", prometheus.CounterValue, c.port.Refused()},
 	} {
 		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), x.kind, float64(x.n))
+	}
+	if c.port != nil { // a server without a gateway has none
+		open := prometheus.NewDesc("tally_gateway_connections", "Connections of callers.", nil, nil)
+		refused := prometheus.NewDesc("tally_gateway_connections_refused_total", "Connections closed at once because there were too many.", nil, nil)
+		ch <- prometheus.MustNewConstMetric(open, prometheus.GaugeValue, float64(c.port.Open()))
+		ch <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(c.port.Refused()))
 	}
 	shaped := prometheus.NewDesc("tally_shaped_total", "Requests that a limit with a shape denied at first, by what became of them.", []string{"result"}, nil)
 	for result, n := range map[string]int64{"decided": st.Shaped, "full": st.ShapeFull, "expired": st.ShapeExpired, "gone": st.ShapeGone} {

@@ -40,8 +40,23 @@ func (s *server) openNodes(ctx context.Context, pepper []byte) error {
 			return k.Number, k.Key, err
 		},
 		Pepper: pepper, Mode: s.mode, Now: s.clock.Now, Real: realNow, Certificates: s.GatewayCA != "", Log: s.log,
+		Reports: node.Reports{Notice: s.notify.Passed, Refunds: s.takeRefunds},
 	})
 	return err
+}
+
+// leasing is how many gateways may hold leases now: those that are registered and not revoked, and this process's own if it has one.
+func (s *server) leasing() int {
+	n := 0
+	if s.Role != roleServer {
+		n++
+	}
+	for _, g := range s.nodes.List() {
+		if g.RevokedAt.IsZero() {
+			n++
+		}
+	}
+	return max(1, n)
 }
 
 // gateways is what operators see of them.
@@ -105,12 +120,5 @@ func (s *server) lag() int64 {
 	return n
 }
 
-// gatewayCount is how many gateways may draw on the limits: those with a key, of which this process's own is one.
-func (s *server) gatewayCount(ctx context.Context) (int, error) {
-	keys, err := s.records.GatewayKeys(ctx)
-	numbers := map[uint16]bool{}
-	for _, k := range keys {
-		numbers[k.Node] = true
-	}
-	return max(1, len(numbers)), err
-}
+// gatewayCount is how many gateways may draw on the limits; a bound is stated for one at least.
+func (s *server) gatewayCount(context.Context) (int, error) { return max(1, s.leasing()), nil }

@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/web/envoy"
 )
 
@@ -43,7 +45,7 @@ type grpcPort struct {
 }
 
 // openGRPC listens; it starts nothing.
-func (s *server) openGRPC(ctx context.Context) (*grpcPort, error) {
+func (s *ports) openGRPC(ctx context.Context, limiter *enforce.Enforcer, current func() *catalog.Compiled) (*grpcPort, error) {
 	if s.GRPC == "" {
 		return nil, nil //nolint:nilnil // off
 	}
@@ -53,7 +55,7 @@ func (s *server) openGRPC(ctx context.Context) (*grpcPort, error) {
 	}
 	d := &grpcPort{health: health.NewServer()}
 	if d.Doors, err = envoy.New(envoy.Config{
-		Limiter: s.enforce, Catalog: s.govern.Current, Log: s.log, Now: realNow, Trust: s.GRPCTrust, HoldFor: s.GRPCHold, Credentials: creds,
+		Limiter: limiter, Catalog: current, Log: s.log, Now: realNow, Trust: s.GRPCTrust, HoldFor: s.GRPCHold, Credentials: creds,
 	}); err != nil {
 		return nil, err
 	}
@@ -71,7 +73,7 @@ func (s *server) openGRPC(ctx context.Context) (*grpcPort, error) {
 }
 
 // grpcCredentials reads the certificate files; nil: clear text.
-func (s *server) grpcCredentials() (credentials.TransportCredentials, error) {
+func (s *ports) grpcCredentials() (credentials.TransportCredentials, error) {
 	if (s.GRPCCert == "") != (s.GRPCKey == "") {
 		return nil, errors.New("--grpc-cert and --grpc-key belong together")
 	}
@@ -100,7 +102,7 @@ func (s *server) grpcCredentials() (credentials.TransportCredentials, error) {
 }
 
 // serve starts the port and its loop.
-func (d *grpcPort) serve(ctx context.Context, s *server, g *errgroup.Group) {
+func (d *grpcPort) serve(ctx context.Context, s *ports, g *errgroup.Group) {
 	if d == nil {
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -20,19 +19,12 @@ import (
 
 // servers builds the two HTTP servers over the services.
 func (s *server) servers() (api, gw *http.Server, err error) {
-	trusted, err := s.trusted()
-	if err != nil {
-		return nil, nil, err
-	}
-	proxy, err := gateway.New(gateway.Config{
-		Limiter: s.enforce, Catalog: s.govern.Current, Log: s.log, Access: s.accessLog(), Now: realNow,
-		Observe: s.metrics.observe, Trusted: trusted, MaxBody: s.MaxBody, Expressions: costExpressions(),
-	})
+	proxy, err := s.openProxy(s.enforce, s.govern.Current)
 	if err != nil {
 		return nil, nil, err
 	}
 	rest, err := httpapi.New(httpapi.Config{
-		Govern: s.govern, Enforce: s.enforce, Receive: s.receive, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox,
+		Govern: s.govern, Enforce: s.enforce, Flush: s.flush, Receive: s.receive, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox,
 		Seal: s.seal, Erasures: s.journal, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays, Notify: s.notify,
 		Signer: s.signer, PortalLink: s.portalLink, Version: version, Ready: s.serving.Load, Metrics: s.metrics.handler(), Log: s.log,
 		Real: realNow, Gateways: s.gateways(), GatewayCount: s.gatewayCount, Refunds: s.listRefunds,
@@ -42,7 +34,7 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	}
 	pages, err := console.New(console.Config{
 		Govern: s.govern, Enforce: s.enforce, Bill: s.bill, Notify: s.notify, Ingest: s.ingest, Correct: s.correct, Inbox: s.inbox, Clock: s.clock, Signer: s.signer, PortalLink: s.portalLink,
-		Version: version, Demo: s.demo, Log: s.log,
+		Version: version, Demo: s.demo, Log: s.log, Gateways: s.hub.List,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -61,24 +53,10 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	mux.Handle("/portal", theirs)
 	mux.Handle("/portal/", theirs)
 	mux.Handle("/", pages)
-	if s.gatewayPort != nil { // a server without a gateway of its own has no such port
-		s.metrics.gateway(proxy, s.gatewayPort)
-	}
 	gw = gateway.NewServer(proxy, s.log)
 	gw.RegisterOnShutdown(proxy.Close)
 	api = gateway.NewServer(s.withDoors(mux), s.log)
 	return api, gw, s.apartAPI(api)
-}
-
-// accessLog writes one JSON line a request, or nothing.
-func (s *server) accessLog() *slog.Logger {
-	switch {
-	case s.access != nil:
-		return slog.New(slog.NewJSONHandler(s.access, nil))
-	case s.AccessLog == "-":
-		return slog.New(slog.NewJSONHandler(os.Stdout, nil))
-	}
-	return nil
 }
 
 // portalLink is a signed link to a customer's portal.

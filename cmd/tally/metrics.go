@@ -36,13 +36,16 @@ func newMetrics(s *server) *metrics {
 	m.position = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tally_books_position", Help: "Journal position of the last comparison of the books.",
 	})
-	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &doorCollector{s}, &overshootCollector{s.enforce, &s.refunds}, &nodesCollector{s.hub})
+	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &doorCollector{&s.ports}, &overshootCollector{s.enforce, &s.refunds}, &nodesCollector{s.hub})
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
 	}, func() float64 { return s.clock.Ahead().Seconds() }))
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_events_unmatched", Help: "Events that are kept but count for nothing; see tally unmatched list.",
 	}, func() float64 { return float64(s.inbox.Count()) }))
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tally_gateways", Help: "Gateways that may hold leases: registered ones that are not revoked, and this process's own.",
+	}, func() float64 { return float64(s.leasing()) }))
 	return m
 }
 
@@ -210,13 +213,11 @@ func (c *receiveCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// gatewayMetrics are those of a gateway in a process of its own.
-type gatewayMetrics struct{ metrics }
-
-func newGatewayMetrics(s *gatewayRole) *gatewayMetrics {
-	m := &gatewayMetrics{newCommonMetrics()}
-	m.registry.MustRegister(&apartCollector{s}, &spoolCollector{s.spool})
-	return m
+// newGatewayMetrics are those of a gateway in a process of its own.
+func newGatewayMetrics(s *gatewayRole) *metrics {
+	m := newCommonMetrics()
+	m.registry.MustRegister(&apartCollector{s}, &spoolCollector{s.spool}, &doorCollector{&s.ports})
+	return &m
 }
 
 // apartCollector reads how a gateway stands to its server at each scrape, and what it decided.
@@ -251,6 +252,7 @@ func (c *apartCollector) Collect(ch chan<- prometheus.Metric) {
 	}{
 		{"tally_node_connected", "Whether the stream from the server is open, so that changes arrive.", prometheus.GaugeValue, int64(connected)},
 		{"tally_node_streams_total", "How often the stream from the server was opened.", prometheus.CounterValue, streams},
+		{"tally_reports_lost_total", "Notices and refunds that the server was not told of, because too many waited or it refused them.", prometheus.CounterValue, c.s.report.Lost()},
 		{"tally_authority_breaker_open", "Whether calls for leases fail at once, since the server does not answer.", prometheus.GaugeValue, int64(open)},
 		{"tally_authority_breaker_opened_total", "How often that began.", prometheus.CounterValue, st.Opened},
 	} {

@@ -56,7 +56,7 @@ func (s *server) expireGrants(ctx context.Context) error {
 	for more := true; more; {
 		var err error
 		if more, err = s.govern.ExpireGrants(ctx, func(ctx context.Context, customerID, meterKey string, since, until time.Time) (money.Decimal, error) {
-			if err := s.enforce.Flush(ctx); err != nil {
+			if err := s.flush(ctx); err != nil {
 				return money.Decimal{}, err
 			}
 			return s.used(ctx, customerID, meterKey, period.Interval{Start: period.BucketStart(since), End: period.BucketStart(until)})

@@ -29,12 +29,8 @@ type refundBook struct {
 	lost    atomic.Int64
 }
 
-// keepRefunds stores what was given back since the last call.
-func (s *server) keepRefunds(ctx context.Context) error {
-	b := &s.refunds
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	list, lost := s.enforce.Refunds()
+// add takes sums in that wait to be stored; mu is held.
+func (b *refundBook) add(list []enforce.Refund, lost int64) {
 	b.lost.Add(lost)
 	for _, f := range list {
 		if len(b.waiting) >= refundsWaiting {
@@ -45,6 +41,23 @@ func (s *server) keepRefunds(ctx context.Context) error {
 			CustomerID: f.CustomerID, Day: f.Day, Route: f.Route, Meter: f.Meter, Reason: f.Reason.String(), Refused: f.Refused, Count: f.Count, Cost: f.Cost,
 		})
 	}
+}
+
+// takeRefunds takes sums of a gateway in a process of its own; they are stored when it returns.
+func (s *server) takeRefunds(ctx context.Context, _ uint16, list []enforce.Refund, lost int64) error {
+	s.refunds.mu.Lock()
+	s.refunds.add(list, lost)
+	s.refunds.mu.Unlock()
+	return s.keepRefunds(ctx)
+}
+
+// keepRefunds stores what was given back since the last call.
+func (s *server) keepRefunds(ctx context.Context) error {
+	b := &s.refunds
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list, lost := s.enforce.Refunds()
+	b.add(list, lost)
 	for len(b.waiting) > 0 {
 		n := min(len(b.waiting), refundsAtOnce)
 		if err := s.records.AddRefunds(ctx, b.waiting[:n]); err != nil {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,7 +9,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"strings"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +20,6 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/receive"
-	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/store/spool"
@@ -56,25 +53,25 @@ type apart struct {
 const (
 	joinFirst = 100 * time.Millisecond // between attempts to join
 	joinMax   = 2 * time.Second
-	farewell  = 5 * time.Second // for the last batch and the leases at shutdown
+	// reportEvery is how often the server is told what was noticed, in real time.
+	reportEvery = 250 * time.Millisecond
+	farewell    = 5 * time.Second // for the last batch and the leases at shutdown
 )
 
 // gatewayRole is a gateway in a process of its own. It owns a folder with a spool and its own secrets, and nothing of the server's.
 type gatewayRole struct {
-	listen
+	ports
 	apart
-	dir      string
-	log      *slog.Logger
-	json     func(v any) error // prints when ready; nil: nothing
-	endpoint cli.Endpoint
+	dir  string
+	json func(v any) error // prints when ready; nil: nothing
 
-	folder  *folder
-	spool   *spool.Spool
-	clock   *clock.Clock
-	client  *remote.Client
-	mirror  *govern.Mirror
-	metrics *gatewayMetrics
-	access  *os.File
+	folder *folder
+	spool  *spool.Spool
+	clock  *clock.Clock
+	client *remote.Client
+	report *remote.Reporter
+	mirror *govern.Mirror
+	envoys *grpcPort // owner: start until it has ended, then drain
 
 	following atomic.Pointer[remote.Follower]  // nil until the gateway has joined
 	enforce   atomic.Pointer[enforce.Enforcer] // nil until the gateway has begun
@@ -94,14 +91,19 @@ func (s *gatewayRole) run(ctx context.Context) (err error) {
 	if err := s.open(); err != nil {
 		return errors.Join(err, s.close())
 	}
-	both := &server{listen: s.listen, log: s.log} // for its listeners
-	apiL, gwL, err := both.listeners(ctx)
+	apiL, gwL, err := s.listeners(ctx, true)
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
 	defer func() { _ = apiL.Close(); _ = gwL.Close() }() // the servers close them first
-	s.endpoint = both.endpoint
-	api, gw := gateway.NewServer(s.api(), s.log), gateway.NewServer(http.HandlerFunc(s.serve), s.log)
+	api, gw := gateway.NewServer(s.withDoors(s.api()), s.log), gateway.NewServer(http.HandlerFunc(s.serve), s.log)
+	gw.RegisterOnShutdown(func() {
+		if door := s.door.Load(); door != nil {
+			door.Close()
+		}
+	})
+	floor := make([]byte, heapFloor)
+	defer runtime.KeepAlive(floor)
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
 	g, gctx := errgroup.WithContext(loops)
@@ -142,81 +144,32 @@ func (s *gatewayRole) open() error {
 	if err != nil {
 		return err
 	}
+	s.warnClear()
 	if s.client, err = remote.NewClient(remote.Config{
 		Server: s.Server, Token: token, HTTP: &http.Client{Transport: transport}, Real: realNow, DrawTimeout: s.DrawTimeout,
 	}); err != nil {
 		return err
 	}
+	s.report = remote.NewReporter(s.client)
 	if s.clock, err = clock.New(clock.Config{Real: realNow, Load: s.folder.clockState, Save: s.folder.saveClock}); err != nil {
 		return err
 	}
 	if s.spool, err = spool.Open(spool.Config{Dir: s.folder.path("spool")}); err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
-	if s.AccessLog != "" && s.AccessLog != "-" {
-		if s.access, err = os.OpenFile(s.AccessLog, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
-			return fmt.Errorf("access log: %w", err)
-		}
+	if err := s.openAccess(); err != nil {
+		return err
 	}
 	s.metrics = newGatewayMetrics(s)
-	return nil
+	return s.check()
 }
 
-// token is read from the flag, the environment or a file.
-func (s *gatewayRole) token() (string, error) {
-	if s.Server == "" {
-		return "", errors.New("--role gateway needs --server URL")
-	}
-	if s.ServerTokenFile != "" {
-		b, err := os.ReadFile(s.ServerTokenFile)
-		if err != nil {
-			return "", fmt.Errorf("read the server token: %w", err)
-		}
-		return strings.TrimSpace(string(b)), nil
-	}
-	if s.ServerToken == "" {
-		return "", errors.New("--role gateway needs a token: `tally gateway token NAME` on the server makes one; give it as TALLY_SERVER_TOKEN or --server-token-file")
-	}
-	return s.ServerToken, nil
-}
-
-// transport speaks HTTP/1.1: each call has a connection of its own, so that a stuck one holds up nothing else.
-func (s *gatewayRole) transport() (*http.Transport, error) {
-	t := &http.Transport{
-		MaxIdleConns: 256, MaxIdleConnsPerHost: 256, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 3 * time.Second,
-		Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
-	}
-	t.Protocols.SetHTTP1(true)
-	if s.ServerCA != "" {
-		pool, err := certPool(s.ServerCA)
-		if err != nil {
-			return nil, fmt.Errorf("--server-ca: %w", err)
-		}
-		t.TLSClientConfig.RootCAs = pool
-	}
-	if (s.ClientCert == "") != (s.ClientKey == "") {
-		return nil, errors.New("--client-cert and --client-key belong together")
-	}
-	if s.ClientCert != "" {
-		pair, err := tls.LoadX509KeyPair(s.ClientCert, s.ClientKey)
-		if err != nil {
-			return nil, fmt.Errorf("client certificate: %w", err)
-		}
-		t.TLSClientConfig.Certificates = []tls.Certificate{pair}
-	}
-	return t, nil
-}
-
-func certPool(path string) (*x509.CertPool, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("%s holds no certificate", path)
-	}
-	return pool, nil
+// check refuses wrong flags of what is opened only when the gateway has joined.
+func (s *gatewayRole) check() error {
+	_, peers := s.doorPeers()
+	_, trusted := s.trusted()
+	_, creds := s.grpcCredentials()
+	return errors.Join(peers, trusted, creds)
 }
 
 // start joins, learns what there is, begins an epoch and takes traffic. While the server is away it tries again: a run needs an
@@ -262,7 +215,7 @@ func (s *gatewayRole) start(starting, ctx context.Context, g *errgroup.Group) er
 	}
 	s.clock.Raise(e.LastSeen())
 	s.enforce.Store(e)
-	if err := s.openDoor(e); err != nil {
+	if err := s.openWays(ctx, g, e); err != nil {
 		return err
 	}
 	s.loops(ctx, g, e)
@@ -305,7 +258,7 @@ func (s *gatewayRole) begin(ctx context.Context, node uint16, sender *receive.Se
 	})
 	return enforce.Open(ctx, enforce.Config{
 		Directory: s.mirror, Spool: s.spool, Authority: s.client, Past: s.client, Keyring: ring, Node: node, Boot: bootID(), Now: s.clock.Now, Real: realNow,
-		Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log, Deliver: sender.Deliver,
+		Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log, Deliver: sender.Deliver, Notice: s.report.Notice,
 	})
 }
 
@@ -354,20 +307,21 @@ func (s *gatewayRole) ship(ctx context.Context) error {
 	return nil
 }
 
-func (s *gatewayRole) openDoor(e *enforce.Enforcer) error {
-	trusted, err := (&server{listen: s.listen}).trusted()
+// openWays opens all ways in: the gateway itself, the doors of other proxies on the API's port, and those of Envoy.
+func (s *gatewayRole) openWays(ctx context.Context, g *errgroup.Group, e *enforce.Enforcer) (err error) {
+	door, err := s.openProxy(e, s.mirror.Current)
 	if err != nil {
 		return err
 	}
-	access := (&server{listen: s.listen, access: s.access}).accessLog()
-	door, err := gateway.New(gateway.Config{
-		Limiter: e, Catalog: s.mirror.Current, Log: s.log, Access: access, Now: realNow, Observe: s.metrics.observe, Trusted: trusted, MaxBody: s.MaxBody,
-		Expressions: costExpressions(),
-	})
-	if err != nil {
+	if err := s.openDoors(e, s.mirror.Current); err != nil {
+		return err
+	}
+	if s.envoys, err = s.openGRPC(ctx, e, s.mirror.Current); err != nil {
 		return err
 	}
 	s.door.Store(door)
+	s.doorLoops(ctx, g)
+	s.envoys.serve(ctx, &s.ports, g)
 	return nil
 }
 
@@ -377,6 +331,11 @@ func (s *gatewayRole) serve(w http.ResponseWriter, r *http.Request) {
 		door.ServeHTTP(w, r)
 		return
 	}
+	notBegun(w)
+}
+
+// notBegun answers what came before the gateway has reached its server.
+func notBegun(w http.ResponseWriter) {
 	answer.Write(w, answer.Problem{
 		Code: "authority_unreachable", Status: http.StatusServiceUnavailable, Detail: "This gateway has not reached its server since it was started.",
 		Fix: "Try again soon; the operator must see to the server if it lasts.", Retryable: true, RetryAfter: 1,
@@ -422,8 +381,7 @@ func (s *gatewayRole) api() http.Handler {
 
 // loops are the gateway's tickers.
 func (s *gatewayRole) loops(ctx context.Context, g *errgroup.Group, e *enforce.Enforcer) {
-	t := &server{log: s.log, metrics: &s.metrics.metrics}
-	t.every(ctx, g, "ship", shipEvery, func(ctx context.Context) error {
+	s.every(ctx, g, "ship", shipEvery, func(ctx context.Context) error {
 		for {
 			more, err := e.Tick(ctx)
 			if err != nil || !more {
@@ -431,21 +389,29 @@ func (s *gatewayRole) loops(ctx context.Context, g *errgroup.Group, e *enforce.E
 			}
 		}
 	})
-	t.every(ctx, g, "sync", syncEvery, e.SyncTick)
-	t.every(ctx, g, "clock", clockEvery, func(context.Context) error { return s.clock.Persist() })
+	s.every(ctx, g, "sync", syncEvery, e.SyncTick)
+	s.every(ctx, g, "reports", reportEvery, func(ctx context.Context) error { return s.reports(ctx, e) })
+	s.every(ctx, g, "clock", clockEvery, func(context.Context) error { return s.clock.Persist() })
+}
+
+// reports tells the server what was noticed, while it can be reached.
+func (s *gatewayRole) reports(ctx context.Context, e *enforce.Enforcer) error {
+	for {
+		more, err := s.report.Tick(ctx, e.Refunds)
+		if errors.Is(err, authority.ErrUnreachable) {
+			return nil // it waits
+		}
+		if err != nil || !more {
+			return err
+		}
+	}
 }
 
 // drain lets running requests end, hands over what was decided and gives the leases back. With the server away that stays in the
 // spool, for the next run.
 func (s *gatewayRole) drain(api, gw *http.Server) error {
 	s.serving.Store(false)
-	ctx, cancel := context.WithTimeout(context.Background(), s.DrainTimeout)
-	defer cancel()
-	err := gw.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		s.log.Warn("requests were still running at shutdown and are cut off")
-		err = gw.Close()
-	}
+	err := errors.Join(s.envoys.drain(context.Background(), s.DrainTimeout), s.shutdown(api, gw), s.closeDoors())
 	if e := s.enforce.Load(); e != nil {
 		last, done := context.WithTimeout(context.Background(), farewell)
 		defer done()
@@ -454,9 +420,7 @@ func (s *gatewayRole) drain(api, gw *http.Server) error {
 		} else if cerr != nil {
 			err = errors.Join(err, cerr)
 		}
-	}
-	if aerr := api.Shutdown(ctx); aerr != nil {
-		err = errors.Join(err, api.Close())
+		err = errors.Join(err, s.reports(last, e))
 	}
 	return err
 }

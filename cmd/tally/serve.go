@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"runtime"
 	"time"
@@ -19,7 +16,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/account"
-	"github.com/tallystick/tallystick/internal/web/gateway"
 )
 
 // listen is where and how the two ports are served; both commands that serve share it.
@@ -51,13 +47,13 @@ type serveCmd struct {
 
 func (c *serveCmd) Run(e *cli.Env) error {
 	if c.Role == roleGateway {
-		g := &gatewayRole{listen: c.listen, apart: c.apart, dir: e.DataDir(), log: logger(e.Stderr)}
+		g := &gatewayRole{ports: ports{listen: c.listen, log: logger(e.Stderr)}, apart: c.apart, dir: e.DataDir()}
 		if e.JSON {
 			g.json = func(v any) error { return cli.PrintJSON(e.Stdout, v) }
 		}
 		return g.run(e.Ctx)
 	}
-	s := &server{listen: c.listen, apart: c.apart, dir: e.DataDir(), mode: account.Mode(c.Mode), grace: c.Grace, keepEvents: c.KeepEvents, log: logger(e.Stderr)}
+	s := &server{ports: ports{listen: c.listen, log: logger(e.Stderr)}, apart: c.apart, dir: e.DataDir(), mode: account.Mode(c.Mode), grace: c.Grace, keepEvents: c.KeepEvents}
 	return s.run(e.Ctx, func(ctx context.Context) error {
 		if c.Catalog != "" {
 			if err := s.applyFile(ctx, c.Catalog); err != nil {
@@ -103,7 +99,7 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
 	s.folder = f
-	apiL, gwL, err := s.listeners(ctx)
+	apiL, gwL, err := s.listeners(ctx, s.Role != roleServer)
 	if err != nil {
 		return err
 	}
@@ -120,7 +116,7 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 	if err != nil {
 		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
 	}
-	envoys, err := s.openGRPC(ctx)
+	envoys, err := s.openGRPC(ctx, s.enforce, s.govern.Current)
 	if err != nil {
 		return errors.Join(err, s.close(context.WithoutCancel(ctx)))
 	}
@@ -141,7 +137,7 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 		return nil
 	})
 	s.loops(gctx, g)
-	envoys.serve(gctx, s, g)
+	envoys.serve(gctx, &s.ports, g)
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -161,17 +157,7 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 // drain lets running requests end: not ready first, then no new connections, then a bounded wait.
 func (s *server) drain(api, gw *http.Server) error {
 	s.serving.Store(false)
-	ctx, cancel := context.WithTimeout(context.Background(), s.DrainTimeout)
-	defer cancel()
-	err := gw.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		s.log.Warn("requests were still running at shutdown and are cut off")
-		err = gw.Close()
-	}
-	if aerr := api.Shutdown(ctx); aerr != nil {
-		err = errors.Join(err, api.Close())
-	}
-	return err
+	return s.shutdown(api, gw)
 }
 
 func serveOn(srv *http.Server, l net.Listener, cert, key string) error {
@@ -185,48 +171,4 @@ func serveOn(srv *http.Server, l net.Listener, cert, key string) error {
 		return nil
 	}
 	return err
-}
-
-// listeners opens both ports and notes the real addresses.
-func (s *server) listeners(ctx context.Context) (api, gw net.Listener, err error) {
-	if (s.TLSCert == "") != (s.TLSKey == "") {
-		return nil, nil, errors.New("--tls-cert and --tls-key belong together")
-	}
-	scheme := "http"
-	if s.TLSCert != "" {
-		scheme = "https"
-		pair, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
-		if err != nil {
-			return nil, nil, fmt.Errorf("certificate files: %w", err)
-		}
-		s.endpoint.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}))
-	}
-	var lc net.ListenConfig
-	if api, err = lc.Listen(ctx, "tcp", s.API); err != nil {
-		return nil, nil, fmt.Errorf("API address: %w (choose another with --api)", err)
-	}
-	s.endpoint.API = scheme + "://" + api.Addr().String()
-	if s.Role == roleServer {
-		return api, nil, nil
-	}
-	if gw, err = lc.Listen(ctx, "tcp", s.Gateway); err != nil {
-		_ = api.Close() // nothing was served on it
-		return nil, nil, fmt.Errorf("gateway address: %w (choose another with --gateway)", err)
-	}
-	api, s.gatewayPort = gateway.NewListener(api, s.MaxConnections), gateway.NewListener(gw, s.MaxConnections)
-	gw = s.gatewayPort
-	s.endpoint.Gateway = scheme + "://" + gw.Addr().String()
-	return api, gw, nil
-}
-
-func (s *server) trusted() ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	for _, p := range s.TrustedProxies {
-		prefix, err := netip.ParsePrefix(p)
-		if err != nil {
-			return nil, fmt.Errorf("--trusted-proxies: %q is not a network such as 10.0.0.0/8", p)
-		}
-		out = append(out, prefix)
-	}
-	return out, nil
 }

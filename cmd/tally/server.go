@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -30,15 +29,12 @@ import (
 	"github.com/tallystick/tallystick/internal/app/replay"
 	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/app/usage"
-	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/file/tree"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
-	"github.com/tallystick/tallystick/internal/web/doors"
-	"github.com/tallystick/tallystick/internal/web/gateway"
 	"github.com/tallystick/tallystick/internal/web/node"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
@@ -65,46 +61,40 @@ const (
 
 // server is one process with all roles: it owns the stores, the services and their loops.
 type server struct {
-	listen
+	ports
 	apart
 	dir   string
 	mode  account.Mode
 	grace time.Duration
 	// keepEvents is how long the content of events is kept; 0: for ever.
 	keepEvents time.Duration
-	log        *slog.Logger
 	demo       bool // history is being seeded: billing waits until it is there
-	endpoint   cli.Endpoint
 
-	folder      *folder
-	records     store.Records
-	journal     *file.Journal
-	spool       *spool.Spool
-	clock       *clock.Clock
-	govern      *govern.Service
-	receive     *receive.Receiver
-	authority   *authority.Service
-	enforce     *enforce.Enforcer
-	nodes       *nodes.Service
-	hub         *node.Server
-	ingest      *ingest.Service
-	bill        *bill.Service
-	usage       *usage.Service
-	recount     *recount.Service
-	correct     *correct.Service
-	inbox       *inbox.Service
-	notify      *notify.Service
-	refunds     refundBook
-	baseline    *baseline.Service
-	tiles       *tree.Tree
-	seal        *seal.Service
-	replays     *replay.Replays
-	metrics     *metrics
-	salts       *salts
-	gatewayPort *gateway.Listener
-	doors       *doors.Door
-	access      *os.File
-	signer      *session.Signer
+	folder    *folder
+	records   store.Records
+	journal   *file.Journal
+	spool     *spool.Spool
+	clock     *clock.Clock
+	govern    *govern.Service
+	receive   *receive.Receiver
+	authority *authority.Service
+	enforce   *enforce.Enforcer
+	nodes     *nodes.Service
+	hub       *node.Server
+	ingest    *ingest.Service
+	bill      *bill.Service
+	usage     *usage.Service
+	recount   *recount.Service
+	correct   *correct.Service
+	inbox     *inbox.Service
+	notify    *notify.Service
+	refunds   refundBook
+	baseline  *baseline.Service
+	tiles     *tree.Tree
+	seal      *seal.Service
+	replays   *replay.Replays
+	salts     *salts
+	signer    *session.Signer
 
 	serving atomic.Bool // ready for traffic
 	billing atomic.Bool // periods may be closed
@@ -147,7 +137,7 @@ func (s *server) open(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := s.openDoors(); err != nil {
+	if err := s.openDoors(s.enforce, s.govern.Current); err != nil {
 		return err
 	}
 	if err := s.openSeal(ctx); err != nil {
@@ -309,10 +299,8 @@ func (s *server) openSecrets() error {
 	if s.replays, err = replay.New(s.records, replayKey, rand.Reader, realNow); err != nil {
 		return err
 	}
-	if s.AccessLog != "" && s.AccessLog != "-" {
-		if s.access, err = os.OpenFile(s.AccessLog, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
-			return fmt.Errorf("access log: %w", err)
-		}
+	if err := s.openAccess(); err != nil {
+		return err
 	}
 	s.metrics = newMetrics(s)
 	return s.folder.saveEndpoint(s.endpoint)
@@ -401,36 +389,6 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 	s.noticeLoops(ctx, g)
 	s.refundLoops(ctx, g)
 	s.doorLoops(ctx, g)
-}
-
-// every runs work at an interval. A failure is logged and tried again; a failed sync ends the process, since what was
-// acknowledged after it could be lost.
-func (s *server) every(ctx context.Context, g *errgroup.Group, name string, interval time.Duration, work func(context.Context) error) {
-	g.Go(func() error {
-		t := time.NewTicker(interval)
-		defer t.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-t.C:
-			}
-			err := work(ctx)
-			if err == nil || ctx.Err() != nil {
-				continue
-			}
-			if errors.Is(err, store.ErrBroken) {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			s.log.ErrorContext(ctx, "work failed, it will be tried again", slog.String("loop", name), slog.Any("error", err))
-			s.metrics.failed(name)
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(retryBackoff):
-			}
-		}
-	})
 }
 
 // close ends the services and stores, last opened first. It closes what open got to.

@@ -15,6 +15,7 @@ import (
 
 const (
 	gatewaysRun = 3
+	kinds       = 6  // of faults
 	connections = 64 // of each gateway, all with one key
 )
 
@@ -139,9 +140,9 @@ func (w *world) round(round int, random *rand.Rand) {
 	l := w.load(secret)
 	fired := map[string]int{}
 	var story []string
-	for n := 0; *quiet == false && n < 5 || *quiet == false && l.ok() < *limit*6/10 && n < 40; n++ {
+	for n := 0; *quiet == false && n < kinds || *quiet == false && l.ok() < *limit*6/10 && n < 40; n++ {
 		pause(w.t, time.Duration(100+random.IntN(200))*time.Millisecond)
-		what, name := w.fault(n, random)
+		what, name := w.fault(round, n, random)
 		fired[name]++
 		story = append(story, fmt.Sprintf("%s at %d", what, l.ok()))
 		if ok, calls := l.ok(), w.upstream.count(customer); max(ok, calls) > *limit {
@@ -173,13 +174,13 @@ func counts(m map[string]int) string {
 }
 
 // fault does one and mends it.
-func (w *world) fault(n int, random *rand.Rand) (what, name string) {
+func (w *world) fault(round, n int, random *rand.Rand) (what, name string) {
 	w.t.Helper()
 	g := w.gates[random.IntN(len(w.gates))]
 	long := time.Duration(200+random.IntN(1500)) * time.Millisecond
-	kind := random.IntN(5)
-	if n < 5 {
-		kind = n // each at least once
+	kind := random.IntN(kinds)
+	if n < kinds {
+		kind = (n + round) % kinds // each at least once
 	}
 	switch kind {
 	case 0:
@@ -206,8 +207,14 @@ func (w *world) fault(n int, random *rand.Rand) (what, name string) {
 		g.proxy.set(pass)
 		return fmt.Sprintf("%s %s %v", m, g.name, long), m.String()
 	}
-	g.proxy.set(delay)
-	pause(w.t, long)
-	g.proxy.set(pass)
-	return fmt.Sprintf("delay %s %v", g.name, long), "delay"
+	if kind == 4 {
+		g.proxy.set(delay)
+		pause(w.t, long)
+		g.proxy.set(pass)
+		return fmt.Sprintf("delay %s %v", g.name, long), "delay"
+	}
+	w.stop(syscall.SIGKILL)
+	pause(w.t, long/2) // gateways go on within their leases
+	w.serve()
+	return fmt.Sprintf("kill -9 server %v", long/2), "server"
 }

@@ -122,12 +122,7 @@ func TestServerAway(t *testing.T) {
 	if status, _, code, err := g.ask(client, secret); err != nil || status != http.StatusOK {
 		t.Fatalf("%d %s, %v", status, code, err)
 	}
-	if err := w.server.Signal(syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.server.Wait(patient(t)); err != nil {
-		t.Fatal(err)
-	}
+	w.stop(syscall.SIGKILL)
 	alone := 1
 	for {
 		status, _, code, err := g.ask(client, secret)

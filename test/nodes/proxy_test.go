@@ -50,8 +50,6 @@ func newProxy(t *testing.T) *proxy {
 	return p
 }
 
-func (p *proxy) url() string { return "http://" + p.listener.Addr().String() }
-
 func (p *proxy) target(addr string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

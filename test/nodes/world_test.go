@@ -101,6 +101,14 @@ plans:
       - {key: calls, meter: api_calls, model: graduated, every: month, tiers: [{unit_amount: "0.0004"}]}
     limits:
       - {key: daily, meter: api_calls, quota: "%d", window: day, enforcement: hard}
+  - key: steady
+    currency: USD
+    limits:
+      - {key: burst, meter: api_calls, token_bucket: {rate: "20/s", burst: 50}}
+  - key: prepaid
+    currency: USD
+    limits:
+      - {key: prepaid, meter: api_calls, credits: true}
   - key: hundred
     currency: USD
     limits:
@@ -183,21 +191,33 @@ func newWorld(t *testing.T, gateways int, args ...string) *world {
 	w.apply(*limit)
 	w.serve()
 	for i := range gateways {
-		name := fmt.Sprintf("gate-%d", i+1)
-		var made struct{ Secret string }
-		w.command(&made, "gateway", "token", name)
-		g := &gate{w: w, name: name, dir: filepath.Join(t.TempDir(), name), token: filepath.Join(t.TempDir(), name+".token"), proxy: newProxy(t)}
-		if err := os.WriteFile(g.token, []byte(made.Secret+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		g.proxy.target(strings.TrimPrefix(w.endpoint.API, "http://"))
-		w.gates = append(w.gates, g)
-		g.start()
+		w.add(fmt.Sprintf("gate-%d", i+1)).start()
 	}
 	for _, g := range w.gates {
 		g.ready()
 	}
 	return w
+}
+
+// add registers a gateway and starts nothing.
+func (w *world) add(name string) *gate {
+	w.t.Helper()
+	var made struct{ Secret string }
+	w.command(&made, "gateway", "token", name)
+	g := &gate{w: w, name: name, dir: filepath.Join(w.t.TempDir(), name), token: filepath.Join(w.t.TempDir(), name+".token"), proxy: newProxy(w.t)}
+	if err := os.WriteFile(g.token, []byte(made.Secret+"\n"), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	_, addr := w.address()
+	g.proxy.target(addr)
+	w.gates = append(w.gates, g)
+	return g
+}
+
+// address is where the server is.
+func (w *world) address() (scheme, addr string) {
+	scheme, addr, _ = strings.Cut(w.endpoint.API, "://")
+	return scheme, addr
 }
 
 func (w *world) apply(limit int) {
@@ -216,8 +236,20 @@ func (w *world) serve() {
 		w.t.Fatalf("the server did not get ready: %v", err)
 	}
 	w.read(filepath.Join(w.dir, "client.json"), &w.endpoint)
+	_, addr := w.address()
 	for _, g := range w.gates {
-		g.proxy.target(strings.TrimPrefix(w.endpoint.API, "http://"))
+		g.proxy.target(addr)
+	}
+}
+
+// stop ends the server by a signal.
+func (w *world) stop(s syscall.Signal) {
+	w.t.Helper()
+	if err := w.server.Signal(s); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.server.Wait(patient(w.t)); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
@@ -282,8 +314,9 @@ func (w *world) customer(key, plan string) (secret string) {
 // start starts the gateway's process.
 func (g *gate) start() {
 	g.w.t.Helper()
+	scheme, _ := g.w.address()
 	p := g.w.run(append([]string{
-		"serve", "--role", "gateway", "--server", g.proxy.url(), "--server-token-file", g.token, "--dir", g.dir, "--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0",
+		"serve", "--role", "gateway", "--server", scheme + "://" + g.proxy.listener.Addr().String(), "--server-token-file", g.token, "--dir", g.dir, "--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0",
 		"--output", "json",
 	}, g.args...)...)
 	g.mu.Lock()

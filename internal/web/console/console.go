@@ -19,6 +19,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/ingest"
 	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/web/node"
 	"github.com/tallystick/tallystick/internal/web/session"
 	"github.com/tallystick/tallystick/internal/web/statement"
 	"github.com/tallystick/tallystick/internal/web/ui"
@@ -40,6 +41,8 @@ type Config struct {
 	Demo       bool            // say on every page that nothing here is real
 	Notify     *notify.Service // nil: no reminders
 	Log        *slog.Logger
+	// Gateways lists those of other processes; nil: there is no page of them.
+	Gateways func() []node.Status
 }
 
 type console struct {
@@ -107,6 +110,10 @@ func New(cfg Config) (http.Handler, error) {
 	} {
 		mux.Handle(pattern, c.signedIn(page))
 	}
+	if cfg.Gateways != nil {
+		mux.Handle("GET /gateways", c.signedIn(c.gateways))
+		mux.Handle("GET /gateways/live", c.signedIn(c.gatewaysLive))
+	}
 	return ui.Harden(http.NewCrossOriginProtection().Handler(mux)), nil
 }
 
@@ -168,7 +175,11 @@ func (c *console) frame(r *http.Request, title string) ui.Frame {
 		{Href: "/events", Text: "Events"},
 		{Href: "/notices", Text: "Notices"},
 		{Href: "/invoices", Text: "Invoices"},
+		{Href: "/gateways", Text: "Gateways"},
 	} {
+		if item.Href == "/gateways" && c.cfg.Gateways == nil {
+			continue
+		}
 		item.Here = r.URL.Path == item.Href
 		item.Within = item.Href != "/" && strings.HasPrefix(r.URL.Path, item.Href+"/")
 		f.Nav = append(f.Nav, item)

@@ -30,6 +30,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/web/console"
 	"github.com/tallystick/tallystick/internal/web/hook"
+	"github.com/tallystick/tallystick/internal/web/node"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
@@ -76,7 +77,9 @@ type world struct {
 	inbox   *inbox.Service
 	clock   *clock.Clock
 	notify  *notify.Service
-	cookie  *http.Cookie // of the session, once signed in
+	// gateways are those that the console is told of.
+	gateways []node.Status
+	cookie   *http.Cookie // of the session, once signed in
 
 	mu   sync.Mutex // guards real
 	real time.Time
@@ -142,7 +145,7 @@ func newWorld(t *testing.T) *world {
 	w.h = must[http.Handler](t)(console.New(console.Config{
 		Notify: w.notify,
 		Ingest: w.ingest, Correct: corrections, Inbox: w.inbox,
-		Govern: w.govern, Enforce: w.enforce, Bill: w.bill, Clock: w.clock, Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Log: log,
+		Govern: w.govern, Enforce: w.enforce, Bill: w.bill, Clock: w.clock, Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Log: log, Gateways: func() []node.Status { return w.gateways },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			return "http://127.0.0.1:8080/portal/open?token=" + ref, w.now().Add(ttl), nil
 		},

@@ -36,6 +36,8 @@ import (
 type Config struct {
 	Govern  *govern.Service
 	Enforce *enforce.Enforcer
+	// Flush brings what was decided into the journal, that of gateways in other processes too; nil: Enforce.Flush.
+	Flush   func(ctx context.Context) error
 	Receive *receive.Receiver
 	Ingest  *ingest.Service
 	Bill    *bill.Service
@@ -90,6 +92,9 @@ func New(cfg Config) (http.Handler, error) {
 		cfg.Seal == nil, cfg.Usage == nil, cfg.Recount == nil, cfg.Clock == nil, cfg.Replays == nil, cfg.Notify == nil,
 		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
 		return nil, errors.New("httpapi: incomplete configuration")
+	}
+	if cfg.Flush == nil {
+		cfg.Flush = cfg.Enforce.Flush
 	}
 	return assemble(cfg)
 }

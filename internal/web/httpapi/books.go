@@ -81,7 +81,7 @@ func (a *api) balance(ctx context.Context, in *struct {
 	if err != nil {
 		return booksBody{}, err
 	}
-	if err := a.cfg.Enforce.Flush(ctx); err != nil {
+	if err := a.cfg.Flush(ctx); err != nil {
 		return booksBody{}, err
 	}
 	stats := a.cfg.Enforce.Stats()

@@ -41,7 +41,7 @@ func (a *api) erasures() {
 		if e == nil {
 			return orderedBody{}, fmt.Errorf("this server's journal cannot erase: %w", account.ErrInvalid)
 		}
-		if err := a.cfg.Enforce.Flush(ctx); err != nil {
+		if err := a.cfg.Flush(ctx); err != nil {
 			return orderedBody{}, err
 		}
 		position, err := e.Erase(ctx, in.Body.Subject, operator, in.Body.Reason, a.cfg.Clock.Now())

@@ -127,7 +127,7 @@ func (a *api) listInvoices(ctx context.Context, in *OfCustomer) (listBody[invoic
 	if err != nil {
 		return listBody[invoiceBody]{}, err
 	}
-	if err := a.cfg.Enforce.Flush(ctx); err != nil {
+	if err := a.cfg.Flush(ctx); err != nil {
 		return listBody[invoiceBody]{}, err
 	}
 	rows, err := a.cfg.Bill.Invoices(ctx, store.Query{Cursor: from, Limit: in.fetch(), CustomerID: id})
@@ -141,7 +141,7 @@ func (a *api) preview(ctx context.Context, ref string) (invoiceBody, error) {
 	if _, err := a.customer(ref); err != nil {
 		return invoiceBody{}, err
 	}
-	if err := a.cfg.Enforce.Flush(ctx); err != nil {
+	if err := a.cfg.Flush(ctx); err != nil {
 		return invoiceBody{}, err
 	}
 	i, err := a.cfg.Bill.Preview(ctx, ref)
@@ -183,7 +183,7 @@ func (a *api) trace(ctx context.Context, in *traceInput) (traceBody, error) {
 	if err != nil {
 		return traceBody{}, err
 	}
-	if err := a.cfg.Enforce.Flush(ctx); err != nil {
+	if err := a.cfg.Flush(ctx); err != nil {
 		return traceBody{}, err
 	}
 	t, err := a.cfg.Bill.Trace(ctx, in.ID, in.Line, from, in.Limit)

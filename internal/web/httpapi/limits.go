@@ -62,7 +62,7 @@ func (a *api) customerLimits(ctx context.Context, in *Ref) (limitsBody, error) {
 	if err != nil {
 		return limitsBody{}, err
 	}
-	if err := a.cfg.Enforce.Flush(ctx); err != nil {
+	if err := a.cfg.Flush(ctx); err != nil {
 		return limitsBody{}, err
 	}
 	list, err := a.cfg.Enforce.Limits(ctx, c.ID)

@@ -90,7 +90,7 @@ func (a *api) sealRoutes() {
 		method: http.MethodPost, path: "/v1/audit", id: "audit-journal", tag: tag,
 		summary: "Read the whole log again and compare rollups, tree, checkpoints and invoices with it",
 	}, func(ctx context.Context, in *auditInput) (seal.Report, error) {
-		if err := a.cfg.Enforce.Flush(ctx); err != nil {
+		if err := a.cfg.Flush(ctx); err != nil {
 			return seal.Report{}, err
 		}
 		var against []byte
@@ -162,7 +162,7 @@ func (a *api) proveEvent(w http.ResponseWriter, r *http.Request) error {
 	if err := parameters(r, "source"); err != nil {
 		return err
 	}
-	if err := a.cfg.Enforce.Flush(r.Context()); err != nil {
+	if err := a.cfg.Flush(r.Context()); err != nil {
 		return err
 	}
 	b, err := a.cfg.Seal.ProveEvent(r.Context(), firstOf(r.URL.Query().Get("source"), "gateway/1"), r.PathValue("id"))

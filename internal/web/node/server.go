@@ -59,6 +59,7 @@ type Config struct {
 	Real   func() time.Time // the machine's clock, with monotonic reading
 	// Certificates says that a call needs a client certificate that the listener has verified. Default: a token is enough.
 	Certificates bool
+	Reports      Reports
 	Log          *slog.Logger
 }
 
@@ -73,7 +74,11 @@ type Server struct {
 	closed   bool
 	sessions map[uint16]*session // the newest of each node
 	epochs   map[uint16]uint32   // begun in this run of the server
+	bodies   map[uint16]int64    // bytes of bodies that are worked on
 	seen     map[uint16]seen     // of nodes that were connected once in this run
+
+	reporting sync.Mutex // held while a report is taken; guards reported
+	reported  map[uint16]reported
 }
 
 // seen is what a gateway last told.
@@ -90,7 +95,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, mux: http.NewServeMux(), run: rand.Text(),
-		sessions: map[uint16]*session{}, epochs: map[uint16]uint32{}, seen: map[uint16]seen{},
+		sessions: map[uint16]*session{}, epochs: map[uint16]uint32{}, seen: map[uint16]seen{}, reported: map[uint16]reported{}, bodies: map[uint16]int64{},
 	}
 	s.routes()
 	return s, nil
@@ -168,13 +173,21 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	refuse(w, http.StatusServiceUnavailable, wire.CodeAway, "the call failed here; try again")
 }
 
+const versionMax = 256 // bytes
+
 var errProtocol = errors.New("server and gateway speak different protocols: run the same release of tally on both")
 
 const bodyTimeMax = 30 * time.Second // to send a body in
 
 // handle reads a bounded body, calls do, and answers what it says.
-func handle[I, O any](s *Server, pattern string, bound int64, do func(ctx context.Context, n nodes.Node, in I) (O, error)) {
+func handle[I, O any](s *Server, pattern string, bound int64, elements int, do func(ctx context.Context, n nodes.Node, in I) (O, error)) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		free, ok := s.room(callerOf(r.Context()).Node, r.ContentLength, bound)
+		if !ok {
+			refuse(w, http.StatusServiceUnavailable, wire.CodeAway, "this gateway sends too much at once")
+			return
+		}
+		defer free()
 		_ = http.NewResponseController(w).SetReadDeadline(s.cfg.Real().Add(bodyTimeMax)) // not every writer can
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bound))
 		if err != nil {
@@ -183,6 +196,10 @@ func handle[I, O any](s *Server, pattern string, bound int64, do func(ctx contex
 		}
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the connection is used again
 		var in I
+		if wire.Elements(body) > elements {
+			refuse(w, http.StatusRequestEntityTooLarge, wire.CodeInvalid, "the body has too many elements")
+			return
+		}
 		if err := json.Unmarshal(body, &in); err != nil {
 			refuse(w, http.StatusBadRequest, wire.CodeInvalid, "the body is not what this call takes")
 			return
@@ -203,18 +220,40 @@ func handle[I, O any](s *Server, pattern string, bound int64, do func(ctx contex
 	})
 }
 
+// roomMax bounds the bodies of one gateway's calls that are worked on, in bytes.
+const roomMax = 2 * wire.BatchMax
+
+// room takes room for a body of a length, or for the longest one when that is not told.
+func (s *Server) room(node uint16, length, bound int64) (free func(), ok bool) {
+	if length < 0 || length > bound {
+		length = bound
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bodies[node]+length > roomMax {
+		return nil, false
+	}
+	s.bodies[node] += length
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.bodies[node] -= length
+	}, true
+}
+
 // none is an empty answer.
 type none struct{}
 
 func (s *Server) routes() {
-	handle(s, "POST "+wire.PathJoin, wire.CallMax, s.join)
-	handle(s, "POST "+wire.PathBegin, wire.CallMax, s.begin)
-	handle(s, "POST "+wire.PathDraw, wire.CallMax, s.draw)
-	handle(s, "POST "+wire.PathReturn, wire.CallMax, s.giveBack)
-	handle(s, "POST "+wire.PathBatches, wire.BatchMax, s.batch)
-	handle(s, "POST "+wire.PathPast, wire.CallMax, s.past)
-	handle(s, "POST "+wire.PathAnswers, wire.CallMax, s.answers)
-	handle(s, "POST "+wire.PathBeat, wire.CallMax, s.beat)
+	handle(s, "POST "+wire.PathJoin, wire.CallMax, wire.ElementsMax, s.join)
+	handle(s, "POST "+wire.PathBegin, wire.CallMax, wire.ElementsMax, s.begin)
+	handle(s, "POST "+wire.PathDraw, wire.CallMax, wire.ElementsMax, s.draw)
+	handle(s, "POST "+wire.PathReturn, wire.CallMax, wire.ElementsMax, s.giveBack)
+	handle(s, "POST "+wire.PathBatches, wire.BatchMax, wire.BatchElementsMax, s.batch)
+	handle(s, "POST "+wire.PathPast, wire.CallMax, wire.ElementsMax, s.past)
+	handle(s, "POST "+wire.PathAnswers, wire.CallMax, wire.ElementsMax, s.answers)
+	handle(s, "POST "+wire.PathBeat, wire.CallMax, wire.ElementsMax, s.beat)
+	handle(s, "POST "+wire.PathReports, wire.CallMax, wire.ElementsMax, s.report)
 	s.mux.HandleFunc("GET "+wire.PathStream, s.stream)
 	s.mux.HandleFunc("GET "+wire.PathCatalog+"{version}", s.catalog)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -225,6 +264,9 @@ func (s *Server) routes() {
 func (s *Server) join(ctx context.Context, n nodes.Node, in wire.Join) (out wire.Joined, err error) {
 	if in.Protocol != wire.Protocol {
 		return out, fmt.Errorf("%w: the gateway speaks %d, this server %d", errProtocol, in.Protocol, wire.Protocol)
+	}
+	if len(in.Version) > versionMax {
+		return out, fmt.Errorf("the version is too long: %w", store.ErrInvalid)
 	}
 	if len(in.Public) != 32 {
 		return out, fmt.Errorf("the public key has %d bytes: %w", len(in.Public), store.ErrInvalid)
@@ -239,6 +281,9 @@ func (s *Server) join(ctx context.Context, n nodes.Node, in wire.Join) (out wire
 }
 
 func (s *Server) begin(ctx context.Context, n nodes.Node, in wire.Begin) (out wire.Begun, err error) {
+	if len(in.Boot) > versionMax {
+		return out, fmt.Errorf("the boot's name is too long: %w", store.ErrInvalid)
+	}
 	welcome, err := s.cfg.Authority.Begin(ctx, n.Node, in.Boot, time.UnixMicro(in.At))
 	if err != nil {
 		return out, err
@@ -255,17 +300,17 @@ func (s *Server) begin(ctx context.Context, n nodes.Node, in wire.Begin) (out wi
 }
 
 func (s *Server) draw(ctx context.Context, n nodes.Node, in wire.Draw) ([]authority.Answer, error) {
+	if err := in.Check(s.cfg.Now()); err != nil {
+		return nil, err
+	}
 	d := in.Value()
 	d.Node = n.Node
-	if len(d.Asks) > authority.MaxAsks {
-		return nil, fmt.Errorf("%d counters in one draw: %w", len(d.Asks), store.ErrInvalid)
-	}
 	return s.cfg.Authority.Draw(ctx, d)
 }
 
 func (s *Server) giveBack(ctx context.Context, n nodes.Node, in wire.Return) (out none, err error) {
-	if len(in.Backs) > authority.MaxBacks {
-		return out, fmt.Errorf("%d leases in one return: %w", len(in.Backs), store.ErrInvalid)
+	if err := wire.CheckBacks(in.Backs, authority.MaxBacks); err != nil {
+		return out, err
 	}
 	return out, s.cfg.Authority.Return(ctx, n.Node, in.Epoch, wire.Backs(in.Backs))
 }

@@ -64,6 +64,7 @@ func (s *Server) open(ctx context.Context, n nodes.Node, epoch uint32) (*session
 		old.cancel(errReplaced)
 	}
 	s.sessions[n.Node] = x
+	s.epochs[n.Node] = max(s.epochs[n.Node], epoch)
 	if epoch != 0 {
 		s.cfg.Attach(n.Node, epoch, s.Holder(n.Node))
 	}
@@ -162,6 +163,11 @@ func (s *Server) answers(_ context.Context, n nodes.Node, in wire.Answers) (out 
 	if err != nil {
 		return out, err
 	}
+	for i := range in.Answers {
+		if err := in.Answers[i].Check(); err != nil {
+			return out, err
+		}
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, a := range in.Answers {
@@ -174,6 +180,9 @@ func (s *Server) answers(_ context.Context, n nodes.Node, in wire.Answers) (out 
 }
 
 func (s *Server) beat(_ context.Context, n nodes.Node, in wire.State) (out none, err error) {
+	if err := in.Check(); err != nil {
+		return out, err
+	}
 	if _, err := s.of(n, in.Session); err != nil {
 		return out, err
 	}

@@ -1,8 +1,10 @@
 package node_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -245,6 +247,7 @@ type gate struct {
 	w        *world
 	joined   wire.Joined
 	signer   *receive.Signer
+	token    string
 	mirror   *govern.Mirror
 	follower *remote.Follower
 	ended    chan error
@@ -278,7 +281,7 @@ func (w *world) client(token string, change func(*remote.Config)) (*remote.Clien
 // gateway joins and follows.
 func (w *world) gateway(token string) *gate {
 	w.t.Helper()
-	g := &gate{w: w, ended: make(chan error, 1)}
+	g := &gate{w: w, token: token, ended: make(chan error, 1)}
 	g.Client, g.wiring = w.client(token, nil)
 	var seed [32]byte
 	_, _ = rand.Read(seed[:])
@@ -331,6 +334,26 @@ func (w *world) gateway(token string) *gate {
 		w.t.Fatal("the stream brought no whole picture")
 	}
 	return g
+}
+
+// post calls as the gateway, with whatever it likes.
+func (w *world) post(g *gate, path string, v any) (status int, text string) {
+	w.t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.http.URL+path, bytes.NewReader(b))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+g.token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode, read(w.t, resp)
 }
 
 func (g *gate) with(do func()) {

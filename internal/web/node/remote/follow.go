@@ -24,7 +24,7 @@ const (
 	beatEvery    = 300 * time.Millisecond
 	silenceMax   = 1500 * time.Millisecond // without a line, the stream is given up
 	againFirst   = 50 * time.Millisecond
-	againMax     = time.Second
+	againMax     = 400 * time.Millisecond
 	answersAtOne = 64 // calls of the server that are worked on at once
 )
 
