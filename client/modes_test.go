@@ -1,8 +1,14 @@
 package client_test
 
 import (
+	"context"
+	"fmt"
+	"hash/crc32"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -125,5 +131,68 @@ func TestTokenGoesNowhereElse(t *testing.T) {
 	c := open(t, client.Config{URL: s.URL, Timeout: time.Second})
 	if _, err := c.Limits(t.Context(), "acme"); err == nil || seen.Load() != 0 {
 		t.Errorf("%v; %d calls elsewhere", err, seen.Load())
+	}
+}
+
+// soundKey is a key of the right form that nobody has.
+func soundKey(n int) string {
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	body := fmt.Sprintf("tally_live_%043d", n)
+	sum, check := crc32.ChecksumIEEE([]byte(body)), make([]byte, 6)
+	for i := len(check) - 1; i >= 0; i-- {
+		check[i], sum = digits[sum%62], sum/62
+	}
+	return body + string(check)
+}
+
+// TestFloodOfKeys: made-up keys of the right form do not keep those from being checked that were good a moment ago.
+func TestFloodOfKeys(t *testing.T) {
+	t.Parallel()
+	good := soundKey(0)
+	var asked atomic.Int64
+	release := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body) // what came of it
+		if !strings.Contains(string(b), good) {
+			asked.Add(1)
+			<-release
+			fmt.Fprint(w, `{"code":"key_unknown"}`)
+			return
+		}
+		fmt.Fprint(w, `{"id":"key_1","customer":"acme"}`)
+	}))
+	defer s.Close()
+	var now atomic.Int64
+	began := time.Now()
+	c := open(t, client.Config{URL: s.URL, Now: func() time.Time { return began.Add(time.Duration(now.Load())) }})
+	if _, err := c.Authenticate(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			if _, err := c.Authenticate(t.Context(), soundKey(i+1)); err == nil {
+				t.Error("a made-up key is good")
+			}
+		})
+	}
+	defer wg.Wait()
+	defer close(release)
+	eventually(t, "the flood is there", func() bool { return asked.Load() == 32 })
+	now.Store(int64(time.Second)) // what was known must be asked again
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Authenticate(ctx, good)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-ctx.Done():
+		t.Error("it waits behind the flood")
 	}
 }
