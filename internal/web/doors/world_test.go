@@ -24,7 +24,7 @@ import (
 
 const custID, keyID = "cus_00000000000000000000000001", "key_00000000000000000000000001"
 
-var utc = period.MustZone("UTC") //nolint:gochecknoglobals // a constant
+var utc = period.MustZone("UTC")
 
 // world is a door over a real enforcer and real stores.
 type world struct {

@@ -55,7 +55,7 @@ func (slowDial) Temporary() bool { return true }
 // An upstream that could not be connected to in time did nothing: the policy for time-outs is none for it.
 func TestDialTimeoutIsNotCharged(t *testing.T) {
 	t.Parallel()
-	failing := func(context.Context, string, string) (net.Conn, error) {
+	failing := func(context.Context, string, string) (net.Conn, error) { //nolint:unparam // of Dial
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: slowDial{}}
 	}
 	w := newWorld(t, func(c *Config) {
