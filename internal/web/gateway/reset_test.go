@@ -44,10 +44,17 @@ func TestRapidReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	drained := make(chan struct{})
+	over := make(chan struct{}) // the server has closed the connection, or has come to the attack's end
 	go func() {
-		defer close(drained)
-		_, _ = io.Copy(io.Discard, c) // up to its end
+		defer close(over)
+		for head := make([]byte, 9); ; {
+			if _, err := io.ReadFull(c, head); err != nil || head[3] == 6 { // 6: the answer to our ping
+				return
+			}
+			if _, err := io.CopyN(io.Discard, c, int64(head[0])<<16|int64(head[1])<<8|int64(head[2])); err != nil {
+				return
+			}
+		}
 	}()
 	field := func(b []byte, index []byte, value string) []byte {
 		return append(append(append(b, index...), byte(len(value))), value...)
@@ -61,6 +68,7 @@ func TestRapidReset(t *testing.T) {
 		attack = append(attack, frameOf(1, 5, 2*i+1, head)...) // END_STREAM, END_HEADERS
 		attack = append(attack, frameOf(3, 0, 2*i+1, []byte{0, 0, 0, 8})...)
 	}
+	attack = append(attack, frameOf(6, 0, 0, make([]byte, 8))...)
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
@@ -68,7 +76,7 @@ func TestRapidReset(t *testing.T) {
 	}()
 
 	peak, others := 0, 0
-	for end := time.Now().Add(20 * time.Second); ; {
+	for end := time.Now().Add(60 * time.Second); ; {
 		peak = max(peak, runtime.NumGoroutine())
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+"/hello", nil)
 		if err != nil {
@@ -82,17 +90,17 @@ func TestRapidReset(t *testing.T) {
 		_ = resp.Body.Close() // it is empty
 		others++
 		select {
-		case <-drained: // the server has closed the connection
+		case <-over:
 		default:
 			if time.Now().Before(end) {
 				continue
 			}
-			t.Error("the server takes the attack for 20 s")
+			t.Error("the server takes the attack for 60 s")
 		}
 		break
 	}
-	<-sent
 	_ = c.Close() // what is still open ends
+	<-sent
 	if err := w.e.Settled(t.Context(), w.now); err != nil {
 		t.Fatal(err)
 	}
