@@ -207,7 +207,7 @@ func (s *server) listeners(ctx context.Context) (api, gw net.Listener, err error
 	}
 	s.endpoint.API = scheme + "://" + api.Addr().String()
 	if s.Role == roleServer {
-		return api, nil, nil
+		return gateway.NewListener(api, s.MaxConnections), nil, nil
 	}
 	if gw, err = lc.Listen(ctx, "tcp", s.Gateway); err != nil {
 		_ = api.Close() // nothing was served on it
