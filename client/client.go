@@ -174,7 +174,9 @@ func New(cfg Config) (*Client, error) {
 			Proxy: http.ProxyFromEnvironment, MaxIdleConns: connections, MaxIdleConnsPerHost: connections, IdleConnTimeout: time.Minute,
 			ForceAttemptHTTP2: true,
 		}
-		c.cfg.HTTP = &http.Client{Transport: c.own}
+		c.cfg.HTTP = &http.Client{Transport: c.own, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse // the token goes to the address that was configured, and nowhere else
+		}}
 	}
 	c.keys.init(cfg.Keys)
 	c.blocks.init(cfg.Series)

@@ -13,7 +13,7 @@ import (
 const (
 	keyFresh   = 900 * time.Millisecond // a revocation works within a second
 	keyStale   = 5 * time.Minute        // how long a good key is trusted in mode Open without the server
-	verifyMost = 32                     // calls about keys at a time
+	verifyMost = 32                     // calls about keys at a time, of those known good and of all others
 )
 
 // Key is whose an API key is.
@@ -39,12 +39,13 @@ type keyCache struct {
 	bad     map[string]*known
 	waiting map[string]chan struct{}
 	most    int
-	calls   chan struct{} // a place for each call
+	calls   chan struct{} // a place for each call about a key that was never good
+	again   chan struct{} // and about one that was: made-up keys do not hold it up
 }
 
 func (k *keyCache) init(most int) {
 	k.good, k.bad, k.waiting = map[string]*known{}, map[string]*known{}, map[string]chan struct{}{}
-	k.most, k.calls = most, make(chan struct{}, verifyMost)
+	k.most, k.calls, k.again = most, make(chan struct{}, verifyMost), make(chan struct{}, verifyMost)
 }
 
 func (k *keyCache) find(secret string) *known {
@@ -142,9 +143,13 @@ func (c *Client) stale(e *known) (Key, error) {
 func (c *Client) verify(ctx context.Context, secret string, old *known) (Key, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Timeout)
 	defer cancel()
+	places := c.keys.calls
+	if old != nil && old.bad == nil {
+		places = c.keys.again
+	}
 	select {
-	case c.keys.calls <- struct{}{}:
-		defer func() { <-c.keys.calls }()
+	case places <- struct{}{}:
+		defer func() { <-places }()
 	case <-ctx.Done():
 		return Key{}, unavailable("Too many keys are being checked.")
 	}

@@ -98,7 +98,18 @@ plans:
     currency: USD
     limits:
       - {key: daily, meter: api_calls, quota: "1000000000", window: day, enforcement: hard}
+  - {key: prepaid, currency: USD, limits: [{key: prepaid, meter: tokens, credits: true}]}
+  - key: capped
+    currency: USD
+    prices:
+      - {key: tokens, meter: tokens, model: graduated, every: month, tiers: [{unit_amount: "1"}]}
+    limits:
+      - {key: spend, spend_cap: "2", window: billing_period}
+  - {key: soft, currency: USD, limits: [{key: daily, meter: api_calls, quota: "5", window: day, enforcement: soft}]}
+  - {key: grace, currency: USD, limits: [{key: daily, meter: api_calls, quota: "10", window: day, enforcement: grace, grace: "50%"}]}
+  - {key: users, currency: USD, limits: [{key: user, meter: api_calls, quota: "3", window: day, per: [user]}]}
 gateway:
+  end_user: {header: X-User}
   routes:
     - {match: "GET /hello", upstream: "http://127.0.0.1:9", meter: api_calls, cost: "1"}
 `

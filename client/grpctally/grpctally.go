@@ -142,6 +142,7 @@ func (m *Method) end(ctx context.Context, a *client.Admission, reply any, err er
 	}
 	switch {
 	case err == nil && m.Actual != nil:
+		defer a.Settle() // should Actual panic
 		a.SettleCost(m.Actual(ctx, reply))
 	case err != nil && slices.Contains(givenBack, status.Code(err)):
 		a.Release()

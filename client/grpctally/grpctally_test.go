@@ -259,6 +259,37 @@ func denied(t *testing.T, err error) {
 	}
 }
 
+// TestActualPanics: work that was done is charged, also where its cost cannot be told.
+func TestActualPanics(t *testing.T) {
+	t.Parallel()
+	api(t, "/v1/customers", `{"key":"panics"}`, nil)
+	api(t, "/v1/subscriptions", `{"customer":"panics","plan":"five"}`, nil)
+	var key struct{ Secret string }
+	api(t, "/v1/keys", `{"customer":"panics"}`, &key)
+	c, err := client.New(client.Config{URL: endpoint.API, Token: endpoint.Token, Timeout: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := grpctally.Method{Meter: "api_calls", Cost: 2, Actual: func(context.Context, any) int64 { panic("a fault") }}
+	call := grpctally.Unary(grpctally.Config{Client: c, Method: func(string) (grpctally.Method, bool) { return m, true }})
+	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+key.Secret))
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is hidden")
+			}
+		}()
+		_, _ = call(ctx, nil, &grpc.UnaryServerInfo{}, func(context.Context, any) (any, error) { return "done", nil })
+	}()
+	if err := c.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	l, err := newClient(t).Limits(ctx, "panics")
+	if err != nil || len(l.Items) != 1 || l.Items[0].Consumed != "2" {
+		t.Errorf("%+v %v, want 2 consumed", l, err)
+	}
+}
+
 // TestNotMetered: a method that is not metered needs no key.
 func TestNotMetered(t *testing.T) {
 	t.Parallel()

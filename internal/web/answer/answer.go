@@ -128,9 +128,11 @@ func TooLarge(decisionID string, limit int64) Problem {
 
 // SetHeaders writes the RateLimit fields and the decision id.
 func SetHeaders(h http.Header, a *enforce.Admission) {
-	h["Decision-Id"] = []string{a.DecisionID}
-	if policy, limit := Fields(a); policy != "" {
-		h["Ratelimit-Policy"], h["Ratelimit"] = []string{policy}, []string{limit}
+	policy, limit := Fields(a)
+	values := [...]string{a.DecisionID, policy, limit} // one allocation for three fields
+	h["Decision-Id"] = values[0:1:1]
+	if policy != "" {
+		h["Ratelimit-Policy"], h["Ratelimit"] = values[1:2:2], values[2:3:3]
 	}
 }
 
@@ -147,15 +149,15 @@ func Fields(a *enforce.Admission) (policy, limit string) {
 		b = strconv.AppendInt(append(b, ";q="...), p.Quota, 10)
 		b = strconv.AppendInt(append(b, ";w="...), p.Window, 10)
 	}
-	policy = string(b)
-	b = buf[:0]
+	cut := len(b)
 	for i := range a.Policies {
 		p := &a.Policies[i]
 		b = item(b, i, p.Name)
 		b = strconv.AppendInt(append(b, ";r="...), p.Remaining, 10)
 		b = strconv.AppendInt(append(b, ";t="...), p.Reset, 10)
 	}
-	return policy, string(b)
+	both := string(b)
+	return both[:cut], both[cut:]
 }
 
 // item begins a list member with a policy's name; names are limit keys and need no escaping.

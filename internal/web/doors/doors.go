@@ -158,8 +158,10 @@ func (d *Door) auth(w http.ResponseWriter, r *http.Request) {
 		d.deny(w, o, a, answer.Denial(a))
 		return
 	}
-	if err := d.charge(r.Context(), a, o.hold); err != nil {
-		d.cfg.Log.ErrorContext(r.Context(), "a request could not be accounted for", slog.String("route", route.Match), slog.Any("error", err))
+	if err := d.charge(r.Context(), a, route, o.hold); err != nil {
+		if r.Context().Err() == nil { // else it is the proxy that left
+			d.cfg.Log.ErrorContext(r.Context(), "a request could not be accounted for", slog.String("route", route.Match), slog.Any("error", err))
+		}
 		d.deny(w, o, nil, unavailable(a.DecisionID))
 		return
 	}
@@ -167,11 +169,15 @@ func (d *Door) auth(w http.ResponseWriter, r *http.Request) {
 }
 
 // charge settles an admission, or holds it until its cost is told.
-func (d *Door) charge(ctx context.Context, a *enforce.Admission, hold time.Duration) error {
-	if err := a.BeforeForward(ctx); err != nil {
+func (d *Door) charge(ctx context.Context, a *enforce.Admission, route *catalog.Route, hold time.Duration) error {
+	err := a.BeforeForward(ctx)
+	if err == nil {
+		err = ctx.Err() // a proxy that has stopped waiting forwards nothing
+	}
+	if err != nil {
 		return errors.Join(err, a.Release(enforce.Withdrawn))
 	}
-	if hold > 0 && d.held.keep(a, d.cfg.Now().Add(hold)) {
+	if hold > 0 && d.held.keep(a, route, d.cfg.Now().Add(hold)) {
 		return nil
 	}
 	return a.Settle(enforce.Actual{})

@@ -1,6 +1,7 @@
 package doors
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/web/answer"
 )
 
@@ -250,6 +252,47 @@ func BenchmarkAuth(b *testing.B) {
 		if s["Tally-Customer"] == nil {
 			b.Fatal("refused")
 		}
+	}
+}
+
+// The route's refund policy decides what a status gives back, as at the gateway.
+func TestToldStatusFollowsTheRoutesPolicy(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		refund            catalog.Refund
+		status            int
+		settled, released int64
+	}{
+		{catalog.RefundDefault(), 500, 0, 1},
+		{catalog.RefundDefault(), 404, 1, 0},
+		{catalog.RefundDefault(), 0, 1, 0},
+		{catalog.Refund{Statuses: []catalog.StatusRange{}}, 500, 1, 0},
+		{catalog.Refund{Statuses: []catalog.StatusRange{{First: 404, Last: 404}}}, 404, 0, 1},
+		{catalog.Refund{Statuses: []catalog.StatusRange{{First: 404, Last: 404}}}, 503, 1, 0},
+	} {
+		w := newWorld(t, "100")
+		w.cat.Routes[0].Refund = c.refund
+		id := w.ask(asks("hold=30s", "GET", "/hello/a", "good")).Header().Get("Decision-Id")
+		r := httptest.NewRequest(http.MethodPost, SettlePath, strings.NewReader(`{"decision_id":"`+id+`","status":`+strconv.Itoa(c.status)+`}`))
+		r.RemoteAddr = "127.0.0.1:4711"
+		if got := w.ask(r); got.Code != 204 {
+			t.Errorf("%+v: %d %s", c, got.Code, got.Body)
+		}
+		if s := w.e.Stats(); s.Settled != c.settled || s.Released != c.released {
+			t.Errorf("%+v: settled %d released %d", c, s.Settled, s.Released)
+		}
+	}
+}
+
+// A proxy that has stopped waiting will not forward the request.
+func TestProxyThatLeft(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "100")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w.ask(asks("", "GET", "/hello/a", "good").WithContext(ctx))
+	if s := w.e.Stats(); s.Settled != 0 || s.Open != 0 {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/web/answer"
 )
@@ -29,26 +30,27 @@ type held struct {
 
 type entry struct {
 	*enforce.Admission
+	route *catalog.Route
 	until time.Time
 	at    int // in the heap
 }
 
 // keep holds an admission; false: there is no room.
-func (h *held) keep(a *enforce.Admission, until time.Time) bool {
+func (h *held) keep(a *enforce.Admission, route *catalog.Route, until time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.byID) >= h.max {
 		h.full.Add(1)
 		return false
 	}
-	e := &entry{Admission: a, until: until}
+	e := &entry{Admission: a, route: route, until: until}
 	h.byID[a.DecisionID] = e
 	heap.Push(&h.next, e)
 	return true
 }
 
 // take gives an admission out, once.
-func (h *held) take(id string) *enforce.Admission {
+func (h *held) take(id string) *entry {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e := h.byID[id]
@@ -57,7 +59,7 @@ func (h *held) take(id string) *enforce.Admission {
 	}
 	delete(h.byID, id)
 	heap.Remove(&h.next, e.at)
-	return e.Admission
+	return e
 }
 
 // due gives out one whose time is over; all says that everyone's is.
@@ -125,7 +127,7 @@ func (d *Door) expire(all bool) error {
 // report is the body of POST /doors/settle.
 type report struct {
 	DecisionID string         `json:"decision_id"`
-	Status     int            `json:"status"` // of the API's answer; 500 and above give the cost back
+	Status     int            `json:"status"` // of the API's answer; the route's policy says which give the cost back
 	Cost       *money.Decimal `json:"cost"`   // in the meter's unit; absent: what was reserved
 }
 
@@ -166,7 +168,7 @@ func (d *Door) settle(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var err error
-	if in.Status >= http.StatusInternalServerError {
+	if in.Status != 0 && a.route.Refund.Refunds(catalog.Answered, in.Status) {
 		err = a.Release(enforce.Failed)
 	} else {
 		err = a.Settle(enforce.Actual{Status: in.Status, Cost: in.Cost})

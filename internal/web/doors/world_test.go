@@ -24,6 +24,8 @@ import (
 
 const custID, keyID = "cus_00000000000000000000000001", "key_00000000000000000000000001"
 
+var utc = period.MustZone("UTC")
+
 // world is a door over a real enforcer and real stores.
 type world struct {
 	t   testing.TB
@@ -57,7 +59,7 @@ func (w *world) Current() *catalog.Compiled { return w.cat }
 func (w *world) Version(context.Context, int64) (*catalog.Compiled, error) { return w.cat, nil }
 
 func (w *world) Customer(string) (account.Customer, bool) {
-	return account.Customer{ID: custID, Key: "acme", Zone: period.MustZone("UTC")}, true
+	return account.Customer{ID: custID, Key: "acme", Zone: utc}, true
 }
 
 func (w *world) ActiveSubscription(string, time.Time) (account.Subscription, bool) {

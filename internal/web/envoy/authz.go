@@ -40,6 +40,12 @@ func (d *Doors) authorize(ctx context.Context, c *check) (*reply, error) {
 	if !a.Allowed() {
 		return denied(answer.Denial(a), a), nil
 	}
+	through := false
+	defer func() {
+		if !through { // of a panic; what has ended does not mind
+			d.release(ctx, a, enforce.Failed)
+		}
+	}()
 	if err := d.secure(ctx, a); err != nil {
 		return nil, err
 	}
@@ -50,7 +56,9 @@ func (d *Doors) authorize(ctx context.Context, c *check) (*reply, error) {
 	if err := d.spooled(ctx, d.end(admission{Admission: a, route: route}, when, nil)); err != nil {
 		return nil, err
 	}
-	return allowed(c, t, a), nil
+	out := allowed(c, t, a)
+	through = true
+	return out, nil
 }
 
 func allowed(c *check, t *table, a *enforce.Admission) *reply {

@@ -40,7 +40,12 @@ func (d *Doors) rateLimit(ctx context.Context, c *call) (*reply, error) {
 	t := d.routes()
 	var room [2]outcome
 	found := room[:0]
-	over := false
+	over, through := false, false
+	defer func() {
+		if !through { // of a panic; what has ended does not mind
+			d.withdraw(ctx, found)
+		}
+	}()
 	for i := range c.descriptors {
 		x := &c.descriptors[i]
 		o := outcome{}
@@ -50,7 +55,9 @@ func (d *Doors) rateLimit(ctx context.Context, c *call) (*reply, error) {
 		over = over || o.problem != nil
 		found = append(found, o)
 	}
-	if err := d.complete(ctx, c, found, over); err != nil {
+	err := d.complete(ctx, c, found, over)
+	through = true
+	if err != nil {
 		return nil, err
 	}
 	return answers(found, over), nil

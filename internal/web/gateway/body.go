@@ -18,6 +18,7 @@ type body struct {
 	x    *exchange
 	left int64 // bytes still to come; negative: unknown
 	done bool
+	shut bool
 }
 
 // Read settles before it hands out the last bytes. Where that fails, the answer breaks off.
@@ -41,6 +42,10 @@ func (b *body) Read(p []byte) (int, error) {
 
 // Close flags the request as incomplete when its answer was cut off, and charges what there was of it.
 func (b *body) Close() error {
+	if b.shut {
+		return nil
+	}
+	b.shut = true
 	err := b.ReadCloser.Close()
 	if !b.done {
 		b.done = true

@@ -178,8 +178,9 @@ func (d *direct) answer(w http.ResponseWriter, r *http.Request, x *exchange, res
 	if len(resp.Announced) > 0 {
 		h["Trailer"] = resp.Announced
 	}
-	w.WriteHeader(resp.Status)
 	b := x.track(d.g, resp, resp.Length)
+	defer func() { _ = b.Close() }() // of a panic; else it is closed
+	w.WriteHeader(resp.Status)
 	if !bodied {
 		b.done = true
 		_ = b.Close() // it is whole
@@ -254,7 +255,7 @@ func (g *Gateway) head(b []byte, r *http.Request, x *exchange, t *target) ([]byt
 	var ok bool
 	connection := r.Header["Connection"]
 	for name, values := range r.Header {
-		if dropped(name) || ours(name) || sameName(name, x.keyHeader) || len(connection) > 0 && listed(connection, name) {
+		if dropped(name) || ours(name) || disguised(name) || sameName(name, x.keyHeader) || len(connection) > 0 && listed(connection, name) {
 			continue
 		}
 		for _, v := range values {

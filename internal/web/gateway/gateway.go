@@ -178,6 +178,9 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 		x.status = answer.Unavailable(w, x.DecisionID)
 		return
 	}
+	if !r.ProtoAtLeast(1, 1) {
+		w = old{w}
+	}
 	if r.Body != nil && r.Body != http.NoBody {
 		x.upload = g.bound(w, r)
 		r.Body = x.upload
@@ -187,6 +190,19 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, x *exchange) {
 	}
 	rt.standard.forward(w, r, x)
 }
+
+// old answers a client of HTTP/1.0, which would take an answer 1xx for the real one.
+type old struct{ http.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (o old) WriteHeader(status int) {
+	if status >= http.StatusOK {
+		o.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (o old) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 
 // methodFits accepts the methods that can be forwarded: short tokens (RFC 9110, section 5.6.2). CONNECT asks for a tunnel.
 func methodFits(m string) bool {

@@ -3,14 +3,17 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/web/answer"
 	"github.com/tallystick/tallystick/internal/web/gateway/cost"
 	"github.com/tallystick/tallystick/internal/web/gateway/shape"
@@ -106,8 +109,9 @@ func (g *Gateway) charge(x *exchange, whole bool) error {
 	if x.upload != nil {
 		uploaded = x.upload.taken.Load()
 	}
-	d, err := x.reading.End(uploaded, whole)
+	reading := x.reading
 	x.reading = nil
+	d, err := read(reading, uploaded, whole)
 	if err != nil {
 		g.stats.unread.Add(1)
 		g.cfg.Log.Debug("estimate charged", slog.String("route", x.route.Match), slog.Any("error", err))
@@ -117,10 +121,21 @@ func (g *Gateway) charge(x *exchange, whole bool) error {
 	return x.Settle(end)
 }
 
+// read is the cost; a panic on the way is an error, so that the request is charged all the same.
+func read(reading *cost.Reading, uploaded int64, whole bool) (d money.Decimal, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("the cost could not be computed: %v", fault)
+		}
+	}()
+	return reading.End(uploaded, whole)
+}
+
 // failed answers for an upstream that did not.
 func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
 	var timeout interface{ Timeout() bool }
 	var large *http.MaxBytesError
+	var network *net.OpError
 	p := answer.Problem{DecisionID: x.DecisionID}
 	reason := enforce.Failed
 	switch {
@@ -137,7 +152,7 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, x *exchange, er
 		g.release(r.Context(), x)
 		x.status = answer.Unavailable(w, x.DecisionID)
 		return
-	case errors.As(err, &timeout) && timeout.Timeout():
+	case errors.As(err, &timeout) && timeout.Timeout() && (!errors.As(err, &network) || network.Op != "dial"): // who was not reached did nothing
 		reason = enforce.TimedOut
 		p.Code, p.Status = "upstream_timeout", http.StatusGatewayTimeout
 		p.Detail, p.Fix = "The API did not answer in time.", "Try again later."

@@ -118,8 +118,13 @@ func (g *Gateway) rewrite(pr *httputil.ProxyRequest) {
 	pr.SetXForwarded()
 	out := pr.Out.Header
 	for name := range out {
-		if ours(name) || sameName(name, x.keyHeader) {
+		if ours(name) || disguised(name) || sameName(name, x.keyHeader) {
 			delete(out, name)
+		}
+	}
+	for name := range pr.Out.Trailer {
+		if ours(name) || disguised(name) || sameName(name, x.keyHeader) {
+			delete(pr.Out.Trailer, name)
 		}
 	}
 	out["Tally-Customer"] = []string{x.Principal.Customer.Key}
@@ -128,6 +133,12 @@ func (g *Gateway) rewrite(pr *httputil.ProxyRequest) {
 
 // ours says whether a header's name begins with Tally-. An upstream that turns names into variables cannot tell _ from -.
 func ours(name string) bool { return len(name) > 5 && sameName(name[:6], "Tally-") }
+
+// disguised says whether a header is one of X-Forwarded-* for an upstream that cannot tell _ from -.
+func disguised(name string) bool {
+	const family = "X-Forwarded-"
+	return strings.IndexByte(name, '_') >= 0 && (len(name) > len(family) && sameName(name[:len(family)], family))
+}
 
 func sameName(a, b string) bool {
 	if len(a) != len(b) {

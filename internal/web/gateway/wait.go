@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -77,6 +78,11 @@ func (g *Gateway) lane(x *exchange, r enforce.Request) shape.Lane {
 // ended comes after each admitted request, when its answer is through. The release does nothing for one that was settled; it covers
 // a panic on the way. Until here the request counts among those that run at once.
 func (g *Gateway) ended(ctx context.Context, x *exchange) {
+	if x.reading != nil { // a panic while the answer went on: it was used
+		if err := g.charge(x, false); err != nil {
+			g.cfg.Log.ErrorContext(ctx, "a request that broke off stays charged as reserved", slog.Any("error", err))
+		}
+	}
 	g.release(ctx, x)
 	x.Leave()
 	g.queues.Poke(x.Principal.Customer.ID)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tallystick/tallystick/internal/core/catalog"
 )
@@ -50,21 +51,65 @@ func (t *Table) add(r *catalog.Route, log *slog.Logger) {
 // Routes are those in the table; Find answers with an index into them.
 func (t *Table) Routes() []*catalog.Route { return t.routes }
 
-// Find is the index of the route that a request takes, -1 for none. It looks at method, host and path.
+// Find is the index of the route that a request takes, -1 for none. It looks at method, host and path. A path that the API may
+// read as another one takes no route: what is admitted and charged must be what is served.
 func (t *Table) Find(r *http.Request) int {
 	h, _ := t.mux.Handler(r)
-	if i, ok := h.(handler); ok {
-		return int(i)
+	i, ok := h.(handler)
+	if !ok {
+		return -1
 	}
-	return -1
+	path := r.URL.Path
+	if r.URL.RawPath == "" && strings.IndexByte(path, ';') < 0 && strings.IndexByte(path, '\\') < 0 && strings.IndexByte(path, 0) < 0 {
+		return int(i) // dots were looked at by ServeMux
+	}
+	other, ok := reread(path)
+	if !ok {
+		return -1
+	}
+	same, pattern := t.mux.Handler(&http.Request{Method: r.Method, Host: r.Host, URL: &url.URL{Path: other}})
+	if pattern != "" && same != h {
+		return -1
+	}
+	return int(i)
+}
+
+// reread is an unescaped path as servers read it that take an escaped slash or a backslash for a slash, and drop what follows a
+// semicolon in a segment. false: it climbs, or has a zero byte, at which some servers stop.
+func reread(path string) (string, bool) {
+	if strings.IndexByte(path, 0) >= 0 {
+		return "", false
+	}
+	var b strings.Builder
+	b.Grow(len(path) + 1)
+	last := ""
+	for segment := range strings.SplitSeq(strings.ReplaceAll(path, "\\", "/"), "/") {
+		last, _, _ = strings.Cut(segment, ";")
+		switch last {
+		case ".", "..":
+			return "", false
+		case "":
+			continue
+		}
+		b.WriteByte('/')
+		b.WriteString(last)
+	}
+	if last == "" {
+		b.WriteByte('/')
+	}
+	return b.String(), true
 }
 
 // Lookup is Find for a request that is told of: target is its path, with or without a query. nil: no route.
 func (t *Table) Lookup(method, host, target string) *catalog.Route {
 	path, query, _ := strings.Cut(target, "?")
-	u := &url.URL{Host: host, Path: path, RawQuery: query}
-	if unescaped, err := url.PathUnescape(path); err == nil {
-		u.Path, u.RawPath = unescaped, path
+	unescaped, err := url.PathUnescape(path)
+	if err != nil {
+		return nil // no server reads it
+	}
+	u := &url.URL{Host: host, Path: unescaped, RawQuery: query}
+	if strings.IndexByte(path, '%') >= 0 {
+		u.RawPath = path
 	}
 	if i := t.Find(&http.Request{Method: method, Host: host, URL: u, RequestURI: target}); i >= 0 {
 		return t.routes[i]
@@ -106,7 +151,7 @@ func (t *Table) User(get func(name string) string) string {
 		}
 		v = claim(v, t.EndUser.Claim)
 	}
-	if len(v) > userMax {
+	if len(v) > userMax || !utf8.ValidString(v) {
 		return ""
 	}
 	return v

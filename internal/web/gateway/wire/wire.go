@@ -163,6 +163,9 @@ func (c *conn) exchange(ctx context.Context, req *Request) (*Response, error) {
 	switch {
 	case req.NoBody || d.status == http.StatusNoContent || d.status == http.StatusNotModified:
 		r.left, r.ended = 0, true
+		if d.status == http.StatusNoContent && (d.chunked || d.length > 0) || d.status == http.StatusNotModified && d.chunked {
+			r.keep = false // it may send a body all the same, which the next request would take for its answer
+		}
 	case d.chunked:
 		r.chunks = httputil.NewChunkedReader(c.r)
 	case d.length == 0:

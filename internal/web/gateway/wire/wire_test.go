@@ -279,3 +279,23 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 		}
 	})
 }
+
+// A head that announces a body which its status forbids: whether it comes is not known, so the connection is not used again.
+func TestForbiddenBodies(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n",
+		"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
+	} {
+		addr, accepted := upstream(t, func(int, int) string { return text })
+		c := client()
+		for range 2 {
+			if body, err := call(t.Context(), c, addr); err != nil || body != "" {
+				t.Errorf("%q: %q %v", text, body, err)
+			}
+		}
+		if accepted.Load() != 2 {
+			t.Errorf("%q: %d connections, want 2", text, accepted.Load())
+		}
+	}
+}
