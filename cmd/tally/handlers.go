@@ -33,14 +33,14 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 		return nil, nil, err
 	}
 	pages, err := console.New(console.Config{
-		Govern: s.govern, Enforce: s.enforce, Bill: s.bill, Notify: s.notify, Ingest: s.ingest, Correct: s.correct, Inbox: s.inbox, Clock: s.clock, Signer: s.signer, PortalLink: s.portalLink,
+		Govern: s.govern, Enforce: s.enforce, Bill: s.bill, Notify: s.notify, Ship: s.flush, Ingest: s.ingest, Correct: s.correct, Inbox: s.inbox, Clock: s.clock, Signer: s.signer, PortalLink: s.portalLink,
 		Version: version, Demo: s.demo, Log: s.log, Gateways: s.hub.List,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	theirs, err := portal.New(portal.Config{
-		Govern: s.govern, Enforce: s.enforce, Bill: s.bill, Notify: s.notify, Clock: s.clock, Signer: s.signer, Demo: s.demo, Log: s.log,
+		Govern: s.govern, Enforce: s.enforce, Bill: s.bill, Notify: s.notify, Ship: s.flush, Clock: s.clock, Signer: s.signer, Demo: s.demo, Log: s.log,
 	})
 	if err != nil {
 		return nil, nil, err

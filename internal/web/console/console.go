@@ -2,6 +2,7 @@
 package console
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -38,8 +39,9 @@ type Config struct {
 	// PortalLink makes a signed link to a customer's portal.
 	PortalLink func(ref string, ttl time.Duration) (string, time.Time, error)
 	Version    string
-	Demo       bool            // say on every page that nothing here is real
-	Notify     *notify.Service // nil: no reminders
+	Demo       bool                            // say on every page that nothing here is real
+	Notify     *notify.Service                 // nil: no reminders
+	Ship       func(ctx context.Context) error // see statement.Sources
 	Log        *slog.Logger
 	// Gateways lists those of other processes; nil: there is no page of them.
 	Gateways func() []node.Status
@@ -62,7 +64,7 @@ type answer struct {
 // New checks the configuration and starts nothing. The handler answers "/" and what no other handler has.
 func New(cfg Config) (http.Handler, error) {
 	c := &console{cfg: cfg, Sources: statement.Sources{
-		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Notify: cfg.Notify, Log: cfg.Log,
+		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Notify: cfg.Notify, Ship: cfg.Ship, Log: cfg.Log,
 	}}
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("console: %w", err)

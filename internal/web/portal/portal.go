@@ -3,6 +3,7 @@
 package portal
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -35,8 +36,9 @@ type Config struct {
 	Bill    *bill.Service
 	Clock   *clock.Clock
 	Signer  *session.Signer
-	Demo    bool            // say on every page that nothing here is real
-	Notify  *notify.Service // nil: no reminders
+	Demo    bool                            // say on every page that nothing here is real
+	Notify  *notify.Service                 // nil: no reminders
+	Ship    func(ctx context.Context) error // see statement.Sources
 	Log     *slog.Logger
 }
 
@@ -50,7 +52,7 @@ type portal struct {
 // console's assets.
 func New(cfg Config) (http.Handler, error) {
 	p := &portal{cfg: cfg, Sources: statement.Sources{
-		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Notify: cfg.Notify, Log: cfg.Log,
+		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Notify: cfg.Notify, Ship: cfg.Ship, Log: cfg.Log,
 	}}
 	if err := p.Check(); err != nil {
 		return nil, fmt.Errorf("portal: %w", err)
