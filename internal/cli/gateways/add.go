@@ -36,6 +36,7 @@ type gatewayKind struct {
 
 func gatewayKinds() []gatewayKind {
 	return []gatewayKind{
+		{"envoy", "external authorization over gRPC; headers on every answer", "Start: envoy -c tally.yaml, beside tally serve --grpc", map[string]string{"tally.yaml": "envoy.yaml.tmpl"}},
 		{"nginx", "auth_request; headers on every answer", "Put it into /etc/nginx/conf.d, then: nginx -t && nginx -s reload", map[string]string{"tally.conf": "nginx.conf.tmpl"}},
 		{"traefik", "ForwardAuth; headers on refusals only", "Name it in providers.file.filename, with an entry point \"tally\"", map[string]string{"tally.yaml": "traefik.yaml.tmpl"}},
 		{"caddy", "forward_auth, written out; headers on every answer", "Import it in your Caddyfile, then: caddy reload", map[string]string{"tally.caddyfile": "caddy.caddyfile.tmpl"}},
@@ -49,6 +50,7 @@ type Add struct {
 	Out    string        `help:"Write the files into this folder, instead of printing them." type:"path" placeholder:"DIR"`
 	Listen string        `help:"Where the gateway listens." default:"127.0.0.1:8090" placeholder:"ADDRESS"`
 	Door   string        `help:"The server's API address as the gateway reaches it; default: as commands do." placeholder:"URL"`
+	GRPC   string        `name:"grpc" help:"The server's --grpc address as Envoy reaches it." default:"127.0.0.1:8082" placeholder:"ADDRESS"`
 	Token  string        `name:"door-token" help:"The server's --door-token." env:"TALLY_DOOR_TOKEN" placeholder:"TEXT"`
 	Hold   time.Duration `help:"Hold each admission so long for what it did cost, told at /doors/settle; default: the reserved cost is charged at once." placeholder:"DURATION"`
 }
@@ -129,6 +131,9 @@ type site struct {
 	KeyHeader        string
 	Door             address
 	Token, Hold      string
+	GRPC             string // of the server, for Envoy
+	GRPCHost         string
+	GRPCPort         string
 	Folder           string   // of the files, with its slash; empty: they are printed
 	Asked            []string // headers that decide, in lower case
 	Routes           []string
@@ -145,6 +150,9 @@ type address struct {
 	Scheme, Host, Base string // Host with its port
 	Name               string // without
 }
+
+// PortNumber is the port alone.
+func (a address) PortNumber() string { return a.Host[strings.LastIndexByte(a.Host, ':')+1:] }
 
 // place is a path whose requests go to one upstream.
 type place struct {
@@ -166,6 +174,10 @@ func (c *Add) site(e *cli.Env) (*site, error) {
 	ip, port, err := net.SplitHostPort(c.Listen)
 	if err != nil || port == "" {
 		return nil, fmt.Errorf("--listen: %q is not an address such as 127.0.0.1:8090", c.Listen)
+	}
+	grpcHost, grpcPort, err := net.SplitHostPort(c.GRPC)
+	if err != nil || grpcHost == "" || grpcPort == "" {
+		return nil, fmt.Errorf("--grpc: %q is not an address such as 127.0.0.1:8082", c.GRPC)
 	}
 	if !plainToken.MatchString(c.Token) {
 		return nil, errors.New("--door-token: only letters, digits and . _ ~ + / = - can stand in all configurations")
@@ -190,6 +202,7 @@ func (c *Add) site(e *cli.Env) (*site, error) {
 		return nil, fmt.Errorf("the server's catalog is not understood: %v", faults)
 	}
 	s := &site{Listen: c.Listen, IP: ip, Port: port, KeyHeader: cmp.Or(cat.KeyHeader, "Authorization"), Token: c.Token}
+	s.GRPC, s.GRPCHost, s.GRPCPort = c.GRPC, grpcHost, grpcPort
 	if c.Hold != 0 {
 		s.Hold = c.Hold.String()
 	}
