@@ -8,7 +8,7 @@ metric() { # NAME
 	curl -sS -m 10 "$api/metrics" | awk -v name="$1" '$1 == name { print $2 }'
 }
 
-tokens() { run limits acme | awk '$1 == "tokens-daily" { print $4 }'; }
+tokens() { run limits acme | awk '$1 == "tokens-daily" { print $6 }'; }
 
 until_metric() { # NAME VALUE
 	for ((i = 0; i < 200; i++)); do
