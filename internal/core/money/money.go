@@ -10,4 +10,5 @@ var (
 	ErrOverflow = errors.New("number out of range")
 	ErrInexact  = errors.New("number has more decimals than allowed")
 	ErrCurrency = errors.New("unknown or different currency")
+	ErrDivision = errors.New("division by zero")
 )
