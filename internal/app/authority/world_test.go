@@ -51,7 +51,7 @@ func declare(t testing.TB, version int64, limits ...catalog.Limit) *catalog.Comp
 	t.Helper()
 	usd := money.MustCurrency("USD")
 	priced := func(key, amount string) price.Price {
-		return price.Price{Key: key, Meter: key, Model: price.Graduated, Every: "month", Charge: price.InArrears, Tiers: []price.Tier{
+		return price.Price{Key: key, Meter: key, Model: price.Graduated, Charge: price.InArrears, Tiers: []price.Tier{
 			{UpTo: new(dec("10")), UnitAmount: dec("0")}, {UnitAmount: dec(amount)},
 		}}
 	}

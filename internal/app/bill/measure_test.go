@@ -38,7 +38,7 @@ func levels() *catalog.Catalog {
 			key = "unpriced"
 		} else {
 			plan.Prices = append(plan.Prices, price.Price{
-				Key: key, Meter: key, Model: price.Graduated, Every: "month", Charge: price.InArrears,
+				Key: key, Meter: key, Model: price.Graduated, Charge: price.InArrears,
 				Tiers: []price.Tier{{UpTo: &ten, UnitAmount: money.MustDecimal("0.000000000000000001")}, {UnitAmount: money.MustDecimal("2")}},
 			})
 		}

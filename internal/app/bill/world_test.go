@@ -75,12 +75,12 @@ func (d *directory) ActiveSubscription(customerID string, at time.Time) (account
 // prices is a catalog with the plans of the design, a plan that charges in arrears, and one that charges a meter twice.
 func prices() *catalog.Catalog {
 	upTo := money.MustDecimal("10000")
-	platform := price.Price{Key: "platform", Model: price.Flat, Amount: money.MustDecimal("20.00"), Every: "month", Charge: price.InAdvance}
+	platform := price.Price{Key: "platform", Model: price.Flat, Amount: money.MustDecimal("20.00"), Charge: price.InAdvance}
 	metered := price.Price{
-		Key: "calls", Meter: calls, Model: price.Graduated, Every: "month", Charge: price.InArrears,
+		Key: "calls", Meter: calls, Model: price.Graduated, Charge: price.InArrears,
 		Tiers: []price.Tier{{UpTo: &upTo}, {UnitAmount: money.MustDecimal("0.0004")}},
 	}
-	support := price.Price{Key: "support", Model: price.Flat, Amount: money.MustDecimal("5"), Every: "month", Charge: price.InArrears}
+	support := price.Price{Key: "support", Model: price.Flat, Amount: money.MustDecimal("5"), Charge: price.InArrears}
 	levy := metered
 	levy.Key, levy.Tiers = "levy", []price.Tier{{UnitAmount: money.MustDecimal("0.001")}}
 	quota := money.MustDecimal("100")

@@ -94,8 +94,8 @@ func TestDesign(t *testing.T) {
 			{
 				Key: "pro", Currency: usd,
 				Prices: []price.Price{
-					{Key: "platform", Model: price.Flat, Amount: *dec("20"), Every: "month", Charge: price.InAdvance},
-					{Key: "calls", Meter: "api_calls", Model: price.Graduated, Every: "month", Charge: price.InArrears, Tiers: []price.Tier{
+					{Key: "platform", Model: price.Flat, Amount: *dec("20"), Charge: price.InAdvance},
+					{Key: "calls", Meter: "api_calls", Model: price.Graduated, Charge: price.InArrears, Tiers: []price.Tier{
 						{UpTo: dec("10000")}, {UnitAmount: *dec("0.0004")},
 					}},
 				},

@@ -9,6 +9,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
 )
 
@@ -131,7 +132,7 @@ func (r *reader) price(n node) price.Price {
 		}},
 		{"meter", "", func(n node) { p.Meter, _ = r.text(n) }},
 		{"amount", "", func(n node) { p.Amount, _ = r.decimal(n) }},
-		{"every", "month", func(n node) { p.Every, _ = choose(r, n, option[string]{"month", "month"}) }},
+		{"every", "", func(n node) { p.Every = r.every(n) }},
 		{"charge", "", func(n node) {
 			p.Charge, _ = choose(r, n, option[price.Charge]{"in_advance", price.InAdvance}, option[price.Charge]{"in_arrears", price.InArrears})
 		}},
@@ -153,6 +154,18 @@ func (r *reader) price(n node) price.Price {
 		}
 	}
 	return p
+}
+
+func (r *reader) every(n node) period.Every {
+	text, ok := r.text(n)
+	if !ok {
+		return period.Every{}
+	}
+	e, err := period.ParseEvery(text)
+	if err != nil {
+		r.wrong(n, "is no interval"+got(text), `day, week, month, quarter, year, or a multiple such as "2 weeks"`, "")
+	}
+	return e
 }
 
 // missing reports a field that only other fields make necessary, extra one that they forbid.

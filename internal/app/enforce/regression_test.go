@@ -83,7 +83,7 @@ func TestLaterRequestsDoNotHoldAClose(t *testing.T) {
 func twoMeters(t *testing.T, version int64, limits ...catalog.Limit) *catalog.Compiled {
 	t.Helper()
 	one := func(key, m string) price.Price {
-		return price.Price{Key: key, Meter: m, Model: price.Graduated, Every: "month", Charge: price.InArrears, Tiers: []price.Tier{{UnitAmount: dec("1")}}}
+		return price.Price{Key: key, Meter: m, Model: price.Graduated, Charge: price.InArrears, Tiers: []price.Tier{{UnitAmount: dec("1")}}}
 	}
 	c, err := catalog.Compile(version, &catalog.Catalog{
 		Meters: []catalog.Meter{{Key: apiCall, Event: "request", Aggregation: meter.Count}, {Key: "other", Event: "other", Aggregation: meter.Count}},

@@ -78,7 +78,7 @@ func bucketLimit(rate, burst string) catalog.Limit {
 func declare(t testing.TB, version int64, limits ...catalog.Limit) *catalog.Compiled {
 	t.Helper()
 	usd := money.MustCurrency("USD")
-	calls := price.Price{Key: "calls", Meter: apiCall, Model: price.Graduated, Every: "month", Charge: price.InArrears, Tiers: []price.Tier{
+	calls := price.Price{Key: "calls", Meter: apiCall, Model: price.Graduated, Charge: price.InArrears, Tiers: []price.Tier{
 		{UpTo: new(dec("10")), UnitAmount: dec("0")}, {UnitAmount: dec("0.25")},
 	}}
 	c := &catalog.Catalog{

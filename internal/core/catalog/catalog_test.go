@@ -34,8 +34,8 @@ func sample() *Catalog {
 			{
 				Key: "pro", Name: "Pro", Currency: money.MustCurrency("EUR"),
 				Prices: []price.Price{
-					{Key: "base", Model: price.Flat, Amount: dec("20"), Every: "month", Charge: price.InAdvance},
-					{Key: "traffic", Meter: "gb", Model: price.Graduated, Every: "month", Charge: price.InArrears, Tiers: []price.Tier{
+					{Key: "base", Model: price.Flat, Amount: dec("20"), Charge: price.InAdvance},
+					{Key: "traffic", Meter: "gb", Model: price.Graduated, Charge: price.InArrears, Tiers: []price.Tier{
 						{UpTo: decp("0")}, {UpTo: decp("10.5"), UnitAmount: dec("0.1"), FlatAmount: dec("1")}, {UnitAmount: dec("0.05")},
 					}},
 				},
@@ -88,7 +88,6 @@ func TestValidate(t *testing.T) {
 		"dimensions":           {func(c *Catalog) { c.Meters[0].Dimensions = []string{"a", "a"} }, "meters[0].dimensions[1]", ""},
 		"currency":             {func(c *Catalog) { pro(c).Currency = money.Currency{} }, "plans[1].currency", ""},
 		"name":                 {func(c *Catalog) { pro(c).Name = strings.Repeat("é", 129) }, "plans[1].name", ""},
-		"every":                {func(c *Catalog) { pro(c).Prices[0].Every = "year" }, "plans[1].prices[0].every", "month"},
 		"model":                {func(c *Catalog) { pro(c).Prices[0].Model = 9 }, "plans[1].prices[0].model", ""},
 		"charge":               {func(c *Catalog) { pro(c).Prices[0].Charge = 0 }, "plans[1].prices[0].charge", ""},
 		"graduated in advance": {func(c *Catalog) { pro(c).Prices[1].Charge = price.InAdvance }, "plans[1].prices[1].charge", "in_arrears"},

@@ -208,7 +208,7 @@ func priceEntries(path string, p price.Price) []entry {
 		e.set("model", "graduated")
 		e.set("meter", p.Meter)
 	}
-	e.set("every", p.Every)
+	e.set("every", p.Every.String())
 	switch p.Charge {
 	case price.InAdvance:
 		e.set("charge", "in_advance")

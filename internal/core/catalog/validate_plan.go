@@ -44,9 +44,6 @@ func (v *validator) plan(path string, p *Plan) {
 }
 
 func (v *validator) price(path string, p price.Price) {
-	if p.Every != "month" {
-		v.add(path+".every", "is not supported"+got(p.Every), "month", "month")
-	}
 	if p.Charge != price.InArrears && p.Charge != price.InAdvance {
 		v.add(path+".charge", "is unknown", "in_advance or in_arrears", "")
 	}

@@ -12,10 +12,10 @@ import (
 // Two prices on one meter would stand on two lines with the same quantity, and the books could not tell which is right.
 func TestOnePriceForEachMeter(t *testing.T) {
 	t.Parallel()
-	calls := price.Price{Key: "calls", Meter: "api_calls", Model: price.Graduated, Every: "month", Charge: price.InArrears, Tiers: []price.Tier{{UnitAmount: money.FromInt(1)}}}
+	calls := price.Price{Key: "calls", Meter: "api_calls", Model: price.Graduated, Charge: price.InArrears, Tiers: []price.Tier{{UnitAmount: money.FromInt(1)}}}
 	again := calls
 	again.Key = "again"
-	flat := price.Price{Key: "flat", Model: price.Flat, Every: "month", Charge: price.InAdvance, Amount: money.FromInt(1)}
+	flat := price.Price{Key: "flat", Model: price.Flat, Charge: price.InAdvance, Amount: money.FromInt(1)}
 	flat2 := flat
 	flat2.Key = "flat2"
 	c := &Catalog{

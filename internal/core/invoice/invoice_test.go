@@ -38,16 +38,16 @@ func pro() invoice.Input {
 		CatalogVersion: 3,
 		Currency:       money.MustCurrency("USD"),
 		Prices: []price.Price{
-			{Key: "platform", Model: price.Flat, Amount: money.MustDecimal("20.00"), Every: "month", Charge: price.InAdvance},
-			{Key: "calls", Meter: "api_calls", Model: price.Graduated, Every: "month", Charge: price.InArrears, Tiers: []price.Tier{
+			{Key: "platform", Model: price.Flat, Amount: money.MustDecimal("20.00"), Charge: price.InAdvance},
+			{Key: "calls", Meter: "api_calls", Model: price.Graduated, Charge: price.InArrears, Tiers: []price.Tier{
 				{UpTo: new(money.FromInt(10000))},
 				{UnitAmount: money.MustDecimal("0.0004")},
 			}},
-			{Key: "tokens", Meter: "tokens", Model: price.Graduated, Every: "month", Charge: price.InArrears, Tiers: []price.Tier{
+			{Key: "tokens", Meter: "tokens", Model: price.Graduated, Charge: price.InArrears, Tiers: []price.Tier{
 				{UnitAmount: money.MustDecimal("0.0000025")},
 			}},
-			{Key: "support", Model: price.Flat, Amount: money.MustDecimal("3.345"), Every: "month", Charge: price.InArrears},
-			{Key: "nothing", Model: price.Flat, Every: "month", Charge: price.InAdvance},
+			{Key: "support", Model: price.Flat, Amount: money.MustDecimal("3.345"), Charge: price.InArrears},
+			{Key: "nothing", Model: price.Flat, Charge: price.InAdvance},
 		},
 		Closing:  period.Interval{Start: september, End: october},
 		Next:     period.Interval{Start: october, End: november},

@@ -245,42 +245,42 @@ func TestBillingPeriods(t *testing.T) {
 	}{
 		{
 			"31 clamps and comes back",
-			Anchor{at("2024-01-31T00:00:00Z"), 31, MustZone("UTC")},
+			Anchor{Start: at("2024-01-31T00:00:00Z"), Day: 31, Zone: MustZone("UTC")},
 			"2024-05-31T00:00:00Z", 100,
 			[]string{"2024-01-31T00:00:00Z", "2024-02-29T00:00:00Z", "2024-03-31T00:00:00Z", "2024-04-30T00:00:00Z", "2024-05-31T00:00:00Z", "2024-06-30T00:00:00Z"},
 		},
 		{
 			"starts in the middle of a day",
-			Anchor{at("2025-01-10T10:37:12.5Z"), 10, MustZone("Europe/Paris")},
+			Anchor{Start: at("2025-01-10T10:37:12.5Z"), Day: 10, Zone: MustZone("Europe/Paris")},
 			"2025-03-01T00:00:00Z", 100,
 			[]string{"2025-01-10T10:37:12.5Z", "2025-02-09T23:00:00Z", "2025-03-09T23:00:00Z"},
 		},
 		{
 			"a short first period",
-			Anchor{at("2025-02-27T12:00:00Z"), 31, MustZone("UTC")},
+			Anchor{Start: at("2025-02-27T12:00:00Z"), Day: 31, Zone: MustZone("UTC")},
 			"2025-03-01T00:00:00Z", 100,
 			[]string{"2025-02-27T12:00:00Z", "2025-02-28T00:00:00Z", "2025-03-31T00:00:00Z"},
 		},
 		{
 			"across the year, in summer time",
-			Anchor{at("2024-12-15T08:00:00Z"), 1, MustZone("Australia/Lord_Howe")},
+			Anchor{Start: at("2024-12-15T08:00:00Z"), Day: 1, Zone: MustZone("Australia/Lord_Howe")},
 			"2025-01-31T00:00:00Z", 100,
 			[]string{"2024-12-15T08:00:00Z", "2024-12-31T13:00:00Z", "2025-01-31T13:00:00Z"},
 		},
 		{
 			"its day was skipped",
-			Anchor{at("2011-12-01T00:00:00Z"), 30, MustZone("Pacific/Apia")},
+			Anchor{Start: at("2011-12-01T00:00:00Z"), Day: 30, Zone: MustZone("Pacific/Apia")},
 			"2011-12-30T10:00:00Z", 100,
 			[]string{"2011-12-01T00:00:00Z", "2011-12-30T10:00:00Z", "2012-01-29T10:00:00Z"},
 		},
 		{
 			"no more than asked for",
-			Anchor{at("2025-01-01T00:00:00Z"), 1, MustZone("UTC")},
+			Anchor{Start: at("2025-01-01T00:00:00Z"), Day: 1, Zone: MustZone("UTC")},
 			"2035-01-01T00:00:00Z", 2,
 			[]string{"2025-01-01T00:00:00Z", "2025-02-01T00:00:00Z", "2025-03-01T00:00:00Z"},
 		},
-		{"before the start", Anchor{at("2025-01-01T00:00:00Z"), 1, MustZone("UTC")}, "2024-12-31T23:59:59Z", 9, nil},
-		{"days out of range are clamped", Anchor{at("2025-01-02T00:00:00Z"), 0, Zone{}}, "2025-01-03T00:00:00Z", 9, []string{"2025-01-02T00:00:00Z", "2025-02-01T00:00:00Z"}},
+		{"before the start", Anchor{Start: at("2025-01-01T00:00:00Z"), Day: 1, Zone: MustZone("UTC")}, "2024-12-31T23:59:59Z", 9, nil},
+		{"days out of range are clamped", Anchor{Start: at("2025-01-02T00:00:00Z")}, "2025-01-03T00:00:00Z", 9, []string{"2025-01-02T00:00:00Z", "2025-02-01T00:00:00Z"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -5,20 +5,13 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
 )
 
 // ErrInvalid is a price that cannot charge (no tiers, bounds that do not rise, a negative amount) or a negative quantity.
 var ErrInvalid = errors.New("invalid price or quantity")
-
-// Model says how a quantity becomes a charge.
-type Model uint8
-
-// Flat charges one amount each period. Graduated charges each band of the quantity at that band's own rate.
-const (
-	Flat Model = iota + 1
-	Graduated
-)
 
 // Charge says on which invoice a price stands: the one that ends the service period or the one that begins it.
 type Charge uint8
@@ -35,19 +28,68 @@ type Tier struct {
 	UpTo       *money.Decimal `json:"up_to,omitempty"`
 	UnitAmount money.Decimal  `json:"unit_amount"`
 	FlatAmount money.Decimal  `json:"flat_amount"`
+	Percent    money.Decimal  `json:"percent,omitzero"` // GraduatedPercentage only, instead of UnitAmount
 }
 
-// Price charges one meter (graduated) or nothing measured (flat). Every is "month" here. Amounts are in major units of
-// the plan's currency, never negative and never rounded.
+// Cell is one entry of a matrix: what a unit costs where all the dimensions have these values. The first cell that fits is it.
+type Cell struct {
+	When       []meter.Dimension
+	UnitAmount money.Decimal
+}
+
+// Proration is how a price is charged for a part of its period.
+type Proration uint8
+
+// By seconds is the usual way. By days counts local days of the customer. ProrateNone charges a part in full.
+const (
+	ProrateSeconds Proration = iota
+	ProrateDays
+	ProrateNone
+)
+
+// Price charges a quantity: usage of one meter, or what the subscription has of it (seats; one, unless it says otherwise).
+// Amounts are in major units of the plan's currency, never negative and never rounded. Which fields belong to which model:
+//
+//	Flat                 Amount
+//	Unit                 UnitAmount
+//	Graduated, Volume    Tiers with UnitAmount and FlatAmount
+//	Stairstep            Tiers with FlatAmount
+//	Package              Amount for each started Size, after Free units
+//	Percentage           Percent of the amount and Fixed for each event, FreeEvents, FreeAmount, Min and Max of an event
+//	GraduatedPercentage  Tiers with Percent and FlatAmount
+//	Dynamic              nothing: the event carries its price, which the meter sums up
+//	Matrix               Cells, and UnitAmount where no cell fits
 type Price struct {
 	Key    string
-	Meter  string // empty for Flat
+	Name   string            // on the invoice; empty: Key
+	Meter  string            // empty: a quantity of the subscription
+	Filter []meter.Dimension // only usage with all of these dimensions; empty: all of the meter
 	Model  Model
-	Amount money.Decimal // Flat only
-	Every  string
+	Every  period.Every
 	Charge Charge
-	Tiers  []Tier
+
+	Amount     money.Decimal
+	UnitAmount money.Decimal
+	Tiers      []Tier
+	Size, Free money.Decimal
+	Percent    money.Decimal // "2.9" is 2.9 %
+	Fixed      money.Decimal
+	FreeEvents int64          // whichever of FreeEvents and FreeAmount is used up first ends the free range
+	FreeAmount *money.Decimal // nil: no bound by amount
+	Min, Max   *money.Decimal // of one event, the fixed fee included
+	Cells      []Cell
+
+	Included     money.Decimal  // units that are free in each period, off before the price is looked up
+	MinimumSpend *money.Decimal // topped up at the end of the period
+	MaximumSpend *money.Decimal // what is above is a discount
+	WaiveAtZero  bool           // no flat amount of the first tier without usage
+	Prorate      Proration
+	ProrateMin   bool   // the minimum is prorated for a part of a period
+	Product      string // of tax rules; empty: the default
 }
+
+// Licensed says that the quantity comes from the subscription, not from usage.
+func (p *Price) Licensed() bool { return p.Meter == "" }
 
 // TierCharge is one band's share of a charge. Tier is 1-based.
 type TierCharge struct {

@@ -15,7 +15,7 @@ import (
 type band struct{ upTo, unit, flat string }
 
 func graduated(bands ...band) price.Price {
-	p := price.Price{Key: "calls", Meter: "api_calls", Model: price.Graduated, Every: "month", Charge: price.InArrears}
+	p := price.Price{Key: "calls", Meter: "api_calls", Model: price.Graduated, Charge: price.InArrears}
 	for _, b := range bands {
 		tier := price.Tier{UnitAmount: money.MustDecimal(b.unit)}
 		if b.upTo != "" {

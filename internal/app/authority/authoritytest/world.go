@@ -46,7 +46,7 @@ func newWorld(t testing.TB, limits ...catalog.Limit) *World {
 	usd := money.MustCurrency("USD")
 	priced := func(key string) price.Price {
 		return price.Price{
-			Key: key, Meter: key, Model: price.Graduated, Every: "month", Charge: price.InArrears,
+			Key: key, Meter: key, Model: price.Graduated, Charge: price.InArrears,
 			Tiers: []price.Tier{{UnitAmount: money.MustDecimal("0.5")}},
 		}
 	}

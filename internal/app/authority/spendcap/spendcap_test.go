@@ -10,7 +10,7 @@ import (
 )
 
 func priced(key, meterKey, first, then string) price.Price {
-	return price.Price{Key: key, Meter: meterKey, Model: price.Graduated, Every: "month", Charge: price.InArrears, Tiers: []price.Tier{
+	return price.Price{Key: key, Meter: meterKey, Model: price.Graduated, Charge: price.InArrears, Tiers: []price.Tier{
 		{UpTo: new(money.MustDecimal("10")), UnitAmount: money.MustDecimal(first)}, {UnitAmount: money.MustDecimal(then)},
 	}}
 }
