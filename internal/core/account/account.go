@@ -26,6 +26,16 @@ type Customer struct {
 	Zone      period.Zone // its calendar quotas and billing periods
 	Currency  money.Currency
 	CreatedAt time.Time
+	Billing   BillingDetails
+}
+
+// BillingDetails are what invoices and taxes need to know of a customer. All may be empty.
+type BillingDetails struct {
+	LegalName, Street, City, PostalCode, Region, Email string
+	Country                                            string // ISO 3166 alpha-2
+	TaxID                                              string
+	Exempt                                             bool // owes no tax
+	DueDays                                            int  // instead of the plan's; 0: as the plan says
 }
 
 // KeyStatus is what a key is worth at an instant.
@@ -77,7 +87,8 @@ func (k APIKey) Status(now time.Time) KeyStatus {
 	}
 }
 
-// Subscription puts a customer on a plan for [Start, End).
+// Subscription puts a customer on a plan for [Start, End). What changes over time is in its history (core/subscription); Plan,
+// CatalogVersion, Every and the anchor are those of the instant it was asked for.
 type Subscription struct {
 	ID             string // sub_…
 	CustomerID     string
@@ -87,6 +98,12 @@ type Subscription struct {
 	End            time.Time // zero: open
 	BillingDay     int       // 1..31, the local day on which billing periods begin
 	CreatedAt      time.Time
+
+	AnchorAt time.Time    // billing periods are counted from it; zero: from Start. A change to another interval moves it
+	Every    period.Every // the plan's billing period; zero: a month
+	Calendar bool         // billing periods follow the calendar
+	Paused   bool         // at the instant it was asked for: nothing is admitted and nothing charged
+	TrialEnd time.Time    // zero: no trial
 }
 
 // Active says whether now lies in [Start, End).
@@ -96,7 +113,11 @@ func (s Subscription) Active(now time.Time) bool {
 
 // Anchor places the billing periods in the customer's zone.
 func (s Subscription) Anchor(z period.Zone) period.Anchor {
-	return period.Anchor{Start: s.Start, Day: s.BillingDay, Zone: z}
+	from := s.AnchorAt
+	if from.IsZero() {
+		from = s.Start
+	}
+	return period.Anchor{Start: from, Day: s.BillingDay, Zone: z, Every: s.Every, Calendar: s.Calendar}
 }
 
 // Principal is who a key speaks for.
@@ -131,13 +152,37 @@ func (o Override) Active(now time.Time) bool {
 	return o.EndedAt.IsZero() && (o.ExpiresAt.IsZero() || now.Before(o.ExpiresAt))
 }
 
-// Grant gives usage credits: units of a meter, in front of everything priced.
+// Grant gives usage credits, in front of everything priced: units of a meter, or money for usage charges before tax.
 type Grant struct {
 	ID                     string // grt_…
-	CustomerID, Meter      string
-	Amount                 money.Decimal // units; negative: what expired or was taken back of GrantID
+	CustomerID             string
+	Meter                  string        // of units; empty: the grant is of money, in the customer's currency
+	Amount                 money.Decimal // above 0; negative: what was taken back of GrantID, for records of older versions
 	GrantID                string        // of a negative one: what it corrects
 	Reason, Author         string
 	CreatedAt, EffectiveAt time.Time
 	ExpiresAt              time.Time // zero: never
+	VoidedAt               time.Time // what is left is lost from then on; zero: not voided
+
+	Kind     GrantKind
+	Priority int      // lower ones burn first
+	Meters   []string // of money: only usage of these; empty: all
+	// Every refills the grant to Amount at each multiple of it from Anchor on; zero: it does not recur.
+	Every    *period.Every
+	Anchor   time.Time
+	Rollover *Rollover     // what of the rest stays at a refill; nil: nothing
+	Paid     money.Decimal // what the customer paid for it, of a prepaid one
 }
+
+// GrantKind says what a grant is for the seller's books.
+type GrantKind string
+
+// The kinds of grants: a promotional one is given away, a prepaid one was bought, a top-up was bought because little was left.
+const (
+	Promotional GrantKind = "promotional"
+	Prepaid     GrantKind = "prepaid"
+	TopUp       GrantKind = "top_up"
+)
+
+// Rollover bounds what stays of a grant at a reset: min(Max, max(balance, Min)).
+type Rollover struct{ Min, Max money.Decimal }

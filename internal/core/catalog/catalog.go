@@ -48,6 +48,11 @@ type Catalog struct {
 	Routes    []Route
 	KeyHeader string // gateway.key_header; empty: Authorization: Bearer
 	EndUser   EndUser
+
+	AddOns  []AddOn
+	Coupons []Coupon
+	Taxes   Taxes
+	Billing Billing
 }
 
 // EventType is what the data of one type of events must look like.
@@ -169,6 +174,7 @@ type Plan struct {
 	Entitlements []Entitlement
 	// Baseline says what is done about abnormal use.
 	Baseline Baseline
+	Terms    Terms
 }
 
 // Baseline compares a customer's use with what is usual at that hour of the week.

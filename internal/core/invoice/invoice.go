@@ -22,20 +22,31 @@ var (
 // Status is how far an invoice is. Finalized ones never change.
 type Status string
 
-// A preview is computed at any time and not kept; a draft is of a closed period and has no number yet.
+// A preview is computed at any time and not kept; a draft is of a closed period and has no number yet. A finalized invoice
+// becomes paid, void or uncollectible; its content never changes, and its status is kept apart.
 const (
-	Preview   Status = "preview"
-	Draft     Status = "draft"
-	Finalized Status = "finalized"
+	Preview       Status = "preview"
+	Draft         Status = "draft"
+	Finalized     Status = "finalized"
+	Paid          Status = "paid"
+	Void          Status = "void"
+	Uncollectible Status = "uncollectible"
 )
 
 // LineKind tells lines with a metered quantity from those without.
 type LineKind string
 
-// A flat line has quantity 1 and no meter.
+// The kinds. A flat line is of the subscription's own quantity and has no meter. Discounts, maxima and minima belong to the price
+// of the line that they are Of, a commitment to the plan. An adjustment changes what an earlier invoice billed.
 const (
-	FlatLine  LineKind = "flat"
-	UsageLine LineKind = "usage"
+	FlatLine       LineKind = "flat"
+	UsageLine      LineKind = "usage"
+	DiscountLine   LineKind = "discount"
+	MaximumLine    LineKind = "maximum"
+	MinimumLine    LineKind = "minimum"
+	CreditLine     LineKind = "credit" // a usage credit in money
+	CouponLine     LineKind = "coupon"
+	AdjustmentLine LineKind = "adjustment"
 )
 
 // Line is one price's charge for one service period. Exact has no rounding, Rounded is its one rounding.
@@ -50,6 +61,48 @@ type Line struct {
 	Tiers    []price.TierCharge `json:"tiers,omitempty"`
 	Exact    money.Decimal      `json:"exact"`
 	Rounded  money.Amount       `json:"rounded"`
+
+	Name    string            `json:"name,omitempty"`    // what the customer reads; empty: Price
+	Inexact bool              `json:"inexact,omitempty"` // Exact has 34 digits of more; Rounded is of the exact value
+	Plan    string            `json:"plan,omitempty"`    // whose price it is, where that is not the invoice's
+	Version int64             `json:"catalog_version,omitempty"`
+	Filter  map[string]string `json:"filter,omitempty"`
+	// Ratio is the part of the price's whole period that is charged, an exact fraction such as "12/31"; empty: the whole.
+	Ratio string `json:"ratio,omitempty"`
+	// Credited are units of Quantity that usage credits paid for, Included those that the price gives.
+	Credited money.Decimal `json:"credited,omitzero"`
+	Included money.Decimal `json:"included,omitzero"`
+	Of       string        `json:"of,omitempty"`         // the line that this one takes from, adds to or adjusts
+	Adjusts  string        `json:"of_invoice,omitempty"` // of an adjustment: the invoice of that line
+	Source   string        `json:"source,omitempty"`     // the grant or the redemption of a coupon that pays
+	Product  string        `json:"product,omitempty"`    // of tax rules
+	Taxes    []string      `json:"taxes,omitempty"`      // keys of the invoice's taxes that apply
+}
+
+// Tax is one rate over the lines that it applies to.
+type Tax struct {
+	Key     string        `json:"key"`
+	Name    string        `json:"name"`
+	Percent money.Decimal `json:"percent"`
+	Base    money.Amount  `json:"base"`
+	Amount  money.Amount  `json:"amount"`
+	// ReverseCharge: the customer owes it to the state, and Amount is 0.
+	ReverseCharge bool `json:"reverse_charge,omitempty"`
+	Exempt        bool `json:"exempt,omitempty"`
+	Compound      bool `json:"compound,omitempty"`
+}
+
+// Party is a seller or a buyer as it stands on an invoice.
+type Party struct {
+	Name       string `json:"name,omitempty"`
+	Street     string `json:"street,omitempty"`
+	City       string `json:"city,omitempty"`
+	PostalCode string `json:"postal_code,omitempty"`
+	Region     string `json:"region,omitempty"`
+	Country    string `json:"country,omitempty"` // ISO 3166 alpha-2
+	TaxID      string `json:"tax_id,omitempty"`
+	Email      string `json:"email,omitempty"`
+	IBAN       string `json:"iban,omitempty"`
 }
 
 // Invoice is what a customer owes for one step of a subscription. Its JSON form is what is stored and shown.
@@ -63,11 +116,27 @@ type Invoice struct {
 	Currency       money.Currency  `json:"currency"`
 	Period         period.Interval `json:"period"` // the closed (or, in a preview, current) billing period; empty [start,start) on the invoice at subscription start
 	Lines          []Line          `json:"lines"`
-	Total          money.Amount    `json:"total"` // sum of the rounded lines
+	Total          money.Amount    `json:"total"` // sum of the rounded lines, and of the taxes where prices do not contain them
 	CatalogVersion int64           `json:"catalog_version"`
 	TZVersion      string          `json:"tz_version"`
 	Position       uint64          `json:"position"` // journal position it was rated at
 	FinalizedAt    time.Time       `json:"finalized_at,omitzero"`
+
+	Series   string       `json:"series,omitempty"` // before the number
+	Revision int          `json:"revision,omitempty"`
+	Seller   Party        `json:"seller,omitzero"`
+	Buyer    Party        `json:"buyer,omitzero"`
+	Note     string       `json:"note,omitempty"`
+	Subtotal money.Amount `json:"subtotal,omitzero"` // sum of the rounded lines
+	Taxes    []Tax        `json:"taxes,omitempty"`
+	Tax      money.Amount `json:"tax,omitzero"`
+	// Inclusive: the lines contain the tax, and Total is Subtotal.
+	Inclusive bool `json:"tax_inclusive,omitempty"`
+	// Balance is what the customer's money balance paid at once; Due is Total less Balance, 0 where Total is negative: that
+	// much goes to the balance then.
+	Balance money.Amount `json:"balance_applied,omitzero"`
+	Due     money.Amount `json:"amount_due,omitzero"`
+	DueAt   time.Time    `json:"due_at,omitzero"`
 }
 
 // Usage is a metered quantity of the closed period. A meter stands at most once in an Input.
