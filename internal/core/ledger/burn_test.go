@@ -184,9 +184,13 @@ func TestBurnRefuses(t *testing.T) {
 			g := with(grant("a", 1, day(1)), func(g *ledger.Grant) { g.ExpiresAt = day(1) })
 			return ledger.Burn(day(0), []ledger.Grant{g}, nil, nil, day(1))
 		},
-		"negative use": func() (ledger.Outcome, error) { return ledger.Burn(day(0), nil, []ledger.Use{use(day(0), -1)}, nil, day(1)) },
-		"two resets":   func() (ledger.Outcome, error) { return ledger.Burn(day(0), nil, nil, []ledger.Reset{{At: day(1)}, {At: day(1)}}, day(2)) },
-		"until":        func() (ledger.Outcome, error) { return ledger.Burn(day(1), nil, nil, nil, day(0)) },
+		"negative use": func() (ledger.Outcome, error) {
+			return ledger.Burn(day(0), nil, []ledger.Use{use(day(0), -1)}, nil, day(1))
+		},
+		"two resets": func() (ledger.Outcome, error) {
+			return ledger.Burn(day(0), nil, nil, []ledger.Reset{{At: day(1)}, {At: day(1)}}, day(2))
+		},
+		"until": func() (ledger.Outcome, error) { return ledger.Burn(day(1), nil, nil, nil, day(0)) },
 		"for ever": func() (ledger.Outcome, error) {
 			g := with(grant("a", 1, ancient), func(g *ledger.Grant) { g.Every, g.Anchor = daily, ancient })
 			return ledger.Burn(ancient, []ledger.Grant{g}, []ledger.Use{use(ancient, 1_000_000)}, nil, day(0))

@@ -59,7 +59,9 @@ func Instants(grants []Grant, in period.Interval) []time.Time {
 }
 
 // pays says whether the grant may pay for a meter.
-func (g *Grant) pays(meter string) bool { return len(g.Meters) == 0 || slices.Contains(g.Meters, meter) }
+func (g *Grant) pays(meter string) bool {
+	return len(g.Meters) == 0 || slices.Contains(g.Meters, meter)
+}
 
 // end is when the grant stops, by expiry or void; zero: never.
 func (g *Grant) end() time.Time {
