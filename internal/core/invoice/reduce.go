@@ -14,10 +14,10 @@ type Credit struct {
 	Pays                []Paying
 }
 
-// Paying is the part of a charge that a credit pays.
+// Paying is what a credit pays of charges of one product.
 type Paying struct {
-	Key    Key
-	Amount money.Rational
+	Product string
+	Amount  money.Rational
 }
 
 // Coupon is a redeemed coupon as it stands at a closing.
@@ -32,19 +32,15 @@ type Coupon struct {
 
 // credits writes one line for each grant and product: what the grant pays by now less what it paid before.
 func (b *builder) credits() error {
-	products := map[Key]string{}
-	for i := range b.Parts {
-		products[KeyOf(&b.Parts[i].Charge)] = b.Parts[i].Charge.Price.Product
-	}
 	for i := range b.Credits {
-		if err := b.credit(&b.Credits[i], products); err != nil {
+		if err := b.credit(&b.Credits[i]); err != nil {
 			return fmt.Errorf("grant %s: %w", b.Credits[i].GrantID, err)
 		}
 	}
 	return nil
 }
 
-func (b *builder) credit(c *Credit, products map[Key]string) error {
+func (b *builder) credit(c *Credit) error {
 	pays := map[string]money.Rational{}
 	var order []string
 	see := func(product string) {
@@ -53,13 +49,12 @@ func (b *builder) credit(c *Credit, products map[Key]string) error {
 		}
 	}
 	for _, p := range c.Pays {
-		product := products[p.Key]
-		see(product)
-		sum, err := pays[product].Add(p.Amount)
+		see(p.Product)
+		sum, err := pays[p.Product].Add(p.Amount)
 		if err != nil {
 			return err
 		}
-		pays[product] = sum
+		pays[p.Product] = sum
 	}
 	for _, product := range b.Book.productsOf(c.GrantID) {
 		see(product)
