@@ -212,6 +212,7 @@ type Bills interface {
 	Invoices
 	Seals
 	SubjectKeys
+	Money
 }
 
 // Keeping keeps what is noted, and what is told of it.

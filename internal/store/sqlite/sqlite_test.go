@@ -18,6 +18,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/storetest"
+	"github.com/tallystick/tallystick/internal/store/storetest/ledgertest"
 	"github.com/tallystick/tallystick/internal/store/storetest/recounts"
 	"github.com/tallystick/tallystick/internal/store/storetest/sealtest"
 	"github.com/tallystick/tallystick/internal/store/storetest/sendertest"
@@ -340,4 +341,9 @@ func TestForgottenKeyIsGone(t *testing.T) {
 	if held() {
 		t.Error("the key is still in the files")
 	}
+}
+
+func TestLedger(t *testing.T) {
+	t.Parallel()
+	ledgertest.Suite(t, func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) })
 }
