@@ -9,6 +9,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
 	"github.com/tallystick/tallystick/internal/core/subscription"
@@ -40,6 +41,8 @@ type statement struct {
 	before  *closing // the closing before; nil: this is the first
 	book    *invoice.Book
 	preview bool
+	// everything lists all charges, also those that no invoice has by now.
+	everything bool
 
 	grants  []account.Grant
 	burn    burning
@@ -177,7 +180,7 @@ func (st *statement) metered() bool {
 // expected says whether a charge stands on an invoice by now. Usage of an open period does once a part of it was billed in the
 // middle of the period.
 func (st *statement) expected(c *charge) bool {
-	if !c.Due.After(st.closing.in.End) {
+	if st.everything || !c.Due.After(st.closing.in.End) {
 		return true
 	}
 	if c.Price.Licensed() || c.Service.Start.After(st.closing.in.End) || c.Price.Model == price.Volume || c.Price.Model == price.Stairstep {

@@ -3,6 +3,7 @@ package invoice
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -65,8 +66,10 @@ type Billed struct {
 	steps []step
 }
 
-// Book is what a subscription's earlier invoices billed, by key, and what credits and coupons paid. The zero value is empty.
+// Book is what a subscription's earlier invoices billed, by key, and what credits and coupons paid, also on invoices of other
+// subscriptions of the customer. The zero value is empty.
 type Book struct {
+	subscription string
 	billed  map[Key]*Billed
 	keys    []Key // in the order in which they were first billed
 	sources map[source]*Payment
@@ -80,6 +83,27 @@ type source struct{ id, product string }
 type Payment struct {
 	Exact   money.Rational
 	Rounded money.Amount
+}
+
+// NewBook is an empty one for a subscription.
+func NewBook(subscriptionID string) *Book { return &Book{subscription: subscriptionID} }
+
+// Clone is a copy that can be added to alone.
+func (b *Book) Clone() *Book {
+	out := &Book{subscription: b.subscription, keys: slices.Clone(b.keys), billed: make(map[Key]*Billed, len(b.billed))}
+	out.sources, out.coupons = make(map[source]*Payment, len(b.sources)), make(map[string]map[string]bool, len(b.coupons))
+	for k, v := range b.billed {
+		one := *v
+		one.steps = slices.Clone(v.steps)
+		out.billed[k] = &one
+	}
+	for k, v := range b.sources {
+		out.sources[k] = new(*v)
+	}
+	for k, v := range b.coupons {
+		out.coupons[k] = maps.Clone(v)
+	}
+	return out
 }
 
 // Billed finds a key; nil: nothing was billed under it.
@@ -118,7 +142,9 @@ func (b *Book) Add(inv *Invoice) error {
 		l := &inv.Lines[i]
 		var err error
 		if k, ok := l.key(inv); ok {
-			err = b.bill(k, inv, l)
+			if b.subscription == "" || b.subscription == inv.SubscriptionID {
+				err = b.bill(k, inv, l)
+			}
 		} else {
 			err = b.pay(inv, l)
 		}
