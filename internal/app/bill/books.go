@@ -63,17 +63,19 @@ func (s *Service) Books(ctx context.Context, customerRef string) (Books, error) 
 type folder struct {
 	term   *term
 	billed billed
-	last   *closing
+	last   *closing // that is done or begun
 	shares []*share // the charges on usage, oldest first
-	ahead  *invoice.Book
-	failed error // why what is not billed yet cannot be rated
+	begun  *invoice.Book // with the closes that were begun
+	ahead  *invoice.Book // with those that follow
+	failed error         // why what is not billed yet cannot be rated
 }
 
 // share is one charge on usage, as books check it: its line says what the journal says.
 type share struct {
 	*charge
 	key    invoice.Key
-	closed bool          // its lines are final: what came since is late
+	closed bool          // its lines are final, or begun: what came since is late
+	final  bool          // its lines are final
 	frozen bool          // there is nothing to compare: nothing looks at it any more, or no line of it is due yet
 	then   money.Decimal // at the close that its lines are of; of an open one, now
 	now    money.Decimal
@@ -92,6 +94,7 @@ type figures struct {
 	store.SeriesKey
 	span                                *span
 	admitted, reported, voided, metered money.Decimal
+	late                                money.Decimal // of a span without a price
 	kind                                meter.Aggregation
 }
 
@@ -154,7 +157,9 @@ func (s *Service) folder(ctx context.Context, t *term, now time.Time) (*folder, 
 	if out.billed, err = s.billed(ctx, t); err != nil {
 		return nil, err
 	}
-	out.last = out.billed.last()
+	if n := len(out.billed.closes); n > 0 {
+		out.last = new(closingOf(&out.billed.closes[n-1]))
+	}
 	until := now
 	if p, ok := t.period(now); ok {
 		until = p.End
@@ -172,6 +177,8 @@ func (s *Service) folder(ctx context.Context, t *term, now time.Time) (*folder, 
 		}
 		sh := &share{charge: c, key: invoice.KeyOf(&c.Charge)}
 		sh.closed = out.last != nil && !c.Due.After(out.last.in.End)
+		done := out.billed.last()
+		sh.final = done != nil && !c.Due.After(done.in.End)
 		old := sh.closed && c.Period.End.Before(out.last.in.End.Add(-LookBack))
 		sh.frozen = old || c.Due.After(until) && out.billed.book.Billed(sh.key) == nil
 		out.shares = append(out.shares, sh)
@@ -321,6 +328,22 @@ func (r *figures) measure(v store.View) error {
 	return err
 }
 
+// lateUnpriced is what came after the close of a span that no price is on.
+func (r *figures) lateUnpriced(v store.View) error {
+	if len(r.span.shares) > 0 {
+		return nil
+	}
+	for _, c := range r.span.folder.billed.closes {
+		if !sameInterval(c.Period, r.span.in) {
+			continue
+		}
+		var err error
+		r.late, err = v.Late(r.SeriesKey, r.span.in, c.Position)
+		return err
+	}
+	return nil
+}
+
 // count reads a span of a meter that adds up, and takes it off what is outside.
 func (r *figures) count(v store.View, outside *figures, known map[int64]bool) error {
 	used, err := v.Usage(r.SeriesKey, r.span.in)
@@ -328,6 +351,9 @@ func (r *figures) count(v store.View, outside *figures, known map[int64]bool) er
 		return err
 	}
 	r.metered = used.Sum
+	if err := r.lateUnpriced(v); err != nil {
+		return err
+	}
 	if r.reported, err = v.Reported(r.SeriesKey, r.span.in); err != nil {
 		return err
 	}
@@ -357,12 +383,16 @@ func (r *figures) count(v store.View, outside *figures, known map[int64]bool) er
 // open rates what is not billed yet, at the cut. One that cannot be rated says why: its usage is a difference then, and the other
 // rows are there all the same.
 func (l *folder) open(ctx context.Context, s *Service, position uint64, now time.Time) {
-	if !slices.ContainsFunc(l.shares, func(sh *share) bool { return !sh.closed }) {
+	begun := slices.ContainsFunc(l.billed.closes, func(c store.Close) bool { return !c.Done })
+	if l.begun = l.billed.book; begun {
+		l.begun = l.billed.book.Clone()
+		_, l.failed = s.ahead(ctx, l.term, billed{l.billed.closes, l.begun}, position, time.Time{})
+	}
+	if l.failed != nil || !slices.ContainsFunc(l.shares, func(sh *share) bool { return !sh.closed }) {
 		return
 	}
-	ahead := billed{l.billed.closes, l.billed.book.Clone()}
-	_, l.failed = s.ahead(ctx, l.term, ahead, position, now)
-	l.ahead = ahead.book
+	l.ahead = l.billed.book.Clone()
+	_, l.failed = s.ahead(ctx, l.term, billed{l.billed.closes, l.ahead}, position, now)
 }
 
 // rows brings both sides together.

@@ -28,7 +28,9 @@ func (f *file) row(r figures) (books.Row, error) {
 	if err != nil {
 		return row, err
 	}
-	row.Late = late
+	if row.Late = late; len(r.span.shares) == 0 {
+		row.Late = r.late
+	}
 	if row.Unpriced, err = row.Metered.Sub(covered); err != nil {
 		return row, err
 	}
@@ -47,7 +49,7 @@ func (f *file) row(r figures) (books.Row, error) {
 			row.Rated, err = row.Rated.Add(wrong)
 		}
 	}
-	if failed := r.span.folder.failed; failed != nil && slices.ContainsFunc(r.span.shares, func(sh *share) bool { return !sh.closed }) {
+	if failed := r.span.folder.failed; failed != nil && slices.ContainsFunc(r.span.shares, func(sh *share) bool { return !sh.final }) {
 		row.Error = failed.Error()
 	}
 	return row, err
@@ -119,7 +121,7 @@ func (l *folder) difference(of *share) (money.Decimal, error) {
 	}
 	book := l.ahead
 	if closed {
-		book = l.billed.book
+		book = l.begun
 	}
 	var lines money.Decimal
 	if book != nil {
@@ -165,7 +167,7 @@ func (f *file) measured(out []books.Measured, r figures) ([]books.Measured, erro
 				return out, err
 			}
 		}
-		if failed := r.span.folder.failed; failed != nil && !sh.closed {
+		if failed := r.span.folder.failed; failed != nil && !sh.final {
 			m.Error = failed.Error()
 		}
 		out = append(out, m)

@@ -69,7 +69,7 @@ func (b *billed) last() (last *closing) {
 const aheadMost = 2000
 
 // ahead builds the invoices of all closings that are not done, up to the end of the current billing period as if it closed now at a
-// position of the journal. What was begun keeps its own. The book takes them in. The last one is the preview.
+// position of the journal. What was begun keeps its own; a zero now stops there. The book takes them in. The last one is the preview.
 func (s *Service) ahead(ctx context.Context, t *term, b billed, position uint64, now time.Time) ([]invoice.Invoice, error) {
 	before := b.last()
 	var after time.Time
@@ -86,7 +86,11 @@ func (s *Service) ahead(ctx context.Context, t *term, b billed, position uint64,
 			steps = append(steps, closingOf(&c))
 		}
 	}
-	for _, in := range subscription.Closings(t.segments, after, until, aheadMost) {
+	var coming []period.Interval
+	if !now.IsZero() {
+		coming = subscription.Closings(t.segments, after, until, aheadMost)
+	}
+	for _, in := range coming {
 		if !slices.ContainsFunc(steps, func(c closing) bool { return sameInterval(c.in, in) }) {
 			steps = append(steps, closing{in: in, position: position, known: now})
 		}

@@ -280,7 +280,7 @@ func (w *world) invoices() []invoice.Invoice {
 		list[i], list[j] = list[j], list[i]
 	}
 	for i, inv := range list {
-		if inv.Number != int64(i+1) || inv.Status != invoice.Finalized {
+		if inv.Number != int64(i+1) || inv.Status != invoice.Finalized && (inv.Status != invoice.Paid || inv.Due.Minor() != 0) {
 			w.tb.Fatalf("invoice %d has number %d and status %s", i+1, inv.Number, inv.Status)
 		}
 	}
