@@ -160,6 +160,13 @@ func Finalize(inv Invoice, number int64, at time.Time) (Invoice, error) {
 	if number < 1 || at.IsZero() {
 		return Invoice{}, fmt.Errorf("finalize invoice %s: number %d at %v: %w", inv.ID, number, at, ErrInvalid)
 	}
+	if inv.Subtotal == (money.Amount{}) && len(inv.Taxes) == 0 { // made without taxes
+		full, err := AddTaxes(inv, nil, false)
+		if err != nil {
+			return Invoice{}, fmt.Errorf("finalize invoice %s: %w", inv.ID, err)
+		}
+		full.Total, inv = inv.Total, full
+	}
 	subtotal, tax, total, err := inv.sums()
 	if err != nil {
 		return Invoice{}, fmt.Errorf("finalize invoice %s: %w", inv.ID, err)
@@ -175,7 +182,7 @@ func Finalize(inv Invoice, number int64, at time.Time) (Invoice, error) {
 			return Invoice{}, fmt.Errorf("finalize invoice %s: line %d has number %d: %w", inv.ID, i+1, l.Number, ErrInvalid)
 		}
 	}
-	inv.Lines = slices.Clone(inv.Lines)
+	inv.Lines, inv.Taxes = slices.Clone(inv.Lines), slices.Clone(inv.Taxes)
 	for i := range inv.Lines {
 		inv.Lines[i].Tiers = slices.Clone(inv.Lines[i].Tiers)
 	}

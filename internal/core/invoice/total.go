@@ -2,6 +2,7 @@ package invoice
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/money"
 )
@@ -12,7 +13,7 @@ func AddTaxes(inv Invoice, taxes []TaxOf, inclusive bool) (Invoice, error) {
 	if inv.Status != Draft && inv.Status != Preview {
 		return Invoice{}, fmt.Errorf("tax of invoice %s: it is %q: %w", inv.ID, inv.Status, ErrState)
 	}
-	inv.Taxes, inv.Inclusive = nil, inclusive && len(taxes) > 0
+	inv.Taxes, inv.Inclusive, inv.Lines = nil, inclusive && len(taxes) > 0, slices.Clone(inv.Lines)
 	for i := range inv.Lines {
 		inv.Lines[i].Taxes = nil
 	}

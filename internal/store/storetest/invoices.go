@@ -214,6 +214,9 @@ func recordsListInvoices(t *testing.T, r store.Records) {
 		ok(t, err)
 		final, err := r.FinishClose(ctx, c, store.Issue{Invoice: &draft}, noon(200))
 		ok(t, err)
+		if final.Total.Minor() == 0 {
+			final.Status = invoice.Paid // there is nothing to pay
+		}
 		want = append([]invoice.Invoice{*final}, want...)
 	}
 	all, err := r.ListInvoices(ctx, store.Query{Limit: 1000})
