@@ -202,6 +202,7 @@ type Housekeeping interface {
 // Entitled keeps who is entitled to what: accounts, what they are allowed apart from their plans, and what they were given back.
 type Entitled interface {
 	Accounts
+	SubscriptionChanges
 	Allowances
 	Refunds
 }

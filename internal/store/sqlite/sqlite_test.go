@@ -311,6 +311,7 @@ func TestSenders(t *testing.T) {
 	sendertest.Notices(t, open)
 	sendertest.Nodes(t, open)
 	sendertest.Refunds(t, open)
+	sendertest.Subscriptions(t, open)
 }
 
 func TestSeals(t *testing.T) {
