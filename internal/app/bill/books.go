@@ -63,8 +63,8 @@ func (s *Service) Books(ctx context.Context, customerRef string) (Books, error) 
 type folder struct {
 	term   *term
 	billed billed
-	last   *closing // that is done or begun
-	shares []*share // the charges on usage, oldest first
+	last   *closing      // that is done or begun
+	shares []*share      // the charges on usage, oldest first
 	begun  *invoice.Book // with the closes that were begun
 	ahead  *invoice.Book // with those that follow
 	failed error         // why what is not billed yet cannot be rated

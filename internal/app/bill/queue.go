@@ -36,7 +36,7 @@ type queue struct {
 	full   bool // more is due than the page has
 	last   due  // the last one that the page had room for, when full
 	failed map[string]bool
-	coming  map[string]upcoming
+	coming map[string]upcoming
 }
 
 // upcoming is when a subscription's next closing is, as long as nothing changes.

@@ -70,10 +70,10 @@ type Billed struct {
 // subscriptions of the customer. The zero value is empty.
 type Book struct {
 	subscription string
-	billed  map[Key]*Billed
-	keys    []Key // in the order in which they were first billed
-	sources map[source]*Payment
-	coupons map[string]map[string]bool // by redemption: the invoices that have its line
+	billed       map[Key]*Billed
+	keys         []Key // in the order in which they were first billed
+	sources      map[source]*Payment
+	coupons      map[string]map[string]bool // by redemption: the invoices that have its line
 }
 
 // source is who paid for lines of a product.

@@ -62,17 +62,17 @@ type Line struct {
 	Exact    money.Decimal      `json:"exact"`
 	Rounded  money.Amount       `json:"rounded"`
 
-	Name    string            `json:"name,omitempty"`    // what the customer reads; empty: Price
-	Inexact bool              `json:"inexact,omitempty"` // Exact has 34 digits of more; Rounded is of the exact value
+	Name    string `json:"name,omitempty"`    // what the customer reads; empty: Price
+	Inexact bool   `json:"inexact,omitempty"` // Exact has 34 digits of more; Rounded is of the exact value
 	// Fraction is the exact value where Exact is not; 0: Exact is it.
 	Fraction money.Rational `json:"fraction,omitzero"`
-	Plan    string            `json:"plan,omitempty"`    // whose price it is, where that is not the invoice's
-	AddOn   string            `json:"add_on,omitempty"`  // whose price it is, where that is no plan
-	Version int64             `json:"catalog_version,omitempty"`
+	Plan     string         `json:"plan,omitempty"`   // whose price it is, where that is not the invoice's
+	AddOn    string         `json:"add_on,omitempty"` // whose price it is, where that is no plan
+	Version  int64          `json:"catalog_version,omitempty"`
 	// Begins is where the price's own period begins, where that is not where the line's does. With plan, add-on and price it is
 	// the key under which the charge is billed.
-	Begins time.Time `json:"price_period_start,omitzero"`
-	Filter  map[string]string `json:"filter,omitempty"`
+	Begins time.Time         `json:"price_period_start,omitzero"`
+	Filter map[string]string `json:"filter,omitempty"`
 	// Ratio is the part of the price's whole period that is charged, an exact fraction such as "12/31"; empty: the whole.
 	Ratio string `json:"ratio,omitempty"`
 	// Credited are units of Quantity that usage credits paid for, Included those that the price gives.

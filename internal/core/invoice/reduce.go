@@ -10,8 +10,8 @@ import (
 // Credit is what a grant of money pays for usage, all of it: what earlier invoices have of it comes off.
 type Credit struct {
 	GrantID, Name string
-	Amount              *money.Decimal // never more than this in all; nil: the grant is refilled
-	Pays                []Paying
+	Amount        *money.Decimal // never more than this in all; nil: the grant is refilled
+	Pays          []Paying
 }
 
 // Paying is what a credit pays of charges of one product.

@@ -69,14 +69,14 @@ func populate(t testing.TB, r *Records) {
 	c := store.Close{SubscriptionID: "sub_1", Period: period.Interval{Start: instant, End: instant.AddDate(0, 1, 0)}, ClosedAt: instant}
 	_, err := r.BeginClose(ctx, c)
 	ok(t, err)
-	_, err = r.FinishClose(ctx, c, &invoice.Invoice{
+	_, err = r.FinishClose(ctx, c, store.Issue{Invoice: &invoice.Invoice{
 		ID: "inv_1", CustomerID: "cus_1", SubscriptionID: "sub_1", Plan: "pro", Status: invoice.Draft, Currency: usd, Period: c.Period,
 		Total: money.NewAmount(2000, usd),
 		Lines: []invoice.Line{{
 			ID: "iln_1", Number: 1, Kind: invoice.FlatLine, Price: "platform", Period: c.Period,
 			Quantity: money.FromInt(1), Exact: money.FromInt(20), Rounded: money.NewAmount(2000, usd),
 		}},
-	}, instant)
+	}}, instant)
 	ok(t, err)
 	epoch, err := r.BeginEpoch(ctx, 1, "boot", instant)
 	ok(t, err)
