@@ -109,26 +109,23 @@ func (w *world) finalize(n, customer int, total int64, due int) (invoice.Invoice
 	c := store.Close{SubscriptionID: fmt.Sprint("sub_", customer), Period: period.Interval{Start: noon(n), End: noon(n + 1)}, ClosedAt: noon(n + 1)}
 	_, err := w.r.BeginClose(w.Context(), c)
 	w.ok(err)
-	inv, err := w.r.FinishClose(w.Context(), c, store.Issue{Invoice: &invoice.Invoice{
+	draft := invoice.Invoice{
 		ID: fmt.Sprint("inv_", n), CustomerID: cus(customer), SubscriptionID: c.SubscriptionID, Plan: "pro", Status: invoice.Draft,
 		Currency: money.MustCurrency("EUR"), Period: c.Period, Total: eur(total), Lines: []invoice.Line{{
 			ID: fmt.Sprint("iln_", n), Number: 1, Kind: invoice.FlatLine, Price: "fee", Period: c.Period, Quantity: money.FromInt(1),
 			Exact: eur(total).Decimal(), Rounded: eur(total),
 		}},
 		DueAt: noon(due),
-	}}, noon(n+1))
+	}
+	posted := draft
+	posted.FinalizedAt = noon(n + 1)
+	entries, err := ledger.OfInvoice(posted, nil)
 	w.ok(err)
-	s, err := invoice.Open(*inv, "system")
+	inv, err := w.r.FinishClose(w.Context(), c, store.Issue{Invoice: &draft, Entries: entries}, noon(n+1))
 	w.ok(err)
 	stored, err := w.r.Standings(w.Context(), []string{inv.ID})
 	w.ok(err)
-	if _, posted := stored[inv.ID]; posted { // by the driver, when it was finalized
-		return *inv, stored[inv.ID]
-	}
-	entries, err := ledger.OfInvoice(*inv, nil)
-	w.ok(err)
-	w.ok(w.r.Move(w.Context(), store.Movement{Standing: &s, Entries: entries}, w.audit()))
-	return *inv, s
+	return *inv, stored[inv.ID]
 }
 
 func entriesOnce(w *world) {
