@@ -17,10 +17,10 @@ const (
 type op func(in *object) (answer any, fault *Fault)
 
 // operation finds the op of a name; nil: there is none.
-func operation(name string, request []byte) op {
+func operation(name string) op {
 	switch name {
 	case "rate":
-		return func(*object) (any, *Fault) { return rate(request) }
+		return rate
 	case "prorate":
 		return prorate
 	case "tax":
@@ -69,7 +69,7 @@ func Calculate(request []byte) (id string, answer []byte, fault *Fault) {
 	}
 	in := &object{members: v.members, first: &fault}
 	id = in.id(none)
-	do := operation(in.text("op"), request)
+	do := operation(in.text("op"))
 	if do == nil {
 		in.fail("op", "expected one of rate, prorate, tax, allocate, burn, aggregate")
 	}
