@@ -58,7 +58,7 @@ func parse(line string) (v value, duplicate, fault *Fault) {
 	if !utf8.ValidString(line) {
 		return v, nil, &Fault{Code: CodeSyntax, Detail: "the request is not UTF-8"}
 	}
-	p := parser{in: line}
+	p := parser{in: line, path: make([]place, 0, 8)}
 	p.space()
 	v, err := p.value()
 	if err == nil {
@@ -142,7 +142,7 @@ func (p *parser) table() (v value, err error) {
 	if p.take('}') {
 		return v, nil
 	}
-	v.members = make([]member, 0, 8)
+	v.members = make([]member, 0, roomOf(len(p.path)))
 	for {
 		p.space()
 		if p.pos == len(p.in) || p.in[p.pos] != '"' {
@@ -164,12 +164,11 @@ func (p *parser) table() (v value, err error) {
 			return v, p.fail("expected ':'")
 		}
 		p.space()
-		m := member{name: name}
-		if m.value, err = p.value(); err != nil {
+		v.members = append(v.members, member{name: name})
+		if v.members[len(v.members)-1].value, err = p.value(); err != nil {
 			return v, err
 		}
 		p.path = p.path[:len(p.path)-1]
-		v.members = append(v.members, m)
 		p.space()
 		if p.take('}') {
 			return v, nil
@@ -187,6 +186,7 @@ func (p *parser) list() (v value, err error) {
 	if p.take(']') {
 		return v, nil
 	}
+	v.items = make([]value, 0, roomOf(len(p.path)))
 	for {
 		p.space()
 		p.path = append(p.path, place{index: len(v.items), listed: true})
@@ -204,6 +204,14 @@ func (p *parser) list() (v value, err error) {
 			return v, p.fail("expected ',' or ']'")
 		}
 	}
+}
+
+// roomOf is for how many values there is room at first: deep inside there are few, but often.
+func roomOf(depth int) int {
+	if depth < 2 {
+		return 8
+	}
+	return 4
 }
 
 // text reads the string that is next.

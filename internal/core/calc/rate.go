@@ -37,7 +37,8 @@ type ratedLine struct {
 // rate charges a quantity, or events, by a price as the catalog has it.
 func rate(in *object) (any, *Fault) {
 	currency := in.currency()
-	p := readPrice(in.object("price"))
+	var p price.Price
+	readPrice(in.object("price"), &p)
 	u := readUsage(in, &p)
 	if fault := in.done(); fault != nil {
 		return nil, fault
@@ -96,8 +97,14 @@ func readUsage(in *object, p *price.Price) price.Usage {
 	if d := in.maybeDecimal("prior_amount"); d != nil {
 		u.Prior.Amount = d.Rational()
 	}
-	positions := [...]string{"single", "first", "middle", "last"}
-	u.Position = price.Position(max(slices.Index(positions[:], in.word("position", positions[:]...)), 0))
+	switch in.word("position", "single", "first", "middle", "last") {
+	case "first":
+		u.Position = price.First
+	case "middle":
+		u.Position = price.Middle
+	case "last":
+		u.Position = price.Last
+	}
 	in.each("discounts", discountsMax, func(_ int, in *object) {
 		u.Discounts = append(u.Discounts, price.Discount{Percent: in.maybeDecimal("percent"), Amount: in.maybeDecimal("amount")})
 	})

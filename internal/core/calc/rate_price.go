@@ -1,7 +1,6 @@
 package calc
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/tallystick/tallystick/internal/core/period"
@@ -15,31 +14,23 @@ const (
 )
 
 // readPrice reads a price as the catalog has it. What only matters to an invoice is read and checked as far as it can be here.
-func readPrice(in *object) price.Price {
-	words := make([]string, 0, len(price.Models()))
-	for _, m := range price.Models() {
-		words = append(words, m.String())
+func readPrice(in *object, p *price.Price) {
+	var ok bool
+	if p.Model, ok = price.ParseModel(in.text("model")); !ok {
+		in.fail("model", "expected one of %s", modelWords())
+		return
 	}
-	word := in.text("model")
-	model, ok := price.ParseModel(word)
-	if !ok {
-		in.fail("model", "expected one of %s", strings.Join(words, ", "))
-		return price.Price{}
-	}
-	p := price.Price{Model: model}
-	readModel(in, &p)
-	for i := range in.members {
-		if m := &in.members[i]; !m.read && slices.Contains(modelFields(), m.name) {
-			in.fail(m.name, "a %s price does not have it", model)
-		}
-	}
+	readModel(in, p)
 	in.into("included", &p.Included)
 	p.MinimumSpend, p.MaximumSpend = in.maybeDecimal("minimum_spend"), in.maybeDecimal("maximum_spend")
 	p.WaiveAtZero, p.ProrateMin = in.maybeBool("waive_at_zero"), in.maybeBool("prorate_minimum")
 	p.Filter = in.dimensions("filter")
-	for name, to := range map[string]*string{"key": &p.Key, "name": &p.Name, "meter": &p.Meter, "product": &p.Product} {
-		if v := in.maybe(name, text); v != nil {
-			*to = v.text
+	for _, t := range [...]struct {
+		name string
+		to   *string
+	}{{"key", &p.Key}, {"name", &p.Name}, {"meter", &p.Meter}, {"product", &p.Product}} {
+		if v := in.maybe(t.name, text); v != nil {
+			*t.to = v.text
 		}
 	}
 	in.word("charge", "in_arrears", "in_advance")
@@ -49,15 +40,29 @@ func readPrice(in *object) price.Price {
 			in.fail("every", "%v", err)
 		}
 	}
+	for i := range in.members {
+		if m := &in.members[i]; !m.read && ofSomeModels(m.name) {
+			in.fail(m.name, "a %s price does not have it", p.Model)
+		}
+	}
 	in.done()
-	return p
 }
 
-// modelFields are the fields that only some models have.
-func modelFields() []string {
-	return []string{
-		"amount", "unit_amount", "tiers", "size", "free", "percent", "fixed", "free_events", "free_amount", "min", "max", "cells",
+func modelWords() string {
+	var words []string
+	for _, m := range price.Models() {
+		words = append(words, m.String())
 	}
+	return strings.Join(words, ", ")
+}
+
+// ofSomeModels says that only some models have the field.
+func ofSomeModels(field string) bool {
+	switch field {
+	case "amount", "unit_amount", "tiers", "size", "free", "percent", "fixed", "free_events", "free_amount", "min", "max", "cells":
+		return true
+	}
+	return false
 }
 
 // readModel reads the fields of the model.
