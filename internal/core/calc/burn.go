@@ -15,6 +15,13 @@ const (
 	priorityMax = 1_000_000
 )
 
+// burnt is the answer of burn.
+type burnt struct {
+	Balances map[string]string `json:"balances"`
+	Overage  string            `json:"overage"`
+	Usage    string            `json:"usage"`
+}
+
 // burn pays usage with grants, by ledger.Burn. Times of recurrences are those of UTC.
 func burn(in *object) (any, *Fault) {
 	start, until := in.time("start"), in.maybeTime("until")
@@ -29,25 +36,14 @@ func burn(in *object) (any, *Fault) {
 	if err != nil {
 		return nil, faulty(err)
 	}
-	var answer struct {
-		Balances map[string]string `json:"balances"`
-		Overage  string            `json:"overage"`
-		Usage    string            `json:"usage"`
-	}
-	answer.Balances = make(map[string]string, len(out.Balances))
+	p := printer{}
+	answer := burnt{Balances: make(map[string]string, len(out.Balances))}
 	for id, balance := range out.Balances {
-		text, _, fault := exact(balance)
-		if fault != nil {
-			return nil, fault
-		}
-		answer.Balances[id] = text
+		answer.Balances[id], _ = p.exact(balance)
 	}
-	var fault *Fault
-	if answer.Overage, _, fault = exact(out.Overage); fault != nil {
-		return nil, fault
-	}
-	answer.Usage, _, fault = exact(out.Usage)
-	return answer, fault
+	answer.Overage, _ = p.exact(out.Overage)
+	answer.Usage, _ = p.exact(out.Usage)
+	return answer, p.fault
 }
 
 // grants reads the grants. One that says no effective_at is effective from start on.

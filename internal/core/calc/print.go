@@ -13,47 +13,53 @@ type figure struct {
 	Rounded string `json:"rounded,omitempty"` // to the currency's minor unit; absent without a currency
 }
 
-// printed is an amount exact and rounded.
-func printed(amount money.Rational, c money.Currency) (f figure, fault *Fault) {
-	if f.Amount, f.Inexact, fault = exact(amount); fault != nil {
-		return figure{}, fault
-	}
-	if c != (money.Currency{}) {
-		f.Rounded, fault = rounded(amount, c)
-	}
-	return f, fault
+// printer prints numbers; the first fault sticks.
+type printer struct {
+	currency money.Currency // zero: nothing is rounded
+	fault    *Fault
 }
 
-// exact prints a number in all its digits; of those that do not end, the first 34 significant ones.
-func exact(r money.Rational) (text string, inexact bool, fault *Fault) {
+// figure is an amount, exact and rounded.
+func (p *printer) figure(amount money.Rational) (f figure) {
+	f.Amount, f.Inexact = p.exact(amount)
+	if p.currency != (money.Currency{}) {
+		f.Rounded = p.rounded(amount)
+	}
+	return f
+}
+
+// exact is a number in all its digits; of those that do not end, the first 34 significant ones.
+func (p *printer) exact(r money.Rational) (text string, inexact bool) {
 	d, inexact, err := r.Decimal()
-	if err != nil {
-		return "", false, faulty(err)
-	}
-	return d.String(), inexact, nil
+	p.fail(err)
+	return d.String(), inexact
 }
 
-// rounded prints an amount with all minor digits of its currency: half away from zero.
-func rounded(r money.Rational, c money.Currency) (string, *Fault) {
-	d, err := r.RoundTo(c.Digits())
-	if err != nil {
-		return "", faulty(err)
-	}
+// rounded is an amount with all minor digits of the currency: half away from zero.
+func (p *printer) rounded(amount money.Rational) string {
+	d, err := amount.RoundTo(p.currency.Digits())
+	p.fail(err)
 	text := d.String()
-	if missing := c.Digits() - d.Scale(); missing > 0 {
+	if missing := p.currency.Digits() - d.Scale(); missing > 0 {
 		if d.Scale() == 0 {
 			text += "."
 		}
 		text += strings.Repeat("0", missing)
 	}
-	return text, nil
+	return text
 }
 
-// posted is rounded where there is a currency, else exact: for figures that have no exact one beside them.
-func posted(r money.Rational, c money.Currency) (string, *Fault) {
-	if c != (money.Currency{}) {
-		return rounded(r, c)
+// posted is rounded where there is a currency, else exact: for amounts that have no exact one beside them.
+func (p *printer) posted(amount money.Rational) string {
+	if p.currency != (money.Currency{}) {
+		return p.rounded(amount)
 	}
-	text, _, fault := exact(r)
-	return text, fault
+	text, _ := p.exact(amount)
+	return text
+}
+
+func (p *printer) fail(err error) {
+	if err != nil && p.fault == nil {
+		p.fault = faulty(err)
+	}
 }

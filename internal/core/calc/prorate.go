@@ -5,6 +5,12 @@ import (
 	"github.com/tallystick/tallystick/internal/core/price"
 )
 
+// prorated is the answer of prorate.
+type prorated struct {
+	Ratio string `json:"ratio"` // 34 significant digits where there are more
+	figure
+}
+
 // prorate takes the part of an amount that a service takes up of its period, by price.Ratio.
 func prorate(in *object) (any, *Fault) {
 	c, amount := in.currency(), in.decimal("amount")
@@ -25,16 +31,10 @@ func prorate(in *object) (any, *Fault) {
 	if err != nil {
 		return nil, faulty(err)
 	}
-	var answer struct {
-		Ratio string `json:"ratio"`
-		figure
-	}
-	var fault *Fault
-	if answer.Ratio, _, fault = exact(ratio); fault != nil {
-		return nil, fault
-	}
-	answer.figure, fault = printed(part, c)
-	return answer, fault
+	p := printer{currency: c}
+	answer := prorated{figure: p.figure(part)}
+	answer.Ratio, _ = p.exact(ratio)
+	return answer, p.fault
 }
 
 // weightsMax bounds an allocation.
