@@ -11,6 +11,7 @@ import (
 const (
 	depthMax   = 32
 	membersMax = 256 // of one object
+	keptAtOnce = 64  // members that there is room for at once
 )
 
 // kind is what a JSON value is.
@@ -49,8 +50,10 @@ type member struct {
 type parser struct {
 	in        string
 	pos       int
-	path      []place // where pos is; none of them has an up
-	duplicate *Fault  // the first name that stands twice in an object
+	path      []place  // where pos is; none of them has an up
+	duplicate *Fault   // the first name that stands twice in an object
+	stack     []member // of the objects that are being read, the innermost last
+	kept      []member // of those that are read; room for more of them
 }
 
 // parse takes a line apart. A name that stands twice is no fault of syntax: the rest is read, and duplicate tells.
@@ -58,7 +61,7 @@ func parse(line string) (v value, duplicate, fault *Fault) {
 	if !utf8.ValidString(line) {
 		return v, nil, &Fault{Code: CodeSyntax, Detail: "the request is not UTF-8"}
 	}
-	p := parser{in: line, path: make([]place, 0, 8)}
+	p := parser{in: line, path: make([]place, 0, 8), stack: make([]member, 0, 16), kept: make([]member, 0, min(strings.Count(line, ":"), keptAtOnce))}
 	p.space()
 	v, err := p.value()
 	if err == nil {
@@ -142,7 +145,7 @@ func (p *parser) table() (v value, err error) {
 	if p.take('}') {
 		return v, nil
 	}
-	v.members = make([]member, 0, roomOf(len(p.path)))
+	begin := len(p.stack)
 	for {
 		p.space()
 		if p.pos == len(p.in) || p.in[p.pos] != '"' {
@@ -153,10 +156,10 @@ func (p *parser) table() (v value, err error) {
 			return v, err
 		}
 		p.path = append(p.path, place{name: name})
-		if twice := find(v.members, name) != nil; twice && p.duplicate == nil {
+		if twice := find(p.stack[begin:], name) != nil; twice && p.duplicate == nil {
 			p.duplicate = p.place().fault("the name stands twice")
 		}
-		if len(v.members) == membersMax {
+		if len(p.stack)-begin == membersMax {
 			return v, p.fail("too many names in one object")
 		}
 		p.space()
@@ -164,13 +167,15 @@ func (p *parser) table() (v value, err error) {
 			return v, p.fail("expected ':'")
 		}
 		p.space()
-		v.members = append(v.members, member{name: name})
-		if v.members[len(v.members)-1].value, err = p.value(); err != nil {
+		inner, err := p.value()
+		if err != nil {
 			return v, err
 		}
+		p.stack = append(p.stack, member{name: name, value: inner})
 		p.path = p.path[:len(p.path)-1]
 		p.space()
 		if p.take('}') {
+			v.members = p.keep(begin)
 			return v, nil
 		}
 		if !p.take(',') {
@@ -186,7 +191,7 @@ func (p *parser) list() (v value, err error) {
 	if p.take(']') {
 		return v, nil
 	}
-	v.items = make([]value, 0, roomOf(len(p.path)))
+	v.items = make([]value, 0, 4)
 	for {
 		p.space()
 		p.path = append(p.path, place{index: len(v.items), listed: true})
@@ -206,12 +211,16 @@ func (p *parser) list() (v value, err error) {
 	}
 }
 
-// roomOf is for how many values there is room at first: deep inside there are few, but often.
-func roomOf(depth int) int {
-	if depth < 2 {
-		return 8
+// keep moves the members of the object that began there from the stack to where they stay.
+func (p *parser) keep(begin int) []member {
+	members := p.stack[begin:]
+	if cap(p.kept)-len(p.kept) < len(members) {
+		p.kept = make([]member, 0, max(len(members), keptAtOnce))
 	}
-	return 4
+	from := len(p.kept)
+	p.kept = append(p.kept, members...)
+	p.stack = p.stack[:begin]
+	return p.kept[from:len(p.kept):len(p.kept)]
 }
 
 // text reads the string that is next.

@@ -13,26 +13,9 @@ import (
 
 // Bounds of a rating, beside those of a request.
 const (
-	eventsMax    = 1 << 16
 	discountsMax = 100
 	countMax     = 1 << 53 // of events
 )
-
-// rated is the answer of the op "rate". The amounts of its lines add up to amount.
-type rated struct {
-	figure
-	Lines []ratedLine `json:"lines"`
-}
-
-// ratedLine is a price.Line. Discounts, maximum and minimum have an amount alone.
-type ratedLine struct {
-	Kind       price.LineKind `json:"kind"`
-	Tier       int            `json:"tier,omitempty"`
-	Quantity   string         `json:"quantity,omitempty"`
-	UnitAmount string         `json:"unit_amount,omitempty"`
-	Amount     string         `json:"amount"`
-	Inexact    bool           `json:"inexact,omitempty"`
-}
 
 // rate charges a quantity, or events, by a price as the catalog has it.
 func rate(in *object) (any, *Fault) {
@@ -47,7 +30,12 @@ func rate(in *object) (any, *Fault) {
 	if err != nil {
 		return nil, ratingFault(err, in.has("events"))
 	}
-	return printRating(&result, currency)
+	out := printer{currency: currency}
+	answer := out.rating(&result)
+	if out.fault != nil {
+		return nil, out.fault
+	}
+	return answer, nil
 }
 
 // ratingFault leads the pointer of a price's error to its place in the request.
@@ -66,23 +54,51 @@ func ratingFault(err error, byEvents bool) *Fault {
 	return &Fault{Code: CodeInvalid, Detail: what.Detail, Pointer: pointer}
 }
 
-func printRating(result *price.Result, currency money.Currency) (any, *Fault) {
-	out := &rated{Lines: make([]ratedLine, len(result.Lines))}
-	var fault *Fault
-	if out.figure, fault = printed(result.Amount, currency); fault != nil {
-		return nil, fault
+// rating prints the answer of the op "rate". It is the one op that is called by the hundred thousand, so it is printed without a
+// detour: amount, inexact and rounded as in a figure, then lines of kind, tier, quantity, unit_amount, amount and inexact. tier is
+// left out where there is none; discounts, maximum and minimum have an amount alone.
+func (p *printer) rating(r *price.Result) encoded {
+	b := make([]byte, 0, 128+128*len(r.Lines))
+	b = p.amount(append(b, '{'), r.Amount)
+	if p.currency != (money.Currency{}) {
+		b = append(append(append(b, `,"rounded":"`...), p.rounded(r.Amount)...), '"')
 	}
-	for i := range result.Lines {
-		line, to := &result.Lines[i], &out.Lines[i]
-		to.Kind, to.Tier = line.Kind, line.Tier
-		if to.Amount, to.Inexact, fault = exact(line.Amount); fault != nil {
-			return nil, fault
+	b = append(b, `,"lines":[`...)
+	for i := range r.Lines {
+		if i > 0 {
+			b = append(b, ',')
 		}
-		if line.Kind == price.UsageLine || line.Kind == price.FlatLine {
-			to.Quantity, to.UnitAmount = line.Quantity.String(), line.UnitAmount.String()
-		}
+		b = p.line(b, &r.Lines[i])
 	}
-	return out, nil
+	return append(b, "]}"...)
+}
+
+func (p *printer) line(b []byte, line *price.Line) []byte {
+	b = append(append(append(b, `{"kind":"`...), line.Kind...), `",`...)
+	if line.Tier > 0 {
+		b = append(strconv.AppendInt(append(b, `"tier":`...), int64(line.Tier), 10), ',')
+	}
+	if line.Kind == price.UsageLine || line.Kind == price.FlatLine {
+		b = appendDecimal(append(b, `"quantity":"`...), line.Quantity)
+		b = append(appendDecimal(append(b, `","unit_amount":"`...), line.UnitAmount), `",`...)
+	}
+	return append(p.amount(b, line.Amount), '}')
+}
+
+// amount appends the members amount and inexact.
+func (p *printer) amount(b []byte, r money.Rational) []byte {
+	d, inexact, err := r.Decimal()
+	p.fail(err)
+	b = append(appendDecimal(append(b, `"amount":"`...), d), '"')
+	if inexact {
+		b = append(b, `,"inexact":true`...)
+	}
+	return b
+}
+
+func appendDecimal(b []byte, d money.Decimal) []byte {
+	b, _ = d.AppendText(b) // it has no errors
+	return b
 }
 
 // readUsage reads what the price is to charge: a quantity, or events in any order.
@@ -155,13 +171,6 @@ func readEvents(in *object, p *price.Price, u *price.Usage) {
 			return
 		}
 		u.Quantity = sum
-	}
-}
-
-// into reads a decimal that need not be there.
-func (o *object) into(name string, to *money.Decimal) {
-	if d := o.maybeDecimal(name); d != nil {
-		*to = *d
 	}
 }
 

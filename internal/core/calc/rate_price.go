@@ -73,6 +73,7 @@ func readModel(in *object, p *price.Price) {
 	case price.Unit:
 		p.UnitAmount = in.decimal("unit_amount")
 	case price.Graduated, price.Volume, price.Stairstep, price.GraduatedPercentage:
+		p.Tiers = make([]price.Tier, 0, len(in.list("tiers", tiersMax)))
 		in.each("tiers", tiersMax, func(_ int, in *object) { p.Tiers = append(p.Tiers, readTier(in, p.Model)) })
 	case price.Package:
 		p.Amount, p.Size = in.decimal("amount"), in.decimal("size")

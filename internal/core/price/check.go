@@ -77,7 +77,7 @@ func (p *Price) checkFields() error {
 		switch {
 		case field.value == nil:
 		case field.value.Sign() < 0:
-			return invalid(field.pointer, "%s is negative", field.value)
+			return invalid(field.pointer, "%s is negative", field.value.String())
 		case !field.has && !field.value.IsZero():
 			return invalid(field.pointer, "a %s price does not have it", m)
 		}
@@ -99,11 +99,11 @@ func (p *Price) checkFields() error {
 func checkBounds(low, high *money.Decimal, lowAt, highAt string) error {
 	switch {
 	case low != nil && low.Sign() < 0:
-		return invalid(lowAt, "%s is negative", low)
+		return invalid(lowAt, "%s is negative", low.String())
 	case high != nil && high.Sign() < 0:
-		return invalid(highAt, "%s is negative", high)
+		return invalid(highAt, "%s is negative", high.String())
 	case low != nil && high != nil && low.Cmp(*high) > 0:
-		return invalid(lowAt, "%s is above the maximum of %s", low, high)
+		return invalid(lowAt, "%s is above the maximum of %s", low.String(), high.String())
 	}
 	return nil
 }
