@@ -10,6 +10,9 @@ import (
 	"github.com/tallystick/tallystick/internal/core/period"
 )
 
+// wantDecimal is what a fault of a decimal says. Faults never repeat what a request said.
+const wantDecimal = `expected a decimal such as "12.50", of at most 38 digits before and after the point`
+
 // object reads the members of a JSON object, each by its name and its type. The first fault sticks: from then on all readers
 // return zero values, and done tells. A reader without "maybe" in its name demands that the member is there; null is as good as
 // absent for one with it.
@@ -127,7 +130,7 @@ func (o *object) maybeDecimal(name string) *money.Decimal {
 	}
 	d, err := money.ParseDecimal(v.text)
 	if err != nil {
-		o.fail(name, "%v", err)
+		o.fail(name, wantDecimal)
 		return nil
 	}
 	return &d
@@ -188,7 +191,7 @@ func (o *object) zone(name string) period.Zone {
 	}
 	z, err := period.LoadZone(v.text)
 	if err != nil {
-		o.fail(name, "%v", err)
+		o.fail(name, "expected an IANA zone such as Europe/Berlin")
 	}
 	return z
 }
@@ -202,7 +205,7 @@ func (o *object) currency() money.Currency {
 	}
 	c, err := money.ParseCurrency(code)
 	if err != nil {
-		o.fail(name, "%v", err)
+		o.fail(name, "expected a currency of ISO 4217, in capitals, or XXX")
 	}
 	return c
 }
