@@ -10,6 +10,9 @@ import (
 	"github.com/tallystick/tallystick/internal/core/period"
 )
 
+// wantDecimal is what a fault of a decimal says. Faults never repeat what a request said.
+const wantDecimal = `expected a decimal such as "12.50", of at most 38 digits before and after the point`
+
 // object reads the members of a JSON object, each by its name and its type. The first fault sticks: from then on all readers
 // return zero values, and done tells. A reader without "maybe" in its name demands that the member is there; null is as good as
 // absent for one with it.
@@ -137,7 +140,7 @@ func (o *object) maybeDecimal(name string) *money.Decimal {
 func (o *object) parse(name string, v *value, to *money.Decimal) {
 	d, err := money.ParseDecimal(v.text)
 	if err != nil {
-		o.fail(name, "%v", err)
+		o.fail(name, wantDecimal)
 		return
 	}
 	*to = d
@@ -198,7 +201,7 @@ func (o *object) zone(name string) period.Zone {
 	}
 	z, err := period.LoadZone(v.text)
 	if err != nil {
-		o.fail(name, "%v", err)
+		o.fail(name, "expected an IANA zone such as Europe/Berlin")
 	}
 	return z
 }
@@ -212,7 +215,7 @@ func (o *object) currency() money.Currency {
 	}
 	c, err := money.ParseCurrency(code)
 	if err != nil {
-		o.fail(name, "%v", err)
+		o.fail(name, "expected a currency of ISO 4217, in capitals, or XXX")
 	}
 	return c
 }
@@ -227,16 +230,16 @@ func (o *object) object(name string) *object {
 }
 
 // list is an array of at most so many values; nil where nothing is there.
-func (o *object) list(name string, most int) []value {
+func (o *object) list(name string, most int) []member {
 	v := o.maybe(name, list)
 	if v == nil {
 		return nil
 	}
-	if len(v.items) > most {
+	if len(v.members) > most {
 		o.fail(name, "more than %d", most)
 		return nil
 	}
-	return v.items
+	return v.members
 }
 
 // each calls do for the objects of an array of at most so many, which may be absent, and checks that do read all of their members.

@@ -30,20 +30,19 @@ func (k kind) String() string {
 	return [...]string{"null", "a boolean", "a number", "a string", "an array", "an object"}[k]
 }
 
-// value is a JSON value. raw is how it was written, text what it says; both are empty for lists and tables.
+// value is a JSON value. raw is how it was written, text what it says; both are empty for lists and tables, which have members.
 type value struct {
 	kind    kind
+	read    bool // of a member: somebody asked for it
 	raw     string
 	text    string
-	items   []value
 	members []member
 }
 
-// member is one member of a JSON object.
+// member is one member of a JSON object, or without a name one item of an array.
 type member struct {
-	name  string
-	value value
-	read  bool
+	name string
+	value
 }
 
 // parser reads JSON (RFC 8259) from a line.
@@ -52,7 +51,7 @@ type parser struct {
 	pos       int
 	path      []place  // where pos is; none of them has an up
 	duplicate *Fault   // the first name that stands twice in an object
-	stack     []member // of the objects that are being read, the innermost last
+	stack     []member // of the objects and arrays that are being read, the innermost last
 	kept      []member // of those that are read; room for more of them
 }
 
@@ -61,7 +60,7 @@ func parse(line string) (v value, duplicate, fault *Fault) {
 	if !utf8.ValidString(line) {
 		return v, nil, &Fault{Code: CodeSyntax, Detail: "the request is not UTF-8"}
 	}
-	p := parser{in: line, path: make([]place, 0, 8), stack: make([]member, 0, 16), kept: make([]member, 0, min(strings.Count(line, ":"), keptAtOnce))}
+	p := parser{in: line, path: make([]place, 0, 8), stack: make([]member, 0, 16), kept: make([]member, 0, min(strings.Count(line, ":")+strings.Count(line, "{"), keptAtOnce))}
 	p.space()
 	v, err := p.value()
 	if err == nil {
@@ -191,18 +190,19 @@ func (p *parser) list() (v value, err error) {
 	if p.take(']') {
 		return v, nil
 	}
-	v.items = make([]value, 0, 4)
+	begin := len(p.stack)
 	for {
 		p.space()
-		p.path = append(p.path, place{index: len(v.items), listed: true})
+		p.path = append(p.path, place{index: len(p.stack) - begin, listed: true})
 		item, err := p.value()
 		if err != nil {
 			return v, err
 		}
 		p.path = p.path[:len(p.path)-1]
-		v.items = append(v.items, item)
+		p.stack = append(p.stack, member{value: item})
 		p.space()
 		if p.take(']') {
+			v.members = p.keep(begin)
 			return v, nil
 		}
 		if !p.take(',') {
@@ -211,7 +211,7 @@ func (p *parser) list() (v value, err error) {
 	}
 }
 
-// keep moves the members of the object that began there from the stack to where they stay.
+// keep moves the members of the object or array that began there from the stack to where they stay.
 func (p *parser) keep(begin int) []member {
 	members := p.stack[begin:]
 	if cap(p.kept)-len(p.kept) < len(members) {
