@@ -59,7 +59,7 @@ func ratingFault(err error, byEvents bool) *Fault {
 // left out where there is none; discounts, maximum and minimum have an amount alone.
 func (p *printer) rating(r *price.Result) encoded {
 	b := make([]byte, 0, 128+128*len(r.Lines))
-	b = p.amount(append(b, '{'), r.Amount)
+	b = appendAmount(append(b, '{'), r.Amount)
 	if p.currency != (money.Currency{}) {
 		b = append(append(append(b, `,"rounded":"`...), p.rounded(r.Amount)...), '"')
 	}
@@ -68,12 +68,12 @@ func (p *printer) rating(r *price.Result) encoded {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = p.line(b, &r.Lines[i])
+		b = appendLine(b, &r.Lines[i])
 	}
 	return append(b, "]}"...)
 }
 
-func (p *printer) line(b []byte, line *price.Line) []byte {
+func appendLine(b []byte, line *price.Line) []byte {
 	b = append(append(append(b, `{"kind":"`...), line.Kind...), `",`...)
 	if line.Tier > 0 {
 		b = append(strconv.AppendInt(append(b, `"tier":`...), int64(line.Tier), 10), ',')
@@ -82,14 +82,13 @@ func (p *printer) line(b []byte, line *price.Line) []byte {
 		b = appendDecimal(append(b, `"quantity":"`...), line.Quantity)
 		b = append(appendDecimal(append(b, `","unit_amount":"`...), line.UnitAmount), `",`...)
 	}
-	return append(p.amount(b, line.Amount), '}')
+	return append(appendAmount(b, line.Amount), '}')
 }
 
-// amount appends the members amount and inexact.
-func (p *printer) amount(b []byte, r money.Rational) []byte {
-	d, inexact, err := r.Decimal()
-	p.fail(err)
-	b = append(appendDecimal(append(b, `"amount":"`...), d), '"')
+// appendAmount appends the members amount and inexact.
+func appendAmount(b []byte, r money.Rational) []byte {
+	b, inexact := r.AppendDigits(append(b, `"amount":"`...))
+	b = append(b, '"')
 	if inexact {
 		b = append(b, `,"inexact":true`...)
 	}

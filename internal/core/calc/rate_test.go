@@ -2,11 +2,16 @@ package calc_test
 
 import (
 	"encoding/json"
+	"flag"
+	"math/big"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/tallystick/tallystick/internal/core/calc"
 )
+
+var update = flag.Bool("update", false, "rewrite testdata/rate.golden")
 
 // graduatedRequest is what the speed of ratings is measured on.
 const graduatedRequest = `{"op":"rate","id":"r-1","currency":"USD","price":{"model":"graduated","tiers":[` +
@@ -23,7 +28,7 @@ func BenchmarkRate(b *testing.B) {
 	}
 }
 
-func TestBenchmarkedRequest(t *testing.T) {
+func TestRate(t *testing.T) {
 	t.Parallel()
 	want := `{"id":"r-1","amount":"28.2912","rounded":"28.29","lines":[` +
 		`{"kind":"usage","tier":1,"quantity":"1000","unit_amount":"0","amount":"0"},` +
@@ -35,5 +40,108 @@ func TestBenchmarkedRequest(t *testing.T) {
 	}
 }
 
-var _ = json.Valid
-var _ = strings.Repeat
+// TestRateAllocatesLittle holds what makes a hundred thousand ratings a second possible.
+func TestRateAllocatesLittle(t *testing.T) {
+	const most = 24
+	request := []byte(graduatedRequest)
+	if n := testing.AllocsPerRun(100, func() { calc.Answer(request) }); n > most {
+		t.Errorf("%v allocations, at most %d wanted", n, most)
+	}
+}
+
+// isRequest tells the requests of the golden file from its answers and comments.
+func isRequest(line string) bool { return strings.HasPrefix(line, `{"op"`) }
+
+func TestRateGolden(t *testing.T) {
+	t.Parallel()
+	const path = "testdata/rate.golden"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, `{"id"`) {
+			continue
+		}
+		out.WriteString(line)
+		if isRequest(line) {
+			answer := calc.Answer([]byte(line))
+			checkSum(t, answer)
+			out.Write(append(answer, '\n'))
+		}
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(out.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want := strings.Split(string(text), "\n")
+	for i, got := range strings.Split(out.String(), "\n") {
+		if i >= len(want) || got != want[i] {
+			t.Fatalf("line %d:\ngot  %s\nwant %s", i+1, got, want[min(i, len(want)-1)])
+		}
+	}
+}
+
+// checkSum holds an answer to the sum of its lines, unless a number in it is inexact.
+func checkSum(t *testing.T, answer []byte) {
+	t.Helper()
+	type amount struct {
+		Amount  string `json:"amount"`
+		Inexact bool   `json:"inexact"`
+	}
+	var got struct {
+		amount
+		Error *calc.Fault `json:"error"`
+		Lines []amount    `json:"lines"`
+	}
+	if err := json.Unmarshal(answer, &got); err != nil {
+		t.Fatalf("%v in %s", err, answer)
+	}
+	if got.Error != nil {
+		if got.Error.Code == "" || got.Error.Detail == "" {
+			t.Errorf("a fault without code or detail: %s", answer)
+		}
+		return
+	}
+	sum, inexact := new(big.Rat), got.Inexact
+	for _, line := range got.Lines {
+		part, ok := new(big.Rat).SetString(line.Amount)
+		if !ok {
+			t.Fatalf("no number: %s", answer)
+		}
+		sum.Add(sum, part)
+		inexact = inexact || line.Inexact
+	}
+	if want, ok := new(big.Rat).SetString(got.Amount); !ok || !inexact && want.Cmp(sum) != 0 {
+		t.Errorf("the lines add up to %s: %s", sum.FloatString(10), answer)
+	}
+}
+
+func FuzzRate(f *testing.F) {
+	text, err := os.ReadFile("testdata/rate.golden")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if isRequest(line) {
+			f.Add([]byte(line))
+		}
+	}
+	f.Fuzz(func(t *testing.T, request []byte) {
+		answer := calc.Answer(request)
+		if string(answer) != string(calc.Answer(request)) {
+			t.Errorf("two answers to %s", request)
+		}
+		var head struct {
+			Op string `json:"op"`
+		}
+		if json.Unmarshal(request, &head) == nil && head.Op == "rate" {
+			checkSum(t, answer)
+		} else if !json.Valid(answer) {
+			t.Errorf("no JSON: %s", answer)
+		}
+	})
+}
