@@ -91,16 +91,16 @@ func (o *object) id(none string) string {
 	}
 	m.read = true
 	switch {
-	case m.value.kind == null:
+	case m.kind == null:
 		return none
-	case m.value.kind != text && m.value.kind != number:
-		o.fail("id", "expected a string or a number, not %s", m.value.kind)
+	case m.kind != text && m.kind != number:
+		o.fail("id", "expected a string or a number, not %s", m.kind)
 		return none
-	case len(m.value.raw) > idMax:
+	case len(m.raw) > idMax:
 		o.fail("id", "longer than %d bytes", idMax)
 		return none
 	}
-	return m.value.raw
+	return m.raw
 }
 
 // encoded is an answer that is JSON already.

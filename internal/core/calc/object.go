@@ -55,11 +55,11 @@ func (o *object) maybe(name string, want kind) *value {
 		return nil
 	}
 	m.read = true
-	if m.value.kind == null {
+	if m.kind == null {
 		return nil
 	}
-	if m.value.kind != want {
-		o.fail(name, "expected %s, not %s", want, m.value.kind)
+	if m.kind != want {
+		o.fail(name, "expected %s, not %s", want, m.kind)
 		return nil
 	}
 	return &m.value
@@ -72,7 +72,7 @@ func (o *object) has(name string) bool {
 		return false
 	}
 	m.read = true
-	return m.value.kind != null
+	return m.kind != null
 }
 
 func (o *object) text(name string) string {

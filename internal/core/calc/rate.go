@@ -180,11 +180,11 @@ func (o *object) maybeCount(name string) int64 {
 		return 0
 	}
 	m.read = true
-	if m.value.kind == null {
+	if m.kind == null {
 		return 0
 	}
-	n, err := strconv.ParseInt(m.value.text, 10, 64)
-	if err != nil || n < 0 || n > countMax || m.value.kind != number && m.value.kind != text {
+	n, err := strconv.ParseInt(m.text, 10, 64)
+	if err != nil || n < 0 || n > countMax || m.kind != number && m.kind != text {
 		o.fail(name, "expected a whole number from 0 to %d", int64(countMax))
 		return 0
 	}
@@ -201,10 +201,10 @@ func (o *object) dimensions(name string) []meter.Dimension {
 	at := place{up: o.at, name: name}
 	for i := range v.members {
 		m := &v.members[i]
-		if m.value.kind != text && *o.first == nil {
-			*o.first = (&place{up: &at, name: m.name}).fault("expected %s, not %s", text, m.value.kind)
+		if m.kind != text && *o.first == nil {
+			*o.first = (&place{up: &at, name: m.name}).fault("expected %s, not %s", text, m.kind)
 		}
-		out[i] = meter.Dimension{Name: m.name, Value: m.value.text}
+		out[i] = meter.Dimension{Name: m.name, Value: m.text}
 	}
 	return out
 }

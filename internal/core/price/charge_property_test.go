@@ -33,9 +33,9 @@ func drawTiers(t *rapid.T, m price.Model) []price.Tier {
 		switch m {
 		case price.GraduatedPercentage:
 			tiers[i].Percent = rate
-		case price.Stairstep:
-		default:
+		case price.Graduated, price.Volume:
 			tiers[i].UnitAmount = rate
+		case price.Stairstep, price.Flat, price.Unit, price.Package, price.Percentage, price.Dynamic, price.Matrix:
 		}
 		tiers[i].FlatAmount = tenths(t, 30, "flat")
 	}
@@ -70,7 +70,7 @@ func drawAny(t *rapid.T, models ...price.Model) price.Price {
 			p.Cells = append(p.Cells, price.Cell{When: when, UnitAmount: tenths(t, 20, "cell")})
 		}
 	case price.Dynamic:
-	default:
+	case price.Graduated, price.Volume, price.Stairstep, price.GraduatedPercentage:
 		p.Tiers = drawTiers(t, p.Model)
 	}
 	return p

@@ -26,7 +26,7 @@ func modelWords() [10]string {
 
 // Models are all, in the order of the constants.
 func Models() []Model {
-	out := make([]Model, len(modelWords()))
+	out := make([]Model, Matrix)
 	for i := range out {
 		out[i] = Model(i + 1)
 	}
