@@ -81,22 +81,11 @@ func (f *fold) read(in *object) {
 		case meter.Sum, meter.Min, meter.Max, meter.Latest, meter.TimeWeighted:
 			r.Value = in.decimal("value")
 		}
-		in.dimensions()
+		in.dimensions("dimensions")
 		if f.period.Contains(at) {
 			f.readings = append(f.readings, r)
 		}
 	})
-}
-
-// dimensions reads an object of texts, which need not be there.
-func (o *object) dimensions() {
-	if !o.has("dimensions") {
-		return
-	}
-	in := o.object("dimensions")
-	for i := range in.members {
-		in.text(in.members[i].name)
-	}
 }
 
 func (f *fold) value() (money.Rational, error) {

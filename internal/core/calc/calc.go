@@ -17,10 +17,10 @@ const (
 type op func(in *object) (answer any, fault *Fault)
 
 // operation finds the op of a name; nil: there is none.
-func operation(name string, request []byte) op {
+func operation(name string) op {
 	switch name {
 	case "rate":
-		return func(*object) (any, *Fault) { return rate(request) }
+		return rate
 	case "prorate":
 		return prorate
 	case "tax":
@@ -72,7 +72,7 @@ func answered(request []byte) (id string, answer any, fault *Fault) {
 	}
 	in := &object{members: v.members, first: &duplicate}
 	id = in.id(none)
-	do := operation(in.text("op"), request)
+	do := operation(in.text("op"))
 	if do == nil {
 		in.fail("op", "expected one of rate, prorate, tax, allocate, burn, aggregate")
 	}
@@ -83,8 +83,16 @@ func answered(request []byte) (id string, answer any, fault *Fault) {
 	return id, answer, fault
 }
 
-// identified puts the id in front of an answer, on one line. Answers are structs of texts, which always encode.
+// encoded is an answer that is JSON already.
+type encoded []byte
+
+// identified puts the id in front of an answer, on one line. Answers are encoded, or structs of texts, which always encode.
 func identified(id string, answer any) []byte {
+	if done, ok := answer.(encoded); ok {
+		line := make([]byte, 0, len(`{"id":,`)+len(id)+len(done))
+		line = append(append(line, `{"id":`...), id...)
+		return append(append(line, ','), done[1:]...)
+	}
 	var b bytes.Buffer
 	b.WriteString(`{"id":`)
 	b.WriteString(id)

@@ -113,14 +113,18 @@ func (o *object) whole(name string, least, most int) int {
 }
 
 // decimal is a string such as "12.50".
-func (o *object) decimal(name string) money.Decimal {
-	if o.member(name, text) == nil {
-		return money.Decimal{}
+func (o *object) decimal(name string) (d money.Decimal) {
+	if v := o.member(name, text); v != nil {
+		o.parse(name, v, &d)
 	}
-	if d := o.maybeDecimal(name); d != nil {
-		return *d
+	return d
+}
+
+// into reads a decimal that need not be there.
+func (o *object) into(name string, to *money.Decimal) {
+	if v := o.maybe(name, text); v != nil {
+		o.parse(name, v, to)
 	}
-	return money.Decimal{}
 }
 
 func (o *object) maybeDecimal(name string) *money.Decimal {
@@ -128,12 +132,18 @@ func (o *object) maybeDecimal(name string) *money.Decimal {
 	if v == nil {
 		return nil
 	}
+	d := new(money.Decimal)
+	o.parse(name, v, d)
+	return d
+}
+
+func (o *object) parse(name string, v *value, to *money.Decimal) {
 	d, err := money.ParseDecimal(v.text)
 	if err != nil {
 		o.fail(name, wantDecimal)
-		return nil
+		return
 	}
-	return &d
+	*to = d
 }
 
 // positive is a decimal that is not below 0.
@@ -220,27 +230,31 @@ func (o *object) object(name string) *object {
 }
 
 // list is an array of at most so many values; nil where nothing is there.
-func (o *object) list(name string, most int) []value {
+func (o *object) list(name string, most int) []member {
 	v := o.maybe(name, list)
 	if v == nil {
 		return nil
 	}
-	if len(v.items) > most {
+	if len(v.members) > most {
 		o.fail(name, "more than %d", most)
 		return nil
 	}
-	return v.items
+	return v.members
 }
 
 // each calls do for the objects of an array of at most so many, which may be absent, and checks that do read all of their members.
 func (o *object) each(name string, most int, do func(i int, in *object)) {
 	items := o.list(name, most)
-	up := &place{up: o.at, name: name}
+	if len(items) == 0 {
+		return
+	}
+	at := &place{up: &place{up: o.at, name: name}, listed: true}
+	in := &object{at: at, first: o.first}
 	for i := range items {
 		if *o.first != nil {
 			return
 		}
-		in := &object{at: &place{up: up, index: i, listed: true}, members: items[i].members, first: o.first}
+		at.index, in.members = i, items[i].members
 		if items[i].kind != table {
 			*o.first = in.at.fault("expected an object, not %s", items[i].kind)
 			return
