@@ -3,10 +3,13 @@ package calc_test
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"math/big"
 	"os"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/tallystick/tallystick/internal/core/calc"
 )
@@ -118,6 +121,31 @@ func checkSum(t *testing.T, answer []byte) {
 	if want, ok := new(big.Rat).SetString(got.Amount); !ok || !inexact && want.Cmp(sum) != 0 {
 		t.Errorf("the lines add up to %s: %s", sum.FloatString(10), answer)
 	}
+}
+
+// TestArrivalDoesNotMatter shuffles events of different times.
+func TestArrivalDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	prices := []string{
+		`{"model":"percentage","percent":"10","fixed":"0.1","free_events":3,"free_amount":"20","min":"0.5"}`,
+		`{"model":"matrix","included":"7","cells":[{"when":{"region":"eu"},"unit_amount":"1"}],"unit_amount":"3"}`,
+		`{"model":"package","size":"10","amount":"2","filter":{"region":"eu"}}`,
+		`{"model":"dynamic","included":"4"}`,
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		p := rapid.SampledFrom(prices).Draw(t, "price")
+		var events []string
+		for i := range rapid.IntRange(0, 8).Draw(t, "events") {
+			events = append(events, fmt.Sprintf(`{"amount":"%d","time":"2026-11-%02dT00:00:00Z","dimensions":{"region":%q}}`,
+				rapid.IntRange(0, 30).Draw(t, "amount"), i+1, rapid.SampledFrom([]string{"eu", "us"}).Draw(t, "region")))
+		}
+		ask := func(events []string) string {
+			return string(calc.Answer([]byte(`{"op":"rate","currency":"XXX","price":` + p + `,"events":[` + strings.Join(events, ",") + `]}`)))
+		}
+		if in, out := ask(events), ask(rapid.Permutation(events).Draw(t, "arrival")); in != out || !strings.Contains(in, `"lines"`) {
+			t.Fatalf("in order %s\nas arrived %s", in, out)
+		}
+	})
 }
 
 func FuzzRate(f *testing.F) {

@@ -66,14 +66,17 @@ func drawAny(t *rapid.T, models ...price.Model) price.Price {
 	case price.Matrix:
 		p.UnitAmount = tenths(t, 20, "unit")
 		for _, region := range []string{"eu", "us"} {
-			when := []meter.Dimension{{Name: "region", Value: region}}
-			p.Cells = append(p.Cells, price.Cell{When: when, UnitAmount: tenths(t, 20, "cell")})
+			p.Cells = append(p.Cells, price.Cell{When: dims("region", region), UnitAmount: tenths(t, 20, "cell")})
 		}
 	case price.Dynamic:
 	case price.Graduated, price.Volume, price.Stairstep, price.GraduatedPercentage:
 		p.Tiers = drawTiers(t, p.Model)
 	}
 	return p
+}
+
+func dims(name, value string) []meter.Dimension {
+	return []meter.Dimension{{Name: name, Value: value}}
 }
 
 // drawEvents draws events of which some are of nothing.
