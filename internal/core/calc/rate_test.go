@@ -1,8 +1,6 @@
 package calc_test
 
 import (
-	"encoding/json"
-	"strings"
 	"testing"
 
 	"github.com/tallystick/tallystick/internal/core/calc"
@@ -34,6 +32,3 @@ func TestBenchmarkedRequest(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
-
-var _ = json.Valid
-var _ = strings.Repeat
