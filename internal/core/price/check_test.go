@@ -35,8 +35,10 @@ func TestInvalidNamesTheField(t *testing.T) {
 		{"a negative minimum", unit, price.Usage{Minimum: &minus}, "/minimum_spend", true},
 		{"events that are not the quantity", price.Price{Model: price.Dynamic}, price.Usage{Quantity: one, Events: make([]price.Event, 1)}, "/quantity", true},
 		{
-			"a negative event of a matrix", price.Price{Model: price.Matrix, Cells: []price.Cell{{When: dims("a", "b")}}},
-			price.Usage{Events: []price.Event{{Quantity: one}, {Quantity: minus}}}, "/events/1", true,
+			"a negative event of a matrix",
+			price.Price{Model: price.Matrix, Cells: []price.Cell{{When: dims("a", "b")}}},
+			price.Usage{Events: []price.Event{{Quantity: one}, {Quantity: minus}}},
+			"/events/1", true,
 		},
 	}
 	for _, tt := range tests {
