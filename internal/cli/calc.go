@@ -32,21 +32,23 @@ func Calc(r io.Reader, w io.Writer) error {
 	var long []byte
 	for {
 		line, end := readLine(in, &long)
-		if end != nil && !errors.Is(end, io.EOF) {
+		last := errors.Is(end, io.EOF)
+		if end != nil && !last {
 			return fmt.Errorf("read requests: %w", errors.Join(end, out.Flush()))
 		}
-		if end == nil || len(line) > 0 {
+		if !last || len(line) > 0 {
 			_, _ = out.Write(append(calc.Answer(line), '\n')) // Flush has the error
 		}
-		if end != nil || in.Buffered() == 0 {
+		if last || in.Buffered() == 0 {
 			if err := out.Flush(); err != nil {
 				return fmt.Errorf("write answers: %w", err)
 			}
 		}
-		if end != nil {
-			return nil
+		if last {
+			break
 		}
 	}
+	return nil
 }
 
 // readLine is the next line without its end; of one above the bound, so much that it is seen to be. It uses long for what does not

@@ -245,6 +245,7 @@ func (p *parser) text() (string, error) {
 			return "", p.fail("a control character in a string")
 		}
 	}
+	p.pos = len(p.in) // a last backslash went past it
 	return "", p.fail("a string without end")
 }
 
