@@ -9,7 +9,7 @@ import (
 
 // Bounds of taxes.
 const (
-	linesMax = 10_000
+	linesMax = 1_000
 	ratesMax = 20
 )
 
