@@ -19,9 +19,10 @@ const (
 	MaxMeters       = 200
 	MaxDimensions   = 16 // of one meter
 	MaxPlans        = 200
-	MaxPrices       = 50 // of one plan
-	MaxTiers        = 50 // of one price
-	MaxLimits       = 20 // of one plan
+	MaxPrices       = 50  // of one plan
+	MaxTiers        = 50  // of one price
+	MaxCells        = 200 // of one price
+	MaxLimits       = 20  // of one plan
 	MaxRoutes       = 500
 	MaxEntitlements = 50 // of one plan
 	MaxScale        = 9

@@ -88,7 +88,7 @@ func TestValidate(t *testing.T) {
 		"dimensions":           {func(c *Catalog) { c.Meters[0].Dimensions = []string{"a", "a"} }, "meters[0].dimensions[1]", ""},
 		"currency":             {func(c *Catalog) { pro(c).Currency = money.Currency{} }, "plans[1].currency", ""},
 		"name":                 {func(c *Catalog) { pro(c).Name = strings.Repeat("é", 129) }, "plans[1].name", ""},
-		"model":                {func(c *Catalog) { pro(c).Prices[0].Model = 9 }, "plans[1].prices[0].model", ""},
+		"model":                {func(c *Catalog) { pro(c).Prices[0].Model = 99 }, "plans[1].prices[0].model", ""},
 		"charge":               {func(c *Catalog) { pro(c).Prices[0].Charge = 0 }, "plans[1].prices[0].charge", ""},
 		"graduated in advance": {func(c *Catalog) { pro(c).Prices[1].Charge = price.InAdvance }, "plans[1].prices[1].charge", "in_arrears"},
 		"absurd price":         {func(c *Catalog) { pro(c).Prices[0].Amount = dec("1000000000000.01") }, "plans[1].prices[0].amount", ""},

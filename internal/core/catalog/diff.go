@@ -8,7 +8,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/price"
 	"github.com/tallystick/tallystick/internal/core/quota"
 )
 
@@ -126,9 +125,10 @@ func (c *Catalog) entries() []entry {
 		e := entry{path: path}
 		e.set("name", p.Name)
 		e.set("currency", p.Currency.Code())
+		p.Terms.describe(&e)
 		out = append(out, e)
 		for _, pr := range p.Prices {
-			out = append(out, priceEntries(path+".prices."+pr.Key, pr)...)
+			out = append(out, priceEntries(path+".prices."+pr.Key, &pr)...)
 		}
 		for _, l := range p.Limits {
 			out = append(out, l.entry(path+".limits."+l.Key))
@@ -143,6 +143,7 @@ func (c *Catalog) entries() []entry {
 			out = append(out, e)
 		}
 	}
+	out = append(out, c.sales()...)
 	if c.KeyHeader != "" {
 		out = append(out, entry{"gateway.key_header", []field{{"", c.KeyHeader}}})
 	}
@@ -196,36 +197,6 @@ func (m Meter) entry() entry {
 	}
 	e.set("dimensions", strings.Join(names, " "))
 	return e
-}
-
-func priceEntries(path string, p price.Price) []entry {
-	e := entry{path: path}
-	switch p.Model {
-	case price.Flat:
-		e.set("model", "flat")
-		e.set("amount", p.Amount.String())
-	case price.Graduated:
-		e.set("model", "graduated")
-		e.set("meter", p.Meter)
-	}
-	e.set("every", p.Every.String())
-	switch p.Charge {
-	case price.InAdvance:
-		e.set("charge", "in_advance")
-	case price.InArrears:
-		e.set("charge", "in_arrears")
-	}
-	out := []entry{e}
-	for i, t := range p.Tiers {
-		e := entry{path: fmt.Sprintf("%s.tiers[%d]", path, i)}
-		e.set("up_to", optional(t.UpTo))
-		e.set("unit_amount", t.UnitAmount.String())
-		if !t.FlatAmount.IsZero() {
-			e.set("flat_amount", t.FlatAmount.String())
-		}
-		out = append(out, e)
-	}
-	return out
 }
 
 func (l Limit) entry(path string) entry {

@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"slices"
+
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
@@ -11,6 +13,7 @@ const (
 	MaxAddOns   = 100
 	MaxCoupons  = 500
 	MaxTaxRules = 500
+	MaxProducts = 50 // of one tax rule
 )
 
 // Terms are a plan's rules of billing.
@@ -44,11 +47,19 @@ func shortest(prices []price.Price) period.Every {
 	return every
 }
 
-// AddOn is sold beside any plan of its currency: its prices join the subscription's. Their keys must differ from those of the plan.
+// AddOn is sold beside the plans of its currency, or some of them: its prices join the subscription's. With those of the plan and
+// of all other add-ons beside it they have keys of their own and charge no unit of usage twice, and their intervals are
+// multiples of the plan's.
 type AddOn struct {
 	Key, Name string
 	Currency  money.Currency
 	Prices    []price.Price
+	Plans     []string // only beside these; empty: all plans of the currency
+}
+
+// For says whether the add-on is sold beside a plan.
+func (a *AddOn) For(p *Plan) bool {
+	return a.Currency == p.Currency && (len(a.Plans) == 0 || slices.Contains(a.Plans, p.Key))
 }
 
 // AddOn finds an add-on by key.
@@ -88,7 +99,8 @@ func (c *Catalog) Coupon(key string) (Coupon, bool) {
 	return Coupon{}, false
 }
 
-// Taxes are the seller's rules. The first rule that fits a line and a customer holds; of several with the same Group, all that fit.
+// Taxes are the seller's rules. Of each line the first rule that fits it and the customer holds; where that one has a Group, all
+// rules of the group that fit hold beside it, in declared order.
 type Taxes struct {
 	Inclusive bool // prices contain the tax
 	PerLine   bool // each line's tax is rounded; else each rate's, once per invoice
@@ -98,11 +110,12 @@ type Taxes struct {
 // TaxRule is one rate for some customers and products.
 type TaxRule struct {
 	Key, Name string
+	Group     string // of rates that stand together, such as a federal and a provincial one; empty: alone
 	Percent   money.Decimal
 	Country   string   // ISO 3166 of the customer, "" all
 	Region    string   // of the customer, "" all
 	Products  []string // price.Price.Product; empty: all
-	Compound  bool     // on the base and the rates before it
+	Compound  bool     // on the base and the rates of its group before it
 	// ReverseCharge: a customer with a tax id owes it; the invoice shows the rule with nothing to pay.
 	ReverseCharge bool
 }
@@ -111,7 +124,7 @@ type TaxRule struct {
 type Billing struct {
 	HalfEven bool   // rounding: half_even; else half away from zero
 	Series   string // prefix of invoice numbers, such as "INV-"
-	Grace    string // a period is closed so long after its end, a Go duration; empty: as the server is started
+	Grace    string // a period is closed so long after its end, as time.ParseDuration reads it; empty: as the server is started
 	Seller   Seller
 	Dunning  Dunning
 }

@@ -32,7 +32,7 @@ func amountMax() money.Decimal { return money.FromInt(1_000_000_000_000) }
 // Validate finds every fault, in document order; none means that Compile cannot fail. Route patterns are only checked to be there:
 // what net/http makes of them is not a pure question.
 func Validate(c *Catalog) []Problem {
-	v := validator{catalog: c, suggestions: maxSuggestions, meters: make(map[string]Meter, len(c.Meters))}
+	v := validator{catalog: c, suggestions: maxSuggestions, meters: make(map[string]Meter, len(c.Meters)), plansBy: make(map[string]*Plan, len(c.Plans))}
 	v.validateEvents()
 	v.validateMeters()
 	v.count("plans", len(c.Plans), MaxPlans)
@@ -41,7 +41,12 @@ func Validate(c *Catalog) []Problem {
 		path := fmt.Sprintf("plans[%d]", i)
 		v.key(path, c.Plans[i].Key, plans)
 		v.plan(path, &c.Plans[i])
+		v.plansBy[c.Plans[i].Key] = &c.Plans[i]
 	}
+	v.addOns()
+	v.coupons()
+	v.taxes()
+	v.billing()
 	v.gateway()
 	return v.problems
 }
@@ -52,7 +57,8 @@ type validator struct {
 	suggestions int // left
 	meters      map[string]Meter
 	meterKeys   []string // the sound ones, in declared order
-	nameless    bool     // a meter lacks its key, so any reference may mean that one
+	plansBy     map[string]*Plan
+	nameless    bool // a meter lacks its key, so any reference may mean that one
 }
 
 func (v *validator) add(path, message, expected, suggestion string) {

@@ -321,13 +321,12 @@ func (v *validator) spendCap(path string, p *Plan, l *Limit, counters map[string
 		}
 		v.add(path+".window", message, "billing_period", "billing_period")
 	}
-	if !slices.ContainsFunc(p.Prices, func(pr price.Price) bool { return pr.Model == price.Graduated }) {
-		v.add(path+".spend_cap", "caps nothing: the plan has no graduated price", "a graduated price in this plan", "")
+	if !p.measures() {
+		v.add(path+".spend_cap", "caps nothing: the plan has no price on a meter", "a price with a meter in this plan", "")
 	}
-	for _, pr := range p.Prices {
-		if m, ok := v.meters[pr.Meter]; ok && pr.Model == price.Graduated && m.Aggregation != 0 && !m.Aggregation.Additive() {
-			v.add(path+".spend_cap", fmt.Sprintf("cannot hold: price %q is on meter %s, and what aggregation %s measures does not add up request by request",
-				pr.Key, m.Key, m.Word()), "usage prices on meters with aggregation count, sum or custom, or another plan without the cap for them", "")
+	for i := range p.Prices {
+		if fault, want := v.uncapped(&p.Prices[i], l); fault != "" {
+			v.add(path+".spend_cap", "cannot hold: "+fault, want, "")
 			break
 		}
 	}
@@ -336,6 +335,33 @@ func (v *validator) spendCap(path string, p *Plan, l *Limit, counters map[string
 	}
 	counters["spend_cap"] = l.Key
 }
+
+// uncapped is why a spend cap cannot hold for a price, and what would be right; empty where it can. What the cap knows of a request
+// is how much of which meter it takes.
+func (v *validator) uncapped(p *price.Price, l *Limit) (fault, want string) {
+	const another = ", or another plan without the cap for it"
+	m, known := v.meters[p.Meter]
+	if !known || p.Licensed() || m.Aggregation == 0 {
+		return "", ""
+	}
+	name := fmt.Sprintf("price %q is on meter %s", p.Key, m.Key)
+	switch {
+	case !m.Aggregation.Additive():
+		return fmt.Sprintf("%s, and what aggregation %s measures does not add up request by request", name, m.Word()),
+			"usage prices on meters with aggregation count, sum or custom, or another plan without the cap for them"
+	case len(p.Filter) > 0:
+		return name + " with a filter, and the cap counts all of the meter", "a price without a filter" + another
+	case p.Model.ByEvent():
+		return fmt.Sprintf("%s with model %s, which no total of the meter tells the charge of", name, p.Model), "a model with tiers or a unit_amount" + another
+	case l.Mode == quota.Hard && !monotone(p.Model):
+		return fmt.Sprintf("%s with model %s, of which more usage may cost less, or a single unit much", name, p.Model),
+			"model: graduated, unit or package, or enforcement: soft"
+	}
+	return "", ""
+}
+
+// monotone says that every further unit costs something that is known before, so that a hard cap can be held request by request.
+func monotone(m price.Model) bool { return m != price.Volume && m != price.Stairstep && !m.ByEvent() }
 
 func (v *validator) bucket(path string, b Bucket, m Meter) {
 	sound := v.units(path+".burst", b.Burst, m)

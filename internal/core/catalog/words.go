@@ -108,3 +108,22 @@ func (s StatusRange) String() string {
 	}
 	return fmt.Sprintf("%d-%d", s.First, s.Last)
 }
+
+// ParseDays reads whole days: "1 day", "14 days".
+func ParseDays(s string) (int, bool) {
+	count, word, _ := strings.Cut(s, " ")
+	const longest = 5
+	n, err := strconv.Atoi(count)
+	if err != nil || n < 0 || len(count) > longest || strconv.Itoa(n) != count || word != "days" && (n != 1 || word != "day") {
+		return 0, false
+	}
+	return n, true
+}
+
+// FormatDays is the text that ParseDays reads.
+func FormatDays(n int) string {
+	if n == 1 {
+		return "1 day"
+	}
+	return strconv.Itoa(n) + " days"
+}

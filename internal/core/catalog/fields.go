@@ -1,0 +1,121 @@
+package catalog
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/price"
+)
+
+// ModelFields are the fields of a price that only some models have, as the catalog names them.
+func ModelFields() []string {
+	return []string{"amount", "unit_amount", "tiers", "size", "free", "percent", "fixed", "free_events", "free_amount", "min", "max", "cells"}
+}
+
+// PriceFields are those of ModelFields that a model must have, and those that it may have beside them.
+func PriceFields(m price.Model) (must, may []string) {
+	switch m {
+	case price.Flat:
+		return []string{"amount"}, nil
+	case price.Unit:
+		return []string{"unit_amount"}, nil
+	case price.Graduated, price.Volume, price.Stairstep, price.GraduatedPercentage:
+		return []string{"tiers"}, nil
+	case price.Package:
+		return []string{"amount", "size"}, []string{"free"}
+	case price.Percentage:
+		return []string{"percent"}, []string{"fixed", "free_events", "free_amount", "min", "max"}
+	case price.Matrix:
+		return []string{"cells", "unit_amount"}, nil
+	case price.Dynamic:
+	}
+	return nil, nil
+}
+
+// TierFields are the amounts that a tier of a model must have, and those that it may have beside them; up_to goes with all.
+func TierFields(m price.Model) (must, may []string) {
+	switch m {
+	case price.Graduated, price.Volume:
+		return []string{"unit_amount"}, []string{"flat_amount"}
+	case price.Stairstep:
+		return []string{"flat_amount"}, nil
+	case price.GraduatedPercentage:
+		return []string{"percent"}, []string{"flat_amount"}
+	}
+	return nil, nil
+}
+
+// Belongs tells whether a model has a field of ModelFields.
+func Belongs(m price.Model, field string) bool {
+	must, may := PriceFields(m)
+	return slices.Contains(must, field) || slices.Contains(may, field)
+}
+
+// WantField says what to write instead of a field that the model does not have.
+func WantField(m price.Model, field string) string {
+	var models []string
+	for _, other := range price.Models() {
+		if Belongs(other, field) {
+			models = append(models, other.String())
+		}
+	}
+	must, _ := PriceFields(m)
+	want := strings.Join(must, " and ")
+	if want == "" {
+		want = "no " + field
+	}
+	return want + ", or model: " + orList(models)
+}
+
+// orList is "a, b or c".
+func orList(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// modelWords are all models as the catalog says them.
+func modelWords() []string {
+	var out []string
+	for _, m := range price.Models() {
+		out = append(out, m.String())
+	}
+	return out
+}
+
+// fieldOf is a field of ModelFields as text, and whether the price has it; lists have no text.
+func fieldOf(p *price.Price, name string) (text string, set bool) {
+	number := func(d money.Decimal) (string, bool) { return d.String(), !d.IsZero() }
+	pointer := func(d *money.Decimal) (string, bool) { return optional(d), d != nil }
+	switch name {
+	case "amount":
+		return number(p.Amount)
+	case "unit_amount":
+		return number(p.UnitAmount)
+	case "tiers":
+		return "", len(p.Tiers) > 0
+	case "size":
+		return number(p.Size)
+	case "free":
+		return number(p.Free)
+	case "percent":
+		return number(p.Percent)
+	case "fixed":
+		return number(p.Fixed)
+	case "free_events":
+		return strconv.FormatInt(p.FreeEvents, 10), p.FreeEvents != 0
+	case "free_amount":
+		return pointer(p.FreeAmount)
+	case "min":
+		return pointer(p.Min)
+	case "max":
+		return pointer(p.Max)
+	case "cells":
+		return "", len(p.Cells) > 0
+	}
+	return "", false
+}
