@@ -151,6 +151,9 @@ func (r *reader) fields(n node, form []field) map[string]bool {
 				guess = catalog.Suggest(key.Value, fieldNames(form))
 			}
 			meant[guess] = true
+			if guess != "" && !present[guess] { // said at the misspelt one
+				r.breaks(join(n.path, guess))
+			}
 			r.fault(at, path, shown, "is not a field here", names(form), guess)
 		case present[f.name]:
 			r.fault(at, path+"#", shown, "is set twice", "each field once", "")
@@ -162,9 +165,7 @@ func (r *reader) fields(n node, form []field) map[string]bool {
 	for _, f := range form {
 		switch {
 		case f.want == "" || present[f.name]:
-		case meant[f.name]: // said at the misspelt one
-			r.breaks(join(n.path, f.name))
-		default:
+		case !meant[f.name]:
 			r.fault(n.at, join(n.path, f.name), join(n.shown, f.name), "is missing", f.want, "")
 		}
 	}

@@ -154,7 +154,7 @@ func priceEntries(path string, p *price.Price) []entry {
 	e.set("filter", dimensionText(p.Filter))
 	for _, name := range ModelFields() {
 		// Zero is nothing said, but for what the model must have.
-		if text, set := fieldOf(p, name); set || musts(p.Model, name) {
+		if text, set := FieldOf(p, name); set || musts(p.Model, name) {
 			e.set(name, text)
 		}
 	}

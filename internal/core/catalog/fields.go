@@ -87,8 +87,8 @@ func modelWords() []string {
 	return out
 }
 
-// fieldOf is a field of ModelFields as text, and whether the price has it; lists have no text.
-func fieldOf(p *price.Price, name string) (text string, set bool) {
+// FieldOf is a field of ModelFields as text, and whether the price has it; lists have no text, and 0 is like none.
+func FieldOf(p *price.Price, name string) (text string, set bool) {
 	number := func(d money.Decimal) (string, bool) { return d.String(), !d.IsZero() }
 	pointer := func(d *money.Decimal) (string, bool) { return optional(d), d != nil }
 	switch name {

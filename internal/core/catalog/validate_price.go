@@ -68,7 +68,7 @@ func (v *validator) price(path string, p *price.Price) {
 	}
 	m, known := v.measured(path, p)
 	for _, name := range ModelFields() {
-		if text, set := fieldOf(p, name); set && !Belongs(p.Model, name) {
+		if text, set := FieldOf(p, name); set && !Belongs(p.Model, name) {
 			v.add(path+"."+name, "does not go with model "+p.Model.String()+got(text), WantField(p.Model, name), "")
 		}
 	}
