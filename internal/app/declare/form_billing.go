@@ -47,7 +47,9 @@ func (r *reader) coupon(n node) catalog.Coupon {
 		{"periods", "once, forever, or a number of invoices, such as 3", func(n node) { o.Periods = r.periods(n) }},
 		{"plans", "", func(n node) { o.Plans = r.keys(n, "plans") }},
 		{"prices", "", func(n node) { o.Prices = r.keys(n, "prices") }},
-		{"limit", "", func(n node) { o.Limit = r.positive(n, "how many redemptions there are in all, such as 500; leave it out for no bound") }},
+		{"limit", "", func(n node) {
+			o.Limit = r.positive(n, "how many redemptions there are in all, such as 500; leave it out for no bound")
+		}},
 		{"per_customer", "", func(n node) {
 			o.PerCustomer = r.positive(n, "how many redemptions a customer has, such as 1; leave it out for no bound")
 		}},
@@ -121,7 +123,9 @@ func (r *reader) country(n node) string {
 
 func (r *reader) billing(n node) (b catalog.Billing) {
 	r.fields(n, []field{
-		{"rounding", "", func(n node) { b.HalfEven, _ = choose(r, n, option[bool]{"half_up", false}, option[bool]{"half_even", true}) }},
+		{"rounding", "", func(n node) {
+			b.HalfEven, _ = choose(r, n, option[bool]{"half_up", false}, option[bool]{"half_even", true})
+		}},
 		{"series", "", func(n node) { b.Series, _ = r.text(n) }},
 		{"grace", "", func(n node) { b.Grace = r.grace(n) }},
 		{"seller", "", func(n node) { b.Seller = r.seller(n) }},

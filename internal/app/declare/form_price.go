@@ -38,6 +38,9 @@ func (r *reader) price(n node) price.Price {
 		return p
 	}
 	r.belonging(n, &p, present)
+	if filter := join(n.path, "filter"); r.broken[filter] || r.around[filter] {
+		r.breaks(join(n.path, "meter")) // what it shares with other prices is not known
+	}
 	for i, t := range tiers {
 		r.tierFields(t, p.Model, &p.Tiers[i])
 	}
@@ -184,9 +187,12 @@ func (r *reader) cell(n node) price.Cell {
 func (r *reader) dimensions(n node) (out []meter.Dimension) {
 	const want = "a mapping of dimensions to values, such as {region: eu}"
 	mapping, ok := n.value.(*ast.MappingNode)
-	if !ok || len(mapping.Values) == 0 {
+	switch {
+	case !ok:
 		r.wrong(n, "is "+kind(n.value), want, "")
 		return nil
+	case len(mapping.Values) == 0:
+		r.wrong(n, "is empty", want, "")
 	}
 	for _, entry := range mapping.Values {
 		key := entry.Key.GetToken()

@@ -212,11 +212,14 @@ func musts(m price.Model, name string) bool {
 	return false
 }
 
-// dimensionText is "model: large, region: eu".
+// dimensionText is "{model: large, region: eu}", and empty for none.
 func dimensionText(list []meter.Dimension) string {
+	if len(list) == 0 {
+		return ""
+	}
 	parts := make([]string, len(list))
 	for i, d := range list {
 		parts[i] = d.Name + ": " + d.Value
 	}
-	return strings.Join(parts, ", ")
+	return "{" + strings.Join(parts, ", ") + "}"
 }

@@ -117,8 +117,11 @@ func (v *validator) billing() {
 		v.add("billing.series", "is no prefix of invoice numbers"+got(b.Series), fmt.Sprintf(`up to %d of A-Z a-z 0-9 - _ / ., such as "INV-"`, maxSeries), "")
 	}
 	if b.Grace != "" {
-		if d, err := time.ParseDuration(b.Grace); err != nil || d < 0 || d > graceMax {
-			v.add("billing.grace", "is out of range"+got(b.Grace), "0s to "+FormatSpan(graceMax), "")
+		switch d, err := time.ParseDuration(b.Grace); {
+		case err != nil:
+			v.add("billing.grace", "is not a duration"+got(b.Grace), `a duration, such as "2h"`, "")
+		case d < 0 || d > graceMax:
+			v.add("billing.grace", "is out of range"+got(FormatSpan(d)), "0s to "+FormatSpan(graceMax), "")
 		}
 	}
 	v.seller("billing.seller", &b.Seller)

@@ -134,9 +134,9 @@ func (v *validator) withPlan(path string, a *AddOn, p *Plan) {
 	every := p.Interval()
 	for j := range a.Prices {
 		at := fmt.Sprintf("%s.prices[%d]", path, j)
-		if _, ok := a.Prices[j].Every.Times(every); !ok && len(p.Prices) > 0 {
+		if _, ok := a.Prices[j].Every.Times(every); !ok {
 			v.add(at+".every", fmt.Sprintf("is no multiple of %s, the billing period of plan %s%s", every, p.Key, got(a.Prices[j].Every.String())),
-				"multiples of the periods of all plans that it is sold beside, or fewer of them in plans of the add-on", "")
+				fmt.Sprintf("whole multiples of %s; or, in plans of the add-on, only those that it fits beside", every), "")
 		}
 		v.cappedBeside(at, &a.Prices[j], p)
 	}
