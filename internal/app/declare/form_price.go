@@ -8,6 +8,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/catalog/rules"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
@@ -122,7 +123,7 @@ func (r *reader) priceTerms(p *price.Price) []field {
 }
 
 // belonging reports the fields that the model makes necessary, and those of other models. One of 0 is like none in the value,
-// so that is said here and not by catalog.Validate.
+// so that is said here and not by rules.Validate.
 func (r *reader) belonging(n node, p *price.Price, present map[string]bool) {
 	if p.Model == 0 {
 		return
@@ -133,7 +134,7 @@ func (r *reader) belonging(n node, p *price.Price, present map[string]bool) {
 		case !present[name] && slices.Contains(must, name):
 			r.missing(n, name, wantField(p.Model, name))
 		case present[name] && !catalog.Belongs(p.Model, name) && zero(p, name):
-			r.extra(n, name, "does not go with model "+p.Model.String(), catalog.WantField(p.Model, name))
+			r.extra(n, name, "does not go with model "+p.Model.String(), rules.WantField(p.Model, name))
 		}
 	}
 }
@@ -169,7 +170,7 @@ func (r *reader) tierFields(n node, m price.Model, t *price.Tier) {
 		case !present && slices.Contains(must, f.name):
 			r.missing(n, f.name, wantField(m, f.name))
 		case present && f.value.IsZero() && !slices.Contains(must, f.name) && !slices.Contains(may, f.name):
-			r.extra(n, f.name, "does not go with model "+m.String(), oneOf(slices.Concat(must, may)))
+			r.extra(n, f.name, "does not go with model "+m.String(), rules.OneOf(slices.Concat(must, may)))
 		}
 	}
 }

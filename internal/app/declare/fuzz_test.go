@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/catalog/rules"
 )
 
 func FuzzDecode(f *testing.F) {
@@ -46,7 +47,7 @@ func FuzzDecode(f *testing.F) {
 		if c == nil {
 			return
 		}
-		if problems := catalog.Validate(c); len(problems) > 0 {
+		if problems := rules.Validate(c); len(problems) > 0 {
 			t.Errorf("accepted with problems %v", problems)
 		}
 		if _, err := catalog.Compile(1, c); err != nil {

@@ -13,10 +13,11 @@ import (
 	"github.com/tallystick/tallystick/internal/app/reading"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/catalog/rules"
 	"github.com/tallystick/tallystick/internal/core/money"
 )
 
-// node is a value with its path by index ("plans[0].key", as catalog.Problem has it) and as shown, by key ("plans.free.key").
+// node is a value with its path by index ("plans[0].key", as rules.Problem has it) and as shown, by key ("plans.free.key").
 type node struct {
 	value       ast.Node
 	at          place // of the value; of its key when the value is left empty
@@ -36,7 +37,7 @@ const (
 // maxKept bounds the faults in hand; a document in such a state is not read to its end.
 const maxKept = 20 * MaxFaults
 
-// reader turns nodes into values. A wrong value is a fault and stays zero; what catalog.Validate then says about it, or
+// reader turns nodes into values. A wrong value is a fault and stays zero; what rules.Validate then says about it, or
 // about something around it, is left out.
 type reader struct {
 	faults []Fault
@@ -74,8 +75,8 @@ func parent(path string) string {
 	return path[:max(0, strings.LastIndexAny(path, ".["))]
 }
 
-// problem places a finding of catalog.Validate at the value it names, or at what that is missing from.
-func (r *reader) problem(p catalog.Problem) {
+// problem places a finding of rules.Validate at the value it names, or at what that is missing from.
+func (r *reader) problem(p rules.Problem) {
 	if r.around[p.Path] || len(r.faults) >= maxKept {
 		return
 	}
@@ -294,16 +295,8 @@ func choose[T any](r *reader, n node, options ...option[T]) (value T, ok bool) {
 		}
 		words[i] = o.word
 	}
-	r.wrong(n, "is not supported"+got(word), oneOf(words), catalog.Suggest(word, words))
+	r.wrong(n, "is not supported"+got(word), rules.OneOf(words), catalog.Suggest(word, words))
 	return value, false
-}
-
-func oneOf(words []string) string {
-	if len(words) == 1 {
-		return words[0]
-	}
-	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 func find(form []field, name string) *field {

@@ -217,6 +217,13 @@ type Limit struct {
 	Notify  []int      // percent of the limit at which a reminder goes out, rising; nil: NotifyDefault
 }
 
+// CounterRoutes are the limit's routes in the order in which they name its counter.
+func (l *Limit) CounterRoutes() []string {
+	out := slices.Clone(l.Routes)
+	slices.Sort(out)
+	return out
+}
+
 // Scope is whose counter a limit uses, below the customer.
 type Scope uint8
 

@@ -59,6 +59,12 @@ func (e *entry) set(name, value string) {
 	}
 }
 
+func (e *entry) span(name string, d time.Duration) {
+	if d != 0 {
+		e.set(name, FormatSpan(d))
+	}
+}
+
 func (e *entry) flag(name string, on bool) {
 	if on {
 		e.set(name, "true")
@@ -203,7 +209,7 @@ func (l Limit) entry(path string) entry {
 	e := entry{path: path}
 	e.set("meter", l.Meter)
 	if l.Bucket != nil {
-		e.set("token_bucket.rate", l.Bucket.rateText())
+		e.set("token_bucket.rate", l.Bucket.RateText())
 		e.set("token_bucket.burst", l.Bucket.Burst.String())
 	}
 	e.set("quota", optional(l.Quota))
@@ -211,8 +217,8 @@ func (l Limit) entry(path string) entry {
 	if l.Window != 0 {
 		e.set("window", l.Window.String())
 	}
-	e.set("fixed", spanText(l.Fixed))
-	e.set("rolling", spanText(l.Rolling))
+	e.span("fixed", l.Fixed)
+	e.span("rolling", l.Rolling)
 	if l.Concurrency != 0 {
 		e.set("concurrency", strconv.FormatInt(l.Concurrency, 10))
 	}
@@ -222,7 +228,7 @@ func (l Limit) entry(path string) entry {
 		scopes[i] = s.String()
 	}
 	e.set("per", strings.Join(scopes, " "))
-	e.set("routes", strings.Join(l.routes(), ", "))
+	e.set("routes", strings.Join(l.CounterRoutes(), ", "))
 	if l.Mode != quota.Hard {
 		e.set("enforcement", l.Mode.String())
 	}

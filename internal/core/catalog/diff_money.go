@@ -75,17 +75,6 @@ func (o *Coupon) entry() entry {
 	return e
 }
 
-// PeriodsWord is for how many invoices a coupon holds, as the catalog says it: "once", "forever", "3".
-func PeriodsWord(n int) string {
-	switch n {
-	case 0:
-		return "forever"
-	case 1:
-		return "once"
-	}
-	return strconv.Itoa(n)
-}
-
 func (t *Taxes) entries() []entry {
 	e := entry{path: "taxes"}
 	e.flag("prices_include_tax", t.Inclusive)

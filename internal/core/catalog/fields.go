@@ -3,7 +3,6 @@ package catalog
 import (
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/price"
@@ -51,40 +50,6 @@ func TierFields(m price.Model) (must, may []string) {
 func Belongs(m price.Model, field string) bool {
 	must, may := PriceFields(m)
 	return slices.Contains(must, field) || slices.Contains(may, field)
-}
-
-// WantField says what to write instead of a field that the model does not have.
-func WantField(m price.Model, field string) string {
-	var models []string
-	for _, other := range price.Models() {
-		if Belongs(other, field) {
-			models = append(models, other.String())
-		}
-	}
-	must, _ := PriceFields(m)
-	want := strings.Join(must, " and ")
-	if want == "" {
-		want = "no " + field
-	}
-	return want + ", or model: " + orList(models)
-}
-
-// orList is "a, b or c".
-func orList(words []string) string {
-	if len(words) < 2 {
-		return strings.Join(words, "")
-	}
-	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " or " + words[last]
-}
-
-// modelWords are all models as the catalog says them.
-func modelWords() []string {
-	var out []string
-	for _, m := range price.Models() {
-		out = append(out, m.String())
-	}
-	return out
 }
 
 // FieldOf is a field of ModelFields as text, and whether the price has it; lists have no text, and 0 is like none.

@@ -31,10 +31,11 @@ type Terms struct {
 // Interval is the plan's billing period: the shortest interval of its prices, a month without any. All others are multiples of
 // it; Validate sees to that.
 func (p *Plan) Interval() period.Every {
-	return shortest(p.Prices)
+	return Shortest(p.Prices)
 }
 
-func shortest(prices []price.Price) period.Every {
+// Shortest is the shortest interval of prices, a month without any.
+func Shortest(prices []price.Price) period.Every {
 	if len(prices) == 0 {
 		return period.EveryMonth()
 	}
@@ -45,6 +46,22 @@ func shortest(prices []price.Price) period.Every {
 		}
 	}
 	return every
+}
+
+// Overlap says that a unit of usage may be charged by both prices. A plan has no such prices: then each unit is charged once at
+// most, and metered = rated + unpriced can be checked meter by meter.
+func Overlap(a, b *price.Price) bool {
+	if a.Meter == "" || a.Meter != b.Meter || a.Model == price.Flat || b.Model == price.Flat {
+		return false
+	}
+	for _, x := range a.Filter {
+		for _, y := range b.Filter {
+			if x.Name == y.Name && x.Value != y.Value {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // AddOn is sold beside the plans of its currency, or some of them: its prices join the subscription's. With those of the plan and
@@ -142,3 +159,9 @@ type Dunning struct {
 	After     int    // days after the due date at which Then happens; 0: never
 	Then      string // "suspend" (402 at the gateway) or "uncollectible"; empty: nothing
 }
+
+// The words of Dunning.Then.
+const (
+	ThenSuspend       = "suspend"
+	ThenUncollectible = "uncollectible"
+)

@@ -1,4 +1,4 @@
-package catalog
+package rules
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
@@ -15,7 +16,7 @@ import (
 // prices checks the prices of one plan or add-on, each for itself and side by side; every is the billing period that their
 // intervals must be multiples of.
 func (v *validator) prices(path string, prices []price.Price, every period.Every) {
-	v.count(path, len(prices), MaxPrices)
+	v.count(path, len(prices), catalog.MaxPrices)
 	used := map[string]string{}
 	for i := range prices {
 		p := &prices[i]
@@ -26,11 +27,11 @@ func (v *validator) prices(path string, prices []price.Price, every period.Every
 			v.add(at+".every", fmt.Sprintf("is no multiple of %s, the shortest interval beside it%s", every, got(p.Every.String())),
 				"intervals that are whole multiples of the shortest one, all in days or all in months", "")
 		}
-		if i >= MaxPrices {
+		if i >= catalog.MaxPrices {
 			continue // said; pairs would cost more than the fault is worth
 		}
 		for j := range i {
-			if Overlap(p, &prices[j]) {
+			if catalog.Overlap(p, &prices[j]) {
 				v.add(at+".meter", fmt.Sprintf("is charged by price %q already", prices[j].Key), wantApart, "")
 				break
 			}
@@ -40,35 +41,19 @@ func (v *validator) prices(path string, prices []price.Price, every period.Every
 
 const wantApart = "one price for each meter, or filters that exclude each other: a dimension with another value in each"
 
-// Overlap says that a unit of usage may be charged by both prices. A plan has no such prices: then each unit is charged once at
-// most, and metered = rated + unpriced can be checked meter by meter.
-func Overlap(a, b *price.Price) bool {
-	if a.Meter == "" || a.Meter != b.Meter || a.Model == price.Flat || b.Model == price.Flat {
-		return false
-	}
-	for _, x := range a.Filter {
-		for _, y := range b.Filter {
-			if x.Name == y.Name && x.Value != y.Value {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 func (v *validator) price(path string, p *price.Price) {
 	v.text(path+".name", p.Name)
 	v.product(path+".product", p.Product)
 	if !slices.Contains(price.Models(), p.Model) {
-		v.add(path+".model", "is unknown", orList(modelWords()), "")
+		v.add(path+".model", "is unknown", OneOf(modelWords()), "")
 		return
 	}
 	if p.Charge != price.InArrears && p.Charge != price.InAdvance {
 		v.add(path+".charge", "is unknown", "in_advance or in_arrears", "")
 	}
 	m, known := v.measured(path, p)
-	for _, name := range ModelFields() {
-		if text, set := FieldOf(p, name); set && !Belongs(p.Model, name) {
+	for _, name := range catalog.ModelFields() {
+		if text, set := catalog.FieldOf(p, name); set && !catalog.Belongs(p.Model, name) {
 			v.add(path+"."+name, "does not go with model "+p.Model.String()+got(text), WantField(p.Model, name), "")
 		}
 	}
@@ -93,20 +78,20 @@ func (v *validator) product(path, name string) {
 const wantName = "1 to 64 of a-z A-Z 0-9 . _ - with a letter or digit first"
 
 // measured checks what the price charges: usage of a meter, or what the subscription has. known is false without a sound meter.
-func (v *validator) measured(path string, p *price.Price) (m Meter, known bool) {
+func (v *validator) measured(path string, p *price.Price) (m catalog.Meter, known bool) {
 	amount := p.Model == price.Percentage || p.Model == price.GraduatedPercentage || p.Model == price.Dynamic
 	switch {
 	case p.Model == price.Flat && p.Meter != "":
 		v.add(path+".meter", "does not go with model flat, which measures nothing"+got(p.Meter), "no meter, or another model", "")
-		return Meter{}, false
+		return catalog.Meter{}, false
 	case p.Licensed() && (amount || p.Model == price.Matrix):
 		v.add(path+".meter", "is missing: model "+p.Model.String()+" charges usage", v.oneOfMeters(), "")
-		return Meter{}, false
+		return catalog.Meter{}, false
 	case p.Licensed():
 		if len(p.Filter) > 0 {
 			v.add(path+".filter", "has no meter to choose from", "a meter beside it, or no filter", "")
 		}
-		return Meter{}, false
+		return catalog.Meter{}, false
 	}
 	if p.Charge == price.InAdvance {
 		v.add(path+".charge", `cannot be in_advance for what is measured (got "in_advance")`, "in_arrears", "in_arrears")
@@ -127,8 +112,8 @@ func (v *validator) measured(path string, p *price.Price) (m Meter, known bool) 
 }
 
 // dimensions checks names and values that choose usage of a meter.
-func (v *validator) dimensions(path string, chosen []meter.Dimension, m Meter) {
-	v.count(path, len(chosen), MaxMatches)
+func (v *validator) dimensions(path string, chosen []meter.Dimension, m catalog.Meter) {
+	v.count(path, len(chosen), catalog.MaxMatches)
 	for i, d := range chosen {
 		at := path + "." + d.Name
 		switch {
@@ -148,7 +133,7 @@ func (v *validator) dimensions(path string, chosen []meter.Dimension, m Meter) {
 }
 
 // figures checks the numbers of a model that stand by themselves, and what is included.
-func (v *validator) figures(path string, p *price.Price, m Meter, known bool) {
+func (v *validator) figures(path string, p *price.Price, m catalog.Meter, known bool) {
 	for _, f := range []struct {
 		name  string
 		value *money.Decimal
@@ -156,11 +141,11 @@ func (v *validator) figures(path string, p *price.Price, m Meter, known bool) {
 		{"amount", &p.Amount}, {"unit_amount", &p.UnitAmount}, {"fixed", &p.Fixed},
 		{"free_amount", p.FreeAmount}, {"min", p.Min}, {"max", p.Max},
 	} {
-		if f.value != nil && Belongs(p.Model, f.name) {
+		if f.value != nil && catalog.Belongs(p.Model, f.name) {
 			v.amount(path+"."+f.name, *f.value)
 		}
 	}
-	if Belongs(p.Model, "percent") {
+	if catalog.Belongs(p.Model, "percent") {
 		v.percent(path+".percent", p.Percent, percentMax)
 	}
 	if p.FreeEvents < 0 || p.FreeEvents > maxUnits {
@@ -196,7 +181,7 @@ func wantIncluded(m price.Model) string {
 }
 
 // quantity checks a quantity of what the price charges, and tells whether it is sound.
-func (v *validator) quantity(path string, d money.Decimal, m Meter, known bool) bool {
+func (v *validator) quantity(path string, d money.Decimal, m catalog.Meter, known bool) bool {
 	if known {
 		return v.units(path, d, m)
 	}
@@ -217,11 +202,11 @@ func (v *validator) percent(path string, d money.Decimal, most int64) {
 	}
 }
 
-func (v *validator) tiers(path string, p *price.Price, m Meter, known bool) {
+func (v *validator) tiers(path string, p *price.Price, m catalog.Meter, known bool) {
 	if len(p.Tiers) == 0 {
 		v.add(path, "is empty", "at least one tier, the last one without up_to", "")
 	}
-	v.count(path, len(p.Tiers), MaxTiers)
+	v.count(path, len(p.Tiers), catalog.MaxTiers)
 	var below money.Decimal
 	for i, t := range p.Tiers {
 		at := fmt.Sprintf("%s[%d]", path, i)
@@ -245,7 +230,7 @@ func (v *validator) tiers(path string, p *price.Price, m Meter, known bool) {
 
 // tier checks the amounts of one tier.
 func (v *validator) tier(path string, m price.Model, t price.Tier) {
-	must, may := TierFields(m)
+	must, may := catalog.TierFields(m)
 	for _, f := range []struct {
 		name  string
 		value money.Decimal
@@ -254,7 +239,7 @@ func (v *validator) tier(path string, m price.Model, t price.Tier) {
 		switch {
 		case !slices.Contains(must, f.name) && !slices.Contains(may, f.name):
 			if !f.value.IsZero() {
-				v.add(at, "does not go with model "+m.String()+got(f.value.String()), orList(append(must, may...)), "")
+				v.add(at, "does not go with model "+m.String()+got(f.value.String()), OneOf(append(must, may...)), "")
 			}
 		case f.name == "percent":
 			v.percent(at, f.value, percentMax)
@@ -264,11 +249,11 @@ func (v *validator) tier(path string, m price.Model, t price.Tier) {
 	}
 }
 
-func (v *validator) cells(path string, cells []price.Cell, m Meter, known bool) {
+func (v *validator) cells(path string, cells []price.Cell, m catalog.Meter, known bool) {
 	if len(cells) == 0 {
 		v.add(path, "is empty", "at least one cell, or model: unit", "")
 	}
-	v.count(path, len(cells), MaxCells)
+	v.count(path, len(cells), catalog.MaxCells)
 	for i, c := range cells {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		v.amount(at+".unit_amount", c.UnitAmount)
@@ -279,7 +264,7 @@ func (v *validator) cells(path string, cells []price.Cell, m Meter, known bool) 
 		if known {
 			v.dimensions(at+".when", c.When, m)
 		}
-		if i >= MaxCells {
+		if i >= catalog.MaxCells {
 			continue
 		}
 		for j := range i {
@@ -341,7 +326,7 @@ func (v *validator) parts(path string, p *price.Price) {
 	case p.Prorate > price.ProrateNone:
 		v.add(path+".prorate", "is unknown", "second, day or none", "")
 	case !p.Licensed() && p.Prorate != price.ProrateSeconds && !p.ProrateMin:
-		v.add(path+".prorate", "does not go with usage, which is charged as it is"+got(ProrationWord(p.Prorate)), "no prorate, or prorate_minimum: true beside it", "")
+		v.add(path+".prorate", "does not go with usage, which is charged as it is"+got(catalog.ProrationWord(p.Prorate)), "no prorate, or prorate_minimum: true beside it", "")
 	case p.ProrateMin && p.Prorate == price.ProrateNone:
 		v.add(path+".prorate", `does not go with prorate_minimum (got "none")`, "second or day", "")
 	}
@@ -350,13 +335,36 @@ func (v *validator) parts(path string, p *price.Price) {
 	}
 }
 
-// prorationWords are the ways of proration as the catalog says them, in the order of the constants.
-func prorationWords() []string { return []string{"second", "day", "none"} }
-
-// ProrationWord is the word of the catalog.
-func ProrationWord(p price.Proration) string {
-	if words := prorationWords(); int(p) < len(words) {
-		return words[p]
+// WantField says what to write instead of a field that the model does not have.
+func WantField(m price.Model, field string) string {
+	var models []string
+	for _, other := range price.Models() {
+		if catalog.Belongs(other, field) {
+			models = append(models, other.String())
+		}
 	}
-	return fmt.Sprintf("Proration(%d)", p)
+	must, _ := catalog.PriceFields(m)
+	want := strings.Join(must, " and ")
+	if want == "" {
+		want = "no " + field
+	}
+	return want + ", or model: " + OneOf(models)
+}
+
+// OneOf is "a, b or c".
+func OneOf(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// modelWords are all models as the catalog says them.
+func modelWords() []string {
+	var out []string
+	for _, m := range price.Models() {
+		out = append(out, m.String())
+	}
+	return out
 }

@@ -1,4 +1,4 @@
-package catalog
+package rules
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/price"
 )
@@ -23,12 +24,12 @@ const (
 )
 
 // measures says that the plan charges usage.
-func (p *Plan) measures() bool {
+func measures(p *catalog.Plan) bool {
 	return slices.ContainsFunc(p.Prices, func(pr price.Price) bool { return !pr.Licensed() })
 }
 
 // terms checks a plan's rules of billing.
-func (v *validator) terms(path string, p *Plan) {
+func (v *validator) terms(path string, p *catalog.Plan) {
 	t := &p.Terms
 	v.days(path+".trial", t.TrialDays, trialMax)
 	v.days(path+".due", t.DueDays, dueMax)
@@ -38,7 +39,7 @@ func (v *validator) terms(path string, p *Plan) {
 	}{{"minimum_spend", t.Minimum}, {"maximum_spend", t.Maximum}, {"bill_at", t.Threshold}} {
 		switch {
 		case f.value == nil:
-		case !p.measures():
+		case !measures(p):
 			v.add(path+"."+f.name, "is about usage, and no price of the plan has a meter"+got(f.value.String()), "a price with a meter in this plan", "")
 		default:
 			v.above(path+"."+f.name, *f.value)
@@ -52,14 +53,14 @@ func (v *validator) terms(path string, p *Plan) {
 
 func (v *validator) days(path string, n, most int) {
 	if n < 0 || n > most {
-		v.add(path, "is out of range"+got(FormatDays(n)), fmt.Sprintf("up to %d days", most), "")
+		v.add(path, "is out of range"+got(catalog.FormatDays(n)), fmt.Sprintf("up to %d days", most), "")
 	}
 }
 
 // addOns checks each add-on for itself, and beside every plan and every other add-on that it may stand with.
 func (v *validator) addOns() {
 	c := v.catalog
-	v.count("add_ons", len(c.AddOns), MaxAddOns)
+	v.count("add_ons", len(c.AddOns), catalog.MaxAddOns)
 	used := map[string]string{}
 	for i := range c.AddOns {
 		a := &c.AddOns[i]
@@ -73,8 +74,8 @@ func (v *validator) addOns() {
 			v.add(path+".prices", "is empty", "at least one price", "")
 		}
 		v.plans(path+".plans", a.Plans, a.Currency, "add-on")
-		v.prices(path+".prices", a.Prices, shortest(a.Prices))
-		if i < MaxAddOns {
+		v.prices(path+".prices", a.Prices, catalog.Shortest(a.Prices))
+		if i < catalog.MaxAddOns {
 			v.beside(path, a, i)
 		}
 	}
@@ -82,8 +83,8 @@ func (v *validator) addOns() {
 
 // plans checks references to plans; those of another currency cannot be meant.
 func (v *validator) plans(path string, keys []string, currency money.Currency, what string) {
-	v.count(path, len(keys), MaxPlans)
-	for i, key := range keys[:min(len(keys), MaxPlans)] {
+	v.count(path, len(keys), catalog.MaxPlans)
+	for i, key := range keys[:min(len(keys), catalog.MaxPlans)] {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		p, ok := v.plansBy[key]
 		switch {
@@ -102,12 +103,12 @@ func (v *validator) planKeys() []string {
 	for i := range v.catalog.Plans {
 		out = append(out, v.catalog.Plans[i].Key)
 	}
-	return out[:min(len(out), MaxPlans)]
+	return out[:min(len(out), catalog.MaxPlans)]
 }
 
 // beside checks what an add-on's prices are beside those of the plans that it is sold with, and of the add-ons before it. What
 // does not fit beside one of them is not looked at beside the next.
-func (v *validator) beside(path string, a *AddOn, n int) {
+func (v *validator) beside(path string, a *catalog.AddOn, n int) {
 	before := len(v.problems)
 	for i := range v.catalog.Plans {
 		p := &v.catalog.Plans[i]
@@ -123,13 +124,13 @@ func (v *validator) beside(path string, a *AddOn, n int) {
 		if len(v.problems) > before {
 			return
 		}
-		if slices.ContainsFunc(v.catalog.Plans, func(p Plan) bool { return a.For(&p) && other.For(&p) }) {
+		if slices.ContainsFunc(v.catalog.Plans, func(p catalog.Plan) bool { return a.For(&p) && other.For(&p) }) {
 			v.clash(path, a, other.Prices, "add-on "+other.Key)
 		}
 	}
 }
 
-func (v *validator) withPlan(path string, a *AddOn, p *Plan) {
+func (v *validator) withPlan(path string, a *catalog.AddOn, p *catalog.Plan) {
 	v.clash(path, a, p.Prices, "plan "+p.Key)
 	every := p.Interval()
 	for j := range a.Prices {
@@ -143,21 +144,21 @@ func (v *validator) withPlan(path string, a *AddOn, p *Plan) {
 }
 
 // clash checks that an add-on's prices can stand on one invoice with others.
-func (v *validator) clash(path string, a *AddOn, others []price.Price, whose string) {
+func (v *validator) clash(path string, a *catalog.AddOn, others []price.Price, whose string) {
 	for i := range a.Prices {
 		p, at := &a.Prices[i], fmt.Sprintf("%s.prices[%d]", path, i)
 		if slices.ContainsFunc(others, func(o price.Price) bool { return o.Key == p.Key && p.Key != "" }) {
 			v.add(at+".key", fmt.Sprintf("is the key of a price of %s already%s", whose, got(p.Key)), "a key that no price beside it has", "")
 			continue
 		}
-		if j := slices.IndexFunc(others, func(o price.Price) bool { return Overlap(p, &o) }); j >= 0 {
+		if j := slices.IndexFunc(others, func(o price.Price) bool { return catalog.Overlap(p, &o) }); j >= 0 {
 			v.add(at+".meter", fmt.Sprintf("is charged by price %q of %s already", others[j].Key, whose), wantApart, "")
 		}
 	}
 }
 
 // cappedBeside checks that a plan's spend cap can hold for an add-on's price too.
-func (v *validator) cappedBeside(path string, pr *price.Price, p *Plan) {
+func (v *validator) cappedBeside(path string, pr *price.Price, p *catalog.Plan) {
 	for i := range p.Limits {
 		if p.Limits[i].SpendCap == nil {
 			continue
@@ -171,7 +172,7 @@ func (v *validator) cappedBeside(path string, pr *price.Price, p *Plan) {
 
 func (v *validator) coupons() {
 	c := v.catalog
-	v.count("coupons", len(c.Coupons), MaxCoupons)
+	v.count("coupons", len(c.Coupons), catalog.MaxCoupons)
 	used, places := map[string]string{}, v.pricePlaces()
 	for i := range c.Coupons {
 		o := &c.Coupons[i]
@@ -202,7 +203,7 @@ func (v *validator) coupons() {
 }
 
 // worth checks what a coupon takes off.
-func (v *validator) worth(path string, o *Coupon) {
+func (v *validator) worth(path string, o *catalog.Coupon) {
 	switch {
 	case (o.Percent == nil) == (o.Amount == nil):
 		message := "takes nothing off"
@@ -254,12 +255,12 @@ func (v *validator) pricePlaces() map[string][]pricePlace {
 }
 
 // priceRefs checks the prices that a coupon is for: each stands in a plan or add-on that it can be redeemed with.
-func (v *validator) priceRefs(path string, o *Coupon, places map[string][]pricePlace) {
-	v.count(path, len(o.Prices), MaxPrices)
+func (v *validator) priceRefs(path string, o *catalog.Coupon, places map[string][]pricePlace) {
+	v.count(path, len(o.Prices), catalog.MaxPrices)
 	fits := func(at pricePlace) bool {
 		return (o.Currency.Code() == "" || o.Currency == at.currency) && (at.plan == "" || len(o.Plans) == 0 || slices.Contains(o.Plans, at.plan))
 	}
-	for i, key := range o.Prices[:min(len(o.Prices), MaxPrices)] {
+	for i, key := range o.Prices[:min(len(o.Prices), catalog.MaxPrices)] {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		switch {
 		case slices.Contains(o.Prices[:i], key):
@@ -274,7 +275,7 @@ func (v *validator) priceRefs(path string, o *Coupon, places map[string][]priceP
 func nearby(places map[string][]pricePlace, fits func(pricePlace) bool) []string {
 	var out []string
 	for _, key := range slices.Sorted(maps.Keys(places)) {
-		if slices.ContainsFunc(places[key], fits) && len(out) < MaxRoutes {
+		if slices.ContainsFunc(places[key], fits) && len(out) < catalog.MaxRoutes {
 			out = append(out, key)
 		}
 	}

@@ -1,9 +1,10 @@
-package catalog
+package rules
 
 import (
 	"strings"
 	"testing"
 
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/price"
@@ -18,9 +19,9 @@ func TestOnePriceForEachMeter(t *testing.T) {
 	flat := price.Price{Key: "flat", Model: price.Flat, Charge: price.InAdvance, Amount: money.FromInt(1)}
 	flat2 := flat
 	flat2.Key = "flat2"
-	c := &Catalog{
-		Meters: []Meter{{Key: "api_calls", Event: "request", Aggregation: meter.Count}},
-		Plans:  []Plan{{Key: "pro", Currency: money.MustCurrency("USD"), Prices: []price.Price{calls, flat, flat2, again}}},
+	c := &catalog.Catalog{
+		Meters: []catalog.Meter{{Key: "api_calls", Event: "request", Aggregation: meter.Count}},
+		Plans:  []catalog.Plan{{Key: "pro", Currency: money.MustCurrency("USD"), Prices: []price.Price{calls, flat, flat2, again}}},
 	}
 	got := Validate(c)
 	if len(got) != 1 || got[0].Path != "plans[0].prices[3].meter" || !strings.Contains(got[0].Message, `"calls"`) {

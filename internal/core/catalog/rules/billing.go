@@ -1,4 +1,4 @@
-package catalog
+package rules
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/price"
 )
 
@@ -23,15 +24,9 @@ const (
 	ibanMax     = 34
 )
 
-// The words of Dunning.Then.
-const (
-	ThenSuspend       = "suspend"
-	ThenUncollectible = "uncollectible"
-)
-
 func (v *validator) taxes() {
 	rules := v.catalog.Taxes.Rules
-	v.count("taxes.rules", len(rules), MaxTaxRules)
+	v.count("taxes.rules", len(rules), catalog.MaxTaxRules)
 	used, sold := map[string]string{}, v.sold()
 	for i := range rules {
 		r, path := &rules[i], fmt.Sprintf("taxes.rules[%d]", i)
@@ -44,8 +39,8 @@ func (v *validator) taxes() {
 		if r.Region != "" && r.Country == "" {
 			v.add(path+".region", "is of no country"+got(r.Region), "country beside it", "")
 		}
-		v.count(path+".products", len(r.Products), MaxProducts)
-		for j, product := range r.Products[:min(len(r.Products), MaxProducts)] {
+		v.count(path+".products", len(r.Products), catalog.MaxProducts)
+		for j, product := range r.Products[:min(len(r.Products), catalog.MaxProducts)] {
 			at := fmt.Sprintf("%s.products[%d]", path, j)
 			switch {
 			case slices.Contains(r.Products[:j], product):
@@ -54,15 +49,15 @@ func (v *validator) taxes() {
 				v.add(at, "is the product of no price"+got(product), "a product that a price names", v.suggest(product, sold))
 			}
 		}
-		if i < MaxTaxRules {
+		if i < catalog.MaxTaxRules {
 			v.among(path, rules[:i], r)
 		}
 	}
 }
 
 // among checks a tax rule beside those before it.
-func (v *validator) among(path string, before []TaxRule, r *TaxRule) {
-	together := func(o TaxRule) bool { return r.Group != "" && o.Group == r.Group }
+func (v *validator) among(path string, before []catalog.TaxRule, r *catalog.TaxRule) {
+	together := func(o catalog.TaxRule) bool { return r.Group != "" && o.Group == r.Group }
 	if r.Compound && !slices.ContainsFunc(before, together) {
 		v.add(path+".compound", "has no rate before it to stand on", "a group, and a rule of the same group before it", "")
 	}
@@ -81,7 +76,7 @@ func (v *validator) among(path string, before []TaxRule, r *TaxRule) {
 func (v *validator) sold() (out []string) {
 	add := func(prices []price.Price) {
 		for i := range prices {
-			if p := prices[i].Product; p != "" && !slices.Contains(out, p) && len(out) < MaxTaxRules {
+			if p := prices[i].Product; p != "" && !slices.Contains(out, p) && len(out) < catalog.MaxTaxRules {
 				out = append(out, p)
 			}
 		}
@@ -121,15 +116,15 @@ func (v *validator) billing() {
 		case err != nil:
 			v.add("billing.grace", "is not a duration"+got(b.Grace), `a duration, such as "2h"`, "")
 		case d < 0 || d > graceMax:
-			v.add("billing.grace", "is out of range"+got(FormatSpan(d)), "0s to "+FormatSpan(graceMax), "")
+			v.add("billing.grace", "is out of range"+got(catalog.FormatSpan(d)), "0s to "+catalog.FormatSpan(graceMax), "")
 		}
 	}
 	v.seller("billing.seller", &b.Seller)
 	v.dunning("billing.dunning", &b.Dunning)
 }
 
-func (v *validator) seller(path string, s *Seller) {
-	if *s == (Seller{}) {
+func (v *validator) seller(path string, s *catalog.Seller) {
+	if *s == (catalog.Seller{}) {
 		return
 	}
 	if strings.TrimSpace(s.Name) == "" {
@@ -171,7 +166,7 @@ func soundIBAN(s string) bool {
 	return rest == 1
 }
 
-func (v *validator) dunning(path string, d *Dunning) {
+func (v *validator) dunning(path string, d *catalog.Dunning) {
 	v.count(path+".reminders", len(d.Reminders), maxReminder)
 	last := 0
 	for i, n := range d.Reminders {
@@ -185,7 +180,7 @@ func (v *validator) dunning(path string, d *Dunning) {
 		last = max(last, n)
 	}
 	switch {
-	case d.Then != "" && d.Then != ThenSuspend && d.Then != ThenUncollectible:
+	case d.Then != "" && d.Then != catalog.ThenSuspend && d.Then != catalog.ThenUncollectible:
 		v.add(path+".then", "is unknown"+got(d.Then), "suspend or uncollectible", "")
 	case d.Then != "" && d.After == 0:
 		v.add(path+".after", "is missing", "how many days after the due date it happens, such as 30", "")
