@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -114,9 +115,16 @@ func (b *Billing) entries() []entry {
 	}
 	s := entry{path: "billing.seller"}
 	for _, f := range []field{
-		{"name", b.Seller.Name}, {"tax_id", b.Seller.TaxID}, {"street", b.Seller.Street}, {"city", b.Seller.City},
-		{"postal_code", b.Seller.PostalCode}, {"region", b.Seller.Region}, {"country", b.Seller.Country}, {"email", b.Seller.Email},
-		{"iban", b.Seller.IBAN}, {"note", b.Seller.Note},
+		{"name", b.Seller.Name},
+		{"tax_id", b.Seller.TaxID},
+		{"street", b.Seller.Street},
+		{"city", b.Seller.City},
+		{"postal_code", b.Seller.PostalCode},
+		{"region", b.Seller.Region},
+		{"country", b.Seller.Country},
+		{"email", b.Seller.Email},
+		{"iban", b.Seller.IBAN},
+		{"note", b.Seller.Note},
 	} {
 		s.set(f.name, f.value)
 	}
@@ -141,9 +149,10 @@ func priceEntries(path string, p *price.Price) []entry {
 	e.set("model", p.Model.String())
 	e.set("meter", p.Meter)
 	e.set("filter", dimensionText(p.Filter))
+	must, _ := PriceFields(p.Model)
 	for _, name := range ModelFields() {
 		// Zero is nothing said, but for what the model must have.
-		if text, set := FieldOf(p, name); set || musts(p.Model, name) {
+		if text, set := FieldOf(p, name); set || slices.Contains(must, name) {
 			e.set(name, text)
 		}
 	}
@@ -189,16 +198,6 @@ func tierEntry(path string, m price.Model, t price.Tier) entry {
 		}
 	}
 	return e
-}
-
-func musts(m price.Model, name string) bool {
-	must, _ := PriceFields(m)
-	for _, f := range must {
-		if f == name {
-			return true
-		}
-	}
-	return false
 }
 
 // dimensionText is "{model: large, region: eu}", and empty for none.

@@ -42,6 +42,7 @@ func TierFields(m price.Model) (must, may []string) {
 		return []string{"flat_amount"}, nil
 	case price.GraduatedPercentage:
 		return []string{"percent"}, []string{"flat_amount"}
+	case price.Flat, price.Unit, price.Package, price.Percentage, price.Dynamic, price.Matrix:
 	}
 	return nil, nil
 }

@@ -138,8 +138,12 @@ func (v *validator) figures(path string, p *price.Price, m catalog.Meter, known 
 		name  string
 		value *money.Decimal
 	}{
-		{"amount", &p.Amount}, {"unit_amount", &p.UnitAmount}, {"fixed", &p.Fixed},
-		{"free_amount", p.FreeAmount}, {"min", p.Min}, {"max", p.Max},
+		{"amount", &p.Amount},
+		{"unit_amount", &p.UnitAmount},
+		{"fixed", &p.Fixed},
+		{"free_amount", p.FreeAmount},
+		{"min", p.Min},
+		{"max", p.Max},
 	} {
 		if f.value != nil && catalog.Belongs(p.Model, f.name) {
 			v.amount(path+"."+f.name, *f.value)
@@ -171,10 +175,10 @@ func (v *validator) figures(path string, p *price.Price, m catalog.Meter, known 
 }
 
 func wantIncluded(m price.Model) string {
-	switch m {
-	case price.Percentage:
+	if m == price.Percentage {
 		return "free_amount or free_events"
-	case price.Matrix:
+	}
+	if m == price.Matrix {
 		return `a cell with unit_amount: "0" for what is free`
 	}
 	return "no included"

@@ -129,7 +129,7 @@ func TestValidate(t *testing.T) {
 		"filter of many paths": {func(c *catalog.Catalog) {
 			m := apart(c, meter.Max)
 			for i := range catalog.MaxMatches + 1 {
-				m.Filter.Matches = append(m.Filter.Matches, catalog.Match{"data.a" + strings.Repeat("b", i), []string{"x"}})
+				m.Filter.Matches = append(m.Filter.Matches, catalog.Match{Path: "data.a" + strings.Repeat("b", i), Values: []string{"x"}})
 			}
 		}, "meters[2].filter", ""},
 		"dimension from nowhere": {func(c *catalog.Catalog) { c.Meters[0].From = map[string]string{"route": "route"} }, "meters[0].dimensions[0].value", ""},
