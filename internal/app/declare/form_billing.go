@@ -101,7 +101,6 @@ func (r *reader) taxRule(n node) catalog.TaxRule {
 	r.fields(n, []field{
 		{"key", wantKey, func(n node) { t.Key, _ = r.text(n) }},
 		{"name", "", func(n node) { t.Name, _ = r.text(n) }},
-		{"group", "", func(n node) { t.Group, _ = r.text(n) }},
 		{"percent", `the rate, such as "19"`, func(n node) { t.Percent, _ = r.decimal(n) }},
 		{"country", "", func(n node) { t.Country = r.country(n) }},
 		{"region", "", func(n node) { t.Region, _ = r.text(n) }},

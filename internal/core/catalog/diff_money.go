@@ -89,10 +89,9 @@ func (t *Taxes) entries() []entry {
 	for i := range t.Rules {
 		r := &t.Rules[i]
 		e := entry{path: "taxes.rules." + r.Key}
-		// The first rule that fits holds, so their order is a part of what they say.
+		// A compound rate stands on those before it, so their order is a part of what they say.
 		e.set("place", strconv.Itoa(i+1))
 		e.set("name", r.Name)
-		e.set("group", r.Group)
 		e.set("percent", r.Percent.String())
 		e.set("country", r.Country)
 		e.set("region", r.Region)

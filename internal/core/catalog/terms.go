@@ -116,8 +116,7 @@ func (c *Catalog) Coupon(key string) (Coupon, bool) {
 	return Coupon{}, false
 }
 
-// Taxes are the seller's rules. Of each line the first rule that fits it and the customer holds; where that one has a Group, all
-// rules of the group that fit hold beside it, in declared order.
+// Taxes are the seller's rules. All rules that fit a line and a customer apply, in this order: see tax.Select.
 type Taxes struct {
 	Inclusive bool // prices contain the tax
 	PerLine   bool // each line's tax is rounded; else each rate's, once per invoice
@@ -127,12 +126,11 @@ type Taxes struct {
 // TaxRule is one rate for some customers and products.
 type TaxRule struct {
 	Key, Name string
-	Group     string // of rates that stand together, such as a federal and a provincial one; empty: alone
 	Percent   money.Decimal
 	Country   string   // ISO 3166 of the customer, "" all
 	Region    string   // of the customer, "" all
 	Products  []string // price.Price.Product; empty: all
-	Compound  bool     // on the base and the rates of its group before it
+	Compound  bool     // on the base and the rates before it
 	// ReverseCharge: a customer with a tax id owes it; the invoice shows the rule with nothing to pay.
 	ReverseCharge bool
 }

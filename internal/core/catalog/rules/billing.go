@@ -32,7 +32,6 @@ func (v *validator) taxes() {
 		r, path := &rules[i], fmt.Sprintf("taxes.rules[%d]", i)
 		v.key(path, r.Key, used)
 		v.text(path+".name", r.Name)
-		v.product(path+".group", r.Group)
 		v.percent(path+".percent", r.Percent, taxMax)
 		v.country(path+".country", r.Country)
 		v.text(path+".region", r.Region)
@@ -49,27 +48,17 @@ func (v *validator) taxes() {
 				v.add(at, "is the product of no price"+got(product), "a product that a price names", v.suggest(product, sold))
 			}
 		}
-		if i < catalog.MaxTaxRules {
-			v.among(path, rules[:i], r)
+		if r.Compound && !slices.ContainsFunc(rules[:min(i, catalog.MaxTaxRules)], func(o catalog.TaxRule) bool { return together(&o, r) }) {
+			v.add(path+".compound", "has no rate before it to stand on", "a rule before it that holds for the same customers and products", "")
 		}
 	}
 }
 
-// among checks a tax rule beside those before it.
-func (v *validator) among(path string, before []catalog.TaxRule, r *catalog.TaxRule) {
-	together := func(o catalog.TaxRule) bool { return r.Group != "" && o.Group == r.Group }
-	if r.Compound && !slices.ContainsFunc(before, together) {
-		v.add(path+".compound", "has no rate before it to stand on", "a group, and a rule of the same group before it", "")
-	}
-	for i := range before {
-		o := &before[i]
-		wider := (o.Country == "" || o.Country == r.Country) && (o.Region == "" || o.Region == r.Region) &&
-			(len(o.Products) == 0 || len(r.Products) > 0 && !slices.ContainsFunc(r.Products, func(p string) bool { return !slices.Contains(o.Products, p) }))
-		if wider && !together(*o) && !o.ReverseCharge {
-			v.add(path, fmt.Sprintf("is never reached: rule %q fits all that it fits, and comes first", o.Key), "the narrower rule first, or both in one group", "")
-			return
-		}
-	}
+// together says that two rules can hold for one line.
+func together(a, b *catalog.TaxRule) bool {
+	same := func(a, b string) bool { return a == "" || b == "" || a == b }
+	return same(a.Country, b.Country) && same(a.Region, b.Region) && (len(a.Products) == 0 || len(b.Products) == 0 ||
+		slices.ContainsFunc(a.Products, func(p string) bool { return slices.Contains(b.Products, p) }))
 }
 
 // sold are the products that prices name.

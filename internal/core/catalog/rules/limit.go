@@ -344,17 +344,14 @@ func (v *validator) uncapped(p *price.Price, l *catalog.Limit) (fault, want stri
 			"usage prices on meters with aggregation count, sum or custom, or another plan without the cap for them"
 	case len(p.Filter) > 0:
 		return name + " with a filter, and the cap counts all of the meter", "a price without a filter" + another
-	case p.Model.ByEvent():
-		return fmt.Sprintf("%s with model %s, which no total of the meter tells the charge of", name, p.Model), "a model with tiers or a unit_amount" + another
-	case l.Mode == quota.Hard && !monotone(p.Model):
+	case p.Model.ByEvent() && !p.Monotone():
+		return fmt.Sprintf("%s with model %s, and no total of the meter tells what it charges", name, p.Model), "a model with tiers or a unit_amount" + another
+	case l.Mode == quota.Hard && !p.Monotone():
 		return fmt.Sprintf("%s with model %s, of which more usage may cost less, or a single unit much", name, p.Model),
 			"model: graduated, unit or package, or enforcement: soft"
 	}
 	return "", ""
 }
-
-// monotone says that every further unit costs something that is known before, so that a hard cap can be held request by request.
-func monotone(m price.Model) bool { return m != price.Volume && m != price.Stairstep && !m.ByEvent() }
 
 func (v *validator) bucket(path string, b catalog.Bucket, m catalog.Meter) {
 	sound := v.units(path+".burst", b.Burst, m)

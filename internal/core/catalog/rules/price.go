@@ -167,7 +167,7 @@ func (v *validator) figures(path string, p *price.Price, m catalog.Meter, known 
 	if p.Included.IsZero() {
 		return
 	}
-	if p.Model == price.Flat || p.Model.ByEvent() {
+	if p.Model == price.Flat || p.Model == price.Matrix {
 		v.add(path+".included", "does not go with model "+p.Model.String()+got(p.Included.String()), wantIncluded(p.Model), "")
 		return
 	}
@@ -175,9 +175,6 @@ func (v *validator) figures(path string, p *price.Price, m catalog.Meter, known 
 }
 
 func wantIncluded(m price.Model) string {
-	if m == price.Percentage {
-		return "free_amount or free_events"
-	}
 	if m == price.Matrix {
 		return `a cell with unit_amount: "0" for what is free`
 	}
