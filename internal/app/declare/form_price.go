@@ -161,13 +161,14 @@ func (r *reader) tierFields(n node, m price.Model, t *price.Tier) {
 	if _, ok := n.value.(*ast.MappingNode); !ok || len(must) == 0 {
 		return
 	}
+	_, flat := r.places[join(n.path, "flat_amount")]
 	for _, f := range []struct {
 		name  string
 		value money.Decimal
 	}{{"unit_amount", t.UnitAmount}, {"flat_amount", t.FlatAmount}, {"percent", t.Percent}} {
 		_, present := r.places[join(n.path, f.name)]
 		switch {
-		case !present && slices.Contains(must, f.name):
+		case !present && slices.Contains(must, f.name) && !flat:
 			r.missing(n, f.name, wantField(m, f.name))
 		case present && f.value.IsZero() && !slices.Contains(must, f.name) && !slices.Contains(may, f.name):
 			r.extra(n, f.name, "does not go with model "+m.String(), rules.OneOf(slices.Concat(must, may)))

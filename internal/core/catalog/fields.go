@@ -33,7 +33,8 @@ func PriceFields(m price.Model) (must, may []string) {
 	return nil, nil
 }
 
-// TierFields are the amounts that a tier of a model must have, and those that it may have beside them; up_to goes with all.
+// TierFields are the amounts that a tier of a model has, and those that it may have beside them or in their place; up_to goes with
+// all. A tier says at least one of them, and be it 0: a forgotten amount would give it away.
 func TierFields(m price.Model) (must, may []string) {
 	switch m {
 	case price.Graduated, price.Volume:

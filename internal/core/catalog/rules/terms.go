@@ -110,8 +110,9 @@ func (v *validator) planKeys() []string {
 // does not fit beside one of them is not looked at beside the next.
 func (v *validator) beside(path string, a *catalog.AddOn, n int) {
 	before := len(v.problems)
-	for i := range v.catalog.Plans {
-		p := &v.catalog.Plans[i]
+	plans := v.catalog.Plans[:min(len(v.catalog.Plans), catalog.MaxPlans)]
+	for i := range plans {
+		p := &plans[i]
 		if len(v.problems) > before {
 			return
 		}
@@ -124,7 +125,7 @@ func (v *validator) beside(path string, a *catalog.AddOn, n int) {
 		if len(v.problems) > before {
 			return
 		}
-		if slices.ContainsFunc(v.catalog.Plans, func(p catalog.Plan) bool { return a.For(&p) && other.For(&p) }) {
+		if slices.ContainsFunc(plans, func(p catalog.Plan) bool { return a.For(&p) && other.For(&p) }) {
 			v.clash(path, a, other.Prices, "add-on "+other.Key)
 		}
 	}
@@ -143,16 +144,19 @@ func (v *validator) withPlan(path string, a *catalog.AddOn, p *catalog.Plan) {
 	}
 }
 
-// clash checks that an add-on's prices can stand on one invoice with others.
+// clash checks that an add-on's prices can stand on one invoice with others. Of more than MaxPrices, which is said elsewhere, it
+// looks at the first.
 func (v *validator) clash(path string, a *catalog.AddOn, others []price.Price, whose string) {
-	for i := range a.Prices {
+	for i := range a.Prices[:min(len(a.Prices), catalog.MaxPrices)] {
 		p, at := &a.Prices[i], fmt.Sprintf("%s.prices[%d]", path, i)
-		if slices.ContainsFunc(others, func(o price.Price) bool { return o.Key == p.Key && p.Key != "" }) {
-			v.add(at+".key", fmt.Sprintf("is the key of a price of %s already%s", whose, got(p.Key)), "a key that no price beside it has", "")
-			continue
-		}
-		if j := slices.IndexFunc(others, func(o price.Price) bool { return catalog.Overlap(p, &o) }); j >= 0 {
-			v.add(at+".meter", fmt.Sprintf("is charged by price %q of %s already", others[j].Key, whose), wantApart, "")
+		for j := range others[:min(len(others), catalog.MaxPrices)] {
+			if o := &others[j]; o.Key == p.Key && p.Key != "" {
+				v.add(at+".key", fmt.Sprintf("is the key of a price of %s already%s", whose, got(p.Key)), "a key that no price beside it has", "")
+				break
+			} else if catalog.Overlap(p, o) {
+				v.add(at+".meter", fmt.Sprintf("is charged by price %q of %s already", o.Key, whose), wantApart, "")
+				break
+			}
 		}
 	}
 }
