@@ -28,3 +28,37 @@ func TestOnePriceForEachMeter(t *testing.T) {
 		t.Errorf("problems %+v", got)
 	}
 }
+
+// TestFiltersSideBySide: two prices may charge one meter where a dimension that both name has another value in each, and only there.
+func TestFiltersSideBySide(t *testing.T) {
+	t.Parallel()
+	filter := func(pairs ...string) []meter.Dimension {
+		var out []meter.Dimension
+		for i := 0; i < len(pairs); i += 2 {
+			out = append(out, meter.Dimension{Name: pairs[i], Value: pairs[i+1]})
+		}
+		return out
+	}
+	for name, tt := range map[string]struct {
+		a, b    []meter.Dimension
+		overlap bool
+	}{
+		"none":            {nil, nil, true},
+		"one":             {filter("region", "eu"), nil, true},
+		"the same":        {filter("region", "eu"), filter("region", "eu"), true},
+		"apart":           {filter("region", "eu"), filter("region", "us"), false},
+		"narrower":        {filter("region", "eu"), filter("region", "eu", "tier", "gold"), true},
+		"other dimension": {filter("region", "eu"), filter("tier", "gold"), true},
+		"apart in one":    {filter("region", "eu", "tier", "gold"), filter("region", "eu", "tier", "free"), false},
+	} {
+		a := price.Price{Meter: "calls", Model: price.Unit, Filter: tt.a}
+		b := price.Price{Meter: "calls", Model: price.Unit, Filter: tt.b}
+		if catalog.Overlap(&a, &b) != tt.overlap || catalog.Overlap(&b, &a) != tt.overlap {
+			t.Errorf("%s: overlap is not %v", name, tt.overlap)
+		}
+		b.Meter = "tokens"
+		if catalog.Overlap(&a, &b) {
+			t.Errorf("%s: two meters overlap", name)
+		}
+	}
+}
