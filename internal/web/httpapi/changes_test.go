@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestSubscriptionOverTime(t *testing.T) {
@@ -57,4 +58,38 @@ func TestUpdateCustomer(t *testing.T) {
 	refused := w.want(http.StatusUnprocessableEntity, http.MethodPatch, "/v1/customers/acme", `{"billing":{"country":"france"}}`)
 	wantField(t, refused, "errors.0.pointer", "/billing/country")
 	wantField(t, w.get("/v1/customers/acme"), "billing.country", "FR")
+}
+
+// TestLimitsFollowTheTimeline: the gateway's decisions change at the instant of a change, by the clock alone.
+func TestLimitsFollowTheTimeline(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.apply()
+	secret := w.subscribe("acme", "free")
+	later := w.now().Add(20 * time.Second)
+	w.want(http.StatusOK, http.MethodPost, "/v1/subscriptions/acme/changes", `{"kind":"plan","plan":"pro","at":"`+later.Format(time.RFC3339)+`"}`)
+	denied := 0
+	for w.now().Before(later.Add(-time.Second)) {
+		w.step()
+		if a := w.request(secret); !a.Allowed() {
+			denied++
+		}
+	}
+	if denied == 0 {
+		t.Fatal("the plan free denies nothing")
+	}
+	for w.now().Before(later) {
+		w.step()
+	}
+	if a := w.request(secret); !a.Allowed() {
+		t.Errorf("on the plan pro: %s, %s", a.Code, a.Detail)
+	}
+	w.want(http.StatusOK, http.MethodPost, "/v1/subscriptions/acme/pause", `{}`)
+	if a := w.request(secret); a.Allowed() || a.Code != "no_subscription" || !strings.Contains(a.Detail, "paused") {
+		t.Errorf("paused: %s, %s", a.Code, a.Detail)
+	}
+	w.want(http.StatusOK, http.MethodPost, "/v1/subscriptions/acme/resume", `{}`)
+	if a := w.request(secret); !a.Allowed() {
+		t.Errorf("resumed: %s, %s", a.Code, a.Detail)
+	}
 }
