@@ -103,21 +103,25 @@ func (w *world) deposit(n, customer int, minor int64) ledger.Entry {
 	return e
 }
 
-// finalize stores an invoice that is due on a day, and what it posts.
+// finalize stores an invoice that is due on a day (0: never), and what it posts.
 func (w *world) finalize(n, customer int, total int64, due int) (invoice.Invoice, invoice.Standing) {
 	w.Helper()
 	c := store.Close{SubscriptionID: fmt.Sprint("sub_", customer), Period: period.Interval{Start: noon(n), End: noon(n + 1)}, ClosedAt: noon(n + 1)}
 	_, err := w.r.BeginClose(w.Context(), c)
 	w.ok(err)
+	dueAt := time.Time{}
+	if due > 0 {
+		dueAt = noon(due)
+	}
 	inv, err := w.r.FinishClose(w.Context(), c, &invoice.Invoice{
-		ID: fmt.Sprint("inv_", n), CustomerID: cus(customer), SubscriptionID: c.SubscriptionID, Plan: "pro", Status: invoice.Draft,
+		DueAt: dueAt, ID: fmt.Sprint("inv_", n), CustomerID: cus(customer), SubscriptionID: c.SubscriptionID, Plan: "pro", Status: invoice.Draft,
 		Currency: money.MustCurrency("EUR"), Period: c.Period, Total: eur(total), Lines: []invoice.Line{{
 			ID: fmt.Sprint("iln_", n), Number: 1, Kind: invoice.FlatLine, Price: "fee", Period: c.Period, Quantity: money.FromInt(1),
 			Exact: eur(total).Decimal(), Rounded: eur(total),
 		}},
 	}, noon(n+1))
 	w.ok(err)
-	inv.DueAt = noon(due)
+	inv.DueAt = dueAt
 	s, err := invoice.Open(*inv, "system")
 	w.ok(err)
 	stored, err := w.r.Standings(w.Context(), []string{inv.ID})
