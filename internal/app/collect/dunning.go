@@ -40,11 +40,8 @@ const (
 func (s *Service) Tick(ctx context.Context) (more bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.loaded {
-		if err := s.suspensions(ctx); err != nil {
-			return false, err
-		}
-		s.loaded = true
+	if err := s.load(ctx); err != nil {
+		return false, err
 	}
 	ids, next, err := s.cfg.Records.Unposted(ctx, s.unposted, postedAtOnce)
 	if err != nil {
@@ -60,6 +57,22 @@ func (s *Service) Tick(ctx context.Context) (more bool, err error) {
 		return true, nil
 	}
 	return s.dun(ctx)
+}
+
+// Load tells who is suspended, before the first request.
+func (s *Service) Load(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.load(ctx)
+}
+
+func (s *Service) load(ctx context.Context) error {
+	if s.loaded {
+		return nil
+	}
+	err := s.suspensions(ctx)
+	s.loaded = err == nil
+	return err
 }
 
 // dun looks at a page of the invoices that are past due. A round over all of them is begun once a minute.

@@ -135,7 +135,7 @@ func (d *directory) fill(p *account.Principal, customerID string, now time.Time)
 	p.Customer = d.customers[customerID]
 	p.Subscription, p.HasSubscription = d.active(customerID, now)
 	if a := d.allowances[customerID]; a != nil {
-		p.Revision, p.Abnormal = a.revision(now), a.abnormal
+		p.Revision, p.Abnormal, p.Unpaid = a.revision(now), a.abnormal, a.unpaid
 	}
 }
 

@@ -61,6 +61,7 @@ type Picture struct {
 	Subscriptions []account.Subscription // oldest first
 	Overrides     []account.Override
 	Abnormal      bool
+	Unpaid        bool
 }
 
 // PictureOf is a customer's, by id.
@@ -70,7 +71,7 @@ func (s *Service) PictureOf(customerID string, now time.Time) (Picture, bool) {
 		return Picture{}, false
 	}
 	p, _ := s.directory.principalOf(customerID, now)
-	return Picture{c, s.directory.subscriptionsOf(c.ID), s.Overrides(c.ID), p.Abnormal}, true
+	return Picture{c, s.directory.subscriptionsOf(c.ID), s.Overrides(c.ID), p.Abnormal, p.Unpaid}, true
 }
 
 // KeyNow is a key as the directory has it: no I/O.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
@@ -41,6 +42,7 @@ type Config struct {
 	Receive *receive.Receiver
 	Ingest  *ingest.Service
 	Bill    *bill.Service
+	Collect *collect.Service
 	Usage   *usage.Service
 	Recount *recount.Service
 	Correct *correct.Service
@@ -88,7 +90,7 @@ type api struct {
 // New checks the configuration and starts nothing.
 func New(cfg Config) (http.Handler, error) {
 	switch {
-	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Receive == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Correct == nil, cfg.Inbox == nil,
+	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Receive == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Collect == nil, cfg.Correct == nil, cfg.Inbox == nil,
 		cfg.Seal == nil, cfg.Usage == nil, cfg.Recount == nil, cfg.Clock == nil, cfg.Replays == nil, cfg.Notify == nil,
 		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
 		return nil, errors.New("httpapi: incomplete configuration")
@@ -117,6 +119,7 @@ func assemble(cfg Config) (*api, error) {
 	a.gateways()
 	a.subscriptions()
 	a.invoices()
+	a.collections()
 	a.events()
 	a.revisions()
 	a.backfills()
