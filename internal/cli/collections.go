@@ -142,7 +142,7 @@ type customersDepositCmd struct {
 }
 
 func (c *customersDepositCmd) Run(e *Env) error {
-	return c.payment.balance(e, c.Customer, "deposit")
+	return c.balance(e, c.Customer, "deposit")
 }
 
 type customersRefundCmd struct {
@@ -151,7 +151,7 @@ type customersRefundCmd struct {
 }
 
 func (c *customersRefundCmd) Run(e *Env) error {
-	return c.payment.balance(e, c.Customer, "refund")
+	return c.balance(e, c.Customer, "refund")
 }
 
 func (p *payment) balance(e *Env, customer, kind string) error {

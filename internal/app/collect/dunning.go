@@ -202,13 +202,13 @@ func (s *Service) charge(ctx context.Context, st invoice.Standing, days []int, d
 		return false, nil
 	}
 	key := fmt.Sprintf("%s/%d", st.InvoiceID, day)
-	reference, err := s.cfg.Provider.Charge(ctx, Charge{Key: key, CustomerID: st.CustomerID, InvoiceID: st.InvoiceID, Amount: st.Remaining()})
-	if err != nil && !errors.Is(err, ErrDeclined) {
-		return false, fmt.Errorf("charge %s: %w", key, err)
+	reference, declined := s.cfg.Provider.Charge(ctx, Charge{Key: key, CustomerID: st.CustomerID, InvoiceID: st.InvoiceID, Amount: st.Remaining()})
+	if declined != nil && !errors.Is(declined, ErrDeclined) {
+		return false, fmt.Errorf("charge %s: %w", key, declined)
 	}
 	err = s.step(ctx, st, name, now, func() error {
-		if err != nil {
-			return nil
+		if declined != nil {
+			return nil //nolint:nilerr // it was tried, and that is what is noted
 		}
 		if reference == "" {
 			reference = key

@@ -224,7 +224,7 @@ func (c *clerk) Check(r *rapid.T) {
 func TestMatchesAClerk(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {
-		dir, err := os.MkdirTemp(t.TempDir(), "")
+		dir, err := os.MkdirTemp(t.TempDir(), "") //nolint:usetesting // one for each draw
 		if err != nil {
 			r.Fatal(err)
 		}

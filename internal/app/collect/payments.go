@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -127,7 +128,7 @@ func (s *Service) revived(ctx context.Context, st invoice.Standing, now time.Tim
 func (s *Service) settled(ctx context.Context, before, after invoice.Standing) error {
 	if after.Status == invoice.Paid && before.Status != invoice.Paid {
 		if err := s.tell(ctx, notify.InvoicePaid, after, 0); err != nil {
-			s.cfg.Log.WarnContext(ctx, "a paid invoice was not told of", "invoice", after.InvoiceID, "error", err)
+			s.cfg.Log.WarnContext(ctx, "a paid invoice was not told of", slog.String("invoice", after.InvoiceID), slog.Any("error", err))
 		}
 	}
 	if s.suspended[after.CustomerID] && after.Status != invoice.Finalized {

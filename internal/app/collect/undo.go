@@ -3,6 +3,7 @@ package collect
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"time"
@@ -97,7 +98,7 @@ func (s *Service) end(ctx context.Context, actor, invoiceID, reason, action stri
 	}
 	if next.Status == invoice.Uncollectible {
 		if err := s.tell(ctx, notify.InvoiceUncollectible, next, 0); err != nil {
-			s.cfg.Log.WarnContext(ctx, "an uncollectible invoice was not told of", "invoice", next.InvoiceID, "error", err)
+			s.cfg.Log.WarnContext(ctx, "an uncollectible invoice was not told of", slog.String("invoice", next.InvoiceID), slog.Any("error", err))
 		}
 	}
 	return s.view(next), s.settled(ctx, st, next)

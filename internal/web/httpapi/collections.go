@@ -75,7 +75,8 @@ func (a *api) paymentOf(p store.Payment) PaymentBody {
 	}
 }
 
-type newPaymentBody struct {
+// NewPaymentBody is a payment to be recorded.
+type NewPaymentBody struct {
 	Amount     moneyBody `json:"amount" doc:"Above 0, in the customer's currency"`
 	Method     string    `json:"method,omitempty" example:"transfer"`
 	Reference  string    `json:"reference,omitempty" doc:"Of the bank or provider. A payment of the customer with the same is not recorded again"`
@@ -84,7 +85,7 @@ type newPaymentBody struct {
 }
 
 // payment reads the form. The errors point into it.
-func (b newPaymentBody) payment() (collect.NewPayment, error) {
+func (b NewPaymentBody) payment() (collect.NewPayment, error) {
 	amount, err := amountOf("amount", b.Amount)
 	return collect.NewPayment{Amount: amount, Method: b.Method, Reference: b.Reference, Note: b.Note, ReceivedAt: b.ReceivedAt}, err
 }
@@ -129,7 +130,7 @@ type BalanceBody struct {
 
 type newBalanceBody struct {
 	Kind string `json:"kind,omitempty" enum:"deposit,refund" doc:"Default: deposit"`
-	newPaymentBody
+	NewPaymentBody
 }
 
 func (a *api) collections() {
@@ -140,7 +141,7 @@ func (a *api) collections() {
 		description: "What is left of the invoice is paid; the rest goes to the customer's money balance. A payment of an uncollectible invoice revives it.",
 	}, func(ctx context.Context, in *struct {
 		InvoiceID
-		Body newPaymentBody
+		Body NewPaymentBody
 	},
 	) (paidBody, error) {
 		p, err := in.Body.payment()
