@@ -117,12 +117,14 @@ func (s *Service) audit(now time.Time, actor, action, target string, detail map[
 	return store.Audit{ID: id, Time: now, Actor: actor, Action: action, Target: target, Detail: string(text)}, nil
 }
 
-// move stores a movement. What another writer did first is account.ErrState, as is a balance that does not cover it.
+// move stores a movement. account.ErrState: another writer was first, or the balance does not cover it.
 func (s *Service) move(ctx context.Context, m store.Movement, a store.Audit) error {
 	err := s.cfg.Records.Move(ctx, m, a)
 	switch {
+	case errors.Is(err, store.ErrUncovered):
+		return fmt.Errorf("%w: the customer's balance does not cover it", account.ErrState)
 	case errors.Is(err, store.ErrConflict):
-		return fmt.Errorf("%w: it changed meanwhile, or the balance does not cover it: %w", account.ErrState, err)
+		return fmt.Errorf("%w: %s changed meanwhile", account.ErrState, a.Target)
 	case err != nil:
 		return fmt.Errorf("%s of %s: %w", a.Action, a.Target, err)
 	}

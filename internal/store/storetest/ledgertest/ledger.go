@@ -208,7 +208,7 @@ func balances(w *world) {
 	balance(1, 0)
 	more, err := ledger.OfRefund("pay_10", cus(1), eur(1), noon(4))
 	w.ok(err)
-	w.refused("more than there is", w.r.PutEntries(ctx, []ledger.Entry{more}, w.audit()), store.ErrConflict)
+	w.refused("more than there is", w.r.PutEntries(ctx, []ledger.Entry{more}, w.audit()), store.ErrUncovered)
 	balance(1, 0)
 	_, err = w.r.Balance(ctx, "cus_x", ledger.Balance)
 	w.refused("unknown customer", err, store.ErrNotFound)
