@@ -17,6 +17,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/baseline"
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
@@ -86,6 +87,7 @@ type server struct {
 	bill      *bill.Service
 	queue     *queue.Queue
 	jobFaults chan error // of a store that failed in a job: the process must stop
+	collect   *collect.Service
 	usage     *usage.Service
 	recount   *recount.Service
 	correct   *correct.Service
@@ -166,6 +168,9 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	if err := s.openCorrections(); err != nil {
+		return err
+	}
+	if err := s.openCollections(ctx); err != nil {
 		return err
 	}
 	s.clock.OnAdvance(s.beforeAdvance, s.afterAdvance)
@@ -331,6 +336,9 @@ func (s *server) afterAdvance(ctx context.Context) error {
 	if err := s.billAll(ctx); err != nil {
 		return err
 	}
+	if err := s.dueCollections(ctx); err != nil {
+		return err
+	}
 	if err := s.dueNotices(ctx); err != nil {
 		return err
 	}
@@ -393,6 +401,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 	s.every(ctx, g, "prune", pruneEvery, s.replays.Prune)
 	s.correctionLoops(ctx, g)
 	s.noticeLoops(ctx, g)
+	s.collectionLoops(ctx, g)
 	s.refundLoops(ctx, g)
 	s.doorLoops(ctx, g)
 }

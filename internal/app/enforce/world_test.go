@@ -51,6 +51,7 @@ type world struct {
 	overrides   []account.Override
 	revision    uint64 // of what limits depend on
 	abnormal    bool
+	unpaid      bool
 	granted     string                // of credits; "": none
 	stale       *account.Subscription // what the next look-up of a key finds, once
 	e           *Enforcer
@@ -143,7 +144,7 @@ func (w *world) Principal(secret string, now time.Time) (account.Principal, acco
 			sub, w.stale = *w.stale, nil
 		}
 		return account.Principal{
-			Key: account.APIKey{ID: keyID, CustomerID: custID}, Customer: w.cust, Subscription: sub, HasSubscription: ok, Revision: w.revision, Abnormal: w.abnormal,
+			Key: account.APIKey{ID: keyID, CustomerID: custID}, Customer: w.cust, Subscription: sub, HasSubscription: ok, Revision: w.revision, Abnormal: w.abnormal, Unpaid: w.unpaid,
 		}, ""
 	}
 	return account.Principal{}, account.FaultUnknown

@@ -361,3 +361,8 @@ func (s *Service) loadAllowances(ctx context.Context) error {
 func (s *Service) SetAbnormal(customerID string, abnormal bool) {
 	s.directory.setAbnormal(customerID, abnormal)
 }
+
+// SetUnpaid notes whether a customer is suspended until an invoice is paid.
+func (s *Service) SetUnpaid(customerID string, unpaid bool) {
+	s.directory.setUnpaid(customerID, unpaid)
+}

@@ -50,6 +50,7 @@ type mirrored struct {
 type extra struct {
 	overrides []account.Override
 	abnormal  bool
+	unpaid    bool
 	revision  uint64
 }
 
@@ -93,7 +94,7 @@ func (m *Mirror) Put(f Facts) error {
 		to.putCustomer(p.Customer)
 		to.putSpells(p.Customer.ID, p.Spells)
 		to.mu.Lock()
-		to.extra[p.Customer.ID] = extra{p.Overrides, p.Abnormal, m.puts.Add(1)}
+		to.extra[p.Customer.ID] = extra{p.Overrides, p.Abnormal, p.Unpaid, m.puts.Add(1)}
 		to.mu.Unlock()
 	}
 	for _, k := range f.Keys {
@@ -127,7 +128,7 @@ func (d *mirrored) complement(p *account.Principal, now time.Time) {
 			over++
 		}
 	}
-	p.Abnormal, p.Revision = x.abnormal, x.revision<<24+over+d.spelled(p.Customer.ID, now)
+	p.Abnormal, p.Unpaid, p.Revision = x.abnormal, x.unpaid, x.revision<<24+over+d.spelled(p.Customer.ID, now)
 }
 
 // Principal is as a Service's.

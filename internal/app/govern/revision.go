@@ -15,6 +15,7 @@ type allowances struct {
 	turns    []int64
 	changes  uint64 // how often anything was written
 	abnormal bool
+	unpaid   bool
 }
 
 // revision changes with each write and each turn that has passed.
@@ -116,4 +117,14 @@ func (d *directory) setAbnormal(customerID string, abnormal bool) {
 		return
 	}
 	d.allowancesOf(customerID).abnormal = abnormal
+}
+
+func (d *directory) setUnpaid(customerID string, unpaid bool) {
+	defer d.watch.touch(Touched{CustomerID: customerID})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if a := d.allowances[customerID]; a == nil && !unpaid || a != nil && a.unpaid == unpaid {
+		return
+	}
+	d.allowancesOf(customerID).unpaid = unpaid
 }

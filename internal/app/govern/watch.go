@@ -61,6 +61,7 @@ type Picture struct {
 	Spells    []Spell // oldest first
 	Overrides []account.Override
 	Abnormal  bool
+	Unpaid    bool
 }
 
 // PictureOf is a customer's, by id.
@@ -71,7 +72,7 @@ func (s *Service) PictureOf(customerID string, now time.Time) (Picture, bool) {
 	}
 	p, _ := s.directory.principalOf(customerID, now)
 	c.Billing = account.BillingDetails{} // of no use to a gateway
-	return Picture{c, s.directory.spellsOf(c.ID), s.Overrides(c.ID), p.Abnormal}, true
+	return Picture{c, s.directory.spellsOf(c.ID), s.Overrides(c.ID), p.Abnormal, p.Unpaid}, true
 }
 
 // KeyNow is a key as the directory has it: no I/O.

@@ -32,7 +32,8 @@ const (
 
 // Kinds lists them all.
 func Kinds() []string {
-	return []string{LimitThreshold, LimitForecast, CreditsLow, SpendCapNear, UsageAbnormal, UsageNormal}
+	usual := []string{LimitThreshold, LimitForecast, CreditsLow, SpendCapNear, UsageAbnormal, UsageNormal}
+	return append(usual, invoiceKinds()...)
 }
 
 const (
@@ -102,6 +103,7 @@ type Message struct {
 	WindowStart, WindowEnd time.Time
 	ExhaustedAt            time.Time // LimitForecast
 	Usual                  money.Decimal
+	Invoice                *Invoice // nil: about none
 }
 
 // body is the notice as it is stored and sent.
@@ -121,6 +123,7 @@ type body struct {
 	WindowStart time.Time      `json:"window_start,omitzero"`
 	WindowEnd   time.Time      `json:"window_end,omitzero"`
 	ExhaustedAt time.Time      `json:"exhausted_at,omitzero"`
+	Invoice     *Invoice       `json:"invoice,omitempty"`
 }
 
 // seenMax bounds the memory of what was told; the records know the rest.
@@ -203,10 +206,13 @@ func (s *Service) store(ctx context.Context, m Message) error {
 	b := body{
 		ID: id, Type: m.Kind, Time: m.At, Customer: cust.Key, CustomerID: cust.ID, Limit: m.Limit, Meter: m.Meter, Scope: m.Scope, Percent: m.Percent,
 		WindowStart: m.WindowStart, WindowEnd: m.WindowEnd, ExhaustedAt: m.ExhaustedAt,
+		Invoice: m.Invoice,
 	}
-	if m.Limit != "" {
+	switch {
+	case m.Invoice != nil:
+	case m.Limit != "":
 		b.Consumed, b.Quota = &m.Consumed, &m.Quota
-	} else {
+	default:
 		b.Consumed, b.Usual = &m.Consumed, &m.Usual
 	}
 	text, err := json.Marshal(b)
@@ -277,6 +283,9 @@ func Sentence(n store.Notice) string {
 			return "0"
 		}
 		return d.String()
+	}
+	if b.Invoice != nil {
+		return invoiceSentence(n.Kind, b.Invoice)
 	}
 	switch n.Kind {
 	case LimitForecast:

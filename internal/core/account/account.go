@@ -130,6 +130,8 @@ type Principal struct {
 	Revision uint64
 	// Abnormal: the customer's use was found abnormal, and not yet usual again.
 	Abnormal bool
+	// Unpaid: the customer is suspended until an invoice is paid.
+	Unpaid bool
 }
 
 // Override replaces the number of one limit of a customer's plan, for the customer or one key, until it expires.

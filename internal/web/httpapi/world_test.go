@@ -22,6 +22,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
@@ -63,6 +64,7 @@ type world struct {
 	clock    *clock.Clock
 	replays  *replay.Replays
 	notify   *notify.Service
+	collect  *collect.Service
 	correct  *correct.Service
 	journal  *file.Journal
 	ingest   *ingest.Service
@@ -184,9 +186,12 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 		Directory: w.govern, Records: records, Sender: hook.New(), Now: w.clock.Now, Random: &locked{r: rand.NewChaCha8([32]byte{2})}, Key: make([]byte, 32), Log: log,
 	}))
 	w.notify, w.refunds = told, records
+	w.collect = must[*collect.Service](t)(collect.New(collect.Config{
+		Directory: w.govern, Records: records, Now: w.clock.Now, Random: &locked{r: rand.NewChaCha8([32]byte{3})}, Post: told.Post, Suspend: w.govern.SetUnpaid, Log: log,
+	}))
 	w.replays = must[*replay.Replays](t)(replay.New(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
-		Govern: w.govern, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
+		Govern: w.govern, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Collect: w.collect, Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
 		Clock: w.clock, Replays: w.replays, Notify: told, Refunds: records.ListRefunds, GatewayCount: func(context.Context) (int, error) { return w.gateways, nil },
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
