@@ -191,6 +191,7 @@ type Housekeeping interface {
 type Entitled interface {
 	Accounts
 	Allowances
+	Credits
 	Refunds
 }
 

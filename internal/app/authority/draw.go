@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/app/authority/commit"
 	"github.com/tallystick/tallystick/internal/app/authority/spendcap"
-	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -31,6 +29,7 @@ type draw struct {
 	rules   *rules
 	limits  [][]rule        // of each ask
 	caps    []*spendcap.Cap // of each ask; nil without a spend cap
+	before  []int64         // of each ask on credits: what was burned of grants that are not active any more
 	answers []Answer
 	rows    []store.Lease
 	touched []*counter
@@ -76,7 +75,7 @@ func (s *Service) Draw(ctx context.Context, d Draw) ([]Answer, error) {
 
 // resolve finds the limits of each ask.
 func (w *draw) resolve(ctx context.Context) (err error) {
-	w.limits, w.caps = make([][]rule, len(w.Asks)), make([]*spendcap.Cap, len(w.Asks))
+	w.limits, w.caps, w.before = make([][]rule, len(w.Asks)), make([]*spendcap.Cap, len(w.Asks)), make([]int64, len(w.Asks))
 	for i := range w.Asks {
 		a := &w.Asks[i]
 		if a.Counter.CustomerID != w.CustomerID {
@@ -370,9 +369,12 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	if err != nil {
 		return err
 	}
+	for k := range ceilings {
+		ceilings[k] = arith.Sub(ceilings[k], w.before[i])
+	}
 	own := c.find(w.Node, w.Epoch)
 	out.Granted = own.open()
-	out.Base = arith.Sub(c.taken(w.Node), out.Granted)
+	out.Base = arith.Sub(arith.Sub(c.taken(w.Node), out.Granted), w.before[i])
 	out.Ceiling = unlimited
 	for k, n := range ceilings {
 		if w.limits[i][k].enforced() {
@@ -440,10 +442,7 @@ func (w *draw) ceilings(ctx context.Context, i int, c *counter) (each []int64, h
 			err = w.family(ctx, c.id, l)
 			n = l.RollingCeiling(w.uses(i, c), c.id.Start)
 		case quota.Credits:
-			granted, since := w.s.cfg.Granted(w.CustomerID, c.id.Meter, time.UnixMicro(w.Now).UTC())
-			err = w.s.burnSince(ctx, c, since, w.rules.scale(c.id.Meter))
-			n = floored(granted, w.rules.scale(c.id.Meter))
-			n = arith.Add(n, l.declared.Extra(n))
+			n, err = w.credits(ctx, i, c)
 		case quota.TokenBucket, quota.Quota, quota.Fixed, quota.Concurrency:
 		}
 		if err != nil {
@@ -454,16 +453,4 @@ func (w *draw) ceilings(ctx context.Context, i int, c *counter) (each []int64, h
 		}
 	}
 	return each, hard, nil
-}
-
-// floored is a decimal in a scale, rounded down, within 0..MaxInt64.
-func floored(d money.Decimal, scale int) int64 {
-	if d.Sign() <= 0 {
-		return 0
-	}
-	n := arith.Scaled(d, scale)
-	if n > 0 && n != math.MaxInt64 && money.FromScaled(n, scale).Cmp(d) > 0 {
-		n--
-	}
-	return n
 }

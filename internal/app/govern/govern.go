@@ -44,6 +44,7 @@ type Records interface {
 	store.Catalogs
 	store.Accounts
 	store.Allowances
+	store.Redemptions
 	store.Keys
 	store.Producers
 	store.Housekeeping

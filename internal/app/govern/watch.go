@@ -61,6 +61,9 @@ type Picture struct {
 	Subscriptions []account.Subscription // oldest first
 	Overrides     []account.Override
 	Abnormal      bool
+	// Credits: there are grants of usage credits, and Turns are the instants at which they begin and end, in UTC microseconds, rising.
+	Credits bool
+	Turns   []int64
 }
 
 // PictureOf is a customer's, by id.
@@ -70,7 +73,8 @@ func (s *Service) PictureOf(customerID string, now time.Time) (Picture, bool) {
 		return Picture{}, false
 	}
 	p, _ := s.directory.principalOf(customerID, now)
-	return Picture{c, s.directory.subscriptionsOf(c.ID), s.Overrides(c.ID), p.Abnormal}, true
+	credits, turns := s.directory.turnsOf(c.ID, now)
+	return Picture{c, s.directory.subscriptionsOf(c.ID), s.Overrides(c.ID), p.Abnormal, credits, turns}, true
 }
 
 // KeyNow is a key as the directory has it: no I/O.

@@ -172,6 +172,8 @@ type Grant struct {
 	Anchor   time.Time
 	Rollover *Rollover     // what of the rest stays at a refill; nil: nothing
 	Paid     money.Decimal // what the customer paid for it, of a prepaid one
+	// Once names what a grant was made for; of two of a customer with the same one is made. Empty: an operator made it.
+	Once string
 }
 
 // GrantKind says what a grant is for the seller's books.

@@ -66,12 +66,20 @@ func Scaled(d money.Decimal, scale int) int64 {
 	if n, err := d.Scaled(scale); err == nil {
 		return n
 	}
-	one := int64(1)
-	for range scale {
-		one *= 10
-	}
+	one := pow10(scale)
 	if f, err := d.Floor().Scaled(scale); err == nil && f < math.MaxInt64-one {
 		return f + one
 	}
 	return math.MaxInt64
+}
+
+// Unit is one unit of a meter in steps of its scale: 10^scale.
+func Unit(scale int) money.Decimal { return money.FromInt(pow10(scale)) }
+
+func pow10(n int) int64 {
+	one := int64(1)
+	for range n {
+		one *= 10
+	}
+	return one
 }

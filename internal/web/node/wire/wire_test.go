@@ -36,6 +36,9 @@ func fill(t *testing.T, v reflect.Value, n *int64) {
 		}
 		*x = c
 		return
+	case *period.Every:
+		*x = period.MustEvery("2 weeks")
+		return
 	case *money.Decimal:
 		*x = money.FromInt(*n)
 		return
