@@ -46,6 +46,7 @@ type Commands struct {
 	Aliases       aliasesCmd       `cmd:"" help:"Other names of event types and customers: create, list, delete."`
 	Late          lateCmd          `cmd:"" help:"Usage that changed after its period was closed: list."`
 	Books         booksCmd         `cmd:"" help:"Check that admitted + reported - voided = metered = rated + unpriced."`
+	Calc          calcCmd          `cmd:"" help:"Answer questions about prices, proration, tax, credits and usage, a JSON object on each line of stdin; needs no server."`
 	Erase         eraseCmd         `cmd:"" help:"Erase the content of all events of a subject so far; what they count for stays."`
 	Clock         clockCmd         `cmd:"" help:"Read the business clock; in test mode, advance it."`
 	Portal        portalCmd        `cmd:"" help:"Make a signed link to a customer's portal."`

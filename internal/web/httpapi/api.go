@@ -140,6 +140,7 @@ func assemble(cfg Config) (*api, error) {
 	a.operations()
 	a.sealRoutes()
 	a.erasures()
+	a.calc()
 	if err := a.writeSpec(); err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}
