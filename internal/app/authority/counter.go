@@ -46,6 +46,7 @@ type counter struct {
 	end      int64
 	since    int64 // of credits: usage before it does not count; 0: nothing was ever granted
 	behind   bool  // of credits: usage without a lease has to be looked for
+	ahead    bool  // of credits: leases count more than the journal knows
 	leases   []lease
 	reported int64 // usage reported from outside in the window
 	unleased int64 // usage in the window while no limit used this counter; of a window in memory, what may have been used before this start
@@ -112,6 +113,14 @@ func (c *counter) total() int64 {
 	sum := arith.Add(c.reported, c.unleased)
 	for i := range c.leases {
 		sum = arith.Add(sum, c.leases[i].charged)
+	}
+	return sum
+}
+
+// writtenOff is what is charged without being known to be spent, for good.
+func (c *counter) writtenOff() (sum int64) {
+	for i := range c.leases {
+		sum = arith.Add(sum, c.leases[i].writtenOff)
 	}
 	return sum
 }

@@ -22,6 +22,9 @@ type Credit struct {
 // credits is how far a counter of credits may go: as far as the journal says it went, and on by what is left. So what holders may
 // use without the journal knowing it yet is never more than the balance, whatever was refilled, rolled over, voided or expired.
 //
+// What was used before a grant ended, and is not in the journal yet, counts against the grants that are there now. So before
+// credits are refused, all that was decided is shipped.
+//
 // What was burned of grants that are gone is told to nobody: before[i] keeps it apart, so that what holders see of the credits is
 // what the active grants came to, and what is used of that.
 func (w *draw) credits(ctx context.Context, i int, c *counter) (ceiling int64, err error) {
@@ -45,6 +48,7 @@ func (w *draw) credits(ctx context.Context, i int, c *counter) (ceiling int64, e
 		c.catchUp(used, reported)
 		c.behind = false
 	}
+	c.ahead = arith.Sub(c.total(), c.writtenOff()) > used
 	left := floored(cr.Left, scale)
 	ceiling = arith.Add(used, left)
 	w.before[i] = arith.Sub(ceiling, max(left, floored(cr.Granted, scale)))

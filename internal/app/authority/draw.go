@@ -34,6 +34,7 @@ type draw struct {
 	rows    []store.Lease
 	touched []*counter
 	lacking map[*node][]store.CounterKey
+	behind  bool // credits are lacking that the journal may give back once it knows when they were used
 	// Known under this lock: counters whose reported usage was read, and the slots that count for one.
 	fresh map[counterID]bool
 	near  map[counterID][]*counter
@@ -64,8 +65,13 @@ func (s *Service) Draw(ctx context.Context, d Draw) ([]Answer, error) {
 	if err := w.pass(ctx, false); err != nil {
 		return nil, err
 	}
-	if len(w.lacking) > 0 {
+	if len(w.lacking) > 0 || w.behind {
 		s.recall(ctx, w.lacking)
+		if w.behind {
+			if err := s.shipAll(ctx); err != nil {
+				return nil, err
+			}
+		}
 		if err := w.pass(ctx, true); err != nil {
 			return nil, err
 		}
@@ -154,7 +160,7 @@ func (w *draw) locked(ctx context.Context, last bool) (t commit.Ticket[store.Lea
 				return t, err
 			}
 		}
-		if len(w.lacking) > 0 {
+		if len(w.lacking) > 0 || w.behind {
 			return t, nil
 		}
 	}
@@ -200,7 +206,7 @@ func (s *Service) finish(ctx context.Context, customerID string, t commit.Ticket
 // look finds out whether an ask lacks something that other nodes could give back.
 func (w *draw) look(ctx context.Context, i int) error {
 	a := &w.Asks[i]
-	if a.Need <= 0 {
+	if a.Need <= 0 && a.Kind != quota.Credits {
 		return nil
 	}
 	if a.Kind == quota.TokenBucket {
@@ -211,8 +217,11 @@ func (w *draw) look(ctx context.Context, i int) error {
 		return err
 	}
 	_, hard, err := w.ceilings(ctx, i, c)
-	if err != nil || arith.Sub(hard, c.taken(w.Node)) >= w.missing(c, a) {
+	if err != nil || arith.Sub(hard, c.taken(w.Node)) >= w.missing(c, a, hard) {
 		return err
+	}
+	if w.behind = w.behind || c.ahead; a.Need <= 0 {
+		return nil // it has enough, but of grants that may have ended
 	}
 	w.lack(c)
 	if w.caps[i] != nil {
@@ -284,8 +293,16 @@ func (w *draw) current(ctx context.Context, id counterID, end int64, scale int, 
 	return c, err
 }
 
+// over is how much of what is leased has gone with grants that ended: it is not to be used any more. Only credits are lost so.
+func (w *draw) over(c *counter, hard int64) int64 {
+	if !c.id.credits() {
+		return 0
+	}
+	return max(0, arith.Sub(c.taken(w.Node), hard))
+}
+
 // missing is what the holder lacks for what it needs.
-func (w *draw) missing(c *counter, a *Ask) int64 {
+func (w *draw) missing(c *counter, a *Ask, hard int64) int64 {
 	need := a.Need
 	if a.Kind == quota.Concurrency {
 		need = min(1, need)
@@ -294,7 +311,11 @@ func (w *draw) missing(c *counter, a *Ask) int64 {
 	if a.Fresh && own != nil && own.told > 0 && a.Kind != quota.Concurrency {
 		return need
 	}
-	return max(0, arith.Sub(need, arith.Sub(own.open(), a.Spent)))
+	have := arith.Sub(own.open(), a.Spent)
+	if over := w.over(c, hard); over > 0 {
+		have = max(0, arith.Sub(have, over))
+	}
+	return max(0, arith.Sub(need, have))
 }
 
 // drawUnits grants what it can of an ask for units, or for requests at once.
@@ -314,11 +335,11 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 	own := c.own(w.Node, w.Epoch, w.n.boot, spent)
 	own.seq = w.Seq
 	changed := w.report(c, own, a)
-	missing := w.missing(c, a)
 	_, hard, err := w.ceilings(ctx, i, c)
 	if err != nil {
 		return err
 	}
+	missing := w.missing(c, a, hard)
 	left := max(0, arith.Sub(hard, c.taken(w.Node)))
 	want := max(missing, min(left/leaseShare, arith.Times(max(1, a.Need), leaseCosts)))
 	if a.Want > 0 {
@@ -365,7 +386,7 @@ func (w *draw) report(c *counter, own *lease, a *Ask) (changed bool) {
 // answer tells how an ask stands; short is what could not be granted of what is needed.
 func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error {
 	a, out := &w.Asks[i], &w.answers[i]
-	ceilings, _, err := w.ceilings(ctx, i, c)
+	ceilings, hard, err := w.ceilings(ctx, i, c)
 	if err != nil {
 		return err
 	}
@@ -375,6 +396,9 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	own := c.find(w.Node, w.Epoch)
 	out.Granted = own.open()
 	out.Base = arith.Sub(arith.Sub(c.taken(w.Node), out.Granted), w.before[i])
+	if over := w.over(c, hard); over > 0 {
+		out.Granted = max(min(out.Granted, a.Spent), arith.Sub(out.Granted, over))
+	}
 	out.Ceiling = unlimited
 	for k, n := range ceilings {
 		if w.limits[i][k].enforced() {
@@ -392,6 +416,7 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	if w.caps[i] != nil {
 		out.Shared = out.Shared || w.capShared(i)
 	}
+	out.Shared = out.Shared || c.ahead // more may be left than is known: it is asked for before anything is refused
 	out.ValidFor = w.s.validity(w.Node, !c.id.durable())
 	if short <= 0 || a.Need <= 0 {
 		return nil
