@@ -280,12 +280,11 @@ func (s *Service) refresh(ctx context.Context, c *counter, scale int) error {
 	if c.id.Scope != "" || !c.id.durable() || c.id.credits() {
 		return nil
 	}
-	n, err := s.reported(ctx, c.id.CounterKey, c.end, scale)
-	if err != nil {
-		return err
+	_, reported, err := s.usage(ctx, c.id.CounterKey, c.end, scale)
+	if err == nil {
+		c.reported = reported
 	}
-	c.reported = n
-	return nil
+	return err
 }
 
 // interval is a counter's window on the grid of the rollups, outwards; without a window it is all of time.
@@ -328,18 +327,6 @@ func (s *Service) usage(ctx context.Context, k store.CounterKey, end int64, scal
 		return 0, 0, fmt.Errorf("read usage: %w", err)
 	}
 	return used, reported, nil
-}
-
-func (s *Service) reported(ctx context.Context, k store.CounterKey, end int64, scale int) (n int64, err error) {
-	err = s.cfg.Journal.View(ctx, func(v store.View) error {
-		d, err := v.Reported(store.SeriesKey{CustomerID: k.CustomerID, Meter: k.Meter}, interval(k, end))
-		n = arith.Scaled(d, scale)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read reported usage: %w", err)
-	}
-	return n, nil
 }
 
 // admittedSince is what was admitted on a customer's meter since an instant, or a little before.

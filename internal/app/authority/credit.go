@@ -3,7 +3,6 @@ package authority
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority/arith"
@@ -49,22 +48,8 @@ func (w *draw) credits(ctx context.Context, i int, c *counter) (ceiling int64, e
 		c.behind = false
 	}
 	c.ahead = arith.Sub(c.total(), c.writtenOff()) > used
-	left := floored(cr.Left, scale)
+	left := arith.Floored(cr.Left, scale)
 	ceiling = arith.Add(used, left)
-	w.before[i] = arith.Sub(ceiling, max(left, floored(cr.Granted, scale)))
+	w.before[i] = arith.Sub(ceiling, max(left, arith.Floored(cr.Granted, scale)))
 	return ceiling, nil
-}
-
-// floored is a decimal in a scale, rounded down; at the ends of the range it stops.
-func floored(d money.Decimal, scale int) int64 {
-	whole, err := d.Mul(arith.Unit(scale))
-	if err == nil {
-		if n, err := whole.Floor().Scaled(0); err == nil {
-			return n
-		}
-	}
-	if d.Sign() < 0 {
-		return math.MinInt64
-	}
-	return math.MaxInt64
 }

@@ -73,8 +73,19 @@ func Scaled(d money.Decimal, scale int) int64 {
 	return math.MaxInt64
 }
 
-// Unit is one unit of a meter in steps of its scale: 10^scale.
-func Unit(scale int) money.Decimal { return money.FromInt(pow10(scale)) }
+// Floored is a decimal in a scale, rounded down; at the ends of the range it stops.
+func Floored(d money.Decimal, scale int) int64 {
+	whole, err := d.Mul(money.FromInt(pow10(scale)))
+	if err == nil {
+		if n, err := whole.Floor().Scaled(0); err == nil {
+			return n
+		}
+	}
+	if d.Sign() < 0 {
+		return math.MinInt64
+	}
+	return math.MaxInt64
+}
 
 func pow10(n int) int64 {
 	one := int64(1)
