@@ -27,7 +27,7 @@ func TestRequestsPassAsLongAsCreditsAreLeft(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"grant": h.grant, "void": h.void, "call": h.call, "pass": h.pass,
 		})
-		if told, want := w.left(key), h.left(); told != want {
+		if told, want := w.left(), h.left(); told != want {
 			t.Fatalf("%s are told to be left, %s are", told, want)
 		}
 	})

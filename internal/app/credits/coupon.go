@@ -12,7 +12,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// ErrUsedUp: a coupon was redeemed as often as it may be. It is an account.ErrState.
+// ErrUsedUp says that a coupon was redeemed as often as it may be. It is an account.ErrState.
 var ErrUsedUp = fmt.Errorf("%w: the coupon is used up", account.ErrState)
 
 // Redeem has a customer use a coupon of the newest catalog from now on. Its terms are pinned to that version. Limits count ended

@@ -75,8 +75,8 @@ func TestTopUpsAreMadeOnce(t *testing.T) {
 	w.restart()
 	w.tick()
 	w.wantKinds("first top-up", notify.BalanceToppedUp)
-	if n := w.calls(c.ID, 3); n != 3 || w.left("acme") != "2 0" {
-		t.Errorf("%d passed, left %s", n, w.left("acme"))
+	if n := w.calls(c.ID, 3); n != 3 || w.left() != "2 0" {
+		t.Errorf("%d passed, left %s", n, w.left())
 	}
 	w.tick()
 	w.wantKinds("second top-up", notify.BalanceToppedUp)
@@ -117,7 +117,7 @@ func TestVoidedCreditsAreLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, when := range []string{"at once", "after a restart"} {
-		if got := w.left("acme"); got != "3 0" {
+		if got := w.left(); got != "3 0" {
 			t.Errorf("%s: %s left", when, got)
 		}
 		w.restart()

@@ -202,7 +202,7 @@ func (w *world) grant(key string, n credits.NewGrant) account.Grant {
 // call makes a request and says whether it passed.
 func (w *world) call(customerID string) bool {
 	w.t.Helper()
-	route := &w.govern.Current().Catalog.Routes[0]
+	route := &w.govern.Current().Routes[0]
 	a := w.enforce.Admit(context.Background(), enforce.Request{Trusted: customerID, Route: route, Method: "GET"})
 	if !a.Allowed() {
 		if a.Code != "credits_exhausted" {
@@ -224,10 +224,10 @@ func (w *world) calls(customerID string, n int) (passed int) {
 	return passed
 }
 
-// left is what is left of calls, as the API tells it.
-func (w *world) left(ref string) string {
+// left is what is left of calls to acme, and used without a grant, as the API tells it.
+func (w *world) left() string {
 	w.t.Helper()
-	list, _, err := w.Balances(context.Background(), ref)
+	list, _, err := w.Balances(context.Background(), "acme")
 	ok(w.t, err)
 	for _, b := range list {
 		if b.Meter == "calls" {
