@@ -19,6 +19,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
+	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
@@ -78,6 +79,7 @@ type server struct {
 	spool     *spool.Spool
 	clock     *clock.Clock
 	govern    *govern.Service
+	credits   *credits.Service
 	receive   *receive.Receiver
 	authority *authority.Service
 	enforce   *enforce.Enforcer
@@ -128,6 +130,9 @@ func (s *server) open(ctx context.Context) error {
 		return fmt.Errorf("load the records: %w", err)
 	}
 	if err := s.openNotices(); err != nil {
+		return err
+	}
+	if err := s.openCredits(ctx); err != nil {
 		return err
 	}
 	if err := s.openEnforce(ctx); err != nil {
@@ -195,7 +200,8 @@ func (s *server) openEnforce(ctx context.Context) error {
 	started := realNow()
 	if s.authority, err = authority.New(authority.Config{
 		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(started) },
-		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Granted: s.govern.Granted, Log: s.log,
+		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
+		Credits: s.credits.Units,
 	}); err != nil {
 		return err
 	}

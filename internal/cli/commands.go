@@ -34,7 +34,8 @@ type Commands struct {
 	Limits        limitsCmd        `cmd:"" help:"Every limit of a customer with its present state."`
 	Reservations  reservationsCmd  `cmd:"" help:"Quota for work that is no proxied request: create, get, extend, settle, release."`
 	Overrides     overridesCmd     `cmd:"" help:"Another number for a limit of one customer or key: create, list, end."`
-	Grants        grantsCmd        `cmd:"" help:"Usage credits: create, list."`
+	Credits       creditsCmd       `cmd:"" help:"Usage credits: grant, void, list, balance, top-up."`
+	Coupons       couponsCmd       `cmd:"" help:"Coupons of the catalog that customers use: redeem, end, list."`
 	Refunds       refundsCmd       `cmd:"" help:"What was given back: list."`
 	Notices       noticesCmd       `cmd:"" help:"What customers should know in time: list, get, redeliver."`
 	Webhooks      webhooksCmd      `cmd:"" help:"Where notices are sent: create, list, disable."`

@@ -189,7 +189,7 @@ func (w *world) finalize(dueDays int, percent int64, lines ...int64) invoice.Inv
 	bare := full
 	bare.Taxes, bare.Tax, bare.Subtotal = nil, money.Amount{}, money.Amount{}
 	bare.Lines = []invoice.Line{{ID: full.ID, Number: 1, Kind: invoice.UsageLine, Price: "p", Period: c.Period, Rounded: full.Total}}
-	_, err = w.r.FinishClose(w.t.Context(), c, &bare, w.now)
+	_, err = w.r.FinishClose(w.t.Context(), c, store.Issue{Invoice: &bare}, w.now)
 	w.ok(err)
 	full.Status, full.FinalizedAt = invoice.Finalized, w.now
 	w.r.invoices[full.ID] = full
