@@ -80,8 +80,8 @@ func draw(d Document, pages int) *page {
 		size = "Letter"
 	}
 	p := &page{Fpdf: fpdf.New("P", "mm", size, ""), doc: d, has: printable(), total: pages}
-	p.AddUTF8FontFromBytes(family, "", regular)
-	p.AddUTF8FontFromBytes(family, "B", bold)
+	p.AddUTF8FontFromBytes(family, "", []byte(regular))
+	p.AddUTF8FontFromBytes(family, "B", []byte(bold))
 	p.SetAutoPageBreak(false, 0)
 	p.SetMargins(margin, top, margin)
 	p.SetCellMargin(0)

@@ -137,7 +137,7 @@ func (p *page) lineRows(l, above *invoice.Line) []row {
 	}
 	u, flat := unitPrice(l)
 	if flat {
-		first.unit = price(u, c)
+		first.unit = cost(u, c)
 	}
 	p.pen(body, false, ink)
 	long := p.overlong(&first)
@@ -170,11 +170,11 @@ func (p *page) tierRows(l *invoice.Line, in float64) []row {
 	var out []row
 	for _, t := range l.Tiers {
 		r := row{
-			text: "Tier " + strconv.Itoa(t.Tier), quantity: count(t.Quantity), unit: price(t.UnitAmount, c), amount: price(t.Amount, c),
+			text: "Tier " + strconv.Itoa(t.Tier), quantity: count(t.Quantity), unit: cost(t.UnitAmount, c), amount: cost(t.Amount, c),
 			indent: in, fine: true,
 		}
 		if !t.FlatAmount.IsZero() {
-			r.text += ", flat " + price(t.FlatAmount, c)
+			r.text += ", flat " + cost(t.FlatAmount, c)
 		}
 		long := p.overlong(&r)
 		out = append(append(out, r), long...)

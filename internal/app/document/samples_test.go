@@ -3,7 +3,6 @@ package document_test
 import (
 	"fmt"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/document"
@@ -126,6 +125,59 @@ func rich() document.Document {
 	return document.Document{Invoice: inv, Zone: berlin(), Payments: []document.Payment{{At: time.Date(2026, 11, 12, 9, 0, 0, 0, time.UTC), Method: "bank transfer", Amount: eur(100000)}}}
 }
 
+// inclusive is rich with prices that contain the tax.
+func inclusive() document.Document {
+	d := rich()
+	inv := &d.Invoice
+	inv.Inclusive, inv.Tax = true, eur(0)
+	for i := range inv.Taxes {
+		t := &inv.Taxes[i]
+		whole, err := t.Percent.Add(dec("100"))
+		if err != nil {
+			panic(err)
+		}
+		share, err := money.NewRational(t.Percent, whole)
+		if err != nil {
+			panic(err)
+		}
+		if share, err = share.Mul(t.Base.Decimal().Rational()); err != nil {
+			panic(err)
+		}
+		if t.Amount, err = share.Round(inv.Currency, money.HalfUp); err != nil {
+			panic(err)
+		}
+		t.Base, inv.Tax = add(t.Base, eur(-t.Amount.Minor())), add(inv.Tax, t.Amount)
+	}
+	inv.Total, inv.Due = inv.Subtotal, add(inv.Subtotal, eur(-inv.Balance.Minor()))
+	return d
+}
+
+// various has taxes of all kinds: two on one line, one on top of the other, none, exempt, reverse charge.
+func various() document.Document {
+	inv := in("EUR")
+	for i, keys := range [][]string{{"a"}, {"a", "b"}, {"a", "c"}, {"e"}, {"r"}, nil, {"a"}} {
+		inv.Lines = append(inv.Lines, invoice.Line{
+			Kind: invoice.FlatLine, Price: fmt.Sprintf("price_%d", i), Period: october(), Quantity: dec("3"), Exact: money.FromScaled(int64(3333*(i+1)), 2), Taxes: keys,
+		})
+	}
+	inv.Taxes = []invoice.Tax{
+		{Key: "a", Name: "State", Percent: dec("5")},
+		{Key: "b", Name: "City", Percent: dec("7.5")},
+		{Key: "c", Name: "Luxury", Percent: dec("10")},
+		{Key: "e", Name: "Education", Exempt: true},
+		{Key: "r", Name: "VAT", ReverseCharge: true},
+	}
+	total(&inv)
+	return document.Document{Invoice: inv, Zone: berlin()}
+}
+
+// refund is an issued invoice whose total is negative.
+func refund() document.Document {
+	d := negative()
+	d.Invoice.Status, d.Number, d.FinalizedAt = invoice.Finalized, 7, time.Date(2026, 11, 1, 0, 5, 0, 0, time.UTC)
+	return d
+}
+
 // long has more lines than a page holds, some with names that wrap.
 func long() document.Document {
 	inv := in("USD")
@@ -224,14 +276,6 @@ func huge() document.Document {
 func samples() map[string]document.Document {
 	return map[string]document.Document{
 		"rich": rich(), "long": long(), "one": one(), "names": names(), "yen": yen(), "credit_note": creditNote(), "negative": negative(), "huge": huge(),
+		"inclusive": inclusive(), "various": various(), "refund": refund(),
 	}
-}
-
-func make1(t testing.TB, d document.Document) []byte {
-	t.Helper()
-	b, err := document.PDF(d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }

@@ -36,8 +36,8 @@ func thousands(number string) string {
 // count is a quantity with all its decimals.
 func count(d money.Decimal) string { return thousands(d.String()) }
 
-// price is an exact sum with at least the currency's decimals.
-func price(d money.Decimal, c money.Currency) string {
+// cost is an exact sum with at least the currency's decimals.
+func cost(d money.Decimal, c money.Currency) string {
 	text := d.String()
 	_, rest, point := strings.Cut(text, ".")
 	if short := c.Digits() - len(rest); short > 0 {
