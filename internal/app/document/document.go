@@ -20,13 +20,11 @@ import (
 // ErrIncomplete is an invoice that lacks what its form demands; the text names it.
 var ErrIncomplete = errors.New("the invoice lacks what this form demands")
 
-// Document is an invoice with what stands beside it and is not its own.
+// Document is an invoice with what stands beside it and is not its own. Its Status is the present one.
 type Document struct {
 	invoice.Invoice
 	// Zone is the customer's: days are counted in it.
 	Zone period.Zone
-	// Status is the present one, which changes after an invoice is finalized; empty: the invoice's own.
-	Status invoice.Status
 	// Corrects makes it a credit note over that invoice: the figures are then what is given back, positive. The note's own Series and
 	// Number are the Invoice's. nil: an invoice.
 	Corrects *Reference
@@ -60,7 +58,7 @@ func Number(series string, number int64) string {
 }
 
 // FileName is the name of the document's file without its extension, in ASCII letters, digits, dots, dashes and underscores:
-// the number, or the id where there is none.
+// the number, or the id where there is none. Other characters become underscores, and a part of the id keeps names apart.
 func (d *Document) FileName() string {
 	name := Number(d.Series, d.Number)
 	if name == "" {
@@ -71,22 +69,23 @@ func (d *Document) FileName() string {
 	} else {
 		name = "invoice-" + name
 	}
-	return strings.Map(func(r rune) rune {
+	safe := strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_', r == '.':
 			return r
 		}
 		return '_'
 	}, name)
+	if safe != name { // another number may have become the same
+		safe += "-" + d.ID[max(0, len(d.ID)-8):]
+	}
+	return safe
 }
 
 // whole fills in what invoices did not have when they were written by an older release, and checks what all forms rest on:
 // figures in one currency.
 func (d *Document) whole() (Document, error) {
 	out := *d
-	if out.Status == "" {
-		out.Status = out.Invoice.Status
-	}
 	none := money.NewAmount(0, out.Currency)
 	for _, f := range []struct {
 		field    *money.Amount

@@ -174,7 +174,7 @@ func various() document.Document {
 // refund is an issued invoice whose total is negative.
 func refund() document.Document {
 	d := negative()
-	d.Invoice.Status, d.Number, d.FinalizedAt = invoice.Finalized, 7, time.Date(2026, 11, 1, 0, 5, 0, 0, time.UTC)
+	d.Status, d.Number, d.FinalizedAt = invoice.Finalized, 7, time.Date(2026, 11, 1, 0, 5, 0, 0, time.UTC)
 	return d
 }
 
@@ -224,12 +224,13 @@ func names() document.Document {
 func yen() document.Document {
 	d := rich()
 	inv := d.Invoice
+	inv.Status = invoice.Void
 	inv.Currency, inv.Balance = money.MustCurrency("JPY"), money.Amount{}
 	for i := range inv.Lines {
 		inv.Lines[i].Rounded = money.Amount{}
 	}
 	total(&inv)
-	return document.Document{Invoice: inv, Zone: period.MustZone("Asia/Tokyo"), Status: invoice.Void}
+	return document.Document{Invoice: inv, Zone: period.MustZone("Asia/Tokyo")}
 }
 
 // creditNote gives a part of an invoice back.
