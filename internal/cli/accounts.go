@@ -158,6 +158,8 @@ type invoicesCmd struct {
 	List    invoicesListCmd    `cmd:"" help:"List invoices."`
 	Show    invoicesShowCmd    `cmd:"" help:"Show an invoice with its lines."`
 	Preview invoicesPreviewCmd `cmd:"" help:"The next invoice as if the period closed now."`
+
+	Download invoicesDownloadCmd `cmd:"" help:"Save invoices as files: PDF, UBL, CSV, JSON."`
 }
 
 type invoicesListCmd struct {

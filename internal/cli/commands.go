@@ -37,7 +37,7 @@ type Commands struct {
 	Refunds       refundsCmd       `cmd:"" help:"What was given back: list."`
 	Notices       noticesCmd       `cmd:"" help:"What customers should know in time: list, get, redeliver."`
 	Webhooks      webhooksCmd      `cmd:"" help:"Where notices are sent: create, list, disable."`
-	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview."`
+	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview, download."`
 	Trace         traceCmd         `cmd:"" help:"Lead an invoice line back to its windows, events and decisions."`
 	Event         eventCmd         `cmd:"" help:"Show an event and the invoice line that it stands on."`
 	Events        eventsCmd        `cmd:"" help:"Events: list, get, void, amend, history."`
