@@ -47,7 +47,7 @@ func Credit(of Document, n CreditNote, lines []Credited) (Document, error) {
 			return Document{}, fmt.Errorf("credit note %s: invoice %s has no line %q: %w", n.ID, inv.ID, c.LineID, invoice.ErrInvalid)
 		}
 		l := *billed
-		l.Number, l.Name, l.Of, l.Exact, l.Rounded = i+1, fmt.Sprintf("%s (line %d)", title(billed), billed.Number), "", c.Net.Decimal(), c.Net
+		l.Number, l.Name, l.Of, l.Exact, l.Rounded = i+1, fmt.Sprintf("%s (line %d)", Title(billed), billed.Number), "", c.Net.Decimal(), c.Net
 		l.Quantity, l.Tiers, l.Ratio, l.Included, l.Credited = money.Decimal{}, nil, "", money.Decimal{}, money.Decimal{}
 		l.Kind = invoice.AdjustmentLine
 		out.Lines = append(out.Lines, l)

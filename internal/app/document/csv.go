@@ -103,7 +103,7 @@ func taxCells(d *Document, t *invoice.Tax) []string {
 	}
 	out := documentCells(d)
 	row := map[string]string{
-		"kind": kind, "name": cell(taxName(t)), "rounded": adds, "taxes": cell(t.Key), "tax_percent": t.Percent.String(), "tax_base": t.Base.String(),
+		"kind": kind, "name": cell(TaxName(t)), "rounded": adds, "taxes": cell(t.Key), "tax_percent": t.Percent.String(), "tax_base": t.Base.String(),
 		"tax_amount": t.Amount.String(), "corrects": corrects(d),
 	}
 	for _, name := range strings.Split(columns, ",")[len(out):] {

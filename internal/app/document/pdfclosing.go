@@ -63,7 +63,7 @@ func (p *page) totals() []figure {
 	}
 	for i := range d.Taxes {
 		t := &d.Taxes[i]
-		name := taxName(t) + " on " + amount(t.Base)
+		name := TaxName(t) + " on " + amount(t.Base)
 		if d.Inclusive {
 			name = "Includes " + name
 		}
@@ -157,9 +157,9 @@ func (p *page) remarks() {
 	for _, t := range d.Taxes {
 		switch {
 		case t.ReverseCharge:
-			list = append(list, "Reverse charge: the customer owes the tax ("+taxName(&t)+").")
+			list = append(list, "Reverse charge: the customer owes the tax ("+TaxName(&t)+").")
 		case t.Exempt:
-			list = append(list, "Exempt from tax: "+taxName(&t)+".")
+			list = append(list, "Exempt from tax: "+TaxName(&t)+".")
 		}
 	}
 	if d.Corrects != nil && d.Corrects.Reason != "" {

@@ -39,7 +39,7 @@ func (p *page) head() {
 }
 
 func (p *page) sellerLines() []string {
-	out := address(&p.doc.Seller)
+	out := Address(&p.doc.Seller)
 	if p.doc.Seller.TaxID != "" {
 		out = append(out, "Tax ID "+p.doc.Seller.TaxID)
 	}
@@ -50,7 +50,7 @@ func (p *page) sellerLines() []string {
 }
 
 func (p *page) buyerLines() []string {
-	out := address(&p.doc.Buyer)
+	out := Address(&p.doc.Buyer)
 	if p.doc.Buyer.TaxID != "" {
 		out = append(out, "Tax ID "+p.doc.Buyer.TaxID)
 	}

@@ -143,7 +143,7 @@ func (p *page) lineRows(l, above *invoice.Line) []row {
 	long := p.overlong(&first)
 	var out []row
 	p.pen(body, first.heavy, ink)
-	for i, t := range p.wrap(p.text(title(l), nameMax), p.descriptionWidth()-first.indent) {
+	for i, t := range p.wrap(p.text(Title(l), nameMax), p.descriptionWidth()-first.indent) {
 		r := row{text: t, indent: first.indent, heavy: first.heavy}
 		if i == 0 {
 			first.text = t

@@ -87,8 +87,8 @@ func lastInstant(p period.Interval) time.Time {
 // words makes a key readable: "api_calls" is "api calls".
 func words(key string) string { return strings.NewReplacer("_", " ", "-", " ").Replace(key) }
 
-// title names a line.
-func title(l *invoice.Line) string {
+// Title names a line for people.
+func Title(l *invoice.Line) string {
 	if l.Name != "" {
 		return l.Name
 	}
@@ -168,8 +168,8 @@ func filter(dimensions map[string]string) string {
 // percent is a rate: "19 %".
 func percent(d money.Decimal) string { return d.String() + "\u00a0%" }
 
-// taxName names a rate of tax.
-func taxName(t *invoice.Tax) string {
+// TaxName names a rate of tax.
+func TaxName(t *invoice.Tax) string {
 	name := t.Name
 	if name == "" {
 		name = words(t.Key)
@@ -183,8 +183,8 @@ func taxName(t *invoice.Tax) string {
 	return name + " " + percent(t.Percent)
 }
 
-// address is a party's address, a line each, as letters have it.
-func address(p *invoice.Party) []string {
+// Address is a party's address, a line each, as letters have it.
+func Address(p *invoice.Party) []string {
 	var out []string
 	country := p.Country
 	if p.Region != "" && country != "" {

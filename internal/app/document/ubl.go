@@ -156,7 +156,7 @@ func (d *Document) sums(out *ublDocument, nets []money.Amount) (err error) {
 // ublLine is one line. A price is never negative in the standard, so what is taken off is a negative quantity.
 func (d *Document) ublLine(l *invoice.Line, net money.Amount) ublLine {
 	out := ublLine{
-		ID: strconv.Itoa(l.Number), Net: ublOf(net), Item: ublItem{Name: title(l), Description: description(l)},
+		ID: strconv.Itoa(l.Number), Net: ublOf(net), Item: ublItem{Name: Title(l), Description: description(l)},
 	}
 	if l.Price != "" {
 		out.Item.Key = &ublKey{l.Price}

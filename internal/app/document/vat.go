@@ -98,7 +98,7 @@ func (d *Document) group(taxes []invoice.Tax) (g vatGroup, err error) {
 		case t.ReverseCharge:
 			g.category, g.reason = reversed, "Reverse charge"
 		case t.Exempt:
-			g.category, g.reason = exempt, taxName(&t)
+			g.category, g.reason = exempt, TaxName(&t)
 		default:
 			if err := g.raise(&t); err != nil {
 				return g, err

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,31 +16,20 @@ import (
 	"github.com/tallystick/tallystick/internal/core/invoice"
 )
 
-// format is a form of an invoice as a file.
-type format struct{ name, extension, contentType string }
-
-// formats are all of them, in the order in which they stand in an archive.
-func formats() []format {
-	return []format{
-		{"pdf", "pdf", "application/pdf"},
-		{"ubl", "xml", "application/xml"},
-		{"csv", "csv", "text/csv; charset=utf-8; header=present"},
-		{"json", "json", jsonType},
-	}
+// formats are the forms of an invoice as a file, in the order in which they stand in an archive.
+func formats() []document.Form {
+	return append(document.Forms(), document.Form{Name: "json", Extension: "json", ContentType: jsonType})
 }
 
 func (a *api) documents() {
 	const tag = "invoices"
-	for _, f := range formats() {
-		if f.name == "json" { // GET /v1/invoices/{id}
-			continue
-		}
+	for _, f := range document.Forms() {
 		summary := map[string]string{
 			"pdf": "An invoice as PDF, for people", "ubl": "An invoice as UBL 2.1 with the fields of EN 16931", "csv": "An invoice's lines and taxes as a table",
-		}[f.name]
+		}[f.Name]
 		a.file(operation{
-			method: http.MethodGet, path: "/v1/invoices/{id}/" + f.name, id: "get-invoice-" + f.name, tag: tag, summary: summary,
-		}, f.contentType, []*huma.Param{inPath("id")}, func(w http.ResponseWriter, r *http.Request) error {
+			method: http.MethodGet, path: "/v1/invoices/{id}/" + f.Name, id: "get-invoice-" + f.Name, tag: tag, summary: summary,
+		}, f.ContentType, []*huma.Param{inPath("id")}, func(w http.ResponseWriter, r *http.Request) error {
 			if err := known(r); err != nil {
 				return err
 			}
@@ -130,25 +118,14 @@ func (a *api) documentOf(ctx context.Context, i invoice.Invoice) (document.Docum
 }
 
 // render makes one form of a document.
-func (a *api) render(d *document.Document, f format) ([]byte, error) {
-	switch f.name {
-	case "pdf":
-		return document.PDF(*d)
-	case "ubl":
-		return document.UBL(*d)
-	case "csv":
-		var out bytes.Buffer
-		table := document.NewCSV(&out)
-		if err := table.Write(*d); err != nil {
-			return nil, err
-		}
-		err := table.Flush()
-		return out.Bytes(), err
+func (a *api) render(d *document.Document, f document.Form) ([]byte, error) {
+	if f.ContentType == jsonType {
+		return json.MarshalIndent(a.invoiceOf(d.Invoice), "", "  ")
 	}
-	return json.MarshalIndent(a.invoiceOf(d.Invoice), "", "  ")
+	return d.As(f.Name)
 }
 
-func (a *api) sendDocument(w http.ResponseWriter, r *http.Request, i invoice.Invoice, f format) error {
+func (a *api) sendDocument(w http.ResponseWriter, r *http.Request, i invoice.Invoice, f document.Form) error {
 	d, err := a.documentOf(r.Context(), i)
 	if err != nil {
 		return err
@@ -160,7 +137,7 @@ func (a *api) sendDocument(w http.ResponseWriter, r *http.Request, i invoice.Inv
 	if err != nil {
 		return err
 	}
-	attach(w, d.FileName()+"."+f.extension, f.contentType)
+	attach(w, d.FileName()+"."+f.Extension, f.ContentType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(b) // the client may be gone

@@ -65,7 +65,7 @@ type exported struct {
 	customer string
 	month    time.Time // first instant of it in UTC; zero: all
 	from, to time.Time
-	forms    []format
+	forms    []document.Form
 	cursor   string
 	limit    int
 }
@@ -131,7 +131,7 @@ func (a *api) exportOf(r *http.Request) (in exported, err error) {
 		}
 	}
 	for _, name := range strings.Split(firstOf(q.Get("format"), "pdf"), ",") {
-		at := slices.IndexFunc(formats(), func(f format) bool { return f.name == name })
+		at := slices.IndexFunc(formats(), func(f document.Form) bool { return f.Name == name })
 		if at < 0 {
 			return in, invalid("format", "must be pdf, ubl, csv or json, with commas between several", "leave it out for pdf")
 		}
@@ -191,13 +191,13 @@ func (in *exported) wants(a *api, i *invoice.Invoice) bool {
 }
 
 // pack adds an invoice's files to the archive.
-func (a *api) pack(ctx context.Context, archive *zip.Writer, list *manifest, i invoice.Invoice, forms []format) error {
+func (a *api) pack(ctx context.Context, archive *zip.Writer, list *manifest, i invoice.Invoice, forms []document.Form) error {
 	d, err := a.documentOf(ctx, i)
 	if err != nil {
 		return err
 	}
 	for _, f := range forms {
-		item := manifestItem{InvoiceID: i.ID, Number: document.Number(i.Series, i.Number), Format: f.name}
+		item := manifestItem{InvoiceID: i.ID, Number: document.Number(i.Series, i.Number), Format: f.Name}
 		b, err := a.render(&d, f)
 		switch {
 		case errors.Is(err, document.ErrIncomplete):
@@ -206,7 +206,7 @@ func (a *api) pack(ctx context.Context, archive *zip.Writer, list *manifest, i i
 			return err
 		default:
 			sum := sha256.Sum256(b)
-			item.File, item.Bytes, item.SHA256 = d.FileName()+"."+f.extension, len(b), hex.EncodeToString(sum[:])
+			item.File, item.Bytes, item.SHA256 = d.FileName()+"."+f.Extension, len(b), hex.EncodeToString(sum[:])
 			if err := add(archive, item.File, i.FinalizedAt, b); err != nil {
 				return err
 			}

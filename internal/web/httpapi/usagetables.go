@@ -27,7 +27,7 @@ func (a *api) usageTables() {
 		method: http.MethodGet, path: "/v1/invoices/{id}/usage.csv", id: "get-invoice-usage", tag: "invoices",
 		summary: "The usage behind an invoice's lines as a table, by day or event by event", description: "The column quantity adds up to the line's " +
 			"quantity: by day, a row of the kind late takes off what came after the close.",
-	}, formats()[2].contentType, []*huma.Param{
+	}, formats()[2].ContentType, []*huma.Param{
 		inPath("id"), inQuery("line", "A number from 1, or an iln_ id; absent: all lines of usage"),
 		{Name: "by", In: "query", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"day", "event"}, Default: "day"}},
 		inQuery("group_by", "By day: dimensions of the meter to tell apart, with commas between them"),
@@ -58,7 +58,7 @@ func (a *api) usageTable(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	attach(w, d.FileName()+"-usage.csv", formats()[2].contentType)
+	attach(w, d.FileName()+"-usage.csv", formats()[2].ContentType)
 	if by == "event" {
 		return a.eventTable(ctx, w, &d, lines)
 	}

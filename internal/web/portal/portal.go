@@ -13,6 +13,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/document"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/notify"
@@ -29,7 +30,7 @@ const root = statement.Root("/portal")
 
 const cookieName = "tally_portal"
 
-// Config is what the portal needs; all but Demo are required.
+// Config is what the portal needs; all but Demo and Beside are required.
 type Config struct {
 	Govern  *govern.Service
 	Enforce *enforce.Enforcer
@@ -40,6 +41,8 @@ type Config struct {
 	Notify  *notify.Service                 // nil: no reminders
 	Ship    func(ctx context.Context) error // see statement.Sources
 	Log     *slog.Logger
+	// Beside is that of statement.Sources.
+	Beside func(ctx context.Context, d *document.Document) error
 }
 
 type portal struct {
@@ -53,6 +56,7 @@ type portal struct {
 func New(cfg Config) (http.Handler, error) {
 	p := &portal{cfg: cfg, Sources: statement.Sources{
 		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Notify: cfg.Notify, Ship: cfg.Ship, Log: cfg.Log,
+		Beside: cfg.Beside,
 	}}
 	if err := p.Check(); err != nil {
 		return nil, fmt.Errorf("portal: %w", err)
@@ -78,6 +82,7 @@ func New(cfg Config) (http.Handler, error) {
 	} {
 		mux.Handle(pattern, p.signedIn(page))
 	}
+	mux.Handle("GET /portal/invoices/{id}/{form}", p.download())
 	return ui.Harden(http.NewCrossOriginProtection().Handler(mux)), nil
 }
 
@@ -144,6 +149,23 @@ func (p *portal) signedIn(page func(*http.Request, account.Customer) (templ.Comp
 			status, c = fault.Status, ui.Notice(p.frame(fault.Title, cust), fault.Text, "/portal", "To your overview")
 		}
 		p.write(w, r, status, c)
+	})
+}
+
+// download sends a file, or the page of what went wrong.
+func (p *portal) download() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var f *statement.File
+		if cust, ok := p.customer(r); ok {
+			var err error
+			if f, err = p.file(r, cust); err == nil {
+				f.Send(w)
+				return
+			}
+			p.signedIn(func(*http.Request, account.Customer) (templ.Component, error) { return nil, err }).ServeHTTP(w, r)
+			return
+		}
+		p.signedIn(p.nothing).ServeHTTP(w, r)
 	})
 }
 
@@ -229,7 +251,20 @@ func (p *portal) invoice(r *http.Request, cust account.Customer) (templ.Componen
 	if err != nil {
 		return nil, err
 	}
-	return invoicePage(p.frame("Invoice "+strconv.FormatInt(inv.Number, 10), cust), inv, cust.Zone), nil
+	d, err := p.Document(r.Context(), inv)
+	if err != nil {
+		return nil, err
+	}
+	return invoicePage(p.frame("Invoice "+strconv.FormatInt(inv.Number, 10), cust), d, p.Clock.Now()), nil
+}
+
+// file is an invoice of this customer to take away.
+func (p *portal) file(r *http.Request, cust account.Customer) (*statement.File, error) {
+	inv, err := p.own(r, cust)
+	if err != nil {
+		return nil, err
+	}
+	return p.File(r.Context(), inv, r.PathValue("form"), "pdf", "csv")
 }
 
 func (p *portal) line(r *http.Request, cust account.Customer) (templ.Component, error) {
