@@ -130,7 +130,7 @@ func (a *api) exportOf(r *http.Request) (in exported, err error) {
 			return in, invalid("limit", "must be 1 to "+strconv.Itoa(partMax), "leave it out for "+strconv.Itoa(partUsual))
 		}
 	}
-	for _, name := range strings.Split(firstOf(q.Get("format"), "pdf"), ",") {
+	for name := range strings.SplitSeq(firstOf(q.Get("format"), "pdf"), ",") {
 		at := slices.IndexFunc(formats(), func(f document.Form) bool { return f.Name == name })
 		if at < 0 {
 			return in, invalid("format", "must be pdf, ubl, csv or json, with commas between several", "leave it out for pdf")
