@@ -13,6 +13,7 @@ else
 	[[ -x /usr/bin/chromium ]] || missing+=(chromium)
 fi
 [[ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ]] || missing+=(fonts-dejavu-core)
+command -v pdftotext >/dev/null || missing+=(poppler-utils)
 [[ -n ${CC:-} ]] || command -v gcc >/dev/null || missing+=(gcc)
 [[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev)
 command -v node >/dev/null || missing+=(nodejs)

@@ -184,6 +184,7 @@ type invoicesCmd struct {
 	Uncollectible invoicesUncollectibleCmd `cmd:"" help:"Give up what is left of an invoice."`
 	Credit        invoicesCreditCmd        `cmd:"" help:"Write a credit note over parts of an invoice, or all of it."`
 	History       invoicesHistoryCmd       `cmd:"" help:"All that became of an invoice."`
+	Download      invoicesDownloadCmd      `cmd:"" help:"Save invoices as files: PDF, UBL, CSV, JSON."`
 }
 
 type invoicesListCmd struct {

@@ -15,6 +15,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/credits"
+	"github.com/tallystick/tallystick/internal/app/document"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
@@ -44,7 +45,9 @@ type Config struct {
 	Demo       bool                            // say on every page that nothing here is real
 	Notify     *notify.Service                 // nil: no reminders
 	Ship       func(ctx context.Context) error // see statement.Sources
-	Log        *slog.Logger
+	// Beside is that of statement.Sources.
+	Beside func(ctx context.Context, d *document.Document) error
+	Log    *slog.Logger
 	// Gateways lists those of other processes; nil: there is no page of them.
 	Gateways func() []node.Status
 }
@@ -60,13 +63,15 @@ type console struct {
 type answer struct {
 	status int
 	page   templ.Component
-	to     string // see other; then page is not used
+	to     string          // see other; then page is not used
+	file   *statement.File // to take away; then page is not used
 }
 
 // New checks the configuration and starts nothing. The handler answers "/" and what no other handler has.
 func New(cfg Config) (http.Handler, error) {
 	c := &console{cfg: cfg, Sources: statement.Sources{
 		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Notify: cfg.Notify, Ship: cfg.Ship, Log: cfg.Log,
+		Beside: cfg.Beside,
 	}}
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
@@ -104,6 +109,7 @@ func New(cfg Config) (http.Handler, error) {
 		"GET /invoices":                       c.invoices,
 		"GET /invoices/{id}":                  c.invoice,
 		"GET /invoices/{id}/lines/{n}":        c.line,
+		"GET /invoices/{id}/{form}":           c.invoiceFile,
 		"GET /events":                         c.events,
 		"GET /events/live":                    c.eventsLive,
 		"GET /events/show":                    c.event,
@@ -156,6 +162,10 @@ func (c *console) write(w http.ResponseWriter, r *http.Request, a answer, err er
 	}
 	if a.to != "" {
 		http.Redirect(w, r, a.to, http.StatusSeeOther)
+		return
+	}
+	if a.file != nil {
+		a.file.Send(w)
 		return
 	}
 	if a.status == 0 {

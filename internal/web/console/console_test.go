@@ -36,6 +36,7 @@ func TestOnlyOperators(t *testing.T) {
 		{"GET", "/invoices"},
 		{"GET", "/invoices/inv_x"},
 		{"GET", "/invoices/inv_x/lines/1"},
+		{"GET", "/invoices/inv_x/pdf"},
 		{"GET", "/nothing/here"},
 	} {
 		resp := w.call(c.method, c.path, nil)
@@ -211,6 +212,37 @@ func TestFromInvoiceToDecision(t *testing.T) {
 	}
 	if !strings.Contains(w.page("/invoices"), usage.ID) || !strings.Contains(w.page(strings.TrimSuffix(line, "1")+"2"), "A flat line") {
 		t.Error("the list lacks the invoice, or the flat line its page")
+	}
+}
+
+// TestInvoiceFiles: an operator takes all forms that can be made, and finds invoices by status and customer.
+func TestInvoiceFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.seed()
+	w.pass(40 * 24 * time.Hour)
+	w.signIn()
+	for more := true; more; {
+		more = must[bool](t)(w.bill.Tick(t.Context()))
+	}
+	list := must[[]invoice.Invoice](t)(w.bill.Invoices(t.Context(), govern.Query{CustomerID: "acme"}))
+	if len(list) == 0 {
+		t.Fatal("there is no invoice")
+	}
+	id := list[0].ID
+	for form, want := range map[string]int{"pdf": http.StatusOK, "csv": http.StatusOK, "ubl": http.StatusUnprocessableEntity, "docx": http.StatusNotFound} {
+		resp := w.call(http.MethodGet, "/invoices/"+id+"/"+form, nil)
+		if body := text(t, resp); resp.StatusCode != want || want == http.StatusOK && !strings.HasPrefix(resp.Header.Get("Content-Disposition"), "attachment; ") {
+			t.Errorf("%s: status %d, %v: %.200s", form, resp.StatusCode, resp.Header, body)
+		}
+	}
+	for query, want := range map[string]bool{"": true, "?status=finalized": true, "?status=paid": false, "?customer=acme": true, "?customer=acme&status=void": false} {
+		if got := strings.Contains(w.page("/invoices"+query), id); got != want {
+			t.Errorf("/invoices%s shows it: %v", query, got)
+		}
+	}
+	if resp := w.call(http.MethodGet, "/invoices?customer=nobody", nil); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("an unknown customer: %d", resp.StatusCode)
 	}
 }
 

@@ -16,9 +16,8 @@ import (
 )
 
 const (
-	keysShown    = 50 // of a customer
-	invoicesPage = 100
-	decisionMax  = 1024 // bytes of a pasted id; a real one has about 400
+	keysShown   = 50   // of a customer
+	decisionMax = 1024 // bytes of a pasted id; a real one has about 400
 )
 
 // root is where the operators' pages of a customer's things stand.
@@ -109,26 +108,6 @@ func (c *console) portalLink(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	return answer{page: portalLinkPage(c.frame(r, "Portal of "+cust.Key), cust, link, expires)}, nil
-}
-
-func (c *console) invoices(r *http.Request) (answer, error) {
-	list, err := c.Bill.Invoices(r.Context(), govern.Query{Limit: invoicesPage, Cursor: r.URL.Query().Get("cursor")})
-	if err != nil {
-		return answer{}, err
-	}
-	next := ""
-	if len(list) == invoicesPage {
-		next = list[len(list)-1].ID
-	}
-	return answer{page: c.invoicesPage(c.frame(r, "Invoices"), list, next)}, nil
-}
-
-func (c *console) invoice(r *http.Request) (answer, error) {
-	inv, err := c.Bill.Invoice(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{page: invoicePage(c.frame(r, "Invoice "+strconv.FormatInt(inv.Number, 10)), inv, c.zoneOf(inv), c.nameOf(inv.CustomerID))}, nil
 }
 
 func (c *console) line(r *http.Request) (answer, error) {

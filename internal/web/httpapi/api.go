@@ -20,6 +20,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/credits"
+	"github.com/tallystick/tallystick/internal/app/document"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
@@ -67,10 +68,12 @@ type Config struct {
 	GatewayCount func(ctx context.Context) (int, error)
 	// Refunds lists what was given back; nil: nothing.
 	Refunds func(ctx context.Context, q store.Query) ([]store.Refund, error)
-	Ready   func() bool      // whether the process takes traffic
-	Metrics http.Handler     // answers /metrics
-	Log     *slog.Logger     // one line for each 500
-	Real    func() time.Time // the machine's clock
+	// Standing fills in what stands beside an issued invoice: its payments; nil: nothing does.
+	Standing func(ctx context.Context, d *document.Document) error
+	Ready    func() bool      // whether the process takes traffic
+	Metrics  http.Handler     // answers /metrics
+	Log      *slog.Logger     // one line for each 500
+	Real     func() time.Time // the machine's clock
 }
 
 // operator is the actor of all calls with the operator's token; producer is where events that it reports come from.
@@ -115,7 +118,7 @@ func Spec() ([]byte, error) {
 }
 
 func assemble(cfg Config) (*api, error) {
-	a := &api{cfg: cfg, routes: &routes{mux: http.NewServeMux(), bounds: map[string]int64{}}}
+	a := &api{cfg: cfg, routes: &routes{mux: http.NewServeMux(), bounds: map[string]int64{}, streams: map[string]bool{}}}
 	a.huma = newHuma(a.routes)
 	a.customers()
 	a.keys()
@@ -125,6 +128,7 @@ func assemble(cfg Config) (*api, error) {
 	a.subscriptionChanges()
 	a.invoices()
 	a.collections()
+	a.documents()
 	a.events()
 	a.revisions()
 	a.backfills()
@@ -159,6 +163,8 @@ func assemble(cfg Config) (*api, error) {
 type routes struct {
 	mux    *http.ServeMux
 	bounds map[string]int64 // of a request's body in bytes, by pattern
+
+	streams map[string]bool // patterns whose answers are sent while they are made
 }
 
 // bodyMax bounds a request's body where nothing else is said.
@@ -207,11 +213,11 @@ func (a *api) probes() {
 		plain(w, http.StatusOK, "ok\n")
 	})
 	a.routes.HandleFunc("GET /metrics", a.cfg.Metrics.ServeHTTP)
-	a.routes.HandleFunc("GET /openapi.json", document("application/openapi+json", a.spec.json))
-	a.routes.HandleFunc("GET /openapi.yaml", document("application/openapi+yaml", a.spec.yaml))
+	a.routes.HandleFunc("GET /openapi.json", fixed("application/openapi+json", a.spec.json))
+	a.routes.HandleFunc("GET /openapi.yaml", fixed("application/openapi+yaml", a.spec.yaml))
 }
 
-func document(contentType string, b []byte) http.HandlerFunc {
+func fixed(contentType string, b []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", contentType)
 		_, _ = w.Write(b) // the client may be gone

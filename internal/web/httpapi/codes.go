@@ -67,6 +67,8 @@ const (
 	codeCalcInvalid  code = "calc_invalid"
 	codeCalcOverflow code = "calc_overflow"
 
+	codeDocumentIncomplete code = "document_incomplete"
+
 	whereAPI     = "API"
 	whereGateway = "gateway"
 	whereBoth    = "API and gateway"
@@ -124,6 +126,7 @@ func codeTable() []codeInfo {
 		{codeCostInvalid, http.StatusUnprocessableEntity, "The cost is no quantity of the meter", "The cost that the call names is below 0, too large, or has more decimals than the meter counts.", "Send a number that is not negative, with no more decimals than the meter has.", false, whereBoth},
 		{codeAtomicRefused, http.StatusUnprocessableEntity, "Nothing of the call was stored", "The call is atomic, and at least one of its events is rejected or a conflict; the outcomes say which.", "Mend those events and send all again, or leave atomic out.", false, whereAPI},
 		{codeCatalogInvalid, http.StatusUnprocessableEntity, "The catalog is not valid", "The catalog has faults; each is listed with line and column.", "Mend the faults, then plan again.", false, whereAPI},
+		{codeDocumentIncomplete, http.StatusUnprocessableEntity, "The invoice lacks what this form demands", "EN 16931 demands names, countries and tax numbers that the invoice does not have.", "Take another form of it. Later invoices have what the catalog says of the seller, and the customer of the buyer.", false, whereAPI},
 		{codeDecisionUnknown, http.StatusUnprocessableEntity, "The decision id is not known", "The text is not a decision id of this deployment, or its key is no longer kept.", "Copy the whole Decision-Id header of an answer.", false, whereAPI},
 		{codeClockBackward, http.StatusUnprocessableEntity, "The clock cannot go back", "The instant lies before the present business time.", "Ask for a later instant.", false, whereAPI},
 		{codeReplayMismatch, http.StatusUnprocessableEntity, "The Idempotency-Key was used before", "The key belongs to a call with another path, query or body.", "Use a new key for a new call.", false, whereAPI},

@@ -63,6 +63,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.Set("Cache-Control", "no-store")
+	if a.streamed(w, r, c) {
+		return
+	}
 	answer := a.v1(w, r, c)
 	for name, value := range answer.Header {
 		h.Set(name, value)

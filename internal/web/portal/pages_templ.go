@@ -9,6 +9,9 @@ import "github.com/a-h/templ"
 import templruntime "github.com/a-h/templ/runtime"
 
 import (
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/document"
 	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/web/statement"
@@ -60,7 +63,7 @@ func homePage(f ui.Frame, s statement.Statement, invoices []invoice.Invoice) tem
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = statement.Invoices(invoices, func(invoice.Invoice) period.Zone { return s.Zone() }, root, nil).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = statement.Invoices(invoices, s.Now, func(invoice.Invoice) period.Zone { return s.Zone() }, root, nil).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -71,7 +74,7 @@ func homePage(f ui.Frame, s statement.Statement, invoices []invoice.Invoice) tem
 			var templ_7745c5c3_Var3 string
 			templ_7745c5c3_Var3, templ_7745c5c3_Err = templ.JoinStringErrs(ui.ZoneName(s.Zone(), s.Now))
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `web/portal/pages.templ`, Line: 19, Col: 57}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `web/portal/pages.templ`, Line: 22, Col: 57}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var3))
 			if templ_7745c5c3_Err != nil {
@@ -194,7 +197,7 @@ func decisionPage(f ui.Frame, e statement.Explanation) templ.Component {
 	})
 }
 
-func invoicePage(f ui.Frame, inv invoice.Invoice, z period.Zone) templ.Component {
+func invoicePage(f ui.Frame, d document.Document, now time.Time) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -231,7 +234,7 @@ func invoicePage(f ui.Frame, inv invoice.Invoice, z period.Zone) templ.Component
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = statement.Document(inv, z, root, "").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = statement.Document(d, now, root, "").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/credits"
+	"github.com/tallystick/tallystick/internal/app/document"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/notify"
@@ -30,7 +31,7 @@ const root = statement.Root("/portal")
 
 const cookieName = "tally_portal"
 
-// Config is what the portal needs; all but Credits and Demo are required.
+// Config is what the portal needs; all but Credits, Demo and Beside are required.
 type Config struct {
 	Govern  *govern.Service
 	Credits *credits.Service // nil: no page tells of credits
@@ -42,6 +43,8 @@ type Config struct {
 	Notify  *notify.Service                 // nil: no reminders
 	Ship    func(ctx context.Context) error // see statement.Sources
 	Log     *slog.Logger
+	// Beside is that of statement.Sources.
+	Beside func(ctx context.Context, d *document.Document) error
 }
 
 type portal struct {
@@ -55,6 +58,7 @@ type portal struct {
 func New(cfg Config) (http.Handler, error) {
 	p := &portal{cfg: cfg, Sources: statement.Sources{
 		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Notify: cfg.Notify, Ship: cfg.Ship, Log: cfg.Log,
+		Beside: cfg.Beside,
 	}}
 	if err := p.Check(); err != nil {
 		return nil, fmt.Errorf("portal: %w", err)
@@ -80,6 +84,7 @@ func New(cfg Config) (http.Handler, error) {
 	} {
 		mux.Handle(pattern, p.signedIn(page))
 	}
+	mux.Handle("GET /portal/invoices/{id}/{form}", p.download())
 	return ui.Harden(http.NewCrossOriginProtection().Handler(mux)), nil
 }
 
@@ -146,6 +151,23 @@ func (p *portal) signedIn(page func(*http.Request, account.Customer) (templ.Comp
 			status, c = fault.Status, ui.Notice(p.frame(fault.Title, cust), fault.Text, "/portal", "To your overview")
 		}
 		p.write(w, r, status, c)
+	})
+}
+
+// download sends a file, or the page of what went wrong.
+func (p *portal) download() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var f *statement.File
+		if cust, ok := p.customer(r); ok {
+			var err error
+			if f, err = p.file(r, cust); err == nil {
+				f.Send(w)
+				return
+			}
+			p.signedIn(func(*http.Request, account.Customer) (templ.Component, error) { return nil, err }).ServeHTTP(w, r)
+			return
+		}
+		p.signedIn(p.nothing).ServeHTTP(w, r)
 	})
 }
 
@@ -231,7 +253,20 @@ func (p *portal) invoice(r *http.Request, cust account.Customer) (templ.Componen
 	if err != nil {
 		return nil, err
 	}
-	return invoicePage(p.frame("Invoice "+strconv.FormatInt(inv.Number, 10), cust), inv, cust.Zone), nil
+	d, err := p.Document(r.Context(), inv)
+	if err != nil {
+		return nil, err
+	}
+	return invoicePage(p.frame("Invoice "+strconv.FormatInt(inv.Number, 10), cust), d, p.Clock.Now()), nil
+}
+
+// file is an invoice of this customer to take away.
+func (p *portal) file(r *http.Request, cust account.Customer) (*statement.File, error) {
+	inv, err := p.own(r, cust)
+	if err != nil {
+		return nil, err
+	}
+	return p.File(r.Context(), inv, r.PathValue("form"), "pdf", "csv")
 }
 
 func (p *portal) line(r *http.Request, cust account.Customer) (templ.Component, error) {

@@ -78,7 +78,7 @@ func TestOwnDataOnly(t *testing.T) {
 	nobody := w.send("demo_nobody", 1)
 	refused := w.send(freeSecret, 4)
 	inv := w.bills()
-	addresses := []string{"/portal/invoices/" + inv.ID, "/portal/invoices/" + inv.ID + "/lines/1", "/portal/decisions/" + url.PathEscape(admitted.DecisionID)}
+	addresses := []string{"/portal/invoices/" + inv.ID, "/portal/invoices/" + inv.ID + "/pdf", "/portal/invoices/" + inv.ID + "/csv", "/portal/invoices/" + inv.ID + "/lines/1", "/portal/decisions/" + url.PathEscape(admitted.DecisionID)}
 
 	for _, path := range append([]string{"/portal", "/portal/live", "/portal/nothing"}, addresses...) {
 		if resp := w.call(http.MethodGet, path); strings.Contains(text(t, resp), "Acme") || resp.StatusCode != http.StatusUnauthorized {

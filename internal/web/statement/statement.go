@@ -12,6 +12,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/document"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/notify"
@@ -33,7 +34,7 @@ const (
 	decisionsKept  = 1024 // what enforcement keeps of the latest decisions
 )
 
-// Sources are where the figures come from; all but Notify and Ship are required.
+// Sources are where the figures come from; all but Notify, Ship and Beside are required.
 type Sources struct {
 	Govern  *govern.Service
 	Enforce *enforce.Enforcer
@@ -42,7 +43,9 @@ type Sources struct {
 	Notify  *notify.Service // nil: nobody is reminded of anything
 	// Ship has all gateways hand over what they settled; nil: there is only Enforce.
 	Ship func(ctx context.Context) error
-	Log  *slog.Logger
+	// Beside fills in what stands beside an issued invoice: its payments; nil: nothing does.
+	Beside func(ctx context.Context, d *document.Document) error
+	Log    *slog.Logger
 }
 
 // Check says what is missing.

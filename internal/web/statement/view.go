@@ -81,17 +81,6 @@ func tierText(t price.TierCharge, c money.Currency) string {
 	return text
 }
 
-// lineText names what a line is for.
-func lineText(l invoice.Line, unit string) string {
-	if l.Kind == invoice.FlatLine || unit == "" {
-		return ui.Words(l.Price)
-	}
-	if unit == ui.Words(l.Price) {
-		return unit
-	}
-	return ui.Words(l.Price) + " (" + unit + ")"
-}
-
 func lineUnit(l invoice.Line) string { return ui.Words(l.Meter) }
 
 // rateOf is the bucket as the plan declares it: "200 at once, refilled by 200 each second".
@@ -110,14 +99,6 @@ func perWord(d time.Duration) string {
 		return "each day"
 	}
 	return "each " + map[time.Duration]string{time.Second: "second", time.Minute: "minute", time.Hour: "hour"}[d]
-}
-
-// invoiceName is how people call it.
-func invoiceName(inv invoice.Invoice) string {
-	if inv.Number == 0 {
-		return "Bill so far"
-	}
-	return "Invoice " + ui.Int(inv.Number)
 }
 
 // traceDay is a local day of a line's windows.

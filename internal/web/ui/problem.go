@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/tallystick/tallystick/internal/app/document"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 )
@@ -25,6 +26,8 @@ func ProblemOf(err error) Problem {
 		return Problem{http.StatusNotFound, "No such decision", "This is not a decision id of this deployment. Copy the whole Decision-Id header, from dec_ to the end.", false}
 	case errors.Is(err, account.ErrInvalid):
 		return Problem{http.StatusBadRequest, "Not understood", "The address or the form has a value that does not fit.", false}
+	case errors.Is(err, document.ErrIncomplete):
+		return Problem{http.StatusUnprocessableEntity, "The invoice lacks what this form demands", "The standard demands names, countries and tax numbers of both parties that this invoice does not have. Take another form of it.", false}
 	case errors.As(err, &tooLarge):
 		return Problem{http.StatusRequestEntityTooLarge, "Too large", "The form holds more than it may.", false}
 	}
