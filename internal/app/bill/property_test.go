@@ -174,14 +174,15 @@ func TestADryRunSaysWhatARunDoes(t *testing.T) {
 func TestWhatIfIUpgrade(t *testing.T) {
 	t.Parallel()
 	s := tell(t, "pro", nil)
-	s.now = date(2026, 1, 11)
+	s.use(date(2026, 1, 5), 100, "")
+	s.now = date(2026, 1, 11).Add(time.Minute) // on no bucket's border
 	changes := []subscription.Change{{Kind: subscription.ToPlan, Plan: "max", Version: 1, At: s.now, Now: true}}
 	before, after, err := s.bill.PreviewChange(t.Context(), s.sub.ID, changes)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// 21 of 31 days of the difference of 31, and the next month's.
-	if before.Total.String() != "31.00" || after.Total.String() != "83.00" {
+	if before.Total.String() != "32.00" || after.Total.String() != "84.00" {
 		t.Errorf("before %s, after %s", before.Total, after.Total)
 	}
 	if s.tick(); len(s.invoices()) != 1 {

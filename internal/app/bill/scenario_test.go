@@ -308,6 +308,15 @@ func TestStories(t *testing.T) {
 			s.use(date(2026, 2, 15), 300, "")
 			s.at(date(2026, 3, 1))
 		}},
+		"odd": {"trial", nil, func(s *story) { // credits that begin and end at odd times, in a trial
+			s.at(date(2026, 1, 3).Add(7*time.Hour + 3*time.Minute))
+			s.grant(account.Grant{Meter: calls, Amount: money.MustDecimal("150"), Kind: account.Prepaid, ExpiresAt: date(2026, 1, 20).Add(time.Second)})
+			s.grant(account.Grant{Amount: money.MustDecimal("0.125"), Kind: account.Prepaid, EffectiveAt: date(2026, 1, 19).Add(time.Second)})
+			s.use(date(2026, 1, 5), 100, "")
+			s.use(date(2026, 1, 15), 80, "")
+			s.use(date(2026, 1, 25), 70, "")
+			s.at(date(2026, 3, 1))
+		}},
 		"expiring": {"pro", nil, func(s *story) {
 			s.grant(account.Grant{Amount: money.MustDecimal("5"), Kind: account.Promotional, ExpiresAt: date(2026, 1, 10)})
 			s.use(date(2026, 1, 5), 200, "")
