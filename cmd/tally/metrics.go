@@ -46,6 +46,7 @@ func newMetrics(s *server) *metrics {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_gateways", Help: "Gateways that may hold leases: registered ones that are not revoked, and this process's own.",
 	}, func() float64 { return float64(s.leasing()) }))
+	m.registry.MustRegister(&ledgerCollector{s.collect})
 	return m
 }
 
@@ -108,6 +109,7 @@ func (c *enforceCollector) Collect(ch chan<- prometheus.Metric) {
 		"key": st.DeniedKey, "no_subscription": st.DeniedSubscription, "unavailable": st.Unavailable,
 		"concurrency_exceeded": st.DeniedConcurrency, "credits_exhausted": st.DeniedCredits, "entitlement_missing": st.DeniedEntitlement,
 		"abnormal_usage": st.DeniedAbnormal,
+		"unpaid":         st.DeniedUnpaid,
 	} {
 		ch <- prometheus.MustNewConstMetric(decisions, prometheus.CounterValue, float64(n), outcome)
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tallystick/tallystick/internal/app/baseline"
+	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
@@ -21,7 +22,7 @@ const (
 	noticeEvery   = 500 * time.Millisecond
 	deliverEvery  = time.Second
 	baselineEvery = 30 * time.Second
-	expireEvery   = 5 * time.Second
+	creditsEvery  = 5 * time.Second
 )
 
 // openNotices readies what tells customers and operators what they should know in time.
@@ -51,25 +52,27 @@ func (s *server) used(ctx context.Context, customerID, meterKey string, in perio
 	return n, err
 }
 
-// expireGrants takes back what is left of credits whose time is over.
-func (s *server) expireGrants(ctx context.Context) error {
-	for more := true; more; {
-		var err error
-		if more, err = s.govern.ExpireGrants(ctx, func(ctx context.Context, customerID, meterKey string, since, until time.Time) (money.Decimal, error) {
-			if err := s.flush(ctx); err != nil {
-				return money.Decimal{}, err
-			}
-			return s.used(ctx, customerID, meterKey, period.Interval{Start: period.BucketStart(since), End: period.BucketStart(until)})
-		}); err != nil {
+// openCredits readies usage credits and coupons. What is granted must be known before the first request.
+func (s *server) openCredits(ctx context.Context) (err error) {
+	s.credits, err = credits.New(ctx, credits.Config{
+		Directory: s.govern, Records: s.records, Journal: s.journal, Flush: s.flush, Now: s.clock.Now, Random: rand.Reader, Tell: s.notify.Store,
+	})
+	return err
+}
+
+// dueCredits tells of credits that run low, and tops up.
+func (s *server) dueCredits(ctx context.Context) error {
+	for {
+		more, err := s.credits.Tick(ctx)
+		if err != nil || !more {
 			return err
 		}
 	}
-	return nil
 }
 
 // dueNotices does what became due after the clock was advanced.
 func (s *server) dueNotices(ctx context.Context) error {
-	if err := s.expireGrants(ctx); err != nil {
+	if err := s.dueCredits(ctx); err != nil {
 		return err
 	}
 	return s.notify.Tick(ctx)
@@ -77,7 +80,7 @@ func (s *server) dueNotices(ctx context.Context) error {
 
 func (s *server) noticeLoops(ctx context.Context, g *errgroup.Group) {
 	s.every(ctx, g, "notices", noticeEvery, s.notify.Tick)
-	s.every(ctx, g, "grants", expireEvery, s.expireGrants)
+	s.every(ctx, g, "credits", creditsEvery, s.dueCredits)
 	s.every(ctx, g, "baseline", baselineEvery, func(ctx context.Context) error {
 		for {
 			more, err := s.baseline.Tick(ctx)

@@ -17,7 +17,9 @@ import (
 	"github.com/tallystick/tallystick/internal/app/baseline"
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
+	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
@@ -77,6 +79,7 @@ type server struct {
 	spool     *spool.Spool
 	clock     *clock.Clock
 	govern    *govern.Service
+	credits   *credits.Service
 	receive   *receive.Receiver
 	authority *authority.Service
 	enforce   *enforce.Enforcer
@@ -86,6 +89,7 @@ type server struct {
 	bill      *bill.Service
 	queue     *queue.Queue
 	jobFaults chan error // of a store that failed in a job: the process must stop
+	collect   *collect.Service
 	usage     *usage.Service
 	recount   *recount.Service
 	correct   *correct.Service
@@ -128,6 +132,9 @@ func (s *server) open(ctx context.Context) error {
 	if err := s.openNotices(); err != nil {
 		return err
 	}
+	if err := s.openCredits(ctx); err != nil {
+		return err
+	}
 	if err := s.openEnforce(ctx); err != nil {
 		return err
 	}
@@ -168,6 +175,9 @@ func (s *server) open(ctx context.Context) error {
 	if err := s.openCorrections(); err != nil {
 		return err
 	}
+	if err := s.openCollections(ctx); err != nil {
+		return err
+	}
 	s.clock.OnAdvance(s.beforeAdvance, s.afterAdvance)
 	s.billing.Store(!s.demo)
 	return s.openSecrets()
@@ -190,7 +200,8 @@ func (s *server) openEnforce(ctx context.Context) error {
 	started := realNow()
 	if s.authority, err = authority.New(authority.Config{
 		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(started) },
-		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Granted: s.govern.Granted, Log: s.log,
+		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
+		Credits: s.credits.Units,
 	}); err != nil {
 		return err
 	}
@@ -331,6 +342,9 @@ func (s *server) afterAdvance(ctx context.Context) error {
 	if err := s.billAll(ctx); err != nil {
 		return err
 	}
+	if err := s.dueCollections(ctx); err != nil {
+		return err
+	}
 	if err := s.dueNotices(ctx); err != nil {
 		return err
 	}
@@ -393,6 +407,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 	s.every(ctx, g, "prune", pruneEvery, s.replays.Prune)
 	s.correctionLoops(ctx, g)
 	s.noticeLoops(ctx, g)
+	s.collectionLoops(ctx, g)
 	s.refundLoops(ctx, g)
 	s.doorLoops(ctx, g)
 }

@@ -13,6 +13,10 @@ type customersCmd struct {
 	List   customersListCmd   `cmd:"" help:"List customers."`
 	Get    customersGetCmd    `cmd:"" help:"Show a customer."`
 	Update customersUpdateCmd `cmd:"" help:"Change a customer's name and billing details; what is not said stays."`
+
+	Balance customersBalanceCmd `cmd:"" help:"A customer's money balance, and what is owed."`
+	Deposit customersDepositCmd `cmd:"" help:"Record money for a customer's balance."`
+	Refund  customersRefundCmd  `cmd:"" help:"Record money given back out of a customer's balance."`
 }
 
 type customersCreateCmd struct {
@@ -174,6 +178,12 @@ type invoicesCmd struct {
 	List    invoicesListCmd    `cmd:"" help:"List invoices."`
 	Show    invoicesShowCmd    `cmd:"" help:"Show an invoice with its lines."`
 	Preview invoicesPreviewCmd `cmd:"" help:"The next invoice as if the period closed now."`
+
+	Pay           invoicesPayCmd           `cmd:"" help:"Record a payment of an invoice."`
+	Void          invoicesVoidCmd          `cmd:"" help:"Take a whole invoice back, of which nothing was paid or credited."`
+	Uncollectible invoicesUncollectibleCmd `cmd:"" help:"Give up what is left of an invoice."`
+	Credit        invoicesCreditCmd        `cmd:"" help:"Write a credit note over parts of an invoice, or all of it."`
+	History       invoicesHistoryCmd       `cmd:"" help:"All that became of an invoice."`
 }
 
 type invoicesListCmd struct {
@@ -182,8 +192,8 @@ type invoicesListCmd struct {
 }
 
 func (c *invoicesListCmd) Run(e *Env) error {
-	return c.ask(e, "/v1/invoices", only("customer", c.Customer), table("NUMBER|CUSTOMER|STATUS|FROM|TO|TOTAL||ID",
-		"number", "customer", "status", "period.start", "period.end", "total.amount", "total.currency", "id"))
+	return c.ask(e, "/v1/invoices", only("customer", c.Customer), table("NUMBER|CUSTOMER|STATUS|FROM|TO|TOTAL|REMAINING||ID",
+		"number", "customer", "status", "period.start", "period.end", "total.amount", "standing.remaining.amount", "total.currency", "id"))
 }
 
 type invoicesShowCmd struct {

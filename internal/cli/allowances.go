@@ -70,37 +70,3 @@ type overridesEndCmd struct {
 func (c *overridesEndCmd) Run(e *Env) error {
 	return send(e, "/v1/overrides/"+url.PathEscape(c.ID)+"/end", put(), overrideText())
 }
-
-type grantsCmd struct {
-	Create grantsCreateCmd `cmd:"" help:"Give a customer usage credits."`
-	List   grantsListCmd   `cmd:"" help:"List grants and what they lost."`
-}
-
-type grantsCreateCmd struct {
-	Customer    string `arg:"" help:"Id or key."`
-	Meter       string `arg:"" help:"The meter whose units are given."`
-	Amount      string `arg:"" help:"How many units."`
-	Reason      string `help:"Why; it stands in the audit log." required:"" placeholder:"TEXT"`
-	EffectiveAt string `help:"From when on, RFC 3339; default: now." placeholder:"T"`
-	expiry
-}
-
-func (c *grantsCreateCmd) Run(e *Env) error {
-	until, err := c.at(e)
-	if err != nil {
-		return err
-	}
-	return send(e, "/v1/grants", put("customer", c.Customer, "meter", c.Meter, "amount", c.Amount, "reason", c.Reason,
-		"effective_at", c.EffectiveAt, "expires_at", until),
-		fields("id", "customer", "meter", "amount", "reason", "author", "effective_at", "expires_at"))
-}
-
-type grantsListCmd struct {
-	Customer string `help:"Only this customer's; id or key."`
-	pages
-}
-
-func (c *grantsListCmd) Run(e *Env) error {
-	return c.ask(e, "/v1/grants", only("customer", c.Customer),
-		table("ID|CUSTOMER|METER|AMOUNT|CORRECTS|EFFECTIVE|EXPIRES|REASON", "id", "customer", "meter", "amount", "corrects", "effective_at", "expires_at", "reason"))
-}

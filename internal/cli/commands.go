@@ -22,7 +22,7 @@ type Commands struct {
 	Plan          planCmd          `cmd:"" help:"Show what applying a catalog file would change."`
 	Apply         applyCmd         `cmd:"" help:"Apply a catalog file as a new version."`
 	Catalog       catalogCmd       `cmd:"" help:"Applied catalog versions."`
-	Customers     customersCmd     `cmd:"" help:"Customers: create, list, get, update."`
+	Customers     customersCmd     `cmd:"" help:"Customers: create, list, get, update; their money balance: balance, deposit, refund."`
 	Keys          keysCmd          `cmd:"" help:"API keys: create, list, get, revoke."`
 	Subscriptions subscriptionsCmd `cmd:"" help:"Subscriptions: create, list, get, timeline, change, cancel, pause, resume, revive, migrate."`
 	Producers     producersCmd     `cmd:"" help:"Producers of usage: create, list, get, rotate, revoke."`
@@ -34,11 +34,15 @@ type Commands struct {
 	Limits        limitsCmd        `cmd:"" help:"Every limit of a customer with its present state."`
 	Reservations  reservationsCmd  `cmd:"" help:"Quota for work that is no proxied request: create, get, extend, settle, release."`
 	Overrides     overridesCmd     `cmd:"" help:"Another number for a limit of one customer or key: create, list, end."`
-	Grants        grantsCmd        `cmd:"" help:"Usage credits: create, list."`
+	Credits       creditsCmd       `cmd:"" help:"Usage credits: grant, void, list, balance, top-up."`
+	Coupons       couponsCmd       `cmd:"" help:"Coupons of the catalog that customers use: redeem, end, list."`
 	Refunds       refundsCmd       `cmd:"" help:"What was given back: list."`
 	Notices       noticesCmd       `cmd:"" help:"What customers should know in time: list, get, redeliver."`
 	Webhooks      webhooksCmd      `cmd:"" help:"Where notices are sent: create, list, disable."`
-	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview."`
+	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview, pay, void, uncollectible, credit, history."`
+	Payments      paymentsCmd      `cmd:"" help:"Payments: list."`
+	CreditNotes   creditNotesCmd   `cmd:"" help:"Credit notes: list."`
+	Ledger        ledgerCmd        `cmd:"" help:"The ledger: list, check."`
 	Trace         traceCmd         `cmd:"" help:"Lead an invoice line back to its windows, events and decisions."`
 	Event         eventCmd         `cmd:"" help:"Show an event and the invoice line that it stands on."`
 	Events        eventsCmd        `cmd:"" help:"Events: list, get, void, amend, history."`

@@ -32,11 +32,9 @@ func (e *Env) print(b json.RawMessage, text func(w io.Writer, d doc) error) erro
 	if e.JSON {
 		return printRaw(e.Stdout, b)
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber()
-	var d doc
-	if err := dec.Decode(&d); err != nil {
-		return fmt.Errorf("the server's answer is not JSON: %w", err)
+	d, err := parseDoc(b)
+	if err != nil {
+		return err
 	}
 	var out bytes.Buffer
 	tw := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
@@ -62,6 +60,15 @@ func trimmed(w io.Writer, text []byte) error {
 
 // doc is a decoded answer, read leniently for people's eyes.
 type doc map[string]any
+
+func parseDoc(b json.RawMessage) (d doc, err error) {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber()
+	if err := dec.Decode(&d); err != nil {
+		return nil, fmt.Errorf("the server's answer is not JSON: %w", err)
+	}
+	return d, nil
+}
 
 // s is a field as text; nested fields by dots. Absent: "".
 func (d doc) s(path string) string {

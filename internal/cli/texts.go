@@ -150,7 +150,7 @@ func booksText(w io.Writer, d doc) error {
 
 func invoiceText(w io.Writer, d doc) error {
 	names := []string{"id", "number", "customer", "plan", "status", "period.start", "period.end", "finalized_at", "checkpoint.id"}
-	if d.s("status") != "finalized" { // it has no number yet
+	if d.s("number") == "0" { // not finalized
 		names = append(names[:1], names[2:]...)
 	}
 	if err := fields(names...)(w, d); err != nil {
@@ -166,6 +166,11 @@ func invoiceText(w io.Writer, d doc) error {
 		}
 	}
 	out.put("total", "", "", "", d.s("total.amount")+" "+d.s("total.currency"))
+	for _, x := range [][2]string{{"from the balance", "balance_applied"}, {"paid", "paid"}, {"credited", "credited"}, {"remaining", "remaining"}} {
+		if n := d.s("standing." + x[1] + ".amount"); n != "" {
+			out.put(x[0], "", "", "", n)
+		}
+	}
 	return out.err
 }
 

@@ -15,7 +15,10 @@ type Allowances interface {
 	// EndOverride takes one back; doing it twice keeps the first time. ErrNotFound.
 	EndOverride(ctx context.Context, id string, at time.Time, a Audit) (account.Override, error)
 	ListOverrides(ctx context.Context, q Query) ([]account.Override, error)
-	// PutGrant only adds. A second correction of the same grant is ErrExists, so that nothing expires twice.
+	// PutGrant only adds. A second correction of the same grant is ErrExists, and so is a second grant with the same Once.
 	PutGrant(ctx context.Context, g account.Grant, a Audit) error
+	// VoidGrant notes that what is left of a grant is lost from an instant on; doing it twice keeps the first time. ErrNotFound;
+	// ErrConflict for the correction of a grant.
+	VoidGrant(ctx context.Context, id string, at time.Time, reason string, a Audit) (account.Grant, error)
 	ListGrants(ctx context.Context, q Query) ([]account.Grant, error)
 }

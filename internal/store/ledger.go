@@ -2,12 +2,16 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/money"
 )
+
+// ErrUncovered is an entry that would take a customer's money balance below 0.
+var ErrUncovered = errors.New("the balance does not cover it")
 
 // EntryQuery asks for a page of ledger entries, newest first.
 type EntryQuery struct {
@@ -34,7 +38,7 @@ type Conservation struct {
 // Ledger keeps entries, which never change. An entry is stored whole and balanced or not at all.
 type Ledger interface {
 	// PutEntries stores all in one durable transaction. An entry that is there already with the same content is left alone; with
-	// other content under its key it is ErrConflict, as is a balance that would go below 0, and the currency of another customer.
+	// other content under its key it is ErrConflict, as is the currency of another customer. ErrUncovered; ledger.ErrInvalid.
 	PutEntries(ctx context.Context, entries []ledger.Entry, a Audit) error
 	// Balance is the sum of a customer's postings to an account that is kept for each customer: above 0 a debit.
 	Balance(ctx context.Context, customerID string, a ledger.Account) (money.Amount, error)

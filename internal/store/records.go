@@ -205,6 +205,7 @@ type Entitled interface {
 	Accounts
 	SubscriptionChanges
 	Allowances
+	Credits
 	Refunds
 }
 

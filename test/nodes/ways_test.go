@@ -185,7 +185,7 @@ func TestAllowances(t *testing.T) {
 		t.Errorf("%d without credits", n)
 	}
 	within("a grant", prepaid, func() {
-		w.command(&ignored, "grants", "create", "prepaid", "api_calls", "30", "--reason", "test")
+		w.command(&ignored, "credits", "grant", "prepaid", "30", "--meter", "api_calls", "--reason", "test")
 	})
 	if n := burn(prepaid, "credits_exhausted"); n != 29 {
 		t.Errorf("%d more of the grant, want 29", n)

@@ -13,7 +13,6 @@ import (
 	"github.com/tallystick/tallystick/internal/app/authority/commit"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
-	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -40,9 +39,8 @@ type Config struct {
 	Journal   Journal
 	Now       func() time.Time     // business clock
 	Mono      func() time.Duration // monotonic time since some instant: liveness of holders
-	// Granted is what a customer was granted in usage credits of a meter, in all until an instant, and since when its usage burns
-	// them; since is zero without any grant. Default: nothing.
-	Granted func(customerID, meterKey string, at time.Time) (units money.Decimal, since time.Time)
+	// Credits tells what a customer's usage credits of a meter come to. Default: nothing was granted.
+	Credits func(v store.View, customerID, meterKey string, at time.Time) (Credit, error)
 	// Local is the node whose gateway runs in this process: what it holds in memory dies with ours. 0: none.
 	Local uint16
 	// Rebooted and Torn say that the last requests before this start may not be known: the machine was started anew, or the spool
@@ -114,8 +112,8 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Directory == nil || cfg.Leases == nil || cfg.Journal == nil || cfg.Now == nil || cfg.Mono == nil || cfg.Log == nil {
 		return nil, errors.New("authority: incomplete configuration")
 	}
-	if cfg.Granted == nil {
-		cfg.Granted = func(string, string, time.Time) (none money.Decimal, never time.Time) { return none, never }
+	if cfg.Credits == nil {
+		cfg.Credits = func(store.View, string, string, time.Time) (none Credit, _ error) { return none, nil }
 	}
 	s := &Service{
 		cfg: cfg, started: cfg.Now().UnixMicro(), born: cfg.Mono(),

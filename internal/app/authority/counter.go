@@ -35,11 +35,18 @@ func (id counterID) durable() bool {
 	return id.kind != quota.Concurrency && (id.Window != 0 || id.Length == 0 || id.Length >= grid)
 }
 
+// credits says that the counter has no window and counts units: usage credits.
+func (id counterID) credits() bool {
+	return id.kind != quota.Concurrency && id.Window == 0 && id.Length == 0
+}
+
 // counter is one quota counter with all of its leases: units of a window, or requests at once. Owner: customer.mu.
 type counter struct {
 	id       counterID
 	end      int64
-	since    int64 // of credits: usage before it does not count; 0: all of it does
+	since    int64 // of credits: usage before it does not count; 0: nothing was ever granted
+	behind   bool  // of credits: usage without a lease has to be looked for
+	ahead    bool  // of credits: leases count more than the journal knows
 	leases   []lease
 	reported int64 // usage reported from outside in the window
 	unleased int64 // usage in the window while no limit used this counter; of a window in memory, what may have been used before this start
@@ -106,6 +113,14 @@ func (c *counter) total() int64 {
 	sum := arith.Add(c.reported, c.unleased)
 	for i := range c.leases {
 		sum = arith.Add(sum, c.leases[i].charged)
+	}
+	return sum
+}
+
+// writtenOff is what is charged without being known to be spent, for good.
+func (c *counter) writtenOff() (sum int64) {
+	for i := range c.leases {
+		sum = arith.Add(sum, c.leases[i].writtenOff)
 	}
 	return sum
 }
@@ -211,46 +226,30 @@ func (s *Service) begin(ctx context.Context, c *counter, scale int, back int64) 
 		return nil
 	case !c.id.durable():
 		return s.beginShort(ctx, c, scale, back)
+	case c.id.credits(): // with the credits themselves: draw.credits
+		c.begun, c.behind = true, true
+		return nil
 	case c.id.Scope != "": // the journal does not know scopes: a limit for each of something counts from when it came into force
 		c.begun = true
 		return nil
 	}
-	used, reported, err := s.usage(ctx, c.window(), c.end, scale)
+	used, reported, err := s.usage(ctx, c.id.CounterKey, c.end, scale)
 	if err != nil {
 		return err
 	}
+	c.catchUp(used, reported)
+	c.begun = true
+	return nil
+}
+
+// catchUp takes in what the journal knows of the window, and what of it was admitted without any lease.
+func (c *counter) catchUp(used, reported int64) {
 	c.reported = reported
 	leased := int64(0)
 	for i := range c.leases {
 		leased = arith.Add(leased, c.leases[i].charged)
 	}
-	c.unleased, c.begun = max(c.unleased, arith.Sub(arith.Sub(used, reported), leased)), true
-	return nil
-}
-
-// window is the counter's key with the start of what it counts.
-func (c *counter) window() store.CounterKey {
-	k := c.id.CounterKey
-	k.Start = max(k.Start, c.since)
-	return k
-}
-
-// burnSince has a counter of credits count from the first grant on: what was used before burned none.
-func (s *Service) burnSince(ctx context.Context, c *counter, since time.Time, scale int) error {
-	at := int64(0)
-	if !since.IsZero() {
-		at = since.UnixMicro()
-	}
-	if c.since == at {
-		return nil
-	}
-	was, unleased := c.since, c.unleased
-	c.since, c.unleased = at, 0
-	err := s.begin(ctx, c, scale, 0)
-	if err != nil {
-		c.since, c.unleased = was, unleased
-	}
-	return err
+	c.unleased = max(c.unleased, arith.Sub(arith.Sub(used, reported), leased))
 }
 
 // beginShort takes up a window that lives in memory. It counts what gateways admit: the journal cannot tell what was reported in
@@ -278,15 +277,14 @@ func (s *Service) before() int64 {
 
 // refresh reads again what was reported.
 func (s *Service) refresh(ctx context.Context, c *counter, scale int) error {
-	if c.id.Scope != "" || !c.id.durable() {
+	if c.id.Scope != "" || !c.id.durable() || c.id.credits() {
 		return nil
 	}
-	n, err := s.reported(ctx, c.window(), c.end, scale)
-	if err != nil {
-		return err
+	_, reported, err := s.usage(ctx, c.id.CounterKey, c.end, scale)
+	if err == nil {
+		c.reported = reported
 	}
-	c.reported = n
-	return nil
+	return err
 }
 
 // interval is a counter's window on the grid of the rollups, outwards; without a window it is all of time.
@@ -329,18 +327,6 @@ func (s *Service) usage(ctx context.Context, k store.CounterKey, end int64, scal
 		return 0, 0, fmt.Errorf("read usage: %w", err)
 	}
 	return used, reported, nil
-}
-
-func (s *Service) reported(ctx context.Context, k store.CounterKey, end int64, scale int) (n int64, err error) {
-	err = s.cfg.Journal.View(ctx, func(v store.View) error {
-		d, err := v.Reported(store.SeriesKey{CustomerID: k.CustomerID, Meter: k.Meter}, interval(k, end))
-		n = arith.Scaled(d, scale)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read reported usage: %w", err)
-	}
-	return n, nil
 }
 
 // admittedSince is what was admitted on a customer's meter since an instant, or a little before.

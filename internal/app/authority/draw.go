@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/app/authority/commit"
 	"github.com/tallystick/tallystick/internal/app/authority/spendcap"
-	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -31,10 +29,12 @@ type draw struct {
 	rules   *rules
 	limits  [][]rule        // of each ask
 	caps    []*spendcap.Cap // of each ask; nil without a spend cap
+	before  []int64         // of each ask on credits: what was burned of grants that are not active any more
 	answers []Answer
 	rows    []store.Lease
 	touched []*counter
 	lacking map[*node][]store.CounterKey
+	behind  bool // credits are lacking that the journal may give back once it knows when they were used
 	// Known under this lock: counters whose reported usage was read, and the slots that count for one.
 	fresh map[counterID]bool
 	near  map[counterID][]*counter
@@ -65,8 +65,13 @@ func (s *Service) Draw(ctx context.Context, d Draw) ([]Answer, error) {
 	if err := w.pass(ctx, false); err != nil {
 		return nil, err
 	}
-	if len(w.lacking) > 0 {
+	if len(w.lacking) > 0 || w.behind {
 		s.recall(ctx, w.lacking)
+		if w.behind {
+			if err := s.shipAll(ctx); err != nil {
+				return nil, err
+			}
+		}
 		if err := w.pass(ctx, true); err != nil {
 			return nil, err
 		}
@@ -76,7 +81,7 @@ func (s *Service) Draw(ctx context.Context, d Draw) ([]Answer, error) {
 
 // resolve finds the limits of each ask.
 func (w *draw) resolve(ctx context.Context) (err error) {
-	w.limits, w.caps = make([][]rule, len(w.Asks)), make([]*spendcap.Cap, len(w.Asks))
+	w.limits, w.caps, w.before = make([][]rule, len(w.Asks)), make([]*spendcap.Cap, len(w.Asks)), make([]int64, len(w.Asks))
 	for i := range w.Asks {
 		a := &w.Asks[i]
 		if a.Counter.CustomerID != w.CustomerID {
@@ -155,7 +160,7 @@ func (w *draw) locked(ctx context.Context, last bool) (t commit.Ticket[store.Lea
 				return t, err
 			}
 		}
-		if len(w.lacking) > 0 {
+		if len(w.lacking) > 0 || w.behind {
 			return t, nil
 		}
 	}
@@ -201,7 +206,7 @@ func (s *Service) finish(ctx context.Context, customerID string, t commit.Ticket
 // look finds out whether an ask lacks something that other nodes could give back.
 func (w *draw) look(ctx context.Context, i int) error {
 	a := &w.Asks[i]
-	if a.Need <= 0 {
+	if a.Need <= 0 && a.Kind != quota.Credits {
 		return nil
 	}
 	if a.Kind == quota.TokenBucket {
@@ -212,8 +217,11 @@ func (w *draw) look(ctx context.Context, i int) error {
 		return err
 	}
 	_, hard, err := w.ceilings(ctx, i, c)
-	if err != nil || arith.Sub(hard, c.taken(w.Node)) >= w.missing(c, a) {
+	if err != nil || arith.Sub(hard, c.taken(w.Node)) >= w.missing(c, a, hard) {
 		return err
+	}
+	if w.behind = w.behind || c.ahead; a.Need <= 0 {
+		return nil // it has enough, but of grants that may have ended
 	}
 	w.lack(c)
 	if w.caps[i] != nil {
@@ -285,8 +293,16 @@ func (w *draw) current(ctx context.Context, id counterID, end int64, scale int, 
 	return c, err
 }
 
+// over is how much of what is leased has gone with grants that ended: it is not to be used any more. Only credits are lost so.
+func (w *draw) over(c *counter, hard int64) int64 {
+	if !c.id.credits() {
+		return 0
+	}
+	return max(0, arith.Sub(c.taken(w.Node), hard))
+}
+
 // missing is what the holder lacks for what it needs.
-func (w *draw) missing(c *counter, a *Ask) int64 {
+func (w *draw) missing(c *counter, a *Ask, hard int64) int64 {
 	need := a.Need
 	if a.Kind == quota.Concurrency {
 		need = min(1, need)
@@ -295,7 +311,11 @@ func (w *draw) missing(c *counter, a *Ask) int64 {
 	if a.Fresh && own != nil && own.told > 0 && a.Kind != quota.Concurrency {
 		return need
 	}
-	return max(0, arith.Sub(need, arith.Sub(own.open(), a.Spent)))
+	have := arith.Sub(own.open(), a.Spent)
+	if over := w.over(c, hard); over > 0 {
+		have = max(0, arith.Sub(have, over))
+	}
+	return max(0, arith.Sub(need, have))
 }
 
 // drawUnits grants what it can of an ask for units, or for requests at once.
@@ -315,11 +335,11 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 	own := c.own(w.Node, w.Epoch, w.n.boot, spent)
 	own.seq = w.Seq
 	changed := w.report(c, own, a)
-	missing := w.missing(c, a)
 	_, hard, err := w.ceilings(ctx, i, c)
 	if err != nil {
 		return err
 	}
+	missing := w.missing(c, a, hard)
 	left := max(0, arith.Sub(hard, c.taken(w.Node)))
 	want := max(missing, min(left/leaseShare, arith.Times(max(1, a.Need), leaseCosts)))
 	if a.Want > 0 {
@@ -366,13 +386,19 @@ func (w *draw) report(c *counter, own *lease, a *Ask) (changed bool) {
 // answer tells how an ask stands; short is what could not be granted of what is needed.
 func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error {
 	a, out := &w.Asks[i], &w.answers[i]
-	ceilings, _, err := w.ceilings(ctx, i, c)
+	ceilings, hard, err := w.ceilings(ctx, i, c)
 	if err != nil {
 		return err
 	}
+	for k := range ceilings {
+		ceilings[k] = arith.Sub(ceilings[k], w.before[i])
+	}
 	own := c.find(w.Node, w.Epoch)
 	out.Granted = own.open()
-	out.Base = arith.Sub(c.taken(w.Node), out.Granted)
+	out.Base = arith.Sub(arith.Sub(c.taken(w.Node), out.Granted), w.before[i])
+	if over := w.over(c, hard); over > 0 {
+		out.Granted = max(min(out.Granted, a.Spent), arith.Sub(out.Granted, over))
+	}
 	out.Ceiling = unlimited
 	for k, n := range ceilings {
 		if w.limits[i][k].enforced() {
@@ -390,6 +416,7 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	if w.caps[i] != nil {
 		out.Shared = out.Shared || w.capShared(i)
 	}
+	out.Shared = out.Shared || c.ahead // more may be left than is known: it is asked for before anything is refused
 	out.ValidFor = w.s.validity(w.Node, !c.id.durable())
 	if short <= 0 || a.Need <= 0 {
 		return nil
@@ -440,10 +467,7 @@ func (w *draw) ceilings(ctx context.Context, i int, c *counter) (each []int64, h
 			err = w.family(ctx, c.id, l)
 			n = l.RollingCeiling(w.uses(i, c), c.id.Start)
 		case quota.Credits:
-			granted, since := w.s.cfg.Granted(w.CustomerID, c.id.Meter, time.UnixMicro(w.Now).UTC())
-			err = w.s.burnSince(ctx, c, since, w.rules.scale(c.id.Meter))
-			n = floored(granted, w.rules.scale(c.id.Meter))
-			n = arith.Add(n, l.declared.Extra(n))
+			n, err = w.credits(ctx, i, c)
 		case quota.TokenBucket, quota.Quota, quota.Fixed, quota.Concurrency:
 		}
 		if err != nil {
@@ -454,16 +478,4 @@ func (w *draw) ceilings(ctx context.Context, i int, c *counter) (each []int64, h
 		}
 	}
 	return each, hard, nil
-}
-
-// floored is a decimal in a scale, rounded down, within 0..MaxInt64.
-func floored(d money.Decimal, scale int) int64 {
-	if d.Sign() <= 0 {
-		return 0
-	}
-	n := arith.Scaled(d, scale)
-	if n > 0 && n != math.MaxInt64 && money.FromScaled(n, scale).Cmp(d) > 0 {
-		n--
-	}
-	return n
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
-	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -299,9 +299,17 @@ func TestIdleCountersAreDropped(t *testing.T) {
 func TestCreditsAreWhatWasGranted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, catalog.Limit{Key: "credits", Meter: "calls", Credits: true})
-	granted, since := "12.9", time.Time{}
+	granted, since := "12.9", start
 	w.config = func(c *authority.Config) {
-		c.Granted = func(string, string, time.Time) (money.Decimal, time.Time) { return dec(granted), since }
+		c.Credits = func(v store.View, customerID, meterKey string, _ time.Time) (authority.Credit, error) {
+			in := period.Interval{Start: since}
+			r, err := v.Usage(store.SeriesKey{CustomerID: customerID, Meter: meterKey}, in)
+			if err != nil {
+				return authority.Credit{}, err
+			}
+			left, err := dec(granted).Sub(r.Sum)
+			return authority.Credit{Since: since, Used: r.Sum, Reported: r.Reported, Left: left, Granted: dec(granted)}, err
+		}
 	}
 	w.restart()
 	one := w.begin(1)

@@ -12,7 +12,6 @@ import (
 	"github.com/tallystick/tallystick/internal/app/authority/spendcap"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
-	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -162,33 +161,9 @@ func (r *rule) enforced() bool { return r.Mode == quota.Hard || r.Mode == quota.
 
 // spendCap prices a cap for a subscription.
 func (s *Service) spendCap(ctx context.Context, r *rules, l *catalog.Limit) (*spendcap.Cap, error) {
-	sc := &spendcap.Cap{Amount: *l.SpendCap, Scales: map[string]int{}}
 	pinned, err := s.cfg.Directory.Version(ctx, r.sub.CatalogVersion)
 	if err != nil {
 		return nil, fmt.Errorf("catalog version %d: %w", r.sub.CatalogVersion, err)
 	}
-	if g := l.Extra(1_000_000); g > 0 {
-		more, err := sc.Amount.Mul(money.FromScaled(g, 6))
-		if err != nil {
-			return nil, err
-		}
-		if sc.Amount, err = sc.Amount.Add(more); err != nil {
-			return nil, err
-		}
-	}
-	prices := r.plan.Prices
-	if pp, ok := pinned.Plan(r.sub.Plan); ok {
-		prices = pp.Prices
-	}
-	for _, pr := range prices {
-		m, ok := r.plans.Meter(pr.Meter)
-		if !ok { // it left the catalog, and is billed all the same
-			m, ok = pinned.Meter(pr.Meter)
-		}
-		if ok && pr.Meter != "" {
-			sc.Prices = append(sc.Prices, pr)
-			sc.Scales[pr.Meter] = m.Scale
-		}
-	}
-	return sc, nil
+	return spendcap.New(l, &r.plan, r.plans, pinned)
 }

@@ -205,10 +205,11 @@ func (e *Enforcer) principal(r *Request) (account.Principal, account.KeyFault) {
 	return p, ""
 }
 
-// unfit refuses what no limit has to do with: no subscription, a plan without the route's entitlement, abnormal use.
+// unfit refuses what no limit has to do with: no subscription, an unpaid invoice, a plan without the route's entitlement, abnormal
+// use.
 func (e *Enforcer) unfit(ctx context.Context, a *Admission, cat *catalog.Compiled, route *catalog.Route, x *scratch) (bool, error) {
 	p := &a.Principal
-	if p.HasSubscription && (a.regardless || route.Requires == "" && !p.Abnormal) {
+	if p.HasSubscription && (a.regardless || route.Requires == "" && !p.Abnormal && !p.Unpaid) {
 		return false, nil
 	}
 	x.receipt.Time = e.cfg.Now().UnixMicro()
@@ -218,6 +219,10 @@ func (e *Enforcer) unfit(ctx context.Context, a *Admission, cat *catalog.Compile
 			detail, fix = "The subscription of this key's customer is paused.", "Ask the API's owner to resume it."
 		}
 		e.refuse(a, x, receipt.DeniedSubscription, "no_subscription", detail, fix)
+		return true, nil
+	}
+	if p.Unpaid {
+		e.refuse(a, x, receipt.DeniedUnpaid, "unpaid", "An invoice of this key's customer is long past due.", "Pay the invoice; access is back at once.")
 		return true, nil
 	}
 	plan, ok := cat.Plan(p.Subscription.Plan)

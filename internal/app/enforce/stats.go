@@ -38,7 +38,7 @@ type Stats struct {
 	Settled, Released, Incomplete, Recovered, WrittenOff, Conflicts, Draws, MarksLost          int64
 	Nameless, Voided                                                                           int64 // leases that the spool could not account for: written off if the process is killed
 	Held, Expired                                                                              int64 // explicit reservations that are open now, and that ended by their expiry
-	DeniedConcurrency, DeniedCredits, DeniedEntitlement, DeniedAbnormal                        int64
+	DeniedConcurrency, DeniedCredits, DeniedEntitlement, DeniedAbnormal, DeniedUnpaid          int64
 	Over                                                                                       int64 // admitted although a soft, grace or shadow limit was passed
 	// Lessee: counters and leases.
 	Lessee     lessee.Stats
@@ -64,7 +64,7 @@ func (e *Enforcer) Stats() Stats {
 		WrittenOff: s.writtenOff.Load(), Conflicts: s.conflicts.Load(), Draws: held.Draws, MarksLost: s.marksLost.Load(),
 		Nameless: s.nameless.Load(), Voided: s.voided.Load(), Held: int64(e.held.open()), Expired: s.expired.Load(),
 		DeniedConcurrency: by(receipt.DeniedConcurrency), DeniedCredits: by(receipt.DeniedCredits),
-		DeniedEntitlement: by(receipt.DeniedEntitlement), DeniedAbnormal: by(receipt.DeniedAbnormal), Lessee: held,
+		DeniedEntitlement: by(receipt.DeniedEntitlement), DeniedAbnormal: by(receipt.DeniedAbnormal), DeniedUnpaid: by(receipt.DeniedUnpaid), Lessee: held,
 		Open: e.inflight.Total(), SpoolBytes: end - e.cfg.Spool.Start(), SpoolLag: end - next,
 	}
 }

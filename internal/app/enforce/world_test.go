@@ -51,6 +51,7 @@ type world struct {
 	overrides   []account.Override
 	revision    uint64 // of what limits depend on
 	abnormal    bool
+	unpaid      bool
 	granted     string                // of credits; "": none
 	stale       *account.Subscription // what the next look-up of a key finds, once
 	e           *Enforcer
@@ -143,7 +144,7 @@ func (w *world) Principal(secret string, now time.Time) (account.Principal, acco
 			sub, w.stale = *w.stale, nil
 		}
 		return account.Principal{
-			Key: account.APIKey{ID: keyID, CustomerID: custID}, Customer: w.cust, Subscription: sub, HasSubscription: ok, Revision: w.revision, Abnormal: w.abnormal,
+			Key: account.APIKey{ID: keyID, CustomerID: custID}, Customer: w.cust, Subscription: sub, HasSubscription: ok, Revision: w.revision, Abnormal: w.abnormal, Unpaid: w.unpaid,
 		}, ""
 	}
 	return account.Principal{}, account.FaultUnknown
@@ -160,14 +161,19 @@ func (w *world) Overrides(string) []account.Override {
 	return w.overrides
 }
 
-// Granted is what the test says.
-func (w *world) Granted(string, string, time.Time) (units money.Decimal, since time.Time) {
+// credits is what the test says was granted, less what was used.
+func (w *world) credits(v store.View, customerID, meterKey string, _ time.Time) (c authority.Credit, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.granted == "" {
-		return units, since
+		return c, nil
 	}
-	return dec(w.granted), start
+	r, err := v.Usage(store.SeriesKey{CustomerID: customerID, Meter: meterKey}, period.Interval{Start: start})
+	if err != nil {
+		return c, err
+	}
+	left, err := dec(w.granted).Sub(r.Sum)
+	return authority.Credit{Since: start, Used: r.Sum, Reported: r.Reported, Left: left, Granted: dec(w.granted)}, err
 }
 
 func (w *world) grant(n string) {
@@ -225,7 +231,7 @@ func (w *world) open() {
 	}
 	if w.authority, err = authority.New(authority.Config{
 		Directory: w, Leases: w.records, Journal: w.journal, Now: w.Now, Mono: func() time.Duration { return time.Since(w.born) }, Local: 1,
-		Granted: w.Granted, Rebooted: w.boot != "boot-1", Torn: w.spool.Recovery().Torn(), Log: slog.New(slog.DiscardHandler),
+		Credits: w.credits, Rebooted: w.boot != "boot-1", Torn: w.spool.Recovery().Torn(), Log: slog.New(slog.DiscardHandler),
 	}); err != nil {
 		w.t.Fatal(err)
 	}

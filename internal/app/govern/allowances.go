@@ -10,7 +10,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
-	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -19,7 +18,6 @@ import (
 const (
 	reasonMax    = 500 // bytes
 	overridesMax = 1000
-	grantsMax    = 10_000
 )
 
 // NewOverride is what an operator says of one.
@@ -176,188 +174,37 @@ func (s *Service) ListOverrides(ctx context.Context, q Query) ([]account.Overrid
 	return s.cfg.Records.ListOverrides(ctx, q)
 }
 
-// NewGrant is what an operator says of one.
-type NewGrant struct {
-	Customer, Meter string // Customer is an id or a key
-	Amount          string // units of the meter, above 0
-	Reason          string
-	EffectiveAt     time.Time // zero: now
-	ExpiresAt       time.Time // zero: never
+// Grants are a customer's usage credits, oldest first; from the directory. Nobody changes the list.
+func (s *Service) Grants(customerID string) []account.Grant { return s.directory.grantsOf(customerID) }
+
+// PutGrant takes a grant that was stored, or voided, into the directory.
+func (s *Service) PutGrant(g account.Grant) { s.directory.putGrant(g) }
+
+// Redemptions are a customer's coupons, oldest first, ended ones among them; from the directory. Nobody changes the list.
+func (s *Service) Redemptions(customerID string) []account.Redemption {
+	return s.directory.redemptionsOf(customerID)
 }
 
-// CreateGrant gives a customer usage credits. Invalid.
-func (s *Service) CreateGrant(ctx context.Context, actor string, n NewGrant) (account.Grant, error) {
-	if err := checkActor(actor); err != nil {
-		return account.Grant{}, err
-	}
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	g, err := s.newGrant(n)
-	if err != nil {
-		return g, err
-	}
-	g.Author = actor
-	return s.putGrant(ctx, actor, "grant.create", g)
-}
-
-// newGrant checks what was asked for; writing is held.
-func (s *Service) newGrant(n NewGrant) (g account.Grant, err error) {
-	customer, err := s.customerOf(n.Customer)
-	if err != nil {
-		return g, err
-	}
-	now := s.now()
-	g = account.Grant{CustomerID: customer.ID, Meter: n.Meter, Reason: n.Reason, CreatedAt: now, EffectiveAt: now}
-	m, ok := s.Current().Meter(n.Meter)
-	if !ok {
-		return g, &Invalid{"/meter", fmt.Sprintf("there is no meter %q", n.Meter), "`tally catalog show` lists them"}
-	}
-	if g.Amount, err = money.ParseDecimal(n.Amount); err != nil || g.Amount.Sign() <= 0 {
-		return g, &Invalid{"/amount", fmt.Sprintf("%q is not a number above 0", n.Amount), `a decimal in the meter's unit, such as "1000"`}
-	}
-	if _, err := g.Amount.Scaled(m.Scale); err != nil {
-		return g, &Invalid{"/amount", err.Error(), fmt.Sprintf("at most %d decimals", m.Scale)}
-	}
-	if !n.EffectiveAt.IsZero() {
-		if g.EffectiveAt = period.Truncate(n.EffectiveAt); g.EffectiveAt.Before(now) {
-			return g, &Invalid{"/effective_at", "must not lie in the past", "it is " + period.Format(now)}
-		}
-	}
-	if g.ExpiresAt, err = s.later(n.ExpiresAt, g.EffectiveAt); err != nil {
-		return g, err
-	}
-	if len(s.directory.grantsOf(customer.ID)) >= grantsMax {
-		return g, &Invalid{"/customer", fmt.Sprintf("has %d grants, the most there may be", grantsMax), "give fewer and larger ones"}
-	}
-	return g, checkReason(n.Reason)
-}
-
-// putGrant stores a grant; writing is held.
-func (s *Service) putGrant(ctx context.Context, actor, action string, g account.Grant) (account.Grant, error) {
-	var err error
-	if g.ID, err = account.NewID("grt", g.CreatedAt, s.cfg.Random); err != nil {
-		return g, err
-	}
-	a, err := s.audit(g.CreatedAt, actor, action, g.CustomerID, map[string]string{
-		"grant": g.ID, "meter": g.Meter, "amount": g.Amount.String(), "of": g.GrantID, "reason": g.Reason,
-	})
-	if err != nil {
-		return g, err
-	}
-	if err := s.cfg.Records.PutGrant(ctx, g, a); err != nil {
-		return g, fmt.Errorf("put grant: %w", err)
-	}
-	s.directory.putGrant(g)
-	return g, nil
-}
-
-// ListGrants pages through all, newest first.
-func (s *Service) ListGrants(ctx context.Context, q Query) ([]account.Grant, error) {
-	q, err := s.ofCustomer(q)
-	if err != nil {
-		return nil, err
-	}
-	return s.cfg.Records.ListGrants(ctx, q)
-}
-
-// Granted is what a customer was given of a meter in all by an instant, less what expired unused, and since when credits are
-// counted. since is zero without any grant; from the directory.
-func (s *Service) Granted(customerID, meterKey string, at time.Time) (units money.Decimal, since time.Time) {
-	for _, g := range s.directory.grantsOf(customerID) {
-		if g.Meter != meterKey {
-			continue
-		}
-		if g.GrantID == "" && (since.IsZero() || g.EffectiveAt.Before(since)) {
-			since = g.EffectiveAt
-		}
-		if g.EffectiveAt.After(at) {
-			continue
-		}
-		sum, err := units.Add(g.Amount)
-		if err != nil {
-			return units, since // beyond what a decimal holds: no more than that is granted
-		}
-		units = sum
-	}
-	return units, since
-}
-
-// Used tells a customer's usage of a meter in [since, until).
-type Used func(ctx context.Context, customerID, meterKey string, since, until time.Time) (money.Decimal, error)
-
-// ExpireGrants takes back what is left of grants whose time is over. Grants burn in the order in which they expire. It does one
-// grant a call; more says that there may be others.
-func (s *Service) ExpireGrants(ctx context.Context, used Used) (more bool, err error) {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	now := s.now()
-	g, ok := s.directory.expired(now)
-	if !ok {
-		return false, nil
-	}
-	_, since := s.Granted(g.CustomerID, g.Meter, now)
-	spent, err := used(ctx, g.CustomerID, g.Meter, since, g.ExpiresAt)
-	if err != nil {
-		return false, fmt.Errorf("usage before grant %s expired: %w", g.ID, err)
-	}
-	left, err := unburned(g, s.directory.grantsOf(g.CustomerID), spent)
-	if err != nil {
-		return false, err
-	}
-	minus, err := money.Decimal{}.Sub(left)
-	if err != nil {
-		return false, err
-	}
-	_, err = s.putGrant(ctx, "system", "grant.expire", account.Grant{
-		CustomerID: g.CustomerID, Meter: g.Meter, Amount: minus, GrantID: g.ID, Reason: "expired", Author: "system",
-		CreatedAt: now, EffectiveAt: g.ExpiresAt,
-	})
-	return err == nil, err
-}
-
-// unburned is what is left of g after so much usage, when the grants that expire before it burn first.
-func unburned(g account.Grant, all []account.Grant, used money.Decimal) (left money.Decimal, err error) {
-	earlier := map[string]bool{}
-	for _, other := range all {
-		if other.Meter == g.Meter && other.GrantID == "" && burnsBefore(other, g) {
-			earlier[other.ID] = true
-		}
-	}
-	for _, other := range all {
-		if !earlier[other.ID] && !earlier[other.GrantID] {
-			continue
-		}
-		if used, err = used.Sub(other.Amount); err != nil {
-			return left, err
-		}
-	}
-	if used.Sign() < 0 {
-		used = money.Decimal{}
-	}
-	if used.Cmp(g.Amount) >= 0 {
-		return money.Decimal{}, nil
-	}
-	return g.Amount.Sub(used)
-}
-
-func burnsBefore(a, b account.Grant) bool {
-	switch {
-	case a.ID == b.ID || a.ExpiresAt.IsZero():
-		return false
-	case b.ExpiresAt.IsZero() || a.ExpiresAt.Before(b.ExpiresAt):
-		return true
-	}
-	return a.ExpiresAt.Equal(b.ExpiresAt) && a.ID < b.ID
-}
+// PutRedemption takes a redemption that was stored, or ended, into the directory.
+func (s *Service) PutRedemption(r account.Redemption) { s.directory.putRedemption(r) }
 
 func (s *Service) loadAllowances(ctx context.Context) error {
-	if err := all(ctx, s.cfg.Records.ListOverrides, func(o account.Override) string { return o.ID }, s.directory.putOverride); err != nil {
+	r := s.cfg.Records
+	if err := all(ctx, r.ListOverrides, func(o account.Override) string { return o.ID }, s.directory.putOverride); err != nil {
 		return err
 	}
-	return all(ctx, s.cfg.Records.ListGrants, func(g account.Grant) string { return g.ID }, s.directory.putGrant)
+	if err := all(ctx, r.ListGrants, func(g account.Grant) string { return g.ID }, s.directory.putGrant); err != nil {
+		return err
+	}
+	return all(ctx, r.ListRedemptions, func(x account.Redemption) string { return x.ID }, s.directory.putRedemption)
 }
 
 // SetAbnormal notes whether a customer's use is abnormal at the moment.
 func (s *Service) SetAbnormal(customerID string, abnormal bool) {
 	s.directory.setAbnormal(customerID, abnormal)
+}
+
+// SetUnpaid notes whether a customer is suspended until an invoice is paid.
+func (s *Service) SetUnpaid(customerID string, unpaid bool) {
+	s.directory.setUnpaid(customerID, unpaid)
 }

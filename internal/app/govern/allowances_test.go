@@ -1,7 +1,6 @@
 package govern_test
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
 )
 
 // subscribed is a world with customer acme on plan free and a key.
@@ -98,65 +98,41 @@ func TestOverridesAreChecked(t *testing.T) {
 	}
 }
 
-func TestGrantsExpireWithWhatIsLeft(t *testing.T) {
+// TestGrantsTurnTheRevision: limits are looked at again whenever what the credits come to may have changed.
+func TestGrantsTurnTheRevision(t *testing.T) {
 	t.Parallel()
 	w, _, secret := subscribed(t)
-	grant := func(amount string, expires time.Duration) account.Grant {
+	acme, _ := w.Customer("acme")
+	seen := map[uint64]string{}
+	fresh := func(what string) {
 		t.Helper()
-		n := govern.NewGrant{Customer: "acme", Meter: "api_calls", Amount: amount, Reason: "prepaid"}
-		if expires > 0 {
-			n.ExpiresAt = w.now.Add(expires)
+		p, _ := w.Principal(secret, w.now)
+		if before, old := seen[p.Revision]; old {
+			t.Errorf("%s: the revision of %s stays", what, before)
 		}
-		g, err := w.CreateGrant(t.Context(), "op", n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return g
+		seen[p.Revision] = what
 	}
-	first := grant("100", 2*time.Hour)
-	grant("50", time.Hour)
-	grant("10", 0)
-	granted := func() string {
-		units, since := w.Granted(first.CustomerID, "api_calls", w.now)
-		if !since.Equal(first.EffectiveAt) {
-			t.Errorf("since %v", since)
-		}
-		return units.String()
+	fresh("nothing")
+	g := account.Grant{
+		ID: "grt_1", CustomerID: acme.ID, Meter: "api_calls", Amount: money.FromInt(5), EffectiveAt: w.now.Add(time.Second), ExpiresAt: w.now.Add(3 * time.Second),
 	}
-	used := func(n string) govern.Used {
-		return func(context.Context, string, string, time.Time, time.Time) (money.Decimal, error) {
-			return money.MustDecimal(n), nil
-		}
+	w.PutGrant(g)
+	fresh("a grant to come")
+	w.now = w.now.Add(time.Second)
+	fresh("its beginning")
+	w.now = w.now.Add(2 * time.Second)
+	fresh("its end")
+	w.now = period.BucketStart(w.now).Add(period.BucketLength)
+	fresh("a quarter of an hour")
+	g.VoidedAt = w.now
+	w.PutGrant(g)
+	fresh("a void")
+	if list := w.Grants(acme.ID); len(list) != 1 || !list[0].VoidedAt.Equal(w.now) {
+		t.Errorf("grants %+v", list)
 	}
-	expire := func(n string) {
-		t.Helper()
-		for {
-			more, err := w.ExpireGrants(t.Context(), used(n))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !more {
-				return
-			}
-		}
-	}
-	if expire("0"); granted() != "160" {
-		t.Errorf("%s granted", granted())
-	}
-	p, _ := w.Principal(secret, w.now)
-	w.now = w.now.Add(time.Hour)
-	if expire("20"); granted() != "130" { // 20 of the 50 were used
-		t.Errorf("%s after the first expiry", granted())
-	}
-	if q, _ := w.Principal(secret, w.now); q.Revision == p.Revision {
-		t.Error("the revision stays when credits expire")
-	}
-	w.now = w.now.Add(time.Hour)
-	if expire("110"); granted() != "120" { // 20 burned the one that expired first, 90 this one
-		t.Errorf("%s after the second expiry", granted())
-	}
-	w.Service = w.open()
-	if expire("110"); granted() != "120" {
-		t.Errorf("%s after a restart", granted())
+	r := account.Redemption{ID: "rdm_1", CustomerID: acme.ID, Coupon: "spring"}
+	w.PutRedemption(r)
+	if list := w.Redemptions(acme.ID); len(list) != 1 || list[0].Coupon != "spring" {
+		t.Errorf("redemptions %+v", list)
 	}
 }

@@ -128,7 +128,7 @@ func (d *directory) fill(p *account.Principal, customerID string, now time.Time)
 	sub, ok := d.active(customerID, now)
 	p.Subscription, p.HasSubscription = sub, ok && !sub.Paused
 	if a := d.allowances[customerID]; a != nil {
-		p.Revision, p.Abnormal = a.revision(now), a.abnormal
+		p.Revision, p.Abnormal, p.Unpaid = a.revision(now), a.abnormal, a.unpaid
 	}
 	p.Revision += d.turned(customerID, now)
 }

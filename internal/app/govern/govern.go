@@ -45,6 +45,7 @@ type Records interface {
 	store.Accounts
 	store.SubscriptionChanges
 	store.Allowances
+	store.Redemptions
 	store.Keys
 	store.Producers
 	store.Housekeeping

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,7 +50,10 @@ type mirrored struct {
 // extra is what the directory does not hold of a customer.
 type extra struct {
 	overrides []account.Override
+	credits   bool
+	turns     []int64 // of grants
 	abnormal  bool
+	unpaid    bool
 	revision  uint64
 }
 
@@ -93,7 +97,7 @@ func (m *Mirror) Put(f Facts) error {
 		to.putCustomer(p.Customer)
 		to.putSpells(p.Customer.ID, p.Spells)
 		to.mu.Lock()
-		to.extra[p.Customer.ID] = extra{p.Overrides, p.Abnormal, m.puts.Add(1)}
+		to.extra[p.Customer.ID] = extra{p.Overrides, p.Credits, p.Turns, p.Abnormal, p.Unpaid, m.puts.Add(1)}
 		to.mu.Unlock()
 	}
 	for _, k := range f.Keys {
@@ -121,13 +125,14 @@ func (d *mirrored) complement(p *account.Principal, now time.Time) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	x := d.extra[p.Customer.ID]
-	over := uint64(0) // an override ends by itself
+	over, _ := slices.BinarySearch(x.turns, now.UnixMicro()+1) // a grant begins or ends by itself, an override ends
 	for i := range x.overrides {
 		if !x.overrides[i].Active(now) {
 			over++
 		}
 	}
-	p.Abnormal, p.Revision = x.abnormal, x.revision<<24+over+d.spelled(p.Customer.ID, now)
+	p.Abnormal, p.Unpaid = x.abnormal, x.unpaid
+	p.Revision = revisionOf(x.revision, over+int(d.spelled(p.Customer.ID, now)), x.credits, now)
 }
 
 // Principal is as a Service's.

@@ -1,29 +1,43 @@
 package govern
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/period"
 )
 
 // allowances are what one customer is allowed apart from the plan. The directory's mu guards it.
 type allowances struct {
-	overrides []account.Override // not ended, oldest first
-	grants    []account.Grant    // oldest first
+	overrides   []account.Override // not ended, oldest first
+	grants      []account.Grant    // oldest first
+	redemptions []account.Redemption
 	// turns are the instants at which something begins or ends by itself, rising.
 	turns    []int64
 	changes  uint64 // how often anything was written
 	abnormal bool
+	unpaid   bool
 }
 
-// revision changes with each write and each turn that has passed.
+// revision changes with each write and each turn that has passed. Credits also come back at refills and are lost at the ends of
+// usage periods: these lie on whole quarters of an hour, so with credits it changes with each of them.
 func (a *allowances) revision(now time.Time) uint64 {
 	if a == nil {
 		return 0
 	}
 	passed, _ := slices.BinarySearch(a.turns, now.UnixMicro()+1)
-	return a.changes<<24 | uint64(passed)
+	return revisionOf(a.changes, passed, len(a.grants) > 0, now)
+}
+
+// revisionOf puts a revision together; 24 bits of quarters of an hour last for 478 years.
+func revisionOf(changes uint64, passed int, credits bool, now time.Time) uint64 {
+	quarter := uint64(0)
+	if credits {
+		quarter = uint64(now.UnixMicro() / period.BucketLength.Microseconds())
+	}
+	return changes<<42 + uint64(passed)<<24 + quarter
 }
 
 func (a *allowances) turn(at time.Time) {
@@ -68,13 +82,18 @@ func (d *directory) overridesOf(customerID string) []account.Override {
 	return nil
 }
 
+// putGrant adds a grant, or replaces it.
 func (d *directory) putGrant(g account.Grant) {
 	defer d.watch.touch(Touched{CustomerID: g.CustomerID})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a := d.allowancesOf(g.CustomerID)
-	a.grants = append(slices.Clone(a.grants), g)
+	list := slices.DeleteFunc(slices.Clone(a.grants), func(x account.Grant) bool { return x.ID == g.ID })
+	at, _ := slices.BinarySearchFunc(list, g.ID, func(x account.Grant, id string) int { return cmp.Compare(x.ID, id) })
+	a.grants = slices.Insert(list, at, g)
 	a.turn(g.EffectiveAt)
+	a.turn(g.ExpiresAt)
+	a.turn(g.VoidedAt)
 }
 
 // grantsOf lists a customer's grants and their corrections; nobody changes the list.
@@ -87,25 +106,37 @@ func (d *directory) grantsOf(customerID string) []account.Grant {
 	return nil
 }
 
-// expired finds a grant whose time is over and that was not corrected yet; of one customer's the one that burns first.
-func (d *directory) expired(now time.Time) (found account.Grant, ok bool) {
+// turnsOf says whether a customer has grants, and when something of them begins or ends after now.
+func (d *directory) turnsOf(customerID string, now time.Time) (credits bool, turns []int64) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	for _, a := range d.allowances {
-		for _, g := range a.grants {
-			over := g.GrantID == "" && !g.ExpiresAt.IsZero() && !now.Before(g.ExpiresAt)
-			if !over || slices.ContainsFunc(a.grants, func(x account.Grant) bool { return x.GrantID == g.ID }) {
-				continue
-			}
-			if !ok || burnsBefore(g, found) {
-				found, ok = g, true
-			}
-		}
-		if ok {
-			return found, true
-		}
+	a := d.allowances[customerID]
+	if a == nil || len(a.grants) == 0 {
+		return false, nil
 	}
-	return found, false
+	passed, _ := slices.BinarySearch(a.turns, now.UnixMicro()+1)
+	return true, slices.Clone(a.turns[passed:])
+}
+
+// putRedemption adds a redemption, or replaces it.
+func (d *directory) putRedemption(r account.Redemption) {
+	defer d.watch.touch(Touched{CustomerID: r.CustomerID})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a := d.allowancesOf(r.CustomerID)
+	list := slices.DeleteFunc(slices.Clone(a.redemptions), func(x account.Redemption) bool { return x.ID == r.ID })
+	at, _ := slices.BinarySearchFunc(list, r.ID, func(x account.Redemption, id string) int { return cmp.Compare(x.ID, id) })
+	a.redemptions = slices.Insert(list, at, r)
+}
+
+// redemptionsOf lists a customer's coupons; nobody changes the list.
+func (d *directory) redemptionsOf(customerID string) []account.Redemption {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if a := d.allowances[customerID]; a != nil {
+		return a.redemptions
+	}
+	return nil
 }
 
 func (d *directory) setAbnormal(customerID string, abnormal bool) {
@@ -116,4 +147,14 @@ func (d *directory) setAbnormal(customerID string, abnormal bool) {
 		return
 	}
 	d.allowancesOf(customerID).abnormal = abnormal
+}
+
+func (d *directory) setUnpaid(customerID string, unpaid bool) {
+	defer d.watch.touch(Touched{CustomerID: customerID})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if a := d.allowances[customerID]; a == nil && !unpaid || a != nil && a.unpaid == unpaid {
+		return
+	}
+	d.allowancesOf(customerID).unpaid = unpaid
 }

@@ -61,6 +61,10 @@ type Picture struct {
 	Spells    []Spell // oldest first
 	Overrides []account.Override
 	Abnormal  bool
+	Unpaid    bool
+	// Credits: there are grants of usage credits, and Turns are the instants at which they begin and end, in UTC microseconds, rising.
+	Credits bool
+	Turns   []int64
 }
 
 // PictureOf is a customer's, by id.
@@ -71,7 +75,8 @@ func (s *Service) PictureOf(customerID string, now time.Time) (Picture, bool) {
 	}
 	p, _ := s.directory.principalOf(customerID, now)
 	c.Billing = account.BillingDetails{} // of no use to a gateway
-	return Picture{c, s.directory.spellsOf(c.ID), s.Overrides(c.ID), p.Abnormal}, true
+	credits, turns := s.directory.turnsOf(c.ID, now)
+	return Picture{c, s.directory.spellsOf(c.ID), s.Overrides(c.ID), p.Abnormal, p.Unpaid, credits, turns}, true
 }
 
 // KeyNow is a key as the directory has it: no I/O.

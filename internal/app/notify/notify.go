@@ -28,11 +28,16 @@ const (
 	SpendCapNear   = "spend_cap.near"  // a percentage of the cap was passed
 	UsageAbnormal  = "usage.abnormal"  // far above what is usual at this hour of the week
 	UsageNormal    = "usage.normal"    // usual again
+
+	BalanceLow      = "balance.low"       // a fifth of what was granted is left, or less
+	BalanceEmpty    = "balance.empty"     // nothing is left of the credits
+	BalanceToppedUp = "balance.topped_up" // credits were granted by a rule
 )
 
 // Kinds lists them all.
 func Kinds() []string {
-	return []string{LimitThreshold, LimitForecast, CreditsLow, SpendCapNear, UsageAbnormal, UsageNormal}
+	usual := []string{LimitThreshold, LimitForecast, CreditsLow, SpendCapNear, UsageAbnormal, UsageNormal, BalanceLow, BalanceEmpty, BalanceToppedUp}
+	return append(usual, invoiceKinds()...)
 }
 
 const (
@@ -102,6 +107,8 @@ type Message struct {
 	WindowStart, WindowEnd time.Time
 	ExhaustedAt            time.Time // LimitForecast
 	Usual                  money.Decimal
+	Invoice                *Invoice      // nil: about none
+	Left                   money.Decimal // BalanceLow: of Quota, which is what was granted; without Meter it is money
 }
 
 // body is the notice as it is stored and sent.
@@ -118,9 +125,12 @@ type body struct {
 	Consumed    *money.Decimal `json:"consumed,omitempty"`
 	Quota       *money.Decimal `json:"quota,omitempty"`
 	Usual       *money.Decimal `json:"usual,omitempty"`
+	Left        *money.Decimal `json:"left,omitempty"`
+	Granted     *money.Decimal `json:"granted,omitempty"`
 	WindowStart time.Time      `json:"window_start,omitzero"`
 	WindowEnd   time.Time      `json:"window_end,omitzero"`
 	ExhaustedAt time.Time      `json:"exhausted_at,omitzero"`
+	Invoice     *Invoice       `json:"invoice,omitempty"`
 }
 
 // seenMax bounds the memory of what was told; the records know the rest.
@@ -189,6 +199,9 @@ func (s *Service) Tick(ctx context.Context) error {
 	}
 }
 
+// Store stores a message at once. Doing it again does nothing.
+func (s *Service) Store(ctx context.Context, m Message) error { return s.store(ctx, m) }
+
 func (s *Service) store(ctx context.Context, m Message) error {
 	cust, ok := s.cfg.Directory.Customer(m.CustomerID)
 	if !ok {
@@ -203,10 +216,17 @@ func (s *Service) store(ctx context.Context, m Message) error {
 	b := body{
 		ID: id, Type: m.Kind, Time: m.At, Customer: cust.Key, CustomerID: cust.ID, Limit: m.Limit, Meter: m.Meter, Scope: m.Scope, Percent: m.Percent,
 		WindowStart: m.WindowStart, WindowEnd: m.WindowEnd, ExhaustedAt: m.ExhaustedAt,
+		Invoice: m.Invoice,
 	}
-	if m.Limit != "" {
+	switch {
+	case m.Invoice != nil:
+	case m.Kind == BalanceToppedUp:
+		b.Granted = &m.Quota
+	case m.Kind == BalanceLow || m.Kind == BalanceEmpty:
+		b.Left, b.Granted = &m.Left, &m.Quota
+	case m.Limit != "":
 		b.Consumed, b.Quota = &m.Consumed, &m.Quota
-	} else {
+	default:
 		b.Consumed, b.Usual = &m.Consumed, &m.Usual
 	}
 	text, err := json.Marshal(b)
@@ -278,6 +298,9 @@ func Sentence(n store.Notice) string {
 		}
 		return d.String()
 	}
+	if b.Invoice != nil {
+		return invoiceSentence(n.Kind, b.Invoice)
+	}
 	switch n.Kind {
 	case LimitForecast:
 		return fmt.Sprintf("At this pace %s is used up at %s, before it resets.", of, b.ExhaustedAt.Format(time.RFC3339))
@@ -287,10 +310,23 @@ func Sentence(n store.Notice) string {
 		return fmt.Sprintf("%d %% of the spend cap %s is reached: %s of %s.", b.Percent, b.Limit, number(b.Consumed), number(b.Quota))
 	case UsageAbnormal:
 		return fmt.Sprintf("Usage of %s is abnormal: %s in this hour, usual are %s.", b.Meter, number(b.Consumed), number(b.Usual))
+	case BalanceLow:
+		return fmt.Sprintf("%s of %s %s are left.", number(b.Left), number(b.Granted), creditsOf(b.Meter))
+	case BalanceEmpty:
+		return fmt.Sprintf("The %s are used up.", creditsOf(b.Meter))
+	case BalanceToppedUp:
+		return fmt.Sprintf("%s %s were granted, since few were left.", number(b.Granted), creditsOf(b.Meter))
 	case UsageNormal:
 		return fmt.Sprintf("Usage of %s is usual again.", b.Meter)
 	}
 	return fmt.Sprintf("%d %% of %s is used: %s of %s.", b.Percent, of, number(b.Consumed), number(b.Quota))
+}
+
+func creditsOf(meterKey string) string {
+	if meterKey == "" {
+		return "credits in money"
+	}
+	return "credits of " + meterKey
 }
 
 // Stats are running totals since start, and the length of the queue.

@@ -130,6 +130,8 @@ type Principal struct {
 	Revision uint64
 	// Abnormal: the customer's use was found abnormal, and not yet usual again.
 	Abnormal bool
+	// Unpaid: the customer is suspended until an invoice is paid.
+	Unpaid bool
 }
 
 // Override replaces the number of one limit of a customer's plan, for the customer or one key, until it expires.
@@ -170,8 +172,10 @@ type Grant struct {
 	// Every refills the grant to Amount at each multiple of it from Anchor on; zero: it does not recur.
 	Every    *period.Every
 	Anchor   time.Time
-	Rollover *Rollover     // what of the rest stays at a refill; nil: nothing
+	Rollover *Rollover     // what of the rest stays at the start of a usage period; nil: all
 	Paid     money.Decimal // what the customer paid for it, of a prepaid one
+	// Once names what a grant was made for; of two of a customer with the same one is made. Empty: an operator made it.
+	Once string
 }
 
 // GrantKind says what a grant is for the seller's books.

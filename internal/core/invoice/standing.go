@@ -22,7 +22,7 @@ type Standing struct {
 	Paid                  money.Amount // by payments
 	Credited              money.Amount // by credit notes
 	CreditedDue           money.Amount // the part of Credited that took off what was owed; the rest went to the balance
-	DueAt                 time.Time
+	DueAt                 time.Time    // zero: never past due
 
 	At        time.Time // of this turn
 	Actor     string
@@ -40,9 +40,6 @@ func Open(inv Invoice, actor string) (Standing, error) {
 		InvoiceID: inv.ID, CustomerID: inv.CustomerID, Turn: 1, Status: Finalized, Total: inv.Total,
 		Applied: money.NewAmount(inv.Balance.Minor(), inv.Currency), Paid: zero, Credited: zero, CreditedDue: zero,
 		DueAt: inv.DueAt, At: inv.FinalizedAt, Actor: actor,
-	}
-	if s.DueAt.IsZero() {
-		s.DueAt = inv.FinalizedAt
 	}
 	s = s.settled()
 	return s, s.Check()
@@ -67,9 +64,9 @@ func (s Standing) Owed() money.Amount {
 	return s.Remaining()
 }
 
-// StatusAt is the status as it is shown: finalized is past due from the due date on.
+// StatusAt is the status as it is shown: finalized is past due after the due date.
 func (s Standing) StatusAt(now time.Time) Status {
-	if s.Status == Finalized && s.DueAt.Before(now) {
+	if s.Status == Finalized && !s.DueAt.IsZero() && s.DueAt.Before(now) {
 		return PastDue
 	}
 	return s.Status

@@ -27,6 +27,7 @@ const (
 	DeniedCredits              // 402 credits_exhausted
 	DeniedEntitlement          // 403 entitlement_missing
 	DeniedAbnormal             // 429 abnormal_usage
+	DeniedUnpaid               // 402 unpaid
 
 	outcomes // how many there are, and one
 )
@@ -40,7 +41,7 @@ func (o Outcome) String() string {
 	case Allowed:
 		return "allowed"
 	case DeniedRate, DeniedQuota, DeniedSpend, DeniedKey, DeniedSubscription, DeniedRoute, DeniedConcurrency, DeniedCredits,
-		DeniedEntitlement, DeniedAbnormal:
+		DeniedEntitlement, DeniedAbnormal, DeniedUnpaid:
 		return "denied"
 	case Unavailable:
 		return "unavailable"
@@ -76,6 +77,8 @@ func (o Outcome) Code() string {
 		return "entitlement_missing"
 	case DeniedAbnormal:
 		return "abnormal_usage"
+	case DeniedUnpaid:
+		return "unpaid"
 	case Allowed, outcomes:
 		return ""
 	default:

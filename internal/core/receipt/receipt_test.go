@@ -325,7 +325,7 @@ func TestDecodeRefusesOtherBytes(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{
 		"longer": append(bytes.Clone(good), 0), "too long": make([]byte, receipt.MaxEncoded+1),
-		"version 2": append([]byte{2}, good[1:]...), "no outcome": append([]byte{1, 0}, good[2:]...), "outcome 13": append([]byte{1, 26}, good[2:]...),
+		"version 2": append([]byte{2}, good[1:]...), "no outcome": append([]byte{1, 0}, good[2:]...), "outcome 14": append([]byte{1, 28}, good[2:]...),
 	} {
 		if _, err := receipt.Decode(b); !errors.Is(err, receipt.ErrToken) {
 			t.Errorf("%s: %v", name, err)

@@ -11,7 +11,6 @@ import (
 
 const (
 	overrideColumns = "SELECT id, customer_id, key_id, limit_key, value, burst, reason, author, created_at, expires_at, ended_at FROM overrides"
-	grantColumns    = "SELECT id, customer_id, meter, amount, grant_id, reason, author, created_at, effective_at, expires_at FROM grants"
 )
 
 func scanOverride(row scanner) (o account.Override, err error) {
@@ -52,25 +51,4 @@ func (r *Records) EndOverride(ctx context.Context, id string, at time.Time, a st
 // ListOverrides implements store.Allowances.
 func (r *Records) ListOverrides(ctx context.Context, q store.Query) ([]account.Override, error) {
 	return page(ctx, r, "list overrides", q.Limit, scanOverride, overrideColumns+pageByCustomer, q.Cursor, q.CustomerID)
-}
-
-func scanGrant(row scanner) (g account.Grant, err error) {
-	err = row.Scan(&g.ID, &g.CustomerID, &g.Meter, decimalOf(&g.Amount), &g.GrantID, &g.Reason, &g.Author,
-		timeOf(&g.CreatedAt), timeOf(&g.EffectiveAt), timeOf(&g.ExpiresAt))
-	return g, err
-}
-
-// PutGrant implements store.Allowances.
-func (r *Records) PutGrant(ctx context.Context, g account.Grant, a store.Audit) error {
-	return r.writeAudited(ctx, "put grant "+g.ID, a, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO grants
-			(id, customer_id, meter, amount, grant_id, reason, author, created_at, effective_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			g.ID, g.CustomerID, g.Meter, g.Amount.String(), g.GrantID, g.Reason, g.Author, g.CreatedAt.UnixMicro(), g.EffectiveAt.UnixMicro(), micros(g.ExpiresAt))
-		return err
-	})
-}
-
-// ListGrants implements store.Allowances.
-func (r *Records) ListGrants(ctx context.Context, q store.Query) ([]account.Grant, error) {
-	return page(ctx, r, "list grants", q.Limit, scanGrant, grantColumns+pageByCustomer, q.Cursor, q.CustomerID)
 }

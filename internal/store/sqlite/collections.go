@@ -56,7 +56,7 @@ func insertStanding(ctx context.Context, tx *sql.Tx, s invoice.Standing) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO invoice_standings (invoice_id, customer_id, turn, status, currency, total, applied, paid, credited,
 		credited_due, due_at, at, actor, reason, reference) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.InvoiceID, s.CustomerID, s.Turn, string(s.Status), s.Currency().Code(), s.Total.Minor(), s.Applied.Minor(), s.Paid.Minor(),
-		s.Credited.Minor(), s.CreditedDue.Minor(), s.DueAt.UnixMicro(), s.At.UnixMicro(), s.Actor, s.Reason, s.Reference)
+		s.Credited.Minor(), s.CreditedDue.Minor(), micros(s.DueAt), s.At.UnixMicro(), s.Actor, s.Reason, s.Reference)
 	return err
 }
 
@@ -142,17 +142,19 @@ func (r *Records) StandingHistory(ctx context.Context, invoiceID string) ([]invo
 func (r *Records) OpenInvoices(ctx context.Context, q store.OpenQuery) ([]invoice.Standing, error) {
 	before, after, id := int64(math.MaxInt64), int64(math.MinInt64), ""
 	if !q.DueBefore.IsZero() {
-		before = q.DueBefore.UnixMicro()
+		before = q.DueBefore.UnixMicro() - 1
 	}
 	if q.After != nil {
-		after, id = q.After.DueAt.UnixMicro(), q.After.InvoiceID
+		if after, id = int64(math.MaxInt64), q.After.InvoiceID; !q.After.DueAt.IsZero() {
+			after = q.After.DueAt.UnixMicro()
+		}
 	}
 	where, args := "", []any{before, after, id}
 	if q.CustomerID != "" {
 		where, args = " AND n.customer_id = ?", append(args, q.CustomerID)
 	}
 	return page(ctx, r, "open invoices", q.Limit, scanStanding, standingColumns+standingNewest+` WHERE n.status = 'finalized'
-		AND n.due_at < ? AND (n.due_at, n.invoice_id) > (?, ?)`+where+" ORDER BY n.due_at, n.invoice_id", args...)
+		AND n.due_at <= ? AND (n.due_at, n.invoice_id) > (?, ?)`+where+" ORDER BY n.due_at, n.invoice_id", args...)
 }
 
 // Unposted implements store.Collections. The rows of invoices are in the order in which they were finalized.

@@ -101,6 +101,16 @@ func insertEntry(ctx context.Context, tx *sql.Tx, e *ledger.Entry) error {
 			return err
 		}
 	}
+	if e.Of(ledger.Balance) > 0 {
+		var sum int64
+		err := tx.QueryRowContext(ctx, "SELECT sum(minor) FROM ledger_postings WHERE customer_id = ? AND account = ?", e.CustomerID, string(ledger.Balance)).Scan(&sum)
+		if err != nil {
+			return err
+		}
+		if sum > 0 {
+			return store.ErrUncovered
+		}
+	}
 	_, err = tx.ExecContext(ctx, "INSERT INTO ledger_entries (id, key, kind, customer_id, reference, at) VALUES (?, ?, ?, ?, ?, ?)",
 		e.ID, e.Key, string(e.Kind), e.CustomerID, e.Reference, e.At.UnixMicro())
 	return err
@@ -119,6 +129,8 @@ func sameEntry(a, b ledger.Entry) bool {
 }
 
 // postInvoice stores what a finalized invoice posts, and its first standing.
+//
+//nolint:unused // of FinishClose
 func postInvoice(ctx context.Context, tx *sql.Tx, inv invoice.Invoice, entries []ledger.Entry) error {
 	standing, err := invoice.Open(inv, "system")
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/subscription"
@@ -381,6 +382,42 @@ func TestForgottenKeyIsGone(t *testing.T) {
 	ok(t, r.ForgetSubject(t.Context(), "a"))
 	if held() {
 		t.Error("the key is still in the files")
+	}
+}
+
+// TestMoneyIsImmutable alters what was posted behind the store's back.
+func TestMoneyIsImmutable(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "records.db")
+	r := mustOpen(t, path)
+	populate(t, r)
+	ctx := t.Context()
+	usd := func(n int64) money.Amount { return money.NewAmount(n, money.MustCurrency("USD")) }
+	e, err := ledger.OfPayment(ledger.Payment{ID: "pay_1", CustomerID: "cus_1", Amount: usd(5), Receivable: usd(0), At: instant})
+	ok(t, err)
+	standing := invoice.Standing{
+		InvoiceID: "inv_1", CustomerID: "cus_1", Turn: 1, Status: invoice.Finalized, Total: usd(2000), Applied: usd(0), Paid: usd(0), Credited: usd(0), CreditedDue: usd(0), At: instant,
+	}
+	m := store.Movement{
+		Entries: []ledger.Entry{e}, Payment: &store.Payment{ID: "pay_1", Kind: store.PaymentIn, CustomerID: "cus_1", Amount: usd(5), Applied: usd(0), ReceivedAt: instant, CreatedAt: instant},
+		CreditNote: &store.CreditNote{ID: "crn_1", InvoiceID: "inv_1", CustomerID: "cus_1", Net: usd(1), Tax: usd(0), Total: usd(1), Off: usd(0), CreatedAt: instant, Lines: []store.CreditNoteLine{{LineID: "iln_1", Net: usd(1), Tax: usd(0)}}},
+	}
+	if have, err := r.Standings(ctx, []string{"inv_1"}); err != nil || len(have) == 0 { // else the driver posted it
+		m.Standing = &standing
+	}
+	ok(t, r.Move(ctx, m, store.Audit{ID: "aud_money", Time: instant}))
+	for _, statement := range []string{
+		"UPDATE ledger_entries SET reference = 'x'", "DELETE FROM ledger_entries", "INSERT OR REPLACE INTO ledger_entries SELECT * FROM ledger_entries",
+		"UPDATE ledger_postings SET minor = minor + 1", "DELETE FROM ledger_postings", "INSERT OR REPLACE INTO ledger_postings SELECT * FROM ledger_postings",
+		"INSERT INTO ledger_entries (id, key, kind, customer_id, reference, at) VALUES ('led_x', 'x', 'payment', 'cus_1', '', 0)",
+		"UPDATE invoice_standings SET paid = 1", "DELETE FROM invoice_standings", "INSERT OR REPLACE INTO invoice_standings SELECT * FROM invoice_standings",
+		"UPDATE payments SET amount = 1", "DELETE FROM payments", "INSERT OR REPLACE INTO payments SELECT * FROM payments",
+		"UPDATE credit_notes SET net = 5", "DELETE FROM credit_notes", "INSERT OR REPLACE INTO credit_notes SELECT * FROM credit_notes",
+		"UPDATE credit_note_lines SET net = 5", "DELETE FROM credit_note_lines", "INSERT OR REPLACE INTO credit_note_lines SELECT * FROM credit_note_lines",
+	} {
+		if _, err := r.writer.ExecContext(ctx, statement); err == nil || !strings.Contains(err.Error(), "immutable") && !strings.Contains(err.Error(), "balances") {
+			t.Errorf("%s: %v", statement, err)
+		}
 	}
 }
 

@@ -77,7 +77,7 @@ func Denial(a *enforce.Admission) Problem {
 		p.Status, p.Type, p.Retryable = http.StatusTooManyRequests, quotaType, a.RetryAfter > 0
 	case receipt.DeniedAbnormal:
 		p.Status, p.Type, p.Retryable = http.StatusTooManyRequests, abnormalType, a.RetryAfter > 0
-	case receipt.DeniedSpend, receipt.DeniedCredits:
+	case receipt.DeniedSpend, receipt.DeniedCredits, receipt.DeniedUnpaid:
 		p.Status = http.StatusPaymentRequired
 	case receipt.DeniedSubscription, receipt.DeniedEntitlement:
 		p.Status = http.StatusForbidden

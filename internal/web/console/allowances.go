@@ -5,21 +5,26 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/web/statement"
+	"github.com/tallystick/tallystick/internal/web/ui"
 )
 
-// allowancesShown bounds the overrides and grants on a customer's page.
+// allowancesShown bounds the overrides on a customer's page, and the grants of each meter.
 const allowancesShown = 20
 
 // allowances are what a customer is allowed apart from the plan, and what the forms about it need.
 type allowances struct {
 	overrides []account.Override
-	grants    []account.Grant
+	balances  []credits.Balance
 	hints     map[string]string // the ends of keys, by id
 	limits    []string          // keys of the plan's limits
 	meters    []string
@@ -47,7 +52,7 @@ func (c *console) allowances(ctx context.Context, s statement.Statement, keys []
 	if v.overrides, err = c.Govern.ListOverrides(ctx, q); err != nil {
 		return v, err
 	}
-	if v.grants, err = c.Govern.ListGrants(ctx, q); err != nil {
+	if v.balances, _, err = c.cfg.Credits.Balances(ctx, s.Customer.ID); err != nil {
 		return v, err
 	}
 	v.hints = map[string]string{}
@@ -112,10 +117,23 @@ func (c *console) createGrant(r *http.Request) (answer, error) {
 		if err != nil {
 			return err
 		}
-		_, err = c.Govern.CreateGrant(ctx, operatorActor, govern.NewGrant{
-			Customer: customerID, Meter: form.Get("meter"), Amount: strings.TrimSpace(form.Get("amount")), Reason: strings.TrimSpace(form.Get("reason")),
-			ExpiresAt: until,
+		priority := 0
+		if text := strings.TrimSpace(form.Get("priority")); text != "" {
+			if priority, err = strconv.Atoi(text); err != nil {
+				return &govern.Invalid{Pointer: "/priority", Rule: "is no whole number", Fix: "leave it out, or give a number such as 10"}
+			}
+		}
+		_, err = c.cfg.Credits.CreateGrant(ctx, operatorActor, credits.NewGrant{
+			Customer: customerID, Meter: form.Get("meter"), Amount: strings.TrimSpace(form.Get("amount")), Kind: account.GrantKind(form.Get("kind")),
+			Priority: priority, Reason: strings.TrimSpace(form.Get("reason")), ExpiresAt: until,
 		})
+		return err
+	})
+}
+
+func (c *console) voidGrant(r *http.Request) (answer, error) {
+	return c.allow(r, grantForm, func(ctx context.Context, _ string, form url.Values) error {
+		_, err := c.cfg.Credits.VoidGrant(ctx, operatorActor, form.Get("id"), strings.TrimSpace(form.Get("reason")))
 		return err
 	})
 }
@@ -166,3 +184,44 @@ func overrideValue(o account.Override) string {
 	}
 	return o.Value + ", burst " + o.Burst
 }
+
+// grantState is how a grant stands, and how that looks.
+func grantState(g *account.Grant, now time.Time) (tone, text string) {
+	text = credits.Status(g, now)
+	if text == credits.Active {
+		return statement.Good, text
+	}
+	return "plain", text
+}
+
+// newest are the last grants of a balance, the newest first.
+func newest(b *credits.Balance) []credits.GrantBalance {
+	list := slices.Clone(b.Grants)
+	slices.Reverse(list)
+	return list[:min(len(list), allowancesShown)]
+}
+
+// creditName is what a balance is of.
+func creditName(b *credits.Balance, currency string) string {
+	if b.Meter == "" {
+		return currency
+	}
+	return b.Meter
+}
+
+// exactly is a quantity as the pages show numbers; what does not end is cut.
+func exactly(r money.Rational) string {
+	d, inexact, err := r.Decimal()
+	if err != nil {
+		return r.String()
+	}
+	if inexact {
+		if d, err = r.RoundTo(quantityShown); err != nil {
+			return r.String()
+		}
+	}
+	return ui.Count(d)
+}
+
+// quantityShown is how many decimals of a fraction are shown.
+const quantityShown = 6

@@ -57,6 +57,12 @@ func TestOverridesAndGrants(t *testing.T) {
 	if page = w.page("/customers/bolt"); !strings.Contains(page, "operator: prepaid") {
 		t.Error("the grant is not shown")
 	}
+	id, _, _ = strings.Cut(strings.SplitN(page, `data-grant="`, 2)[1], `"`)
+	w.post(http.StatusSeeOther, "/customers/bolt/grants/void", url.Values{"id": {id}, "reason": {"test"}})
+	w.post(http.StatusNotFound, "/customers/bolt/grants/void", url.Values{"id": {"grt_none"}, "reason": {"test"}})
+	if page = w.page("/customers/bolt"); !strings.Contains(page, ">voided<") || strings.Contains(page, "/grants/void") {
+		t.Error("the grant is not void")
+	}
 }
 
 func TestNotices(t *testing.T) {

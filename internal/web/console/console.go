@@ -14,6 +14,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/correct"
+	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
@@ -29,6 +30,7 @@ import (
 // Config is what the console needs; all but Version and Demo are required.
 type Config struct {
 	Govern  *govern.Service
+	Credits *credits.Service
 	Enforce *enforce.Enforcer
 	Bill    *bill.Service
 	Ingest  *ingest.Service
@@ -69,8 +71,8 @@ func New(cfg Config) (http.Handler, error) {
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	if cfg.Signer == nil || cfg.PortalLink == nil || cfg.Ingest == nil || cfg.Correct == nil || cfg.Inbox == nil {
-		return nil, fmt.Errorf("console: signer, portal link, ingest, corrections and inbox are required: %w", account.ErrInvalid)
+	if cfg.Signer == nil || cfg.PortalLink == nil || cfg.Credits == nil || cfg.Ingest == nil || cfg.Correct == nil || cfg.Inbox == nil {
+		return nil, fmt.Errorf("console: signer, portal link, credits, ingest, corrections and inbox are required: %w", account.ErrInvalid)
 	}
 	var err error
 	if c.assets, err = ui.LoadAssets(); err != nil {
@@ -96,6 +98,7 @@ func New(cfg Config) (http.Handler, error) {
 		"POST /customers/{ref}/overrides":     c.createOverride,
 		"POST /customers/{ref}/overrides/end": c.endOverride,
 		"POST /customers/{ref}/grants":        c.createGrant,
+		"POST /customers/{ref}/grants/void":   c.voidGrant,
 		"GET /notices":                        c.notices,
 		"POST /notices/{id}/redeliver":        c.redeliver,
 		"GET /invoices":                       c.invoices,

@@ -171,7 +171,7 @@ func (c *console) customers(r *http.Request) (answer, error) {
 func (v homeView) denied() int64 {
 	s := v.stats
 	return s.DeniedKey + s.DeniedSubscription + s.DeniedRate + s.DeniedQuota + s.DeniedSpend +
-		s.DeniedConcurrency + s.DeniedCredits + s.DeniedEntitlement + s.DeniedAbnormal
+		s.DeniedConcurrency + s.DeniedCredits + s.DeniedEntitlement + s.DeniedAbnormal + s.DeniedUnpaid
 }
 
 // last is the latest whole second.

@@ -18,6 +18,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/correct"
+	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
@@ -71,6 +72,7 @@ type world struct {
 	t       *testing.T
 	h       http.Handler
 	govern  *govern.Service
+	credits *credits.Service
 	enforce *enforce.Enforcer
 	bill    *bill.Service
 	ingest  *ingest.Service
@@ -120,9 +122,13 @@ func newWorld(t *testing.T) *world {
 	w.govern = must[*govern.Service](t)(govern.New(ctx, govern.Config{
 		Records: records, Journal: journal, Now: w.clock.Now, Random: rand.NewChaCha8([32]byte{}), Pepper: make([]byte, 32), Mode: account.Test,
 	}))
+	w.credits = must[*credits.Service](t)(credits.New(ctx, credits.Config{
+		Directory: w.govern, Records: records, Journal: journal, Flush: func(ctx context.Context) error { return w.enforce.Flush(ctx) }, Now: w.clock.Now,
+		Random: rand.NewChaCha8([32]byte{9}), Tell: func(context.Context, notify.Message) error { return nil },
+	}))
 	sp := must[*spool.Spool](t)(spool.Open(spool.Config{Dir: filepath.Join(dir, "spool")}))
 	quotas := must[*authority.Service](t)(authority.New(authority.Config{
-		Directory: w.govern, Leases: records, Journal: journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log, Granted: w.govern.Granted,
+		Directory: w.govern, Leases: records, Journal: journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log, Credits: w.credits.Units,
 	}))
 	w.enforce = must[*enforce.Enforcer](t)(enforce.Open(ctx, enforce.Config{
 		Directory: w.govern, Spool: sp, Authority: quotas, Past: enforce.JournalPast{Journal: journal}, Deliver: enforce.Straight(journal), Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,
@@ -145,7 +151,7 @@ func newWorld(t *testing.T) *world {
 	w.h = must[http.Handler](t)(console.New(console.Config{
 		Notify: w.notify,
 		Ingest: w.ingest, Correct: corrections, Inbox: w.inbox,
-		Govern: w.govern, Enforce: w.enforce, Bill: w.bill, Clock: w.clock, Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Log: log, Gateways: func() []node.Status { return w.gateways },
+		Govern: w.govern, Credits: w.credits, Enforce: w.enforce, Bill: w.bill, Clock: w.clock, Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Log: log, Gateways: func() []node.Status { return w.gateways },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			return "http://127.0.0.1:8080/portal/open?token=" + ref, w.now().Add(ttl), nil
 		},

@@ -7,7 +7,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/core/account"
-	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -38,30 +37,6 @@ type newOverrideBody struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"On the business clock; default: never"`
 }
 
-// GrantBody is a grant of usage credits, or what one lost.
-type GrantBody struct {
-	ID          string        `json:"id"`
-	Customer    string        `json:"customer" doc:"The customer's key"`
-	CustomerID  string        `json:"customer_id"`
-	Meter       string        `json:"meter"`
-	Amount      money.Decimal `json:"amount" doc:"In the meter's unit; negative: what the grant in corrects lost"`
-	Corrects    string        `json:"corrects,omitempty" doc:"Id of the grant that lost the amount"`
-	Reason      string        `json:"reason"`
-	Author      string        `json:"author"`
-	CreatedAt   time.Time     `json:"created_at"`
-	EffectiveAt time.Time     `json:"effective_at"`
-	ExpiresAt   time.Time     `json:"expires_at,omitzero"`
-}
-
-type newGrantBody struct {
-	Customer    string    `json:"customer" doc:"Id or key"`
-	Meter       string    `json:"meter"`
-	Amount      string    `json:"amount" doc:"In the meter's unit, above 0" example:"1000"`
-	Reason      string    `json:"reason"`
-	EffectiveAt time.Time `json:"effective_at,omitzero" doc:"On the business clock; default: now"`
-	ExpiresAt   time.Time `json:"expires_at,omitzero" doc:"On the business clock; default: never"`
-}
-
 // OverrideID names an override in the path.
 type OverrideID struct {
 	ID string `path:"id"`
@@ -79,13 +54,6 @@ func (a *api) overrideOf(o account.Override) OverrideBody {
 		ID: o.ID, Customer: a.customerKey(o.CustomerID), CustomerID: o.CustomerID, KeyID: o.KeyID, Limit: o.Limit, Value: o.Value, Burst: o.Burst,
 		Reason: o.Reason, Author: o.Author, Status: status,
 		CreatedAt: instant(o.CreatedAt), ExpiresAt: instant(o.ExpiresAt), EndedAt: instant(o.EndedAt),
-	}
-}
-
-func (a *api) grantOf(g account.Grant) GrantBody {
-	return GrantBody{
-		ID: g.ID, Customer: a.customerKey(g.CustomerID), CustomerID: g.CustomerID, Meter: g.Meter, Amount: g.Amount, Corrects: g.GrantID,
-		Reason: g.Reason, Author: g.Author, CreatedAt: instant(g.CreatedAt), EffectiveAt: instant(g.EffectiveAt), ExpiresAt: instant(g.ExpiresAt),
 	}
 }
 
@@ -113,17 +81,6 @@ func (a *api) allowances() {
 		o, err := a.cfg.Govern.EndOverride(ctx, operator, in.ID)
 		return a.overrideOf(o), err
 	})
-	handle(a, operation{
-		method: http.MethodPost, path: "/v1/grants", id: "create-grant", tag: tag, status: http.StatusCreated,
-		summary: "Give a customer usage credits: units of a meter",
-	}, func(ctx context.Context, in *struct{ Body newGrantBody }) (GrantBody, error) {
-		b := in.Body
-		g, err := a.cfg.Govern.CreateGrant(ctx, operator, govern.NewGrant{
-			Customer: b.Customer, Meter: b.Meter, Amount: b.Amount, Reason: b.Reason, EffectiveAt: b.EffectiveAt, ExpiresAt: b.ExpiresAt,
-		})
-		return a.grantOf(g), err
-	})
-	handle(a, operation{method: http.MethodGet, path: "/v1/grants", id: "list-grants", tag: tag, summary: "List grants of usage credits and what they lost, newest first"}, a.listGrants)
 }
 
 func (a *api) listOverrides(ctx context.Context, in *OfCustomer) (listBody[OverrideBody], error) {
@@ -138,18 +95,4 @@ func (a *api) listOverrides(ctx context.Context, in *OfCustomer) (listBody[Overr
 	}
 	rows, err := a.cfg.Govern.ListOverrides(ctx, store.Query{Cursor: from, Limit: in.fetch(), CustomerID: id})
 	return listOf(in.Paging, kind, rows, func(o account.Override) string { return o.ID }, a.overrideOf), err
-}
-
-func (a *api) listGrants(ctx context.Context, in *OfCustomer) (listBody[GrantBody], error) {
-	const kind = "grants"
-	id, err := a.filter(in.Customer)
-	if err != nil {
-		return listBody[GrantBody]{}, err
-	}
-	from, err := placeOfID(kind, "grt_", in.Cursor)
-	if err != nil {
-		return listBody[GrantBody]{}, err
-	}
-	rows, err := a.cfg.Govern.ListGrants(ctx, store.Query{Cursor: from, Limit: in.fetch(), CustomerID: id})
-	return listOf(in.Paging, kind, rows, func(g account.Grant) string { return g.ID }, a.grantOf), err
 }

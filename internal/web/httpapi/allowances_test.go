@@ -100,6 +100,32 @@ func TestOverridesAndGrants(t *testing.T) {
 	if g.text(t, "amount") != "1000.5" || w.get("/v1/grants?customer=bolt").text(t, "items.0.id") != g.text(t, "id") {
 		t.Errorf("%s", g.body)
 	}
+	wallet := w.post(http.StatusCreated, "/v1/grants", `{"customer":"bolt","amount":"20","kind":"prepaid","paid":"18","every":"month","max_rollover":"5","reason":"order"}`)
+	if wallet.text(t, "currency") != "USD" || wallet.text(t, "every") != "month" || wallet.text(t, "status") != "active" || wallet.text(t, "max_rollover") != "5" {
+		t.Errorf("%s", wallet.body)
+	}
+	for range 2 {
+		if v := w.post(http.StatusOK, "/v1/grants/"+wallet.text(t, "id")+"/void", `{"reason":"refunded"}`); v.text(t, "status") != "voided" || v.text(t, "voided_at") == "" {
+			t.Errorf("%s", v.body)
+		}
+	}
+	left := w.get("/v1/customers/bolt/credits")
+	if left.text(t, "credits.0.left") != "0" || left.text(t, "credits.0.grants.0.status") != "voided" || left.text(t, "credits.1.left") != "1000.5" || left.text(t, "credits.1.meter") != "tokens" {
+		t.Errorf("%s", left.body)
+	}
+	rule := w.post(http.StatusOK, "/v1/customers/bolt/top-ups", `{"meter":"tokens","below":"10","amount":"100","most":3}`)
+	if rule.text(t, "every") != "month" || w.get("/v1/customers/bolt/top-ups").text(t, "items.0.amount") != "100" {
+		t.Errorf("%s", rule.body)
+	}
+	w.want(http.StatusOK, http.MethodDelete, "/v1/customers/bolt/top-ups?meter=tokens", "")
+	w.want(http.StatusNotFound, http.MethodDelete, "/v1/customers/bolt/top-ups?meter=tokens", "")
+	if p := w.post(http.StatusUnprocessableEntity, "/v1/customers/bolt/coupons", `{"coupon":"none","reason":"x"}`); p.text(t, "errors.0.pointer") != "/coupon" {
+		t.Errorf("%s", p.body)
+	}
+	if c := w.get("/v1/customers/bolt/coupons"); c.field(t, "next") != nil {
+		t.Errorf("%s", c.body)
+	}
+	w.want(http.StatusNotFound, http.MethodPost, "/v1/redemptions/rdm_x/end", "")
 	if p := w.post(http.StatusUnprocessableEntity, "/v1/grants", `{"customer":"bolt","meter":"tokens","amount":"-1","reason":"x"}`); p.text(t, "errors.0.pointer") != "/amount" {
 		t.Errorf("%s", p.body)
 	}

@@ -17,7 +17,9 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
+	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
@@ -36,6 +38,7 @@ import (
 // Config of the API. All fields are required unless one says what nil stands for.
 type Config struct {
 	Govern  *govern.Service
+	Credits *credits.Service
 	Enforce *enforce.Enforcer
 	// Flush brings what was decided into the journal, that of gateways in other processes too; nil: Enforce.Flush.
 	Flush   func(ctx context.Context) error
@@ -43,6 +46,7 @@ type Config struct {
 	Ingest  *ingest.Service
 	Bill    *bill.Service
 	WhatIf  *whatif.Service // nil: catalogs are planned without their money
+	Collect *collect.Service
 	Usage   *usage.Service
 	Recount *recount.Service
 	Correct *correct.Service
@@ -90,7 +94,7 @@ type api struct {
 // New checks the configuration and starts nothing.
 func New(cfg Config) (http.Handler, error) {
 	switch {
-	case cfg.Govern == nil, cfg.Enforce == nil, cfg.Receive == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Correct == nil, cfg.Inbox == nil,
+	case cfg.Govern == nil, cfg.Credits == nil, cfg.Enforce == nil, cfg.Receive == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Collect == nil, cfg.Correct == nil, cfg.Inbox == nil,
 		cfg.Seal == nil, cfg.Usage == nil, cfg.Recount == nil, cfg.Clock == nil, cfg.Replays == nil, cfg.Notify == nil,
 		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
 		return nil, errors.New("httpapi: incomplete configuration")
@@ -120,6 +124,7 @@ func assemble(cfg Config) (*api, error) {
 	a.subscriptions()
 	a.subscriptionChanges()
 	a.invoices()
+	a.collections()
 	a.events()
 	a.revisions()
 	a.backfills()
@@ -133,6 +138,8 @@ func assemble(cfg Config) (*api, error) {
 	a.decisions()
 	a.limits()
 	a.allowances()
+	a.credits()
+	a.coupons()
 	a.notices()
 	a.reservations()
 	a.refunds()

@@ -60,6 +60,7 @@ const (
 	codeDoorRefused          code = "door_refused"
 	codeHeadersTooLarge      code = "headers_too_large"
 	codeCostInvalid          code = "cost_invalid"
+	codeUnpaid               code = "unpaid"
 
 	codeCalcSyntax   code = "calc_syntax"
 	codeCalcTooLarge code = "calc_too_large"
@@ -101,6 +102,7 @@ func codeTable() []codeInfo {
 		{codeKeyExpired, http.StatusUnauthorized, "The API key has expired", "The key's time is over.", "Create a new key.", false, whereBoth},
 		{codeSpendCap, http.StatusPaymentRequired, "The spend cap is reached", "The charges of this billing period have reached the cap. Waiting within the period does not help.", "Raise the spend cap, or wait for the next billing period.", false, whereGateway},
 		{codeCredits, http.StatusPaymentRequired, "The credits are used up", "All usage credits that the customer was granted of the meter are used. Waiting does not help.", "Buy or grant more credits.", false, whereBoth},
+		{codeUnpaid, http.StatusPaymentRequired, "An invoice is not paid", "The customer is suspended: an invoice is long past due. Waiting does not help.", "Pay the invoice; access is back at once.", false, whereBoth},
 		{codeNoSubscription, http.StatusForbidden, "There is no active subscription", "The key is good, but its customer has no active subscription.", "Start a subscription for this customer.", false, whereBoth},
 		{codeEntitlement, http.StatusForbidden, "The plan does not include this", "The route needs a feature that the customer's plan does not have.", "Change to a plan that includes it.", false, whereGateway},
 		{codeDoorRefused, http.StatusForbidden, "The door does not answer this proxy", "A proxy asked at /doors/ from an address that is not trusted, or without the door's token.", "The operator names the proxy's network with --door-peers, and lets it send Tally-Door-Token.", false, whereGateway},

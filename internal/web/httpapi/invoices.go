@@ -20,7 +20,7 @@ type invoiceBody struct {
 	CustomerID     string     `json:"customer_id"`
 	SubscriptionID string     `json:"subscription_id"`
 	Plan           string     `json:"plan"`
-	Status         string     `json:"status" enum:"preview,draft,finalized"`
+	Status         string     `json:"status" enum:"preview,draft,finalized,past_due,paid,void,uncollectible"`
 	Currency       string     `json:"currency"`
 	Period         spanBody   `json:"period" doc:"The billing period that it closes; empty on the invoice at the start of a subscription"`
 	Lines          []lineBody `json:"lines"`
@@ -29,6 +29,8 @@ type invoiceBody struct {
 	TZVersion      string     `json:"tz_version" doc:"Release of the time zone data"`
 	Position       uint64     `json:"position" doc:"Journal position that it was rated at"`
 	FinalizedAt    time.Time  `json:"finalized_at,omitzero"`
+
+	Standing *standingBody `json:"standing,omitempty" doc:"What was paid and credited of it; absent before it is finalized"`
 
 	Checkpoint *coveredBody `json:"checkpoint,omitempty" doc:"The signed checkpoint that covers it: its lines can be proved from then on"`
 }
@@ -95,6 +97,11 @@ func (a *api) invoices() {
 			return invoiceBody{}, notFoundAs(err, "finalized invoice")
 		}
 		out := a.invoiceOf(i)
+		settled := []invoiceBody{out}
+		if err := a.settle(ctx, []invoice.Invoice{i}, settled); err != nil {
+			return invoiceBody{}, err
+		}
+		out = settled[0]
 		out.Checkpoint, err = a.coveredBy(ctx, i.ID)
 		return out, err
 	})
@@ -134,7 +141,11 @@ func (a *api) listInvoices(ctx context.Context, in *OfCustomer) (listBody[invoic
 	if from != "" && (errors.Is(err, account.ErrInvalid) || errors.Is(err, account.ErrNotFound)) {
 		return listBody[invoiceBody]{}, newProblem(codeCursorInvalid, "")
 	}
-	return listOf(in.Paging, kind, rows, func(i invoice.Invoice) string { return i.ID }, a.invoiceOf), err
+	if err != nil {
+		return listBody[invoiceBody]{}, err
+	}
+	out := listOf(in.Paging, kind, rows, func(i invoice.Invoice) string { return i.ID }, a.invoiceOf)
+	return out, a.settle(ctx, rows[:len(out.Items)], out.Items)
 }
 
 func (a *api) preview(ctx context.Context, ref string) (invoiceBody, error) {

@@ -51,6 +51,7 @@ type statusBody struct {
 	DeniedCredits      int64      `json:"denied_credits"`
 	DeniedEntitlement  int64      `json:"denied_entitlement"`
 	DeniedAbnormal     int64      `json:"denied_abnormal"`
+	DeniedUnpaid       int64      `json:"denied_unpaid"`
 	Unavailable        int64      `json:"unavailable"`
 	Incomplete         int64      `json:"incomplete"`
 	Recovered          int64      `json:"recovered"`
@@ -93,7 +94,7 @@ func (a *api) status() statusBody {
 		Version: a.cfg.Version, Mode: "live", Ready: a.cfg.Ready(), Now: a.cfg.Clock.Now(), CatalogVersion: a.cfg.Govern.Current().Version,
 		Admitted: s.Admitted, Settled: s.Settled, Released: s.Released, DeniedRate: s.DeniedRate, DeniedQuota: s.DeniedQuota,
 		DeniedSpend: s.DeniedSpend, DeniedKey: s.DeniedKey, DeniedSubscription: s.DeniedSubscription, Unavailable: s.Unavailable,
-		DeniedConcurrency: s.DeniedConcurrency, DeniedCredits: s.DeniedCredits, DeniedEntitlement: s.DeniedEntitlement, DeniedAbnormal: s.DeniedAbnormal,
+		DeniedConcurrency: s.DeniedConcurrency, DeniedCredits: s.DeniedCredits, DeniedEntitlement: s.DeniedEntitlement, DeniedAbnormal: s.DeniedAbnormal, DeniedUnpaid: s.DeniedUnpaid,
 		Incomplete: s.Incomplete, Recovered: s.Recovered, WrittenOff: s.WrittenOff, Conflicts: s.Conflicts, Draws: s.Draws,
 		MarksLost: s.MarksLost, Open: s.Open, SpoolBytes: s.SpoolBytes, SpoolLag: s.SpoolLag, Rates: []rateBody{},
 	}

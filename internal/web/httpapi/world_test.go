@@ -22,7 +22,9 @@ import (
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
+	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
@@ -58,11 +60,13 @@ type world struct {
 	t        testing.TB
 	h        http.Handler
 	govern   *govern.Service
+	credits  *credits.Service
 	enforce  *enforce.Enforcer
 	receive  *receive.Receiver
 	clock    *clock.Clock
 	replays  *replay.Replays
 	notify   *notify.Service
+	collect  *collect.Service
 	correct  *correct.Service
 	journal  *file.Journal
 	ingest   *ingest.Service
@@ -134,13 +138,17 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	w.govern = must[*govern.Service](t)(govern.New(ctx, govern.Config{
 		Records: records, Journal: w.journal, Now: w.clock.Now, Random: random, Pepper: make([]byte, 32), Mode: mode,
 	}))
+	w.credits = must[*credits.Service](t)(credits.New(ctx, credits.Config{
+		Directory: w.govern, Records: records, Journal: w.journal, Flush: func(ctx context.Context) error { return w.enforce.Flush(ctx) }, Now: w.clock.Now,
+		Random: rand.NewChaCha8([32]byte{9}), Tell: func(context.Context, notify.Message) error { return nil },
+	}))
 	sp := must[*spool.Spool](t)(spool.Open(spool.Config{Dir: filepath.Join(dir, "spool")}))
 	ring := must[*receipt.Keyring](t)(receipt.ParseKeyring(receipt.NewKeyringFile(make([]byte, 32))))
 	w.receive = must[*receive.Receiver](t)(receive.New(ctx, receive.Config{Journal: w.journal, Records: records, Now: w.clock.Now, Random: &locked{r: rand.NewChaCha8([32]byte{1})}}))
 	signer := must[*receive.Signer](t)(receive.NewSigner(make([]byte, 32)))
 	must[store.GatewayKey](t)(w.receive.Register(ctx, 1, signer.Public()))
 	quotas := must[*authority.Service](t)(authority.New(authority.Config{
-		Directory: w.govern, Leases: records, Journal: w.journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log, Granted: w.govern.Granted,
+		Directory: w.govern, Leases: records, Journal: w.journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log, Credits: w.credits.Units,
 	}))
 	w.enforce = must[*enforce.Enforcer](t)(enforce.Open(ctx, enforce.Config{
 		Directory: w.govern, Spool: sp, Authority: quotas, Past: enforce.JournalPast{Journal: w.journal}, Keyring: ring, Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,
@@ -184,9 +192,12 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 		Directory: w.govern, Records: records, Sender: hook.New(), Now: w.clock.Now, Random: &locked{r: rand.NewChaCha8([32]byte{2})}, Key: make([]byte, 32), Log: log,
 	}))
 	w.notify, w.refunds = told, records
+	w.collect = must[*collect.Service](t)(collect.New(collect.Config{
+		Directory: w.govern, Records: records, Now: w.clock.Now, Random: &locked{r: rand.NewChaCha8([32]byte{3})}, Post: told.Post, Suspend: w.govern.SetUnpaid, Log: log,
+	}))
 	w.replays = must[*replay.Replays](t)(replay.New(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
-		Govern: w.govern, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
+		Govern: w.govern, Credits: w.credits, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Collect: w.collect, Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
 		Clock: w.clock, Replays: w.replays, Notify: told, Refunds: records.ListRefunds, GatewayCount: func(context.Context) (int, error) { return w.gateways, nil },
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {

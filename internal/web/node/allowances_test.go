@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/money"
 )
 
 // TestAllowancesArrive: overrides and the flag of abnormal usage are at the gateway within a second, and the end of an override has
@@ -50,9 +52,7 @@ func TestAllowancesArrive(t *testing.T) {
 	}
 	was, _ := g.mirror.Principal(secret, w.now())
 	g.follows("a grant is made", func() {
-		if _, err := w.govern.CreateGrant(t.Context(), "operator", govern.NewGrant{Customer: "early", Meter: "api_calls", Amount: "5", Reason: "test"}); err != nil {
-			t.Fatal(err)
-		}
+		w.govern.PutGrant(account.Grant{ID: "grt_1", CustomerID: c.ID, Meter: "api_calls", Amount: money.FromInt(5), EffectiveAt: now, ExpiresAt: later})
 	}, func() bool {
 		p, fault := g.mirror.Principal(secret, w.now())
 		return fault == "" && p.Revision != was.Revision // what was decided without it is looked at again

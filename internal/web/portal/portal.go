@@ -13,6 +13,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/notify"
@@ -29,9 +30,10 @@ const root = statement.Root("/portal")
 
 const cookieName = "tally_portal"
 
-// Config is what the portal needs; all but Demo are required.
+// Config is what the portal needs; all but Credits and Demo are required.
 type Config struct {
 	Govern  *govern.Service
+	Credits *credits.Service // nil: no page tells of credits
 	Enforce *enforce.Enforcer
 	Bill    *bill.Service
 	Clock   *clock.Clock

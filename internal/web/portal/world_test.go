@@ -15,8 +15,10 @@ import (
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/store/file"
@@ -62,6 +64,7 @@ type world struct {
 	t       *testing.T
 	h       http.Handler
 	govern  *govern.Service
+	credits *credits.Service
 	enforce *enforce.Enforcer
 	bill    *bill.Service
 	clock   *clock.Clock
@@ -108,9 +111,13 @@ func newWorld(t *testing.T) *world {
 	w.govern = must[*govern.Service](t)(govern.New(ctx, govern.Config{
 		Records: records, Journal: journal, Now: w.clock.Now, Random: rand.NewChaCha8([32]byte{}), Pepper: make([]byte, 32), Mode: account.Test,
 	}))
+	w.credits = must[*credits.Service](t)(credits.New(ctx, credits.Config{
+		Directory: w.govern, Records: records, Journal: journal, Flush: func(ctx context.Context) error { return w.enforce.Flush(ctx) }, Now: w.clock.Now,
+		Random: rand.NewChaCha8([32]byte{9}), Tell: func(context.Context, notify.Message) error { return nil },
+	}))
 	sp := must[*spool.Spool](t)(spool.Open(spool.Config{Dir: filepath.Join(dir, "spool")}))
 	quotas := must[*authority.Service](t)(authority.New(authority.Config{
-		Directory: w.govern, Leases: records, Journal: journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log, Granted: w.govern.Granted,
+		Directory: w.govern, Leases: records, Journal: journal, Now: w.clock.Now, Mono: func() time.Duration { return 0 }, Local: 1, Log: log, Credits: w.credits.Units,
 	}))
 	w.enforce = must[*enforce.Enforcer](t)(enforce.Open(ctx, enforce.Config{
 		Directory: w.govern, Spool: sp, Authority: quotas, Past: enforce.JournalPast{Journal: journal}, Deliver: enforce.Straight(journal), Node: 1, Boot: "b", Now: w.clock.Now, Real: w.clock.Now, Log: log,

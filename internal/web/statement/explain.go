@@ -145,6 +145,8 @@ func Reason(code, limit string) string {
 		return "Not included in the plan"
 	case "abnormal_usage":
 		return "Usage far above what is usual"
+	case "unpaid":
+		return "An invoice is long past due"
 	case "authority_unreachable":
 		return "Not served: the server that grants quota could not be reached" + named(limit)
 	case "cost_invalid":

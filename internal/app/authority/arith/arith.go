@@ -66,12 +66,31 @@ func Scaled(d money.Decimal, scale int) int64 {
 	if n, err := d.Scaled(scale); err == nil {
 		return n
 	}
-	one := int64(1)
-	for range scale {
-		one *= 10
-	}
+	one := pow10(scale)
 	if f, err := d.Floor().Scaled(scale); err == nil && f < math.MaxInt64-one {
 		return f + one
 	}
 	return math.MaxInt64
+}
+
+// Floored is a decimal in a scale, rounded down; at the ends of the range it stops.
+func Floored(d money.Decimal, scale int) int64 {
+	whole, err := d.Mul(money.FromInt(pow10(scale)))
+	if err == nil {
+		if n, err := whole.Floor().Scaled(0); err == nil {
+			return n
+		}
+	}
+	if d.Sign() < 0 {
+		return math.MinInt64
+	}
+	return math.MaxInt64
+}
+
+func pow10(n int) int64 {
+	one := int64(1)
+	for range n {
+		one *= 10
+	}
+	return one
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/price"
 )
@@ -16,6 +17,37 @@ type Cap struct {
 	Prices []price.Price  // metered prices of the plan, as pinned by the subscription
 	Scales map[string]int // of each priced meter
 }
+
+// New prices a spend cap of a plan. Plans is the catalog that the plan stands in, pinned the one whose prices the subscription pays.
+func New(l *catalog.Limit, plan *catalog.Plan, plans, pinned *catalog.Compiled) (*Cap, error) {
+	c := &Cap{Amount: *l.SpendCap, Scales: map[string]int{}}
+	if g := l.Extra(millionths); g > 0 {
+		more, err := c.Amount.Mul(money.FromScaled(g, 6))
+		if err != nil {
+			return nil, err
+		}
+		if c.Amount, err = c.Amount.Add(more); err != nil {
+			return nil, err
+		}
+	}
+	prices := plan.Prices
+	if pp, ok := pinned.Plan(plan.Key); ok {
+		prices = pp.Prices
+	}
+	for _, pr := range prices {
+		m, ok := plans.Meter(pr.Meter)
+		if !ok { // it left the catalog, and is billed all the same
+			m, ok = pinned.Meter(pr.Meter)
+		}
+		if ok && pr.Meter != "" {
+			c.Prices = append(c.Prices, pr)
+			c.Scales[pr.Meter] = m.Scale
+		}
+	}
+	return c, nil
+}
+
+const millionths = 1_000_000
 
 // Charge is what a quantity of one meter costs.
 func (c *Cap) Charge(meterKey string, units int64) (sum money.Decimal, err error) {

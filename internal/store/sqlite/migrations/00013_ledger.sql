@@ -36,7 +36,7 @@ CREATE TABLE invoice_standings (
     paid         INTEGER NOT NULL CHECK (paid >= 0),
     credited     INTEGER NOT NULL CHECK (credited >= 0),
     credited_due INTEGER NOT NULL CHECK (credited_due BETWEEN 0 AND credited),
-    due_at       INTEGER NOT NULL,
+    due_at       INTEGER, -- NULL: none
     at           INTEGER NOT NULL,
     actor        TEXT    NOT NULL,
     reason       TEXT    NOT NULL,
@@ -50,7 +50,7 @@ CREATE TABLE invoice_newest (
     turn        INTEGER NOT NULL,
     customer_id TEXT    NOT NULL,
     status      TEXT    NOT NULL,
-    due_at      INTEGER NOT NULL
+    due_at      INTEGER NOT NULL -- the last instant there is: none
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX invoice_newest_open ON invoice_newest (due_at, invoice_id) WHERE status = 'finalized';
 CREATE INDEX invoice_newest_customer ON invoice_newest (customer_id, due_at, invoice_id) WHERE status = 'finalized';
@@ -142,7 +142,7 @@ BEGIN SELECT RAISE(ABORT, 'an invoice standing follows the newest one; those bef
 -- +goose StatementBegin
 CREATE TRIGGER invoice_standings_newest AFTER INSERT ON invoice_standings BEGIN
     INSERT INTO invoice_newest (invoice_id, turn, customer_id, status, due_at)
-    VALUES (NEW.invoice_id, NEW.turn, NEW.customer_id, NEW.status, NEW.due_at)
+    VALUES (NEW.invoice_id, NEW.turn, NEW.customer_id, NEW.status, coalesce(NEW.due_at, 9223372036854775807))
     ON CONFLICT (invoice_id) DO UPDATE SET turn = excluded.turn, status = excluded.status, due_at = excluded.due_at;
 END;
 -- +goose StatementEnd

@@ -103,19 +103,23 @@ func (w *world) deposit(n, customer int, minor int64) ledger.Entry {
 	return e
 }
 
-// finalize stores an invoice that is due on a day, and what it posts.
+// finalize stores an invoice that is due on a day (0: never), and what it posts.
 func (w *world) finalize(n, customer int, total int64, due int) (invoice.Invoice, invoice.Standing) {
 	w.Helper()
 	c := store.Close{SubscriptionID: fmt.Sprint("sub_", customer), Period: period.Interval{Start: noon(n), End: noon(n + 1)}, ClosedAt: noon(n + 1)}
 	_, err := w.r.BeginClose(w.Context(), c)
 	w.ok(err)
+	dueAt := time.Time{}
+	if due > 0 {
+		dueAt = noon(due)
+	}
 	draft := invoice.Invoice{
 		ID: fmt.Sprint("inv_", n), CustomerID: cus(customer), SubscriptionID: c.SubscriptionID, Plan: "pro", Status: invoice.Draft,
 		Currency: money.MustCurrency("EUR"), Period: c.Period, Total: eur(total), Lines: []invoice.Line{{
 			ID: fmt.Sprint("iln_", n), Number: 1, Kind: invoice.FlatLine, Price: "fee", Period: c.Period, Quantity: money.FromInt(1),
 			Exact: eur(total).Decimal(), Rounded: eur(total),
 		}},
-		DueAt: noon(due),
+		DueAt: dueAt,
 	}
 	posted := draft
 	posted.FinalizedAt = noon(n + 1)
@@ -201,7 +205,7 @@ func balances(w *world) {
 	balance(1, 0)
 	more, err := ledger.OfRefund("pay_10", cus(1), eur(1), noon(4))
 	w.ok(err)
-	w.refused("more than there is", w.r.PutEntries(ctx, []ledger.Entry{more}, w.audit()), store.ErrConflict)
+	w.refused("more than there is", w.r.PutEntries(ctx, []ledger.Entry{more}, w.audit()), store.ErrUncovered)
 	balance(1, 0)
 	_, err = w.r.Balance(ctx, "cus_x", ledger.Balance)
 	w.refused("unknown customer", err, store.ErrNotFound)

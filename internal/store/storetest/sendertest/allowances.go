@@ -10,9 +10,12 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// Allowances checks a driver's promises about overrides and grants.
+// Allowances checks a driver's promises about overrides, grants, coupons and top-ups.
 func Allowances(t *testing.T, open func(t *testing.T) store.Records) {
-	for name, test := range map[string]func(*testing.T, store.Records){"Overrides": overrides, "Grants": grants} {
+	for name, test := range map[string]func(*testing.T, store.Records){
+		"Overrides": overrides, "Grants": grants, "GrantsInFull": grantsInFull, "Redemptions": redemptions, "RedemptionsAtOnce": redemptionsAtOnce,
+		"TopUps": topUps, "CreditMarks": creditMarks,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := open(t)
@@ -69,7 +72,7 @@ func grants(t *testing.T, r store.Records) {
 	ctx := t.Context()
 	g := account.Grant{
 		ID: id("grt", 1), CustomerID: id("cus", 1), Meter: "tokens", Amount: money.MustDecimal("1000.5"), Reason: "prepaid", Author: "op",
-		CreatedAt: noon(1), EffectiveAt: noon(2), ExpiresAt: noon(9),
+		CreatedAt: noon(1), EffectiveAt: noon(2), ExpiresAt: noon(9), Kind: account.Promotional,
 	}
 	back := g
 	back.ID, back.Amount, back.GrantID, back.ExpiresAt = id("grt", 2), money.MustDecimal("-0.25"), g.ID, time.Time{}
