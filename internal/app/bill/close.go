@@ -114,11 +114,15 @@ func (s *Service) finish(ctx context.Context, begun *store.Close, customer accou
 	if err != nil {
 		return err
 	}
-	draft, usage, err := st.draft(ctx)
+	draft, err := st.draft(ctx)
 	if err != nil {
 		return err
 	}
 	if s.cfg.Seal != nil {
+		usage, err := st.usage(ctx)
+		if err != nil {
+			return err
+		}
 		if err := s.cfg.Seal(ctx, *begun, usage, draft); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package bill
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -171,9 +172,7 @@ func (st *statement) payUnits(meterKey string, paid map[int64]money.Decimal) err
 	}
 	taken := map[filtered]money.Decimal{}
 	left := map[int64]money.Decimal{} // for filtered prices
-	for at, amount := range paid {
-		left[at] = amount
-	}
+	maps.Copy(left, paid)
 	for _, c := range st.charges {
 		if c.Price.Meter != meterKey || !c.unitsOff() {
 			continue
@@ -269,6 +268,7 @@ func creditName(g *account.Grant) string {
 		return "Prepaid credit"
 	case account.TopUp:
 		return "Topped-up credit"
+	case account.Promotional:
 	}
 	return "Promotional credit"
 }

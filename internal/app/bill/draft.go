@@ -68,24 +68,23 @@ func (rules) Taxes(_ context.Context, r TaxRequest) ([]invoice.TaxOf, bool, erro
 	return out, r.Rules.Inclusive, nil
 }
 
-// draft is the invoice of the closing: rated, reduced and taxed. Usage is what was metered in its billing period, for the seal.
-func (st *statement) draft(ctx context.Context) (invoice.Invoice, []invoice.Usage, error) {
+// draft is the invoice of the closing: rated, reduced and taxed.
+func (st *statement) draft(ctx context.Context) (invoice.Invoice, error) {
 	if err := st.rate(ctx); err != nil {
-		return invoice.Invoice{}, nil, err
+		return invoice.Invoice{}, err
 	}
 	in, err := st.input(ctx)
 	if err != nil {
-		return invoice.Invoice{}, nil, err
+		return invoice.Invoice{}, err
 	}
 	inv, err := invoice.Build(in)
 	if err == nil {
 		inv, err = st.complete(ctx, inv, in.Rounding)
 	}
 	if err != nil {
-		return invoice.Invoice{}, nil, fmt.Errorf("subscription %s: %w", st.term.ID, err)
+		return invoice.Invoice{}, fmt.Errorf("subscription %s: %w", st.term.ID, err)
 	}
-	usage, err := st.usage(ctx)
-	return inv, usage, err
+	return inv, nil
 }
 
 // last is the last instant of a closing's period, or its instant.
@@ -211,7 +210,8 @@ func (st *statement) complete(ctx context.Context, inv invoice.Invoice, how mone
 	return inv, nil
 }
 
-// usage is what the priced meters of the closing's billing period measure at its position, in the order of the charges.
+// usage is what the priced meters of the closing's billing period measure at its position, in the order of the charges: what a seal
+// commits to.
 func (st *statement) usage(ctx context.Context) ([]invoice.Usage, error) {
 	var list []invoice.Usage
 	if st.closing.in.Empty() {

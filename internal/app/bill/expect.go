@@ -219,6 +219,7 @@ func (st *statement) expected(c *charge) bool {
 		c.Position = price.First
 	case price.Last:
 		c.Position = price.Middle
+	case price.First, price.Middle:
 	}
 	return true
 }

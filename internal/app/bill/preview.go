@@ -105,7 +105,7 @@ func (s *Service) ahead(ctx context.Context, t *term, b billed, position uint64,
 		if err != nil {
 			return nil, err
 		}
-		inv, _, err := st.draft(ctx)
+		inv, err := st.draft(ctx)
 		if err == nil {
 			inv.Status = invoice.Preview
 			err = b.book.Add(&inv)

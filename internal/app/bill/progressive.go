@@ -44,7 +44,7 @@ func (s *Service) passed(ctx context.Context, id string, customer account.Custom
 	if err != nil {
 		return false, err
 	}
-	inv, _, err := st.draft(ctx)
+	inv, err := st.draft(ctx)
 	if err != nil {
 		return false, fmt.Errorf("look at what accrued: %w", err)
 	}

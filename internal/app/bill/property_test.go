@@ -11,6 +11,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/subscription"
 )
@@ -133,5 +134,61 @@ func TestInvoicesDoNotDependOnOrderAndCrashes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestADryRunSaysWhatARunDoes compares what a run would finalize with what it then does finalize.
+func TestADryRunSaysWhatARunDoes(t *testing.T) {
+	t.Parallel()
+	s := tell(t, "pro", nil)
+	s.use(date(2026, 1, 5), 800, "")
+	s.now = date(2026, 3, 2)
+	due, err := s.bill.Due(t.Context())
+	if err != nil || due.Closings != 1 || !due.First.Equal(date(2026, 2, 1)) {
+		t.Errorf("due: %+v, %v", due, err)
+	}
+	var want, got []string
+	err = s.bill.DryRun(t.Context(), func(_ account.Customer, list []invoice.Invoice, err error) error {
+		for _, inv := range list {
+			want = append(want, inv.ID+" "+inv.Total.String())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := len(s.invoices())
+	s.tick()
+	for _, inv := range s.invoices()[before:] {
+		got = append(got, inv.ID+" "+inv.Total.String())
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(got) != 2 {
+		t.Errorf("dry run (-), run (+):\n%s", diff)
+	}
+	if due, err = s.bill.Due(t.Context()); err != nil || due.Closings != 0 {
+		t.Errorf("due afterwards: %+v, %v", due, err)
+	}
+}
+
+// TestWhatIfIUpgrade previews a change that nobody makes.
+func TestWhatIfIUpgrade(t *testing.T) {
+	t.Parallel()
+	s := tell(t, "pro", nil)
+	s.use(date(2026, 1, 5), 100, "")
+	s.now = date(2026, 1, 11).Add(time.Minute) // on no bucket's border
+	changes := []subscription.Change{{Kind: subscription.ToPlan, Plan: "max", Version: 1, At: s.now, Now: true}}
+	before, after, err := s.bill.PreviewChange(t.Context(), s.sub.ID, changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 21 of 31 days of the difference of 31, and the next month's.
+	if before.Total.String() != "32.00" || after.Total.String() != "84.00" {
+		t.Errorf("before %s, after %s", before.Total, after.Total)
+	}
+	if s.tick(); len(s.invoices()) != 1 {
+		t.Error("something was billed")
+	}
+	if _, _, err := s.bill.PreviewChange(t.Context(), "sub_none", changes); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("no subscription: %v", err)
 	}
 }

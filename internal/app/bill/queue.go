@@ -56,7 +56,12 @@ type dueHeap []due
 func (h dueHeap) Len() int           { return len(h) }
 func (h dueHeap) Less(i, j int) bool { return h[i].before(&h[j]) < 0 }
 func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *dueHeap) Push(x any)        { *h = append(*h, x.(due)) } //nolint:forcetypeassert // heap's own
+func (h *dueHeap) Push(x any) {
+	if d, ok := x.(due); ok {
+		*h = append(*h, d)
+	}
+}
+
 func (h *dueHeap) Pop() any {
 	old := *h
 	last := old[len(old)-1]

@@ -40,8 +40,10 @@ func (st *statement) rate(ctx context.Context) error {
 // cut has the journal split its buckets where charges begin and end, so that each part can be read.
 func (st *statement) cut(ctx context.Context) error {
 	seen := map[int64]bool{}
-	for _, c := range st.charges {
-		for _, p := range c.pieces {
+	each := func(list []piece) error {
+		for i := range list {
+			p := &list[i]
+			p.Start, p.End = st.readable(p.Start), st.readable(p.End)
 			for _, at := range []time.Time{p.Start, p.End} {
 				if seen[at.UnixMicro()] || period.BucketStart(at).Equal(at) {
 					continue
@@ -52,8 +54,28 @@ func (st *statement) cut(ctx context.Context) error {
 				}
 			}
 		}
+		return nil
+	}
+	for _, c := range st.charges {
+		if err := each(c.pieces); err != nil {
+			return err
+		}
+	}
+	for i := range st.burn.units {
+		if err := each(st.burn.units[i].spans); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// readable is an instant at which the journal's buckets begin. A question about a change that nobody made leaves no cut behind: usage
+// is split at the quarter of an hour before it.
+func (st *statement) readable(at time.Time) time.Time {
+	if slices.ContainsFunc(st.term.imagined, at.Equal) {
+		return period.BucketStart(at)
+	}
+	return at
 }
 
 // read takes the journal's side at one cut.
@@ -62,7 +84,8 @@ func (st *statement) read(v store.View) error {
 		if st.before == nil || c.Price.Licensed() || c.Due.After(st.since()) || len(c.pieces) == 0 || c.pieces[0].late {
 			continue
 		}
-		late, err := c.series.moved(v, c.Service, st.before.position, st.closing.position)
+		whole := period.Interval{Start: c.pieces[0].Start, End: c.pieces[len(c.pieces)-1].End}
+		late, err := c.series.moved(v, whole, st.before.position, st.closing.position)
 		if err != nil {
 			return err
 		}

@@ -26,14 +26,14 @@ func shop() *catalog.Catalog {
 	fee := func(amount string) price.Price {
 		return price.Price{Key: "platform", Model: price.Flat, Amount: d(amount), Charge: price.InAdvance}
 	}
-	tiers := func(up, first, rest string) price.Price {
+	tiers := func(first, rest string) price.Price {
 		return price.Price{
 			Key: "calls", Meter: calls, Model: price.Graduated, Charge: price.InArrears,
-			Tiers: []price.Tier{{UpTo: new(d(up)), UnitAmount: d(first)}, {UnitAmount: d(rest)}},
+			Tiers: []price.Tier{{UpTo: new(d("1000")), UnitAmount: d(first)}, {UnitAmount: d(rest)}},
 		}
 	}
 	seats := price.Price{Key: "seats", Model: price.Unit, UnitAmount: d("10"), Charge: price.InAdvance}
-	bounded := tiers("1000", "0.01", "0.005")
+	bounded := tiers("0.01", "0.005")
 	bounded.MinimumSpend, bounded.MaximumSpend = new(d("5")), new(d("20"))
 	eu := price.Price{Key: "eu", Meter: calls, Model: price.Unit, UnitAmount: d("0.02"), Charge: price.InArrears, Filter: []meter.Dimension{{Name: "region", Value: "eu"}}}
 	us := eu
@@ -47,17 +47,17 @@ func shop() *catalog.Catalog {
 	return &catalog.Catalog{
 		Meters: []catalog.Meter{{Key: calls, Event: "request", Aggregation: meter.Sum, Dimensions: []string{"region"}}},
 		Plans: []catalog.Plan{
-			{Key: "pro", Name: "Pro", Currency: usd, Prices: []price.Price{fee("31"), tiers("1000", "0.01", "0.005")}},
-			{Key: "max", Name: "Max", Currency: usd, Prices: []price.Price{fee("62"), tiers("1000", "0.02", "0.001")}},
+			{Key: "pro", Name: "Pro", Currency: usd, Prices: []price.Price{fee("31"), tiers("0.01", "0.005")}},
+			{Key: "max", Name: "Max", Currency: usd, Prices: []price.Price{fee("62"), tiers("0.02", "0.001")}},
 			{Key: "team", Name: "Team", Currency: usd, Prices: []price.Price{seats}},
 			{Key: "bounded", Name: "Bounded", Currency: usd, Prices: []price.Price{bounded}},
-			{Key: "committed", Name: "Committed", Currency: usd, Prices: []price.Price{tiers("1000", "0.01", "0.005")}, Terms: catalog.Terms{Minimum: new(d("8")), Maximum: new(d("12"))}},
-			{Key: "trial", Name: "Trial", Currency: usd, Prices: []price.Price{fee("31"), tiers("1000", "0.01", "0.005")}, Terms: catalog.Terms{TrialDays: 10}},
+			{Key: "committed", Name: "Committed", Currency: usd, Prices: []price.Price{tiers("0.01", "0.005")}, Terms: catalog.Terms{Minimum: new(d("8")), Maximum: new(d("12"))}},
+			{Key: "trial", Name: "Trial", Currency: usd, Prices: []price.Price{fee("31"), tiers("0.01", "0.005")}, Terms: catalog.Terms{TrialDays: 10}},
 			{Key: "regions", Name: "Regions", Currency: usd, Prices: []price.Price{eu, us}},
 			{Key: "matrix", Name: "Matrix", Currency: usd, Prices: []price.Price{cells}},
 			{Key: "payments", Name: "Payments", Currency: usd, Prices: []price.Price{fees}},
-			{Key: "annual", Name: "Annual", Currency: usd, Prices: []price.Price{yearly, tiers("1000", "0.01", "0.005")}},
-			{Key: "threshold", Name: "Threshold", Currency: usd, Prices: []price.Price{tiers("1000", "0.01", "0.005")}, Terms: catalog.Terms{Threshold: new(d("5"))}},
+			{Key: "annual", Name: "Annual", Currency: usd, Prices: []price.Price{yearly, tiers("0.01", "0.005")}},
+			{Key: "threshold", Name: "Threshold", Currency: usd, Prices: []price.Price{tiers("0.01", "0.005")}, Terms: catalog.Terms{Threshold: new(d("5"))}},
 		},
 		Coupons: []catalog.Coupon{
 			{Key: "tenth", Name: "10 % off", Percent: new(d("10"))},
@@ -306,6 +306,15 @@ func TestStories(t *testing.T) {
 			s.at(date(2026, 2, 1))
 			s.use(date(2026, 2, 5), 300, "")
 			s.use(date(2026, 2, 15), 300, "")
+			s.at(date(2026, 3, 1))
+		}},
+		"odd": {"trial", nil, func(s *story) { // credits that begin and end at odd times, in a trial
+			s.at(date(2026, 1, 3).Add(7*time.Hour + 3*time.Minute))
+			s.grant(account.Grant{Meter: calls, Amount: money.MustDecimal("150"), Kind: account.Prepaid, ExpiresAt: date(2026, 1, 20).Add(time.Second)})
+			s.grant(account.Grant{Amount: money.MustDecimal("0.125"), Kind: account.Prepaid, EffectiveAt: date(2026, 1, 19).Add(time.Second)})
+			s.use(date(2026, 1, 5), 100, "")
+			s.use(date(2026, 1, 15), 80, "")
+			s.use(date(2026, 1, 25), 70, "")
 			s.at(date(2026, 3, 1))
 		}},
 		"expiring": {"pro", nil, func(s *story) {

@@ -21,6 +21,7 @@ type term struct {
 	history              subscription.History
 	segments             []subscription.Segment
 	sold                 *sold
+	imagined             []time.Time // when further changes take effect that nobody made
 }
 
 // sold finds what was sold, by catalog version. It keeps the first error: a version that can not be read is not one that lacks a plan.
@@ -76,7 +77,10 @@ func (s *Service) term(ctx context.Context, subscriptionID string, customer acco
 	t := term{customer: customer, history: history, sold: &sold{ctx: ctx, dir: s.cfg.Directory}}
 	t.Subscription = t.history.Subscription
 	t.history.Changes = slices.DeleteFunc(slices.Clone(t.history.Changes), func(c subscription.Change) bool { return c.CreatedAt.After(known) })
-	t.history.Changes = append(t.history.Changes, further...)
+	for _, c := range further {
+		t.history.Changes = append(t.history.Changes, c)
+		t.imagined = append(t.imagined, c.At, c.Until)
+	}
 	var err error
 	if t.segments, err = t.history.Segments(customer.Zone, t.sold); t.sold.err != nil {
 		err = t.sold.err

@@ -76,14 +76,15 @@ func (p plan) input() (invoice.Input, error) {
 
 // pro is the plan of the demo with a second meter and a fee in arrears.
 func pro() plan {
-	return plan{Input: invoice.Input{
-		SubscriptionID: "sub_01K6Z0000000000000000000AA",
-		CustomerID:     "cus_01K6Z0000000000000000000BB",
-		Plan:           "pro",
-		CatalogVersion: 3,
-		Currency:       money.MustCurrency("USD"),
-		Position:       4711,
-	},
+	return plan{
+		Input: invoice.Input{
+			SubscriptionID: "sub_01K6Z0000000000000000000AA",
+			CustomerID:     "cus_01K6Z0000000000000000000BB",
+			Plan:           "pro",
+			CatalogVersion: 3,
+			Currency:       money.MustCurrency("USD"),
+			Position:       4711,
+		},
 		Prices: []price.Price{
 			{Key: "platform", Model: price.Flat, Amount: money.MustDecimal("20.00"), Charge: price.InAdvance},
 			{Key: "calls", Meter: "api_calls", Model: price.Graduated, Charge: price.InArrears, Tiers: []price.Tier{

@@ -6,11 +6,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pressly/goose/v3"
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/invoice"
@@ -186,13 +189,12 @@ func TestSubscriptionsOfOlderRecords(t *testing.T) {
 	ok(t, r.PutCustomer(t.Context(), account.Customer{ID: "cus_1", Key: "acme", Zone: period.MustZone("UTC"), Currency: money.MustCurrency("USD"), CreatedAt: instant}, audit("aud_1")))
 	ended := account.Subscription{ID: "sub_1", CustomerID: "cus_1", Plan: "pro", Start: instant, End: instant.Add(time.Hour), BillingDay: 1, CreatedAt: instant}
 	ok(t, r.PutSubscription(t.Context(), ended, audit("aud_2")))
-	for _, statement := range []string{
-		"DROP TABLE subscription_changes", "ALTER TABLE customers DROP COLUMN billing", "ALTER TABLE subscriptions DROP COLUMN until_at",
-		"DELETE FROM goose_db_version WHERE version_id >= 11",
-	} {
-		_, err := r.writer.ExecContext(t.Context(), statement)
-		ok(t, err)
-	}
+	dir, err := fs.Sub(migrations, "migrations")
+	ok(t, err)
+	p, err := goose.NewProvider(goose.DialectSQLite3, r.writer, dir, goose.WithDisableGlobalRegistry(true))
+	ok(t, err)
+	_, err = p.DownTo(t.Context(), 10)
+	ok(t, err)
 	ok(t, r.Close())
 	r = mustOpen(t, path)
 	if s, err := r.Subscription(t.Context(), "sub_1"); err != nil || s != ended {

@@ -6,8 +6,10 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
@@ -235,4 +237,55 @@ func recordsListInvoices(t *testing.T, r store.Records) {
 	same(t, "of one customer", one, []invoice.Invoice{want[2], want[4]})
 	_, err = r.ListInvoices(ctx, store.Query{Limit: 2, Cursor: "inv_none"})
 	wantErr(t, "unknown cursor", err, store.ErrNotFound)
+}
+
+// recordsInvoiceSeries: each series counts for itself; invoices and closes keep all that they were given; entries are posted with
+// the invoice or not at all.
+func recordsInvoiceSeries(t *testing.T, r store.Records) {
+	ctx := t.Context()
+	subscribers(t, r, 2)
+	var numbers []string
+	var of []invoice.Invoice // subscription 1, oldest first
+	for n, series := range []string{"", "A-", "A-", "", "B-", "A-"} {
+		sub := 1 + n%2
+		c, draft := closing(sub, n*30+1, n*30+31)
+		c.Progressive, c.Changes, c.CatalogVersion = n == 2, n, int64(n)
+		begun, err := r.BeginClose(ctx, c)
+		ok(t, err)
+		same(t, "close", begun, c)
+		draft.Series, draft.Note, draft.DueAt = series, "Danke", noon(300)
+		draft.Lines[0].Filter = map[string]string{"region": "eu", "a": "b"}
+		draft.Lines[1].Fraction, err = money.NewRational(decimal("1"), decimal("3"))
+		ok(t, err)
+		draft, err = invoice.AddTaxes(draft, []invoice.TaxOf{{Tax: invoice.Tax{Key: "vat", Percent: decimal("19"), Base: euros(1999), Amount: euros(380)}, Lines: []int{0, 1}}}, false)
+		ok(t, err)
+		posted := draft
+		posted.FinalizedAt = noon(200)
+		entries, err := ledger.OfInvoice(posted, nil)
+		ok(t, err)
+		bad := slices.Clone(entries)
+		bad[0].CustomerID = ""
+		if _, err := r.FinishClose(ctx, c, store.Issue{Invoice: &draft, Entries: bad}, noon(200)); err == nil {
+			t.Error("an entry of nobody was posted")
+		}
+		final, err := r.FinishClose(ctx, c, store.Issue{Invoice: &draft, Entries: entries}, noon(200))
+		ok(t, err)
+		read, err := r.Invoice(ctx, final.ID)
+		ok(t, err)
+		same(t, "invoice", read, *final)
+		numbers = append(numbers, fmt.Sprint(final.Series, final.Number))
+		if sub == 1 {
+			of = append(of, *final)
+		}
+	}
+	same(t, "numbers", numbers, []string{"1", "A-1", "A-2", "2", "B-1", "A-3"})
+	all, err := r.InvoicesOf(ctx, id("sub", 1), time.Time{})
+	ok(t, err)
+	same(t, "of a subscription", all, of)
+	later, err := r.InvoicesOf(ctx, id("sub", 1), of[1].Period.End)
+	ok(t, err)
+	same(t, "from the second on", later, of[1:])
+	receivable, err := r.Balance(ctx, id("cus", 1), ledger.Receivable)
+	ok(t, err)
+	same(t, "receivable", receivable, euros(3*2379))
 }

@@ -46,6 +46,7 @@ func Records(t *testing.T, open func(t *testing.T) store.Records) {
 		"OddValues":            recordsOddValues,
 		"Backfills":            recordsBackfills,
 		"Aliases":              recordsAliases,
+		"InvoiceSeries":        recordsInvoiceSeries,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
