@@ -6,6 +6,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/period"
 )
 
@@ -52,28 +53,39 @@ type Keys interface {
 	ListKeys(ctx context.Context, q Query) ([]account.APIKey, error)
 }
 
-// Close marks that a billing period is being closed at a journal position; later usage is late.
+// Close marks that a billing period is being closed at a journal position; later usage is late. A close with an empty period
+// [t, t) bills what is due at t.
 type Close struct {
 	SubscriptionID string
 	Period         period.Interval
 	Position       uint64
-	ClosedAt       time.Time
-	InvoiceID      string // empty: closed, but not finalized yet (or no invoice due; then Done)
+	ClosedAt       time.Time // what was decided later is not in it
+	Progressive    bool      // bills usage of open periods so far
+	CatalogVersion int64     // whose rules of billing hold; 0: written by an older version
+	InvoiceID      string    // empty: closed, but not finalized yet (or no invoice due; then Done)
 	Done           bool
 }
 
-// Invoices keeps closes and finalized invoices, which never change.
+// Issue is what a close comes to: an invoice that is still a draft, and what it moves. Without an invoice none is due.
+type Issue struct {
+	Invoice *invoice.Invoice
+	Entries []ledger.Entry
+}
+
+// Invoices keeps closes and finalized invoices, which never change. Status of an invoice that is read is where it is by now.
 type Invoices interface {
 	// BeginClose stores the close if none exists for (subscription, period) and returns the stored one. The whole period is the
 	// key: the close at a subscription's start has the empty period [start,start), the first full one begins at the same instant.
 	BeginClose(ctx context.Context, c Close) (Close, error)
-	// FinishClose takes the next number, finalizes and stores the invoice with its lines, marks the close done, in one transaction.
-	// number is called inside it with the number taken. inv nil: no invoice is due. ErrConflict when already done (returns nil then).
-	FinishClose(ctx context.Context, c Close, inv *invoice.Invoice, at time.Time) (*invoice.Invoice, error)
-	Closes(ctx context.Context, subscriptionID string) ([]Close, error) // oldest first
+	// FinishClose takes the next number, finalizes and stores the invoice with its lines, posts the entries, marks the close done,
+	// in one transaction. ErrConflict when already done (returns nil then).
+	FinishClose(ctx context.Context, c Close, issue Issue, at time.Time) (*invoice.Invoice, error)
+	Closes(ctx context.Context, subscriptionID string) ([]Close, error) // by the ends of their periods, oldest first
 	Invoice(ctx context.Context, id string) (invoice.Invoice, error)
 	InvoiceByLine(ctx context.Context, lineID string) (invoice.Invoice, int, error)
 	ListInvoices(ctx context.Context, q Query) ([]invoice.Invoice, error) // with lines, newest number first
+	// InvoicesOf lists a subscription's whose periods end at or after an instant, oldest first.
+	InvoicesOf(ctx context.Context, subscriptionID string, from time.Time) ([]invoice.Invoice, error)
 }
 
 // CounterKey names one quota counter: a scope, a meter and a window, not a plan or a limit.
@@ -190,6 +202,7 @@ type Housekeeping interface {
 // Entitled keeps who is entitled to what: accounts, what they are allowed apart from their plans, and what they were given back.
 type Entitled interface {
 	Accounts
+	SubscriptionChanges
 	Allowances
 	Refunds
 }
@@ -212,6 +225,7 @@ type Bills interface {
 	Invoices
 	Seals
 	SubjectKeys
+	Money
 }
 
 // Keeping keeps what is noted, and what is told of it.

@@ -13,6 +13,9 @@ import (
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/ledger"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/subscription"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -25,15 +28,30 @@ type Directory interface {
 	Customers() []account.Customer
 	SubscriptionsOf(customerID string) []account.Subscription
 	ActiveSubscription(customerID string, at time.Time) (account.Subscription, bool)
+	History(subscriptionID string) subscription.History
+	Grants(customerID string) []account.Grant // in order of creation
 }
 
-// Config is what a Service needs. All but Grace, Settled, Seal and Log are required.
+// Coupons knows what customers redeemed, in order of creation.
+type Coupons interface {
+	Redemptions(customerID string) []account.Redemption
+}
+
+// Balances knows customers' money; store.Ledger fits.
+type Balances interface {
+	Balance(ctx context.Context, customerID string, a ledger.Account) (money.Amount, error)
+}
+
+// Config is what a Service needs. Directory, Journal, Invoices and Now are required.
 type Config struct {
 	Directory Directory
 	Journal   store.Journal
 	Invoices  store.Invoices
+	Coupons   Coupons          // nil: there are none
+	Balances  Balances         // nil: nobody has any
+	Taxes     Taxes            // default: the catalog's rules
 	Now       func() time.Time // business clock
-	Grace     time.Duration    // a period is closed this long after its end; default 0
+	Grace     time.Duration    // a period is closed this long after its end, where the catalog does not say; default 0
 	// Settled returns when every gateway decision before the instant is in the journal (bounded wait); may be nil.
 	Settled func(ctx context.Context, before time.Time) error
 	// Seal commits to a close before it is finalized: what was used up to its position, and the invoice that follows (without
@@ -47,9 +65,7 @@ type Service struct {
 	cfg Config
 
 	ticking sync.Mutex // one Tick at a time
-	// closed is the end of the last done close by subscription id. It spares Tick the look-up and may lag behind the
-	// records: a close is decided there. Owned by ticking.
-	closed map[string]time.Time
+	queue   queue      // owned by ticking
 }
 
 // New checks cfg and starts nothing.
@@ -60,10 +76,23 @@ func New(cfg Config) (*Service, error) {
 	case cfg.Grace < 0:
 		return nil, fmt.Errorf("bill: grace %v is negative", cfg.Grace)
 	}
+	if cfg.Taxes == nil {
+		cfg.Taxes = rules{}
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{cfg: cfg, closed: map[string]time.Time{}}, nil
+	return &Service{cfg: cfg}, nil
+}
+
+// grace is how long after its end a period is closed.
+func (s *Service) grace() time.Duration {
+	if text := s.cfg.Directory.Current().Billing.Grace; text != "" {
+		if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+			return d
+		}
+	}
+	return s.cfg.Grace
 }
 
 // Invoice finds a finalized invoice by id. account.ErrNotFound.

@@ -23,13 +23,13 @@ type Books struct {
 	At       time.Time
 }
 
-// Books balances every additive meter, customer and billing period at one cut, and checks the others' lines apart. Rows
-// without any figure are left out; the others stand newest period first, then by customer key and meter. customerRef "" is all; account.ErrNotFound for an
-// unknown customer.
+// Books balances every additive meter, customer and billing period at one cut, and checks the others' lines apart. A price with
+// a longer period has rows of its periods. Rows without any figure are left out; the others stand newest period first, then by
+// customer key and meter. customerRef "" is all; account.ErrNotFound for an unknown customer.
 //
 // The records are read before the journal: subscriptions, then closes, then invoices, and then one View. What changes in
 // between can not make a false difference: a period closed after its close was looked for counts as open, and is rated
-// from the same View as it is metered from.
+// at the same position as it is metered at.
 func (s *Service) Books(ctx context.Context, customerRef string) (Books, error) {
 	out := Books{At: s.cfg.Now()}
 	file, err := s.openFile(ctx, customerRef, out.At)
@@ -46,7 +46,10 @@ func (s *Service) Books(ctx context.Context, customerRef string) (Books, error) 
 	if err != nil {
 		return Books{}, fmt.Errorf("books: read journal: %w", err)
 	}
-	rows, apart, err := file.rows(out.Position)
+	for _, l := range file.ledgers {
+		l.open(ctx, s, out.Position, out.At)
+	}
+	rows, apart, err := file.rows()
 	if err != nil {
 		return Books{}, fmt.Errorf("books: %w", err)
 	}
@@ -56,32 +59,53 @@ func (s *Service) Books(ctx context.Context, customerRef string) (Books, error) 
 	return out, nil
 }
 
-// span is one billing period of a contract as the records have it.
-type span struct {
-	contract contract
-	period   period.Interval
-	closing  *store.Close   // nil: none has begun
-	lines    []invoice.Line // of the stored invoice, once closed; else of a preview
-	unrated  error          // why there is no preview
+// folder is one subscription with what was billed to it.
+type folder struct {
+	term   *term
+	billed billed
+	last   *closing      // that is done or begun
+	shares []*share      // the charges on usage, oldest first
+	begun  *invoice.Book // with the closes that were begun
+	ahead  *invoice.Book // with those that follow
+	failed error         // why what is not billed yet cannot be rated
 }
 
-func (sp *span) closed() bool { return sp.closing != nil && sp.closing.Done }
+// share is one charge on usage, as books check it: its line says what the journal says.
+type share struct {
+	*charge
+	key    invoice.Key
+	closed bool          // its lines are final, or begun: what came since is late
+	final  bool          // its lines are final
+	frozen bool          // there is nothing to compare: nothing looks at it any more, or no line of it is due yet
+	then   money.Decimal // at the close that its lines are of; of an open one, now
+	now    money.Decimal
+}
 
-// reading is what the journal says of one series in one span. Outside of all spans, span is nil.
-type reading struct {
+// span is what one row is about: the billing periods that the prices on a meter go together over.
+type span struct {
+	folder *folder
+	in     period.Interval
+	starts []int64 // of its billing periods
+	shares []*share
+}
+
+// figures are a row in the making: what the journal says of one series in one span. Outside of all spans, span is nil.
+type figures struct {
 	store.SeriesKey
-	span                                      *span
-	admitted, reported, voided, metered, late money.Decimal
-	kind                                      meter.Aggregation // of a meter that does not add up: metered is at the close, without late
+	span                                *span
+	admitted, reported, voided, metered money.Decimal
+	late                                money.Decimal // of a span without a price
+	kind                                meter.Aggregation
 }
 
 // file is one balance in the making.
 type file struct {
 	customerID string // empty: all
 	customers  map[string]account.Customer
-	spans      map[string][]*span // by customer id
-	readings   []reading
+	ledgers    []*folder
+	figures    []figures
 	kinds      map[string]meter.Aggregation // by meter
+	now        time.Time
 }
 
 // readKinds finds how the journal's meters aggregate, before the cut: catalog versions may have to be loaded for it.
@@ -101,7 +125,7 @@ func (s *Service) readKinds(ctx context.Context, f *file) error {
 // openFile reads the records' side.
 func (s *Service) openFile(ctx context.Context, customerRef string, now time.Time) (*file, error) {
 	customers := s.cfg.Directory.Customers()
-	f := &file{customers: map[string]account.Customer{}, spans: map[string][]*span{}}
+	f := &file{customers: map[string]account.Customer{}, now: now}
 	if customerRef != "" {
 		c, err := s.customer(customerRef)
 		if err != nil {
@@ -109,67 +133,77 @@ func (s *Service) openFile(ctx context.Context, customerRef string, now time.Tim
 		}
 		customers, f.customerID = []account.Customer{c}, c.ID
 	}
-	billed := map[string]*span{} // by invoice id
 	for _, customer := range customers {
 		f.customers[customer.ID] = customer
-		contracts, err := s.contracts(ctx, customer)
+		terms, err := s.terms(ctx, customer, now)
 		if err != nil {
 			return nil, err
 		}
-		for _, c := range contracts {
-			if err := s.addSpans(ctx, f, c, now, billed); err != nil {
+		for i := range terms {
+			folder, err := s.folder(ctx, &terms[i], now)
+			if err != nil {
 				return nil, err
 			}
+			f.ledgers = append(f.ledgers, folder)
 		}
 	}
-	return f, s.addLines(ctx, f.customerID, billed)
+	return f, nil
 }
 
-// addSpans adds a contract's periods with their closes.
-func (s *Service) addSpans(ctx context.Context, f *file, c contract, now time.Time, billed map[string]*span) error {
-	closes, err := s.cfg.Invoices.Closes(ctx, c.ID)
-	if err != nil {
-		return fmt.Errorf("read closes of subscription %s: %w", c.ID, err)
+// folder lists the charges on usage of a subscription from its start to the end of the current period.
+func (s *Service) folder(ctx context.Context, t *term, now time.Time) (*folder, error) {
+	out := &folder{term: t}
+	var err error
+	if out.billed, err = s.billed(ctx, t); err != nil {
+		return nil, err
 	}
-	ends := make(map[int64]*store.Close, len(closes))
-	for i := range closes {
-		if !closes[i].Period.Empty() {
-			ends[closes[i].Period.End.UnixMicro()] = &closes[i]
-		}
+	if n := len(out.billed.closes); n > 0 {
+		out.last = new(closingOf(&out.billed.closes[n-1]))
 	}
-	for _, p := range c.periods(now) {
-		sp := &span{contract: c, period: p, closing: ends[p.End.UnixMicro()]}
-		if sp.closed() && sp.closing.InvoiceID != "" {
-			billed[sp.closing.InvoiceID] = sp
-		}
-		f.spans[c.CustomerID] = append(f.spans[c.CustomerID], sp)
+	until := now
+	if p, ok := t.period(now); ok {
+		until = p.End
 	}
-	return nil
-}
-
-// addLines gives the closed spans their invoices' lines. An invoice that is missing leaves its span without lines, which
-// shows as a difference.
-func (s *Service) addLines(ctx context.Context, customerID string, billed map[string]*span) error {
-	q := store.Query{CustomerID: customerID, Limit: pageMax}
-	for {
-		page, err := s.cfg.Invoices.ListInvoices(ctx, q)
-		if err != nil {
-			return fmt.Errorf("list invoices: %w", err)
-		}
-		for _, inv := range page {
-			if sp := billed[inv.ID]; sp != nil {
-				sp.lines = inv.Lines
-			}
-		}
-		if len(page) < q.Limit {
-			return nil
-		}
-		q.Cursor = page[len(page)-1].ID
+	st := &statement{service: s, term: t, closing: closing{in: period.Interval{Start: until, End: until}}, everything: true}
+	if err := st.list(); err != nil {
+		return nil, err
 	}
+	if err := st.cut(ctx); err != nil {
+		return nil, err
+	}
+	for _, c := range st.charges {
+		if c.Price.Licensed() || c.Service.Start.After(now) {
+			continue
+		}
+		sh := &share{charge: c, key: invoice.KeyOf(&c.Charge)}
+		sh.closed = out.last != nil && !c.Due.After(out.last.in.End)
+		done := out.billed.last()
+		sh.final = done != nil && !c.Due.After(done.in.End)
+		old := sh.closed && c.Period.End.Before(out.last.in.End.Add(-LookBack))
+		sh.frozen = old || c.Due.After(until) && out.billed.book.Billed(sh.key) == nil
+		out.shares = append(out.shares, sh)
+	}
+	return out, nil
 }
 
 // read takes the journal's side at one cut.
 func (f *file) read(v store.View) error {
+	for _, l := range f.ledgers {
+		for _, sh := range l.shares {
+			now, err := sh.series.read(v, sh.Service, v.Position())
+			if err != nil {
+				return fmt.Errorf("customer %s, meter %s: %w", l.term.CustomerID, sh.Price.Meter, err)
+			}
+			if sh.now, sh.then = now.quantity, now.quantity; !sh.closed {
+				continue
+			}
+			then, err := sh.series.read(v, sh.Service, l.last.position)
+			if err != nil {
+				return fmt.Errorf("customer %s, meter %s: %w", l.term.CustomerID, sh.Price.Meter, err)
+			}
+			sh.then = then.quantity
+		}
+	}
 	for _, key := range f.series(v) {
 		if err := f.readSeries(v, key); err != nil {
 			return fmt.Errorf("customer %s, meter %s: %w", key.CustomerID, key.Meter, err)
@@ -178,7 +212,7 @@ func (f *file) read(v store.View) error {
 	return nil
 }
 
-// series are the journal's and those that only an invoice knows.
+// series are the journal's and those that only an invoice or a price knows.
 func (f *file) series(v store.View) []store.SeriesKey {
 	var keys []store.SeriesKey
 	seen := map[store.SeriesKey]bool{}
@@ -191,52 +225,84 @@ func (f *file) series(v store.View) []store.SeriesKey {
 	for _, s := range v.Series() {
 		add(s.SeriesKey)
 	}
-	for customerID, spans := range f.spans {
-		for _, sp := range spans {
-			for _, l := range sp.lines {
-				if l.Kind == invoice.UsageLine {
-					add(store.SeriesKey{CustomerID: customerID, Meter: l.Meter})
-				}
+	for _, l := range f.ledgers {
+		for _, k := range l.billed.book.Keys() {
+			if m := l.billed.book.Billed(k).First.Meter; m != "" {
+				add(store.SeriesKey{CustomerID: l.term.CustomerID, Meter: m})
 			}
+		}
+		for _, sh := range l.shares {
+			add(sh.series.SeriesKey)
 		}
 	}
 	return keys
 }
 
+// spans are the rows of a meter in a subscription.
+func (l *folder) spans(meterKey string, now time.Time) []*span {
+	var out []*span
+	for _, p := range l.term.periods(now) {
+		joined := false
+		if len(out) > 0 { // a price goes over the border
+			border := out[len(out)-1].in.End
+			joined = border.Equal(p.Start) && slices.ContainsFunc(l.shares, func(sh *share) bool {
+				return sh.Price.Meter == meterKey && sh.Period.Start.Before(border) && sh.Period.End.After(border)
+			})
+		}
+		if !joined {
+			out = append(out, &span{folder: l, in: p})
+		}
+		s := out[len(out)-1]
+		s.in.End = p.End
+		s.starts = append(s.starts, p.Start.UnixMicro())
+	}
+	for _, sh := range l.shares {
+		i := slices.IndexFunc(out, func(s *span) bool { return s.in.Contains(sh.Service.Start) })
+		if sh.Price.Meter == meterKey && i >= 0 {
+			out[i].shares = append(out[i].shares, sh)
+		}
+	}
+	return out
+}
+
 // readSeries reads a series in each of its customer's spans. What the whole series has beyond them is outside.
 func (f *file) readSeries(v store.View, key store.SeriesKey) error {
-	if kind := f.kinds[key.Meter]; apart(kind) {
-		return f.readMeasured(v, key, kind)
-	}
-	outside := reading{SeriesKey: key}
-	all, err := v.Usage(key, period.Interval{})
-	if err != nil {
-		return err
-	}
-	outside.metered = all.Sum
-	if outside.reported, err = v.Reported(key, period.Interval{}); err != nil {
-		return err
-	}
-	if outside.voided, err = v.Voided(key, period.Interval{}); err != nil {
-		return err
+	kind := f.kinds[key.Meter]
+	outside := figures{SeriesKey: key}
+	if !apart(kind) {
+		all, err := v.Usage(key, period.Interval{})
+		if err == nil {
+			outside.metered = all.Sum
+			outside.reported, err = v.Reported(key, period.Interval{})
+		}
+		if err == nil {
+			outside.voided, err = v.Voided(key, period.Interval{})
+		}
+		if err != nil {
+			return err
+		}
 	}
 	known := map[int64]bool{}
-	for _, sp := range f.spans[key.CustomerID] {
-		r, err := readSpan(v, key, sp)
-		if err != nil {
-			return fmt.Errorf("period %s: %w", period.Format(sp.period.Start), err)
+	for _, l := range f.ledgers {
+		if l.term.CustomerID != key.CustomerID {
+			continue
 		}
-		if outside.metered, err = outside.metered.Sub(r.metered); err != nil {
-			return err
+		for _, sp := range l.spans(key.Meter, f.now) {
+			r := figures{SeriesKey: key, span: sp, kind: kind}
+			var err error
+			if apart(kind) {
+				err = r.measure(v)
+			} else {
+				err = r.count(v, &outside, known)
+			}
+			if err != nil {
+				return fmt.Errorf("period %s: %w", period.Format(sp.in.Start), err)
+			}
+			f.figures = append(f.figures, r)
 		}
-		if outside.reported, err = outside.reported.Sub(r.reported); err != nil {
-			return err
-		}
-		if outside.voided, err = outside.voided.Sub(r.voided); err != nil {
-			return err
-		}
-		known[sp.period.Start.UnixMicro()] = true
-		f.readings = append(f.readings, r)
+	}
+	if apart(kind) {
+		return nil // there is nothing to balance outside
 	}
 	for _, start := range v.AdmittedPeriods(key) {
 		if known[start] {
@@ -250,195 +316,110 @@ func (f *file) readSeries(v store.View, key store.SeriesKey) error {
 			return err
 		}
 	}
-	f.readings = append(f.readings, outside)
+	f.figures = append(f.figures, outside)
 	return nil
 }
 
-// readMeasured reads a series that does not add up in each of its customer's spans. There is nothing to balance outside.
-func (f *file) readMeasured(v store.View, key store.SeriesKey, kind meter.Aggregation) error {
-	for _, sp := range f.spans[key.CustomerID] {
-		r := reading{SeriesKey: key, span: sp, kind: kind}
+// measure reads a meter that does not add up.
+func (r *figures) measure(v store.View) error {
+	s := series{SeriesKey: r.SeriesKey, kind: r.kind}
+	now, err := s.read(v, r.span.in, v.Position())
+	r.metered = now.quantity
+	return err
+}
+
+// lateUnpriced is what came after the close of a span that no price is on.
+func (r *figures) lateUnpriced(v store.View) error {
+	if len(r.span.shares) > 0 {
+		return nil
+	}
+	for _, c := range r.span.folder.billed.closes {
+		if !sameInterval(c.Period, r.span.in) {
+			continue
+		}
 		var err error
-		if r.metered, err = measure(v, key, sp.period, kind, sp.closing); err != nil {
-			return err
-		}
-		if sp.closing != nil {
-			now, err := measure(v, key, sp.period, kind, nil)
-			if err != nil {
-				return err
-			}
-			if r.late, err = now.Sub(r.metered); err != nil {
-				return err
-			}
-		}
-		f.readings = append(f.readings, r)
+		r.late, err = v.Late(r.SeriesKey, r.span.in, c.Position)
+		return err
 	}
 	return nil
 }
 
-func readSpan(v store.View, key store.SeriesKey, sp *span) (r reading, err error) {
-	r = reading{SeriesKey: key, span: sp}
-	used, err := v.Usage(key, sp.period)
+// count reads a span of a meter that adds up, and takes it off what is outside.
+func (r *figures) count(v store.View, outside *figures, known map[int64]bool) error {
+	used, err := v.Usage(r.SeriesKey, r.span.in)
 	if err != nil {
-		return r, err
+		return err
 	}
 	r.metered = used.Sum
-	if r.reported, err = v.Reported(key, sp.period); err != nil {
-		return r, err
+	if err := r.lateUnpriced(v); err != nil {
+		return err
 	}
-	if r.voided, err = v.Voided(key, sp.period); err != nil {
-		return r, err
+	if r.reported, err = v.Reported(r.SeriesKey, r.span.in); err != nil {
+		return err
 	}
-	if r.admitted, err = v.Admitted(key, sp.period.Start.UnixMicro()); err != nil {
-		return r, err
+	if r.voided, err = v.Voided(r.SeriesKey, r.span.in); err != nil {
+		return err
 	}
-	if sp.closing != nil {
-		r.late, err = v.Late(key, sp.period, sp.closing.Position)
+	for _, start := range r.span.starts {
+		known[start] = true
+		admitted, err := v.Admitted(r.SeriesKey, start)
+		if err == nil {
+			r.admitted, err = r.admitted.Add(admitted)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return r, err
+	if outside.metered, err = outside.metered.Sub(r.metered); err != nil {
+		return err
+	}
+	if outside.reported, err = outside.reported.Sub(r.reported); err != nil {
+		return err
+	}
+	outside.voided, err = outside.voided.Sub(r.voided)
+	return err
+}
+
+// open rates what is not billed yet, at the cut. One that cannot be rated says why: its usage is a difference then, and the other
+// rows are there all the same.
+func (l *folder) open(ctx context.Context, s *Service, position uint64, now time.Time) {
+	begun := slices.ContainsFunc(l.billed.closes, func(c store.Close) bool { return !c.Done })
+	if l.begun = l.billed.book; begun {
+		l.begun = l.billed.book.Clone()
+		_, l.failed = s.ahead(ctx, l.term, billed{l.billed.closes, l.begun}, position, time.Time{})
+	}
+	if l.failed != nil || !slices.ContainsFunc(l.shares, func(sh *share) bool { return !sh.closed }) {
+		return
+	}
+	l.ahead = l.billed.book.Clone()
+	_, l.failed = s.ahead(ctx, l.term, billed{l.billed.closes, l.ahead}, position, now)
 }
 
 // rows brings both sides together.
-func (f *file) rows(position uint64) ([]books.Row, []books.Measured, error) {
-	f.rateOpen(position)
+func (f *file) rows() ([]books.Row, []books.Measured, error) {
 	var rows []books.Row
 	var apart []books.Measured
-	for _, r := range f.readings {
-		if r.kind != 0 {
-			if m := f.measured(r); m.Priced || !m.Metered.IsZero() || !m.Rated.IsZero() || !m.Late.IsZero() {
-				apart = append(apart, m)
+	for _, r := range f.figures {
+		var err error
+		if r.kind != 0 && r.span != nil && !r.kind.Additive() {
+			apart, err = f.measured(apart, r)
+		} else {
+			var row books.Row
+			if row, err = f.row(r); !blank(row) {
+				rows = append(rows, row)
 			}
-			continue
 		}
-		row, err := f.row(r)
 		if err != nil {
 			return nil, nil, fmt.Errorf("customer %s, meter %s: %w", r.CustomerID, r.Meter, err)
 		}
-		if !blank(row) {
-			rows = append(rows, row)
-		}
 	}
-	slices.SortFunc(rows, func(a, b books.Row) int {
+	slices.SortStableFunc(rows, func(a, b books.Row) int {
 		return cmp.Or(b.Period.Start.Compare(a.Period.Start), cmp.Compare(a.Customer, b.Customer),
 			cmp.Compare(a.CustomerID, b.CustomerID), cmp.Compare(a.Meter, b.Meter))
 	})
-	slices.SortFunc(apart, func(a, b books.Measured) int {
+	slices.SortStableFunc(apart, func(a, b books.Measured) int {
 		return cmp.Or(b.Period.Start.Compare(a.Period.Start), cmp.Compare(a.Customer, b.Customer),
 			cmp.Compare(a.CustomerID, b.CustomerID), cmp.Compare(a.Meter, b.Meter))
 	})
 	return rows, apart, nil
-}
-
-// measured is one line of what is checked apart.
-func (f *file) measured(r reading) books.Measured {
-	m := books.Measured{
-		CustomerID: r.CustomerID, Customer: f.customers[r.CustomerID].Key, Meter: r.Meter, Aggregation: r.kind,
-		Period: r.span.period, Metered: r.metered, Late: r.late,
-		Priced: slices.Contains(r.span.contract.meters, r.Meter),
-	}
-	expected := m.Metered
-	if !m.Priced {
-		expected = money.Decimal{}
-	} else if r.span.unrated != nil {
-		m.Error = r.span.unrated.Error()
-	}
-	m.Rated = r.span.rated(r.Meter, expected)
-	return m
-}
-
-// rateOpen gives the spans that are not closed the lines of a preview of what was read. One that cannot be rated has none and
-// says why: its usage is a difference then, and the other rows are there all the same.
-func (f *file) rateOpen(position uint64) {
-	used := map[*span][]invoice.Usage{}
-	for _, r := range f.readings {
-		if r.span == nil || r.span.closed() {
-			continue
-		}
-		quantity := r.metered
-		if r.kind == 0 {
-			var err error
-			if quantity, err = r.metered.Sub(r.late); err != nil {
-				r.span.unrated = err
-			}
-		}
-		used[r.span] = append(used[r.span], invoice.Usage{Meter: r.Meter, Quantity: quantity})
-	}
-	for sp, usage := range used {
-		if sp.unrated != nil {
-			continue
-		}
-		inv, err := sp.contract.draft(sp.period, usage, position, true)
-		sp.lines, sp.unrated = inv.Lines, err
-	}
-}
-
-// row is one line of the balance. Unpriced comes from the journal alone and rated from lines alone, so neither can hide
-// what is wrong with the other.
-func (f *file) row(r reading) (books.Row, error) {
-	row := books.Row{
-		CustomerID: r.CustomerID,
-		Customer:   f.customers[r.CustomerID].Key,
-		Meter:      r.Meter,
-		Admitted:   r.admitted,
-		Reported:   r.reported,
-		Voided:     r.voided,
-		Metered:    r.metered,
-		Unpriced:   r.metered,
-		Late:       r.late,
-	}
-	if r.span == nil {
-		return row, nil
-	}
-	row.Period = r.span.period
-	if slices.Contains(r.span.contract.meters, r.Meter) {
-		row.Unpriced = r.late
-		if r.span.unrated != nil {
-			row.Error = r.span.unrated.Error()
-		}
-	}
-	expected, err := row.Metered.Sub(row.Unpriced)
-	if err != nil {
-		return books.Row{}, err
-	}
-	row.Rated = r.span.rated(r.Meter, expected)
-	return row, nil
-}
-
-// rated is the quantity on the meter's lines. Each price on the meter has a line (one that is missing says 0) and all say
-// the same; where one does not say what is expected, that one counts, so that it shows.
-func (sp *span) rated(key string, expected money.Decimal) money.Decimal {
-	found := map[string]money.Decimal{}
-	for _, p := range sp.contract.plan.Prices {
-		if p.Meter == key {
-			found[p.Key] = money.Decimal{}
-		}
-	}
-	var quantities []money.Decimal
-	for _, l := range sp.lines {
-		if l.Kind == invoice.UsageLine && l.Meter == key {
-			delete(found, l.Price)
-			quantities = append(quantities, l.Quantity)
-		}
-	}
-	for range found {
-		quantities = append(quantities, money.Decimal{})
-	}
-	for _, q := range quantities {
-		if q.Cmp(expected) != 0 {
-			return q
-		}
-	}
-	if len(quantities) == 0 {
-		return money.Decimal{}
-	}
-	return expected
-}
-
-func blank(r books.Row) bool {
-	for _, d := range []money.Decimal{r.Admitted, r.Reported, r.Voided, r.Metered, r.Rated, r.Unpriced, r.Late} {
-		if !d.IsZero() {
-			return false
-		}
-	}
-	return true
 }

@@ -1,7 +1,6 @@
 package bill
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/ledger"
+	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -18,50 +20,40 @@ import (
 // cannot be closed, the others' turn comes.
 const MaxCloses = 100
 
-// due is a billing period to close. The one at a subscription's start is empty.
-type due struct {
-	term   term
-	period period.Interval
-}
-
 // Tick closes at most MaxCloses due periods, in (period end, customer key) order, and says whether more is due. The
-// invoice at a subscription's start (in-advance prices of the first period) is a close with an empty period. It is safe
-// to repeat after a crash at any point. A subscription that cannot be closed is skipped and named in the error; the
-// others go on.
+// invoice at a subscription's start (in-advance prices of the first period) is a close with an empty period, as are those of
+// changes that bill at once. It is safe to repeat after a crash at any point. A subscription that cannot be closed is skipped and
+// named in the error; the others go on.
 func (s *Service) Tick(ctx context.Context) (more bool, err error) {
 	s.ticking.Lock()
 	defer s.ticking.Unlock()
 	now := s.cfg.Now()
-	list, err := s.due(ctx, now)
-	if err != nil {
-		return false, err
-	}
-	closed := 0
-	failed := map[string]bool{} // a period waits for the one before it
 	var failures []error
 	var settled time.Time
-	for _, d := range list {
-		if failed[d.term.ID] {
-			continue
+	for closed := 0; closed < MaxCloses; {
+		d, ok, err := s.queue.next(ctx, s, now)
+		if err != nil {
+			return false, errors.Join(append(failures, err)...)
 		}
-		if more = closed == MaxCloses; more {
-			break
+		if !ok {
+			return false, errors.Join(failures...)
 		}
-		if d.period.End.After(settled) {
-			if err := s.settle(ctx, d.period.End); err != nil {
-				return more, errors.Join(append(failures, err)...)
+		if d.in.End.After(settled) {
+			if err := s.settle(ctx, d.in.End); err != nil {
+				s.queue.clear()
+				return true, errors.Join(append(failures, err)...)
 			}
-			settled = d.period.End
+			settled = d.in.End
 		}
 		if err := s.close(ctx, d, now); err != nil {
-			failed[d.term.ID] = true
-			failures = append(failures, fmt.Errorf("close period %s of customer %s, subscription %s: %w", period.Format(d.period.Start), d.term.customer.Key, d.term.ID, err))
+			s.queue.fail(d.subscriptionID)
+			failures = append(failures, fmt.Errorf("close period %s of customer %s, subscription %s: %w", period.Format(d.in.Start), d.customer.Key, d.subscriptionID, err))
 			continue
 		}
-		s.closed[d.term.ID] = d.period.End
 		closed++
+		s.queue.closed(ctx, s, d, now)
 	}
-	return more, errors.Join(failures...)
+	return s.queue.more(), errors.Join(failures...)
 }
 
 // settle waits for the gateways' usage before an instant. Where it fails, later periods would wait as long.
@@ -78,122 +70,70 @@ func (s *Service) settle(ctx context.Context, before time.Time) error {
 	return nil
 }
 
-// due lists what is to be closed by now, at most one more than MaxCloses of each subscription.
-func (s *Service) due(ctx context.Context, now time.Time) ([]due, error) {
-	var list []due
-	for _, customer := range s.cfg.Directory.Customers() {
-		for _, sub := range s.cfg.Directory.SubscriptionsOf(customer.ID) {
-			t := term{sub, customer}
-			if now.Before(t.Start) {
-				continue
-			}
-			last, err := s.lastClosed(ctx, t.ID)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, s.dueOf(t, last, now)...)
-		}
-	}
-	slices.SortStableFunc(list, func(a, b due) int {
-		return cmp.Or(a.period.End.Compare(b.period.End), cmp.Compare(a.term.customer.Key, b.term.customer.Key),
-			a.period.Start.Compare(b.period.Start), cmp.Compare(a.term.ID, b.term.ID))
-	})
-	return list, nil
-}
-
-// dueOf lists a started subscription's due periods after the last closed one's end (zero: none), in order.
-func (s *Service) dueOf(t term, last, now time.Time) []due {
-	var list []due
-	if last.IsZero() {
-		list = append(list, due{t, period.Interval{Start: t.Start, End: t.Start}})
-		last = t.Start
-	}
-	for len(list) <= MaxCloses {
-		p, ok := t.period(last)
-		if !ok || now.Before(p.End.Add(s.cfg.Grace)) {
-			break
-		}
-		list = append(list, due{t, p})
-		last = p.End
-	}
-	return list
-}
-
-// lastClosed is the end of the subscription's last done close; zero without one. The caller holds ticking.
-func (s *Service) lastClosed(ctx context.Context, subscriptionID string) (time.Time, error) {
-	if end, ok := s.closed[subscriptionID]; ok {
-		return end, nil
-	}
-	closes, err := s.cfg.Invoices.Closes(ctx, subscriptionID)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read closes of subscription %s: %w", subscriptionID, err)
-	}
-	var end time.Time
-	for _, c := range closes {
-		if c.Done {
-			end = c.Period.End
-		}
-	}
-	s.closed[subscriptionID] = end
-	return end, nil
-}
-
 // close takes one period from open to finalized. First it fixes the journal position in the records, then it rates the
 // usage up to there: whatever follows is late, also for a later attempt. Nil where another process has done it.
 func (s *Service) close(ctx context.Context, d due, now time.Time) error {
-	c, err := s.contract(ctx, d.term)
+	t, err := s.term(ctx, d.subscriptionID, d.customer, now)
 	if err != nil {
 		return err
 	}
-	var position uint64
-	err = s.cfg.Journal.View(ctx, func(v store.View) error {
-		position = v.Position()
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read journal position: %w", err)
+	if _, _, err := t.plan(d.in.Start); err != nil {
+		return err
 	}
-	begun, err := s.cfg.Invoices.BeginClose(ctx, store.Close{SubscriptionID: c.ID, Period: d.period, Position: position, ClosedAt: now})
+	position, err := s.position(ctx)
+	if err != nil {
+		return err
+	}
+	begun, err := s.cfg.Invoices.BeginClose(ctx, store.Close{
+		SubscriptionID: d.subscriptionID, Period: d.in, Position: position, ClosedAt: now,
+		Progressive: d.progressive, CatalogVersion: s.cfg.Directory.Current().Version,
+	})
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	if !sameInterval(begun.Period, d.period) {
+	if !sameInterval(begun.Period, d.in) {
 		return fmt.Errorf("begin: the records hold a close of %s to %s instead", period.Format(begun.Period.Start), period.Format(begun.Period.End))
 	}
 	if begun.Done {
 		return nil
 	}
-	return s.finish(ctx, c, begun, now)
+	return s.finish(ctx, &begun, d.customer, now)
 }
 
-func (s *Service) finish(ctx context.Context, c contract, begun store.Close, now time.Time) error {
-	var usage []invoice.Usage
-	err := s.cfg.Journal.View(ctx, func(v store.View) (err error) {
-		if v.Position() < begun.Position {
-			return fmt.Errorf("the journal is at %d, before the close's position %d: %w", v.Position(), begun.Position, store.ErrCorrupt)
-		}
-		usage, err = c.usage(v, begun.Period, &begun)
-		return err
-	})
+// finish makes the invoice of a close that was begun. It depends on what was known when it was.
+func (s *Service) finish(ctx context.Context, begun *store.Close, customer account.Customer, now time.Time) error {
+	t, err := s.term(ctx, begun.SubscriptionID, customer, begun.ClosedAt)
 	if err != nil {
-		return fmt.Errorf("read usage: %w", err)
+		return err
 	}
-	draft, err := c.draft(begun.Period, usage, begun.Position, false)
+	before, err := s.closeBefore(ctx, begun)
+	if err != nil {
+		return err
+	}
+	book, err := s.bookOf(ctx, &t, begun.Period.End)
+	if err != nil {
+		return err
+	}
+	st, err := s.statement(ctx, &t, closingOf(begun), before, book, false)
+	if err != nil {
+		return err
+	}
+	draft, usage, err := st.draft(ctx)
 	if err != nil {
 		return err
 	}
 	if s.cfg.Seal != nil {
-		if err := s.cfg.Seal(ctx, begun, usage, draft); err != nil {
+		if err := s.cfg.Seal(ctx, *begun, usage, draft); err != nil {
 			return err
 		}
 	}
-	var issue *invoice.Invoice
-	if len(draft.Lines) > 0 {
-		issue = &draft
+	issue, err := s.issue(ctx, draft, now)
+	if err != nil {
+		return err
 	}
-	final, err := s.cfg.Invoices.FinishClose(ctx, begun, issue, now)
+	final, err := s.cfg.Invoices.FinishClose(ctx, *begun, issue, now)
 	if errors.Is(err, store.ErrConflict) {
-		if stored, again := s.cfg.Invoices.BeginClose(ctx, begun); again == nil && stored.Done {
+		if stored, again := s.cfg.Invoices.BeginClose(ctx, *begun); again == nil && stored.Done {
 			return nil // another process was faster
 		}
 	}
@@ -202,10 +142,91 @@ func (s *Service) finish(ctx context.Context, c contract, begun store.Close, now
 	}
 	if final != nil {
 		s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "invoice finalized",
-			slog.String("invoice", final.ID), slog.Int64("number", final.Number), slog.String("customer", c.customer.Key),
+			slog.String("invoice", final.ID), slog.Int64("number", final.Number), slog.String("customer", customer.Key),
 			slog.String("total", final.Total.String()), slog.String("currency", final.Currency.Code()))
 	}
 	return nil
 }
 
-func sameInterval(a, b period.Interval) bool { return a.Start.Equal(b.Start) && a.End.Equal(b.End) }
+// issue lets the customer's balance pay, and writes down what moves. Without lines no invoice is due.
+func (s *Service) issue(ctx context.Context, draft invoice.Invoice, now time.Time) (store.Issue, error) {
+	if len(draft.Lines) == 0 {
+		return store.Issue{}, nil
+	}
+	var err error
+	if s.cfg.Balances != nil {
+		held, err := s.cfg.Balances.Balance(ctx, draft.CustomerID, ledger.Balance)
+		if err != nil {
+			return store.Issue{}, fmt.Errorf("balance: %w", err)
+		}
+		if held.Minor() < 0 { // a credit: it is the customer's
+			if draft, err = invoice.Pay(draft, money.NewAmount(-held.Minor(), held.Currency())); err != nil {
+				return store.Issue{}, err
+			}
+		}
+	}
+	kinds := map[string]account.GrantKind{}
+	for _, g := range s.cfg.Directory.Grants(draft.CustomerID) {
+		if kinds[g.ID] = g.Kind; g.Kind == "" {
+			kinds[g.ID] = account.Promotional
+		}
+	}
+	posted := draft
+	posted.Status, posted.FinalizedAt = invoice.Finalized, period.Truncate(now)
+	issue := store.Issue{Invoice: &draft}
+	issue.Entries, err = ledger.OfInvoice(posted, kinds)
+	return issue, err
+}
+
+// closeBefore is the last done close of a subscription before another one; nil: there is none.
+func (s *Service) closeBefore(ctx context.Context, c *store.Close) (*closing, error) {
+	closes, err := s.cfg.Invoices.Closes(ctx, c.SubscriptionID)
+	if err != nil {
+		return nil, fmt.Errorf("read closes of subscription %s: %w", c.SubscriptionID, err)
+	}
+	return lastBefore(closes, c.Period), nil
+}
+
+// lastBefore finds the done close that another one goes on from.
+func lastBefore(closes []store.Close, in period.Interval) *closing {
+	var last *closing
+	for i := range closes {
+		c := &closes[i]
+		if c.Done && !sameInterval(c.Period, in) && !c.Period.End.After(in.End) && (last == nil || !c.Period.End.Before(last.in.End)) {
+			last = new(closingOf(c))
+		}
+	}
+	return last
+}
+
+// bookOf is what was billed to a subscription by an instant (zero: by now). Credits and coupons are the customer's: of those, all invoices count.
+func (s *Service) bookOf(ctx context.Context, t *term, until time.Time) (*invoice.Book, error) {
+	shared := len(s.cfg.Directory.Grants(t.CustomerID)) > 0
+	if s.cfg.Coupons != nil {
+		shared = shared || len(s.cfg.Coupons.Redemptions(t.CustomerID)) > 0
+	}
+	subscriptions := []string{t.ID}
+	if shared {
+		for _, sub := range s.cfg.Directory.SubscriptionsOf(t.CustomerID) {
+			if !slices.Contains(subscriptions, sub.ID) {
+				subscriptions = append(subscriptions, sub.ID)
+			}
+		}
+	}
+	book := invoice.NewBook(t.ID)
+	for _, id := range subscriptions {
+		list, err := s.cfg.Invoices.InvoicesOf(ctx, id, time.Time{})
+		if err != nil {
+			return nil, fmt.Errorf("read what was billed: %w", err)
+		}
+		for i := range list {
+			if !until.IsZero() && list[i].Period.End.After(until) {
+				continue
+			}
+			if err := book.Add(&list[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return book, nil
+}

@@ -86,7 +86,9 @@ func (w *world) void(ids ...string) {
 func quantities(inv invoice.Invoice) map[string]string {
 	out := map[string]string{}
 	for _, l := range inv.Lines {
-		out[l.Meter] = l.Quantity.String()
+		if l.Kind == invoice.UsageLine && l.Period.Start.Equal(inv.Period.Start) {
+			out[l.Meter] = l.Quantity.String()
+		}
 	}
 	return out
 }

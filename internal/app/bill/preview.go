@@ -3,6 +3,7 @@ package bill
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -13,27 +14,163 @@ import (
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/core/subscription"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
 // PeriodEnd is the latest current period end plus grace, over all active subscriptions: the target of `clock advance
 // --to period-end`. At that instant the period is due. account.ErrNotFound without a subscription.
-func (s *Service) PeriodEnd(_ context.Context) (time.Time, error) {
+func (s *Service) PeriodEnd(ctx context.Context) (time.Time, error) {
 	now := s.cfg.Now()
 	var latest time.Time
 	for _, customer := range s.cfg.Directory.Customers() {
-		sub, ok := s.cfg.Directory.ActiveSubscription(customer.ID, now)
+		t, ok, err := s.active(ctx, customer, now)
+		if err != nil {
+			return time.Time{}, err
+		}
 		if !ok {
 			continue
 		}
-		if p, ok := (term{sub, customer}).period(now); ok && p.End.After(latest) {
+		if p, ok := t.period(now); ok && p.End.After(latest) {
 			latest = p.End
 		}
 	}
 	if latest.IsZero() {
 		return time.Time{}, absent("there is no active subscription, so no billing period ends; create one with `tally subscriptions create`")
 	}
-	return latest.Add(s.cfg.Grace), nil
+	return latest.Add(s.grace()), nil
+}
+
+// billed is what the records have of a subscription.
+type billed struct {
+	closes []store.Close
+	book   *invoice.Book
+}
+
+func (s *Service) billed(ctx context.Context, t *term) (b billed, err error) {
+	if b.closes, err = s.cfg.Invoices.Closes(ctx, t.ID); err != nil {
+		return b, fmt.Errorf("read closes of subscription %s: %w", t.ID, err)
+	}
+	b.book, err = s.bookOf(ctx, t, time.Time{})
+	return b, err
+}
+
+// last is the last done close; nil: there is none.
+func (b *billed) last() (last *closing) {
+	for i := range b.closes {
+		if b.closes[i].Done {
+			last = new(closingOf(&b.closes[i]))
+		}
+	}
+	return last
+}
+
+// aheadMost bounds the closings that a preview goes through.
+const aheadMost = 2000
+
+// ahead builds the invoices of all closings that are not done, up to the end of the current billing period as if it closed now at a
+// position of the journal. What was begun keeps its own; a zero now stops there. The book takes them in. The last one is the preview.
+func (s *Service) ahead(ctx context.Context, t *term, b billed, position uint64, now time.Time) ([]invoice.Invoice, error) {
+	before := b.last()
+	var after time.Time
+	if before != nil {
+		after = before.in.End
+	}
+	until := now
+	if p, ok := t.period(now); ok {
+		until = p.End
+	}
+	var steps []closing
+	for _, c := range b.closes {
+		if !c.Done {
+			steps = append(steps, closingOf(&c))
+		}
+	}
+	var coming []period.Interval
+	if !now.IsZero() {
+		coming = subscription.Closings(t.segments, after, until, aheadMost)
+	}
+	for _, in := range coming {
+		if !slices.ContainsFunc(steps, func(c closing) bool { return sameInterval(c.in, in) }) {
+			steps = append(steps, closing{in: in, position: position, known: now})
+		}
+	}
+	slices.SortStableFunc(steps, func(a, b closing) int { return a.in.End.Compare(b.in.End) })
+	var out []invoice.Invoice
+	for i := range steps {
+		st, err := s.statement(ctx, t, steps[i], before, b.book, i == len(steps)-1)
+		if err != nil {
+			return nil, err
+		}
+		inv, _, err := st.draft(ctx)
+		if err == nil {
+			inv.Status = invoice.Preview
+			err = b.book.Add(&inv)
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, inv)
+		before = &steps[i]
+	}
+	return out, nil
+}
+
+// preview is the next invoice of a term, at a position.
+func (s *Service) preview(ctx context.Context, t *term, position uint64, now time.Time) (invoice.Invoice, error) {
+	b, err := s.billed(ctx, t)
+	if err != nil {
+		return invoice.Invoice{}, err
+	}
+	list, err := s.ahead(ctx, t, b, position, now)
+	if err != nil {
+		return invoice.Invoice{}, err
+	}
+	if len(list) == 0 {
+		return invoice.Invoice{}, absent(fmt.Sprintf("subscription %s is billed to its end", t.ID))
+	}
+	return list[len(list)-1], nil
+}
+
+// position is the journal's newest.
+func (s *Service) position(ctx context.Context) (position uint64, err error) {
+	err = s.cfg.Journal.View(ctx, func(v store.View) error {
+		position = v.Position()
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read journal position: %w", err)
+	}
+	return position, nil
+}
+
+// PreviewChange is the next invoice as it is, and as it would be with changes that nobody made: what the customer would owe at the
+// end of the current billing period. A change that bills at once stands on the same invoice here, so that the two compare.
+// Nothing is stored. account.ErrNotFound for an unknown subscription; subscription.ErrInvalid for a change that cannot be.
+func (s *Service) PreviewChange(ctx context.Context, subscriptionID string, changes []subscription.Change) (before, after invoice.Invoice, err error) {
+	now := s.cfg.Now()
+	customer, ok := s.cfg.Directory.Customer(s.cfg.Directory.History(subscriptionID).CustomerID)
+	if !ok {
+		return before, after, absent(fmt.Sprintf("there is no subscription %q", subscriptionID))
+	}
+	position, err := s.position(ctx)
+	if err != nil {
+		return before, after, err
+	}
+	further := slices.Clone(changes)
+	for i := range further {
+		further[i].SubscriptionID, further[i].CreatedAt, further[i].Now = subscriptionID, now, false
+	}
+	for i, out := range []*invoice.Invoice{&before, &after} {
+		t, err := s.term(ctx, subscriptionID, customer, now, further[:i*len(further)]...)
+		if err != nil {
+			return before, after, err
+		}
+		if *out, err = s.preview(ctx, &t, position, now); err != nil && (i == 0 || !errors.Is(err, account.ErrNotFound)) {
+			return before, after, fmt.Errorf("preview of a change: %w", err)
+		}
+	}
+	return before, after, nil
 }
 
 // Preview is the next invoice as if the current period closed now: usage so far and next period's in-advance prices.
@@ -59,48 +196,35 @@ type Accrual struct {
 // usage charges stands with 0. A subscription whose usage cannot be rated is logged and left out.
 func (s *Service) Accrued(ctx context.Context) ([]Accrual, error) {
 	now := s.cfg.Now()
-	type open struct {
-		contract contract
-		period   period.Interval
-		usage    []invoice.Usage
+	position, err := s.position(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("accrued: %w", err)
 	}
-	var list []open
+	sums := map[string]money.Decimal{}
 	for _, customer := range s.cfg.Directory.Customers() {
-		c, ok, err := s.active(ctx, customer, now)
+		t, ok, err := s.active(ctx, customer, now)
 		if err != nil {
 			return nil, fmt.Errorf("accrued: %w", err)
 		}
 		if !ok {
 			continue
 		}
-		if p, ok := c.period(now); ok {
-			list = append(list, open{contract: c, period: p})
+		plan, _, err := t.plan(now)
+		if err != nil {
+			return nil, fmt.Errorf("accrued: %w", err)
 		}
-	}
-	var position uint64
-	err := s.cfg.Journal.View(ctx, func(v store.View) (err error) {
-		position = v.Position()
-		for i, o := range list {
-			if list[i].usage, err = o.contract.usage(v, o.period, nil); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("accrued: %w", err)
-	}
-	sums := map[string]money.Decimal{}
-	for _, o := range list {
-		code := o.contract.plan.Currency.Code()
+		code := plan.Currency.Code()
 		sum := sums[code]
-		inv, err := o.contract.draft(o.period, o.usage, position, true)
+		inv, err := s.preview(ctx, &t, position, now)
 		if err == nil {
 			sum, err = addUsage(sum, inv.Lines)
 		}
 		if err != nil {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
 			s.cfg.Log.LogAttrs(ctx, slog.LevelError, "usage left out of what accrued: it cannot be rated",
-				slog.String("customer", o.contract.customer.Key), slog.String("error", err.Error()))
+				slog.String("customer", customer.Key), slog.String("error", err.Error()))
 			sum = sums[code]
 		}
 		sums[code] = sum
@@ -152,49 +276,56 @@ func (s *Service) Standing(ctx context.Context, customerRef string) (Standing, e
 		return Standing{}, err
 	}
 	out := Standing{Customer: customer}
-	c, ok, err := s.active(ctx, customer, now)
+	t, ok, err := s.active(ctx, customer, now)
 	if err != nil {
 		return Standing{}, fmt.Errorf("standing: %w", err)
 	}
 	if !ok {
 		return out, nil
 	}
-	if out.Period, ok = c.period(now); !ok {
+	if out.Period, ok = t.period(now); !ok {
 		return out, nil
 	}
-	out.Subscription, out.HasPlan, out.Meter = c.Subscription, true, s.shown(c)
-	var usage []invoice.Usage
+	out.HasPlan = true
+	out.Subscription, _ = subscription.AsOf(t.Subscription, t.segments, now)
+	kind := meter.Aggregation(0)
+	if out.Meter, kind, err = s.shown(&t, now); err != nil {
+		return Standing{}, fmt.Errorf("standing of customer %s: %w", customer.Key, err)
+	}
 	var position uint64
 	err = s.cfg.Journal.View(ctx, func(v store.View) (err error) {
 		position = v.Position()
-		if usage, err = c.usage(v, out.Period, nil); err != nil {
-			return err
-		}
 		key := store.SeriesKey{CustomerID: customer.ID, Meter: out.Meter}
-		out.Daily, err = daily(v, key, c.kinds[out.Meter], out.Period, customer.Zone, now)
+		out.Daily, err = daily(v, key, kind, out.Period, customer.Zone, now)
 		return err
 	})
 	if err != nil {
 		return Standing{}, fmt.Errorf("standing of customer %s: %w", customer.Key, err)
 	}
-	if out.Preview, err = c.draft(out.Period, usage, position, true); err != nil {
+	if out.Preview, err = s.preview(ctx, &t, position, now); err != nil {
 		return Standing{}, fmt.Errorf("standing of customer %s: %w", customer.Key, err)
 	}
 	return out, nil
 }
 
 // shown is the meter that a customer's chart is of. Limits follow the newest catalog.
-func (s *Service) shown(c contract) string {
-	if len(c.meters) > 0 {
-		return c.meters[0]
+func (s *Service) shown(t *term, now time.Time) (key string, kind meter.Aggregation, err error) {
+	plan, version, err := t.plan(now)
+	if err != nil {
+		return "", 0, err
 	}
-	plan, _ := s.cfg.Directory.Current().Plan(c.Plan)
-	for _, l := range plan.Limits {
-		if l.Meter != "" {
-			return l.Meter
+	for i := range plan.Prices {
+		if p := &plan.Prices[i]; !p.Licensed() {
+			return p.Meter, t.sold.kind(version, p.Meter), nil
 		}
 	}
-	return ""
+	current, _ := s.cfg.Directory.Current().Plan(plan.Key)
+	for _, l := range current.Limits {
+		if l.Meter != "" {
+			return l.Meter, 0, nil
+		}
+	}
+	return "", 0, nil
 }
 
 // daily splits the part of a period up to now by local days. Local midnights lie on the rollups' grid.
@@ -228,9 +359,7 @@ func daily(v store.View, k store.SeriesKey, kind meter.Aggregation, in period.In
 }
 
 func dayValue(v store.View, k store.SeriesKey, kind meter.Aggregation, in period.Interval) (money.Decimal, error) {
-	if apart(kind) {
-		return measure(v, k, in, kind, nil)
-	}
-	used, err := v.Usage(k, in)
-	return used.Sum, err
+	s := series{SeriesKey: k, kind: kind}
+	r, err := s.read(v, in, all)
+	return r.quantity, err
 }

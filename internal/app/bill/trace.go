@@ -1,6 +1,7 @@
 package bill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,6 @@ import (
 	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -33,38 +33,76 @@ type Trace struct {
 // the last. account.ErrNotFound; account.ErrInvalid for a bad line or cursor.
 func (s *Service) Trace(ctx context.Context, invoiceID, line, cursor string, limit int) (Trace, error) {
 	out, err := s.findLine(ctx, invoiceID, line)
-	if err != nil || out.Line.Kind != invoice.UsageLine {
+	if err != nil || out.Line.Meter == "" {
 		return out, err
 	}
-	key := store.SeriesKey{CustomerID: out.Invoice.CustomerID, Meter: out.Line.Meter}
-	kind, err := s.kindOf(ctx, key.Meter)
+	of := series{SeriesKey: store.SeriesKey{CustomerID: out.Invoice.CustomerID, Meter: out.Line.Meter}, filter: filterOf(&out.Line)}
+	if of.kind, err = s.kindOf(ctx, of.Meter); err != nil {
+		return Trace{}, fmt.Errorf("trace line %s: %w", out.Line.ID, err)
+	}
+	after, err := s.adjusted(ctx, &out)
 	if err != nil {
 		return Trace{}, fmt.Errorf("trace line %s: %w", out.Line.ID, err)
 	}
 	err = s.cfg.Journal.View(ctx, func(v store.View) (err error) {
-		if apart(kind) {
-			out.Late, err = lateMeasure(v, key, out.Line.Period, kind, out.Invoice.Position)
+		if of.plain() && after == 0 {
+			if out.Windows, err = v.Windows(of.SeriesKey, out.Line.Period); err != nil {
+				return err
+			}
+		}
+		now, err := of.read(v, out.Line.Period, all)
+		if err != nil {
 			return err
 		}
-		if out.Windows, err = v.Windows(key, out.Line.Period); err != nil {
+		then, err := of.read(v, out.Line.Period, out.Invoice.Position)
+		if err != nil {
 			return err
 		}
-		out.Late, err = v.Late(key, out.Line.Period, out.Invoice.Position)
+		out.Late, err = now.quantity.Sub(then.quantity)
 		return err
 	})
 	if err != nil {
 		return Trace{}, fmt.Errorf("trace line %s: windows: %w", out.Line.ID, err)
 	}
-	page, err := s.cfg.Journal.Scan(ctx, store.Scan{SeriesKey: key, In: out.Line.Period, Cursor: cursor, Limit: pageLimit(limit)})
+	page, err := s.cfg.Journal.Scan(ctx, store.Scan{SeriesKey: of.SeriesKey, In: out.Line.Period, Cursor: cursor, Limit: pageLimit(limit), After: after})
 	if cursor != "" && errors.Is(err, store.ErrInvalid) {
 		return Trace{}, fmt.Errorf("trace line %s: %w: %w", out.Line.ID, account.ErrInvalid, err)
 	}
 	if err != nil {
 		return Trace{}, fmt.Errorf("trace line %s: events: %w", out.Line.ID, err)
 	}
-	out.Events = slices.DeleteFunc(page.Records, func(r store.Record) bool { return r.Position > out.Invoice.Position })
+	out.Events = slices.DeleteFunc(page.Records, func(r store.Record) bool {
+		return r.Position > out.Invoice.Position || !slices.ContainsFunc(r.Resolutions, func(x meter.Resolution) bool {
+			return x.CustomerID == of.CustomerID && x.Meter == of.Meter && fits(x.Dimensions, of.filter)
+		})
+	})
 	out.Next = page.Next
 	return out, nil
+}
+
+// adjusted is the position after which lies what an adjustment is about: that of the close before. 0 for another line.
+func (s *Service) adjusted(ctx context.Context, t *Trace) (uint64, error) {
+	if t.Line.Kind != invoice.AdjustmentLine {
+		return 0, nil
+	}
+	closes, err := s.cfg.Invoices.Closes(ctx, t.Invoice.SubscriptionID)
+	if err != nil {
+		return 0, fmt.Errorf("read closes of subscription %s: %w", t.Invoice.SubscriptionID, err)
+	}
+	if before := lastBefore(closes, t.Invoice.Period); before != nil {
+		return before.position, nil
+	}
+	return 0, nil
+}
+
+// filterOf is the filter of a line's price.
+func filterOf(l *invoice.Line) []meter.Dimension {
+	var out []meter.Dimension
+	for name, value := range l.Filter {
+		out = append(out, meter.Dimension{Name: name, Value: value})
+	}
+	slices.SortFunc(out, func(a, b meter.Dimension) int { return cmp.Compare(a.Name, b.Name) })
+	return out
 }
 
 // findLine is a Trace with its invoice and line.
@@ -96,8 +134,8 @@ func (s *Service) findLine(ctx context.Context, invoiceID, line string) (out Tra
 }
 
 // LineOf finds the invoice lines that an event stands on, each with its invoice: a finalized one, or the preview of an
-// open period. The record is returned also with account.ErrNotFound, when no line holds the event: no price on its
-// meters, no subscription at its time, or it came after its period was closed.
+// open period, which has late events of earlier ones too. The record is returned also with account.ErrNotFound, when no line holds
+// the event: no price on its meters, or no subscription at its time.
 func (s *Service) LineOf(ctx context.Context, source, id string) (store.Record, []invoice.Invoice, []invoice.Line, error) {
 	record, err := s.cfg.Journal.Event(ctx, source, id)
 	if errors.Is(err, store.ErrNotFound) {
@@ -114,15 +152,21 @@ func (s *Service) LineOf(ctx context.Context, source, id string) (store.Record, 
 			return record, nil, nil, fmt.Errorf("line of event %q: %w", id, err)
 		}
 		for _, l := range inv.Lines {
-			if l.Kind == invoice.UsageLine && l.Meter == r.Meter {
+			if holds(&l, &record, &r) {
 				invoices, lines = append(invoices, inv), append(lines, l)
 			}
 		}
 	}
 	if len(lines) == 0 {
-		return record, nil, nil, absent(fmt.Sprintf("event %q is on no invoice line: its meters have no price, there was no subscription at its time, or it came after its period was closed", id))
+		return record, nil, nil, absent(fmt.Sprintf("event %q is on no invoice line: its meters have no price, or there was no subscription at its time", id))
 	}
 	return record, invoices, lines, nil
+}
+
+// holds says that an event is part of a line's quantity, if it was there when the line was made.
+func holds(l *invoice.Line, record *store.Record, r *meter.Resolution) bool {
+	metered := l.Kind == invoice.UsageLine || l.Kind == invoice.AdjustmentLine
+	return metered && l.Meter == r.Meter && l.Period.Contains(record.Event.Time) && fits(r.Dimensions, filterOf(l))
 }
 
 // invoiceOf is the invoice or preview that counts one reading of an event; without lines where none does.
@@ -131,60 +175,40 @@ func (s *Service) invoiceOf(ctx context.Context, record store.Record, r meter.Re
 	if !ok {
 		return invoice.Invoice{}, nil
 	}
-	for _, sub := range s.cfg.Directory.SubscriptionsOf(customer.ID) {
-		t := term{sub, customer}
-		p, ok := t.period(record.Event.Time)
-		if !ok {
-			continue
-		}
-		closing, err := s.closeOf(ctx, t, p)
-		if err != nil {
-			return invoice.Invoice{}, err
-		}
-		switch {
-		case closing == nil:
-		case record.Position > closing.Position, closing.Done && closing.InvoiceID == "":
-			return invoice.Invoice{}, nil
-		case closing.Done:
-			return s.Invoice(ctx, closing.InvoiceID)
-		}
-		return s.previewOf(ctx, t, p, closing)
-	}
-	return invoice.Invoice{}, nil
-}
-
-// closeOf is the close of a billing period; nil while none has begun.
-func (s *Service) closeOf(ctx context.Context, t term, p period.Interval) (*store.Close, error) {
-	closes, err := s.cfg.Invoices.Closes(ctx, t.ID)
-	if err != nil {
-		return nil, fmt.Errorf("read closes of subscription %s: %w", t.ID, err)
-	}
-	for _, c := range closes {
-		if sameInterval(c.Period, p) {
-			return &c, nil
-		}
-	}
-	return nil, nil
-}
-
-// previewOf builds the invoice of a period that is not closed yet.
-func (s *Service) previewOf(ctx context.Context, t term, p period.Interval, closing *store.Close) (invoice.Invoice, error) {
-	c, err := s.contract(ctx, t)
+	now := s.cfg.Now()
+	terms, err := s.terms(ctx, customer, now)
 	if err != nil {
 		return invoice.Invoice{}, err
 	}
-	var usage []invoice.Usage
-	var position uint64
-	err = s.cfg.Journal.View(ctx, func(v store.View) (err error) {
-		position = v.Position()
-		usage, err = c.usage(v, p, closing)
-		return err
-	})
-	if err != nil {
-		return invoice.Invoice{}, fmt.Errorf("preview of subscription %s: %w", t.ID, err)
+	for i := range terms {
+		t := &terms[i]
+		if _, ok := t.period(record.Event.Time); !ok {
+			continue
+		}
+		b, err := s.billed(ctx, t)
+		if err != nil {
+			return invoice.Invoice{}, err
+		}
+		list, err := s.cfg.Invoices.InvoicesOf(ctx, t.ID, record.Event.Time)
+		if err != nil {
+			return invoice.Invoice{}, fmt.Errorf("read invoices of subscription %s: %w", t.ID, err)
+		}
+		position, err := s.position(ctx)
+		if err != nil {
+			return invoice.Invoice{}, err
+		}
+		later, err := s.ahead(ctx, t, b, position, now)
+		if err != nil {
+			return invoice.Invoice{}, fmt.Errorf("preview of subscription %s: %w", t.ID, err)
+		}
+		for _, inv := range append(list, later...) {
+			if record.Position > inv.Position {
+				continue
+			}
+			if slices.ContainsFunc(inv.Lines, func(l invoice.Line) bool { return holds(&l, &record, &r) }) {
+				return inv, nil
+			}
+		}
 	}
-	if closing != nil {
-		position = closing.Position
-	}
-	return c.draft(p, usage, position, true)
+	return invoice.Invoice{}, nil
 }

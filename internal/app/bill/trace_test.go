@@ -108,7 +108,7 @@ func TestLineOf(t *testing.T) {
 		{"grace", invoice.Preview, []string{"calls 32"}},
 		{"open", invoice.Preview, []string{"calls 64"}},
 		{"twice", invoice.Preview, []string{"calls 16", "levy 16"}},
-		{"late", "", nil},
+		{"late", invoice.Preview, []string{"calls 2"}},
 		{"early", "", nil},
 		{"free", "", nil},
 	} {

@@ -14,12 +14,6 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// A subscription starts at most this far from now.
-const (
-	startAgeMax   = 400 * 24 * time.Hour
-	startAheadMax = 366 * 24 * time.Hour
-)
-
 // liveKeysMax is how many live keys a customer may have.
 const liveKeysMax = 1000
 
@@ -242,120 +236,55 @@ func (s *Service) ListKeys(ctx context.Context, q Query) ([]account.APIKey, erro
 	return list, nil
 }
 
-// NewSubscription is what an operator says of one.
-type NewSubscription struct {
-	Customer, Plan string    // Customer is an id or a key
-	Start          time.Time // zero: now; the past is allowed
-	BillingDay     int       // 0: the local day of Start
-}
-
-// CreateSubscription pins the newest catalog version's prices, cuts the customer's rollups at Start first. Currency of plan
-// and customer must agree. Invalid; account.ErrState when the customer has a plan at that time.
-func (s *Service) CreateSubscription(ctx context.Context, actor string, n NewSubscription) (account.Subscription, error) {
+// UpdateCustomer changes name and billing details: edit gets them as they are. Key, zone and currency stay for ever.
+// account.ErrNotFound, Invalid.
+func (s *Service) UpdateCustomer(ctx context.Context, actor, ref string, edit func(name *string, d *account.BillingDetails)) (account.Customer, error) {
 	if err := checkActor(actor); err != nil {
-		return account.Subscription{}, err
+		return account.Customer{}, err
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	sub, err := s.newSubscription(n)
-	if err != nil {
-		return account.Subscription{}, err
-	}
-	a, err := s.audit(sub.CreatedAt, actor, "subscription.create", sub.ID, map[string]any{
-		"customer": sub.CustomerID, "plan": sub.Plan, "start": period.Format(sub.Start), "billing_day": sub.BillingDay, "catalog_version": sub.CatalogVersion,
-	})
-	if err != nil {
-		return account.Subscription{}, err
-	}
-	// A cut without a subscription does no harm; a subscription without its cut could not be rated.
-	if err := s.cfg.Journal.Cut(ctx, sub.CustomerID, sub.Start); err != nil {
-		return account.Subscription{}, fmt.Errorf("create subscription: split the usage at its start: %w", err)
-	}
-	if err := s.cfg.Records.PutSubscription(ctx, sub, a); errors.Is(err, store.ErrConflict) {
-		return account.Subscription{}, fmt.Errorf("%w: customer %q has another subscription at that time", account.ErrState, n.Customer)
-	} else if err != nil {
-		return account.Subscription{}, fmt.Errorf("create subscription: %w", err)
-	}
-	s.directory.putSubscription(sub)
-	return sub, nil
-}
-
-// newSubscription checks what was asked for; writing is held.
-func (s *Service) newSubscription(n NewSubscription) (sub account.Subscription, err error) {
-	customer, err := s.customerOf(n.Customer)
-	if err != nil {
-		return sub, err
-	}
-	current := s.Current()
-	plan, ok := current.Plan(n.Plan)
+	c, ok := s.directory.customer(ref)
 	if !ok {
-		return sub, unknownPlan(current, n.Plan)
+		return c, fmt.Errorf("there is no customer %q, `tally customers list` shows all: %w", ref, account.ErrNotFound)
 	}
-	if plan.Currency != customer.Currency {
-		return sub, &Invalid{
-			"/plan", fmt.Sprintf("%q is in %s, customer %q pays in %s", plan.Key, plan.Currency.Code(), customer.Key, customer.Currency.Code()),
-			"choose a plan in the customer's currency",
+	edit(&c.Name, &c.Billing)
+	if err := checkName(c.Name); err != nil {
+		return c, err
+	}
+	if err := checkBilling(&c.Billing); err != nil {
+		return c, err
+	}
+	a, err := s.audit(s.now(), actor, "customer.update", c.ID, map[string]any{"name": c.Name, "billing": c.Billing})
+	if err != nil {
+		return c, err
+	}
+	if err := s.cfg.Records.SetCustomer(ctx, c.ID, c.Name, c.Billing, a); err != nil {
+		return c, fmt.Errorf("update customer: %w", err)
+	}
+	s.directory.putCustomer(c)
+	return c, nil
+}
+
+// dueDaysMax bounds how long a customer may take to pay.
+const dueDaysMax = 365
+
+func checkBilling(d *account.BillingDetails) error {
+	for pointer, text := range map[string]string{
+		"legal_name": d.LegalName, "street": d.Street, "city": d.City, "postal_code": d.PostalCode, "region": d.Region, "email": d.Email, "tax_id": d.TaxID,
+	} {
+		if checkName(text) != nil {
+			return &Invalid{"/billing/" + pointer, fmt.Sprintf("must be one line of text of at most %d bytes", nameMax), "shorten it or leave it out"}
 		}
 	}
-	now := s.now()
-	start := now
-	if !n.Start.IsZero() {
-		start = period.Truncate(n.Start)
+	upper := func(r rune) bool { return r < 'A' || r > 'Z' }
+	switch {
+	case d.Country != "" && (len(d.Country) != 2 || strings.ContainsFunc(d.Country, upper)):
+		return &Invalid{"/billing/country", fmt.Sprintf("%q is no country", d.Country), "use an ISO 3166 code of two letters, such as FR"}
+	case d.Email != "" && !strings.Contains(d.Email, "@"):
+		return &Invalid{"/billing/email", fmt.Sprintf("%q is no address", d.Email), "write it as name@example.com"}
+	case d.DueDays < 0 || d.DueDays > dueDaysMax:
+		return &Invalid{"/billing/due_days", fmt.Sprintf("must be 0 to %d", dueDaysMax), "0 leaves it to the plan"}
 	}
-	if start.Before(now.Add(-startAgeMax)) || start.After(now.Add(startAheadMax)) {
-		return sub, &Invalid{"/start", "must be at most 400 days ago and at most 366 days ahead", "it is " + period.Format(now)}
-	}
-	if n.BillingDay < 0 || n.BillingDay > 31 {
-		return sub, &Invalid{"/billing_day", "must be 1 to 31", "leave it out for the day of the start; in shorter months the last day counts"}
-	}
-	if n.BillingDay == 0 {
-		_, _, n.BillingDay = customer.Zone.Date(start)
-	}
-	for _, other := range s.directory.subscriptionsOf(customer.ID) {
-		if other.End.IsZero() || other.End.After(start) {
-			return sub, fmt.Errorf("%w: customer %q is on plan %q since %s (%s)", account.ErrState, customer.Key, other.Plan, period.Format(other.Start), other.ID)
-		}
-	}
-	sub = account.Subscription{
-		CustomerID: customer.ID, Plan: plan.Key, CatalogVersion: current.Version, Start: start, BillingDay: n.BillingDay, CreatedAt: now,
-	}
-	sub.ID, err = account.NewID("sub", now, s.cfg.Random)
-	return sub, err
-}
-
-func unknownPlan(c *catalog.Compiled, key string) *Invalid {
-	names := make([]string, 0, len(c.Plans))
-	for _, p := range c.Plans {
-		names = append(names, p.Key)
-	}
-	e := &Invalid{"/plan", fmt.Sprintf("there is no plan %q", key), "the catalog has " + strings.Join(names, ", ")}
-	if near := catalog.Suggest(key, names); near != "" {
-		e.Fix = fmt.Sprintf("did you mean %q?", near)
-	}
-	if len(names) == 0 {
-		e.Fix = "apply a catalog with plans first: `tally apply FILE`"
-	}
-	return e
-}
-
-// Subscription finds one by id. account.ErrNotFound.
-func (s *Service) Subscription(ctx context.Context, id string) (account.Subscription, error) {
-	sub, err := s.cfg.Records.Subscription(ctx, id)
-	if err != nil {
-		return account.Subscription{}, absent("subscription", id, err)
-	}
-	return sub, nil
-}
-
-// ListSubscriptions pages through them, newest first. The query's CustomerID may be a customer's key.
-func (s *Service) ListSubscriptions(ctx context.Context, q Query) ([]account.Subscription, error) {
-	q, err := s.ofCustomer(q)
-	if err != nil {
-		return nil, err
-	}
-	list, err := s.cfg.Records.ListSubscriptions(ctx, q)
-	if err != nil {
-		return nil, fmt.Errorf("list subscriptions: %w", err)
-	}
-	return list, nil
+	return nil
 }

@@ -235,10 +235,7 @@ func (s *Service) putCatalog(ctx context.Context, current *catalog.Compiled, nex
 // plan diffs and says what follows for subscriptions.
 func (s *Service) plan(current *catalog.Compiled, next *catalog.Catalog) CatalogPlan {
 	plan := CatalogPlan{CurrentVersion: current.Version, Changes: catalog.Diff(current.Catalog, next)}
-	subscribers := map[string]int{}
-	for _, sub := range s.directory.lasting(s.now()) {
-		subscribers[sub.Plan]++
-	}
+	subscribers := s.directory.subscribers(s.now())
 	for _, p := range next.Plans {
 		n := subscribers[p.Key]
 		if n == 0 {
@@ -411,9 +408,8 @@ func (s *Service) used(ctx context.Context, current *catalog.Compiled, now time.
 		plan    string
 		version int64
 	}
-	plans, meters, pins := map[string]int{}, map[string]string{}, map[pinned]bool{}
+	plans, meters, pins := s.directory.subscribers(now), map[string]string{}, map[pinned]bool{}
 	for _, sub := range s.directory.lasting(now) {
-		plans[sub.Plan]++
 		pins[pinned{sub.Plan, sub.CatalogVersion}] = true
 	}
 	use := func(meterKey, plan string) {

@@ -1,7 +1,6 @@
 package govern
 
 import (
-	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/subscription"
 )
 
 // Fixed secrets exist in demos. One is told from garbage only by its digest, so that look-up is open while any exists, and
@@ -28,22 +28,25 @@ type directory struct {
 	test      bool      // fixed secrets are good for something
 	watch     watch
 
-	mu            sync.RWMutex
-	customers     map[string]account.Customer       // by id
-	ids           map[string]string                 // customer id by key
-	sorted        []string                          // customer keys
-	subscriptions map[string][]account.Subscription // by customer id, oldest first
-	keys          map[[sha256.Size]byte]account.APIKey
-	digests       map[string][sha256.Size]byte // by key id
-	fixed         int                          // keys with a fixed secret
-	aliases       map[aliasKey]string          // what a name in events is read as
-	allowances    map[string]*allowances       // by customer id
+	mu         sync.RWMutex
+	customers  map[string]account.Customer       // by id
+	ids        map[string]string                 // customer id by key
+	sorted     []string                          // customer keys
+	spells     map[string][]Spell                // by customer id, oldest first
+	histories  map[string][]subscription.History // by customer id, by start; none in a mirror
+	owners     map[string]string                 // customer id by subscription id, of histories
+	keys       map[[sha256.Size]byte]account.APIKey
+	digests    map[string][sha256.Size]byte // by key id
+	fixed      int                          // keys with a fixed secret
+	aliases    map[aliasKey]string          // what a name in events is read as
+	allowances map[string]*allowances       // by customer id
 }
 
 func newDirectory(pepper []byte, mode account.Mode) *directory {
 	return &directory{
 		pepper: slices.Clone(pepper), test: mode == account.Test,
-		customers: map[string]account.Customer{}, ids: map[string]string{}, subscriptions: map[string][]account.Subscription{},
+		customers: map[string]account.Customer{}, ids: map[string]string{},
+		spells: map[string][]Spell{}, histories: map[string][]subscription.History{}, owners: map[string]string{},
 		keys: map[[sha256.Size]byte]account.APIKey{}, digests: map[string][sha256.Size]byte{},
 		aliases: map[aliasKey]string{}, allowances: map[string]*allowances{},
 	}
@@ -79,17 +82,6 @@ func (d *directory) putCustomer(c account.Customer) {
 	if i, ok := slices.BinarySearch(d.sorted, c.Key); !ok {
 		d.sorted = slices.Insert(d.sorted, i, c.Key)
 	}
-}
-
-// putSubscription adds or replaces one.
-func (d *directory) putSubscription(s account.Subscription) {
-	defer d.watch.touch(Touched{CustomerID: s.CustomerID})
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	list := slices.DeleteFunc(slices.Clone(d.subscriptions[s.CustomerID]), func(x account.Subscription) bool { return x.ID == s.ID })
-	list = append(list, s)
-	slices.SortFunc(list, func(a, b account.Subscription) int { return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.ID, b.ID)) })
-	d.subscriptions[s.CustomerID] = list
 }
 
 // putKey adds or replaces a key.
@@ -133,10 +125,12 @@ func (d *directory) principal(secret string, now time.Time) (p account.Principal
 // fill says all of a principal's customer; mu is held.
 func (d *directory) fill(p *account.Principal, customerID string, now time.Time) {
 	p.Customer = d.customers[customerID]
-	p.Subscription, p.HasSubscription = d.active(customerID, now)
+	sub, ok := d.active(customerID, now)
+	p.Subscription, p.HasSubscription = sub, ok && !sub.Paused
 	if a := d.allowances[customerID]; a != nil {
 		p.Revision, p.Abnormal = a.revision(now), a.abnormal
 	}
+	p.Revision += d.turned(customerID, now)
 }
 
 // principalOf fills the key only when ref is the id of one that is active.
@@ -166,22 +160,6 @@ func (d *directory) mayBeFixed(secret string) bool {
 	return d.fixed > 0
 }
 
-// active is the customer's subscription in force; mu is held.
-func (d *directory) active(customerID string, now time.Time) (account.Subscription, bool) {
-	for _, s := range d.subscriptions[customerID] {
-		if s.Active(now) {
-			return s, true
-		}
-	}
-	return account.Subscription{}, false
-}
-
-func (d *directory) activeSubscription(customerID string, now time.Time) (account.Subscription, bool) {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return d.active(customerID, now)
-}
-
 func (d *directory) customer(ref string) (account.Customer, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -206,27 +184,6 @@ func (d *directory) customerKeys() []string {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return slices.Clone(d.sorted)
-}
-
-func (d *directory) subscriptionsOf(customerID string) []account.Subscription {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	return slices.Clone(d.subscriptions[customerID])
-}
-
-// lasting are all subscriptions that have not ended at now: those in force and those to come.
-func (d *directory) lasting(now time.Time) []account.Subscription {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	var out []account.Subscription
-	for _, key := range d.sorted {
-		for _, s := range d.subscriptions[d.ids[key]] {
-			if s.End.IsZero() || s.End.After(now) {
-				out = append(out, s)
-			}
-		}
-	}
-	return out
 }
 
 func (d *directory) key(id string) (account.APIKey, bool) {
@@ -256,7 +213,7 @@ func (d *directory) check() error {
 			return fmt.Errorf("key %s belongs to customer %s, who is not there", k.ID, k.CustomerID)
 		}
 	}
-	for id := range d.subscriptions {
+	for id := range d.spells {
 		if _, ok := d.customers[id]; !ok {
 			return fmt.Errorf("a subscription belongs to customer %s, who is not there", id)
 		}

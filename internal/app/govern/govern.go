@@ -43,6 +43,7 @@ type Audit = store.Audit
 type Records interface {
 	store.Catalogs
 	store.Accounts
+	store.SubscriptionChanges
 	store.Allowances
 	store.Keys
 	store.Producers
@@ -92,16 +93,6 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	if err := s.loadAccounts(ctx); err != nil {
 		return nil, fmt.Errorf("load accounts: %w", err)
 	}
-	// Prices are pinned: what a subscription needs must be there before the first request.
-	for _, sub := range s.directory.lasting(time.Time{}) {
-		v, err := s.Version(ctx, sub.CatalogVersion)
-		if err != nil {
-			return nil, fmt.Errorf("subscription %s: %w", sub.ID, err)
-		}
-		if _, ok := v.Plan(sub.Plan); !ok {
-			return nil, fmt.Errorf("subscription %s: catalog version %d has no plan %q: %w", sub.ID, sub.CatalogVersion, sub.Plan, store.ErrCorrupt)
-		}
-	}
 	return s, nil
 }
 
@@ -113,8 +104,7 @@ func (s *Service) loadAccounts(ctx context.Context) error {
 	if err := all(ctx, keys, func(k account.APIKey) string { return k.ID }, s.directory.putKey); err != nil {
 		return err
 	}
-	err := all(ctx, s.cfg.Records.ListSubscriptions, func(x account.Subscription) string { return x.ID }, s.directory.putSubscription)
-	if err != nil {
+	if err := s.loadSubscriptions(ctx); err != nil {
 		return err
 	}
 	if err := s.loadAllowances(ctx); err != nil {
@@ -181,16 +171,6 @@ func (s *Service) Customer(ref string) (account.Customer, bool) { return s.direc
 
 // Customers are all, by key; from the directory.
 func (s *Service) Customers() []account.Customer { return s.directory.allCustomers() }
-
-// SubscriptionsOf are a customer's, oldest first; from the directory.
-func (s *Service) SubscriptionsOf(customerID string) []account.Subscription {
-	return s.directory.subscriptionsOf(customerID)
-}
-
-// ActiveSubscription is the one in force at now; from the directory.
-func (s *Service) ActiveSubscription(customerID string, now time.Time) (account.Subscription, bool) {
-	return s.directory.activeSubscription(customerID, now)
-}
 
 // Invalid is a refused write: which field, what rule, how to fix it. errors.Is(err, account.ErrInvalid).
 type Invalid struct{ Pointer, Rule, Fix string } // Pointer: "/zone"

@@ -436,6 +436,7 @@ func TestSubscriptions(t *testing.T) {
 	}
 	want := account.Subscription{
 		ID: sub.ID, CustomerID: paris.ID, Plan: "pro", CatalogVersion: 1, Start: past.Truncate(time.Microsecond), BillingDay: 5, CreatedAt: start,
+		AnchorAt: past.Truncate(time.Microsecond), Every: period.EveryMonth(),
 	}
 	if sub != want { // 4 January, 22:30 is the 5th in Tokyo
 		t.Errorf("subscription %+v, want %+v", sub, want)

@@ -91,9 +91,7 @@ func (m *Mirror) Put(f Facts) error {
 	}
 	for _, p := range f.Pictures {
 		to.putCustomer(p.Customer)
-		for _, s := range p.Subscriptions {
-			to.putSubscription(s)
-		}
+		to.putSpells(p.Customer.ID, p.Spells)
 		to.mu.Lock()
 		to.extra[p.Customer.ID] = extra{p.Overrides, p.Abnormal, m.puts.Add(1)}
 		to.mu.Unlock()
@@ -129,7 +127,7 @@ func (d *mirrored) complement(p *account.Principal, now time.Time) {
 			over++
 		}
 	}
-	p.Abnormal, p.Revision = x.abnormal, x.revision<<24|over
+	p.Abnormal, p.Revision = x.abnormal, x.revision<<24+over+d.spelled(p.Customer.ID, now)
 }
 
 // Principal is as a Service's.

@@ -57,10 +57,10 @@ func (s *Service) Touched(after uint64) (list []Touched, revision uint64, comple
 
 // Picture is one customer as gateways need it.
 type Picture struct {
-	Customer      account.Customer
-	Subscriptions []account.Subscription // oldest first
-	Overrides     []account.Override
-	Abnormal      bool
+	Customer  account.Customer
+	Spells    []Spell // oldest first
+	Overrides []account.Override
+	Abnormal  bool
 }
 
 // PictureOf is a customer's, by id.
@@ -70,7 +70,7 @@ func (s *Service) PictureOf(customerID string, now time.Time) (Picture, bool) {
 		return Picture{}, false
 	}
 	p, _ := s.directory.principalOf(customerID, now)
-	return Picture{c, s.directory.subscriptionsOf(c.ID), s.Overrides(c.ID), p.Abnormal}, true
+	return Picture{c, s.directory.spellsOf(c.ID), s.Overrides(c.ID), p.Abnormal}, true
 }
 
 // KeyNow is a key as the directory has it: no I/O.

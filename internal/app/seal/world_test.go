@@ -182,7 +182,7 @@ func (w *world) closeMonth() string {
 	for range 2 {                 // again after a crash: nothing more
 		ok(w.t, w.seal.SealClose(ctx, c, usage, draft))
 	}
-	_, err = w.records.FinishClose(ctx, c, &draft, w.now)
+	_, err = w.records.FinishClose(ctx, c, store.Issue{Invoice: &draft}, w.now)
 	ok(w.t, err)
 	return draft.ID
 }

@@ -19,7 +19,7 @@ const (
 )
 
 // idPrefixes begin our ids, so the user's names must not: a name and an id are accepted in the same places.
-const idPrefixes = "cus_ key_ sub_ evt_ inv_ iln_ aud_ dec_ bfl_ als_ prd_ ptk_ gwk_ ovr_ grt_ res_ whk_ ntc_"
+const idPrefixes = "cus_ key_ sub_ sch_ evt_ inv_ iln_ aud_ dec_ bfl_ als_ prd_ ptk_ gwk_ ovr_ grt_ res_ whk_ ntc_"
 
 // NewID is prefix + "_" + 26 Crockford base32 digits of 48 bits of milliseconds and 80 random bits: time-sortable.
 // The prefix is three lower-case letters. ErrInvalid for another prefix or a time before 1970; else errors of random.

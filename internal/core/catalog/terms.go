@@ -88,7 +88,7 @@ func (c *Catalog) Coupon(key string) (Coupon, bool) {
 	return Coupon{}, false
 }
 
-// Taxes are the seller's rules. The first rule that fits a line and a customer holds; of several with the same Group, all that fit.
+// Taxes are the seller's rules. All rules that fit a line and a customer apply, in this order: see tax.Select.
 type Taxes struct {
 	Inclusive bool // prices contain the tax
 	PerLine   bool // each line's tax is rounded; else each rate's, once per invoice

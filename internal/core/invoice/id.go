@@ -20,6 +20,16 @@ func lineID(subscription string, closing period.Interval, priceKey string, servi
 	return derive("iln", "line", subscription, instants(closing), priceKey, instants(service))
 }
 
+// extraID is the id of any line but a plain one: that of the invoice's plan with usage or an amount of a price.
+func extraID(subscription string, closing period.Interval, l *Line) string {
+	var begins string
+	if !l.Begins.IsZero() {
+		begins = instants(period.Interval{Start: l.Begins, End: l.Begins})
+	}
+	return derive("iln", "line", subscription, instants(closing), l.Price, instants(l.Period), string(l.Kind), l.Plan, l.AddOn, begins,
+		l.Of, l.Source, l.Product)
+}
+
 // instants is an interval as two times in microseconds, big-endian.
 func instants(i period.Interval) string {
 	b := binary.BigEndian.AppendUint64(nil, uint64(i.Start.UnixMicro()))

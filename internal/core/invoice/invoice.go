@@ -62,11 +62,17 @@ type Line struct {
 	Exact    money.Decimal      `json:"exact"`
 	Rounded  money.Amount       `json:"rounded"`
 
-	Name    string            `json:"name,omitempty"`    // what the customer reads; empty: Price
-	Inexact bool              `json:"inexact,omitempty"` // Exact has 34 digits of more; Rounded is of the exact value
-	Plan    string            `json:"plan,omitempty"`    // whose price it is, where that is not the invoice's
-	Version int64             `json:"catalog_version,omitempty"`
-	Filter  map[string]string `json:"filter,omitempty"`
+	Name    string `json:"name,omitempty"`    // what the customer reads; empty: Price
+	Inexact bool   `json:"inexact,omitempty"` // Exact has 34 digits of more; Rounded is of the exact value
+	// Fraction is the exact value where Exact is not; 0: Exact is it.
+	Fraction money.Rational `json:"fraction,omitzero"`
+	Plan     string         `json:"plan,omitempty"`   // whose price it is, where that is not the invoice's
+	AddOn    string         `json:"add_on,omitempty"` // whose price it is, where that is no plan
+	Version  int64          `json:"catalog_version,omitempty"`
+	// Begins is where the price's own period begins, where that is not where the line's does. With plan, add-on and price it is
+	// the key under which the charge is billed.
+	Begins time.Time         `json:"price_period_start,omitzero"`
+	Filter map[string]string `json:"filter,omitempty"`
 	// Ratio is the part of the price's whole period that is charged, an exact fraction such as "12/31"; empty: the whole.
 	Ratio string `json:"ratio,omitempty"`
 	// Credited are units of Quantity that usage credits paid for, Included those that the price gives.
@@ -139,153 +145,10 @@ type Invoice struct {
 	DueAt   time.Time    `json:"due_at,omitzero"`
 }
 
-// Usage is a metered quantity of the closed period. A meter stands at most once in an Input.
+// Usage is a metered quantity of the closed period. A meter stands at most once in a list.
 type Usage struct {
 	Meter    string
 	Quantity money.Decimal
-}
-
-// Input is everything an invoice is a function of.
-type Input struct {
-	SubscriptionID, CustomerID, Plan string
-	CatalogVersion                   int64
-	Currency                         money.Currency
-	Prices                           []price.Price
-	Closing                          period.Interval // usage and in-arrears prices of this period; empty [start,start) at subscription start
-	Next                             period.Interval // in-advance prices are charged for this one; zero where none follows
-	Usage                            []Usage
-	Position                         uint64
-	Rounding                         money.Rounding
-	Preview                          bool // keep zero lines
-}
-
-// Build is pure: the same input gives the same invoice, ids included, in whatever order Usage stands. Lines: usage and
-// arrears first, then in-advance, in declared order. Usage of a meter without a price makes no line. A line that says
-// nothing (no amount and no usage) is left out, unless for a preview. An invoice may have no line: the caller decides
-// whether one is due. ErrInvalid, price.ErrInvalid, money.ErrOverflow.
-func Build(in Input) (Invoice, error) {
-	usage, err := in.check()
-	if err != nil {
-		return Invoice{}, err
-	}
-	inv := Invoice{
-		ID:             invoiceID(in.SubscriptionID, in.Closing),
-		CustomerID:     in.CustomerID,
-		SubscriptionID: in.SubscriptionID,
-		Plan:           in.Plan,
-		Status:         Draft,
-		Currency:       in.Currency,
-		Period:         in.Closing,
-		Lines:          []Line{},
-		CatalogVersion: in.CatalogVersion,
-		TZVersion:      period.TZVersion,
-		Position:       in.Position,
-	}
-	if in.Preview {
-		inv.Status = Preview
-	}
-	for _, step := range []struct {
-		charge  price.Charge
-		service period.Interval
-	}{{price.InArrears, in.Closing}, {price.InAdvance, in.Next}} {
-		if !step.service.Start.Before(step.service.End) {
-			continue
-		}
-		for _, p := range in.Prices {
-			if p.Charge != step.charge {
-				continue
-			}
-			line, err := in.line(p, step.service, usage[p.Meter])
-			if err != nil {
-				return Invoice{}, fmt.Errorf("build invoice: %w", err)
-			}
-			if line.silent() && !in.Preview {
-				continue
-			}
-			line.Number = len(inv.Lines) + 1
-			inv.Lines = append(inv.Lines, line)
-		}
-	}
-	if inv.Total, err = total(inv.Lines, in.Currency); err != nil {
-		return Invoice{}, fmt.Errorf("build invoice: %w", err)
-	}
-	return inv, nil
-}
-
-// line rates one price over one service period.
-func (in Input) line(p price.Price, service period.Interval, quantity money.Decimal) (Line, error) {
-	line := Line{
-		ID:       lineID(in.SubscriptionID, in.Closing, p.Key, service),
-		Kind:     UsageLine,
-		Price:    p.Key,
-		Meter:    p.Meter,
-		Period:   service,
-		Quantity: quantity,
-	}
-	if p.Model == price.Flat {
-		line.Kind, line.Meter, line.Quantity = FlatLine, "", money.FromInt(1)
-	}
-	var err error
-	if line.Exact, line.Tiers, err = p.Rate(line.Quantity); err != nil {
-		return Line{}, err
-	}
-	if line.Rounded, err = money.Round(line.Exact, in.Currency, in.Rounding); err != nil {
-		return Line{}, fmt.Errorf("price %q: round %s: %w", p.Key, line.Exact, err)
-	}
-	return line, nil
-}
-
-// silent is a line with nothing to pay and nothing used. Usage within a free band is not silent.
-func (l Line) silent() bool {
-	return l.Exact.IsZero() && (l.Kind == FlatLine || l.Quantity.IsZero())
-}
-
-// check refuses what would bill wrongly and returns the usage by meter.
-func (in Input) check() (map[string]money.Decimal, error) {
-	if in.SubscriptionID == "" || in.CustomerID == "" || in.Currency.Code() == "" {
-		return nil, fmt.Errorf("build invoice: subscription, customer and currency are needed: %w", ErrInvalid)
-	}
-	if in.Closing.Start.IsZero() || in.Closing.End.Before(in.Closing.Start) {
-		return nil, fmt.Errorf("build invoice: closing period %v to %v has no start or no end: %w", in.Closing.Start, in.Closing.End, ErrInvalid)
-	}
-	if none := in.Next.Start.IsZero() && in.Next.End.IsZero(); !none && !in.Next.Start.Before(in.Next.End) {
-		return nil, fmt.Errorf("build invoice: next period %v to %v is empty: %w", in.Next.Start, in.Next.End, ErrInvalid)
-	}
-	keys := make(map[string]bool, len(in.Prices))
-	for _, p := range in.Prices {
-		switch {
-		case p.Charge == price.InArrears, p.Charge == price.InAdvance && p.Model == price.Flat:
-		default:
-			return nil, fmt.Errorf("build invoice: price %q is charged neither in arrears nor flat in advance: %w", p.Key, ErrInvalid)
-		}
-		if keys[p.Key] {
-			return nil, fmt.Errorf("build invoice: price %q stands twice: %w", p.Key, ErrInvalid)
-		}
-		keys[p.Key] = true
-	}
-	usage := make(map[string]money.Decimal, len(in.Usage))
-	for _, u := range in.Usage {
-		if u.Quantity.Sign() < 0 {
-			return nil, fmt.Errorf("build invoice: usage %s of meter %q is negative: %w", u.Quantity, u.Meter, ErrInvalid)
-		}
-		if _, ok := usage[u.Meter]; ok {
-			return nil, fmt.Errorf("build invoice: usage of meter %q stands twice: %w", u.Meter, ErrInvalid)
-		}
-		usage[u.Meter] = u.Quantity
-	}
-	return usage, nil
-}
-
-// total is the checked sum of the rounded lines.
-func total(lines []Line, c money.Currency) (money.Amount, error) {
-	sum := money.NewAmount(0, c)
-	for _, l := range lines {
-		var err error
-		if sum, err = sum.Add(l.Rounded); err != nil {
-			return money.Amount{}, fmt.Errorf("total at line %d: %w", l.Number, err)
-		}
-	}
-	return sum, nil
 }
 
 // Finalize numbers a draft. The input is not changed. It checks the figures once more, since what it returns is final.
@@ -297,19 +160,29 @@ func Finalize(inv Invoice, number int64, at time.Time) (Invoice, error) {
 	if number < 1 || at.IsZero() {
 		return Invoice{}, fmt.Errorf("finalize invoice %s: number %d at %v: %w", inv.ID, number, at, ErrInvalid)
 	}
-	sum, err := total(inv.Lines, inv.Currency)
+	if inv.Subtotal == (money.Amount{}) && len(inv.Taxes) == 0 { // made without taxes
+		full, err := AddTaxes(inv, nil, false)
+		if err != nil {
+			return Invoice{}, fmt.Errorf("finalize invoice %s: %w", inv.ID, err)
+		}
+		full.Total, inv = inv.Total, full
+	}
+	subtotal, tax, total, err := inv.sums()
 	if err != nil {
 		return Invoice{}, fmt.Errorf("finalize invoice %s: %w", inv.ID, err)
 	}
-	if sum != inv.Total {
-		return Invoice{}, fmt.Errorf("finalize invoice %s: lines add up to %s, total is %s: %w", inv.ID, sum, inv.Total, ErrInvalid)
+	if subtotal != inv.Subtotal || tax != inv.Tax || total != inv.Total {
+		return Invoice{}, fmt.Errorf("finalize invoice %s: lines and taxes add up to %s, total is %s: %w", inv.ID, total, inv.Total, ErrInvalid)
+	}
+	if paid, err := Pay(inv, inv.Balance); err != nil || paid.Balance != inv.Balance || paid.Due != inv.Due {
+		return Invoice{}, fmt.Errorf("finalize invoice %s: total %s, balance %s, due %s: %w", inv.ID, inv.Total, inv.Balance, inv.Due, ErrInvalid)
 	}
 	for i, l := range inv.Lines {
 		if l.Number != i+1 {
 			return Invoice{}, fmt.Errorf("finalize invoice %s: line %d has number %d: %w", inv.ID, i+1, l.Number, ErrInvalid)
 		}
 	}
-	inv.Lines = slices.Clone(inv.Lines)
+	inv.Lines, inv.Taxes = slices.Clone(inv.Lines), slices.Clone(inv.Taxes)
 	for i := range inv.Lines {
 		inv.Lines[i].Tiers = slices.Clone(inv.Lines[i].Tiers)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
+	"github.com/tallystick/tallystick/internal/core/subscription"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -29,14 +30,60 @@ var (
 	november  = time.Date(2026, 10, 31, 23, 0, 0, 0, time.UTC)
 )
 
+// plan is an input in the words of prices, periods and usage.
+type plan struct {
+	invoice.Input
+	Prices  []price.Price
+	Closing period.Interval
+	Next    period.Interval
+	Usage   []invoice.Usage
+}
+
+// input charges what is due when Closing ends and Next begins.
+func (p plan) input() (invoice.Input, error) {
+	in := p.Input
+	in.Closing = p.Closing
+	for _, step := range []struct {
+		when price.Charge
+		in   period.Interval
+	}{{price.InArrears, p.Closing}, {price.InAdvance, p.Next}} {
+		for _, x := range p.Prices {
+			if x.Charge != step.when || !step.in.Start.Before(step.in.End) {
+				continue
+			}
+			c := subscription.Charge{
+				Price: x, Plan: p.Plan, Version: p.CatalogVersion, Period: step.in, Service: step.in, Full: step.in, Due: step.in.End,
+				Quantity: money.FromInt(1), Ratio: money.FromInt(1).Rational(),
+			}
+			part := invoice.Part{Charge: c, Quantity: c.Quantity}
+			if x.Meter != "" {
+				part.Quantity = money.Decimal{}
+				for _, u := range p.Usage {
+					if u.Meter == x.Meter {
+						part.Quantity = u.Quantity
+					}
+				}
+			}
+			var err error
+			if part.Result, err = x.ChargeFor(price.Usage{Quantity: part.Quantity}); err != nil {
+				return in, err
+			}
+			in.Parts = append(in.Parts, part)
+		}
+	}
+	return in, nil
+}
+
 // pro is the plan of the demo with a second meter and a fee in arrears.
-func pro() invoice.Input {
-	return invoice.Input{
+func pro() plan {
+	return plan{Input: invoice.Input{
 		SubscriptionID: "sub_01K6Z0000000000000000000AA",
 		CustomerID:     "cus_01K6Z0000000000000000000BB",
 		Plan:           "pro",
 		CatalogVersion: 3,
 		Currency:       money.MustCurrency("USD"),
+		Position:       4711,
+	},
 		Prices: []price.Price{
 			{Key: "platform", Model: price.Flat, Amount: money.MustDecimal("20.00"), Charge: price.InAdvance},
 			{Key: "calls", Meter: "api_calls", Model: price.Graduated, Charge: price.InArrears, Tiers: []price.Tier{
@@ -49,9 +96,8 @@ func pro() invoice.Input {
 			{Key: "support", Model: price.Flat, Amount: money.MustDecimal("3.345"), Charge: price.InArrears},
 			{Key: "nothing", Model: price.Flat, Charge: price.InAdvance},
 		},
-		Closing:  period.Interval{Start: september, End: october},
-		Next:     period.Interval{Start: october, End: november},
-		Position: 4711,
+		Closing: period.Interval{Start: september, End: october},
+		Next:    period.Interval{Start: october, End: november},
 	}
 }
 
@@ -63,8 +109,12 @@ func usage(pairs ...string) []invoice.Usage {
 	return out
 }
 
-func build(t *testing.T, in invoice.Input) invoice.Invoice {
+func build(t *testing.T, p plan) invoice.Invoice {
 	t.Helper()
+	in, err := p.input()
+	if err != nil {
+		t.Fatal(err)
+	}
 	inv, err := invoice.Build(in)
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +193,7 @@ func TestIDs(t *testing.T) {
 	in := pro()
 	in.Usage = usage("api_calls", "1")
 	ids := map[string]string{}
-	add := func(name string, in invoice.Input) {
+	add := func(name string, in plan) {
 		inv := build(t, in)
 		all := map[string]string{name: inv.ID}
 		for _, l := range inv.Lines {
@@ -182,24 +232,19 @@ func TestBuildRefuses(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
-		change func(*invoice.Input)
+		change func(*plan)
 		want   error
 	}{
-		{"no subscription", func(in *invoice.Input) { in.SubscriptionID = "" }, invoice.ErrInvalid},
-		{"no customer", func(in *invoice.Input) { in.CustomerID = "" }, invoice.ErrInvalid},
-		{"no currency", func(in *invoice.Input) { in.Currency = money.Currency{} }, invoice.ErrInvalid},
-		{"no period", func(in *invoice.Input) { in.Closing = period.Interval{} }, invoice.ErrInvalid},
-		{"a period without end", func(in *invoice.Input) { in.Closing.End = time.Time{} }, invoice.ErrInvalid},
-		{"a next period without end", func(in *invoice.Input) { in.Next.End = time.Time{} }, invoice.ErrInvalid},
-		{"negative usage", func(in *invoice.Input) { in.Usage = usage("api_calls", "-1") }, invoice.ErrInvalid},
-		{"negative usage without a price", func(in *invoice.Input) { in.Usage = usage("other", "-1") }, invoice.ErrInvalid},
-		{"a meter twice", func(in *invoice.Input) { in.Usage = usage("api_calls", "1", "api_calls", "1") }, invoice.ErrInvalid},
-		{"a price twice", func(in *invoice.Input) { in.Prices = append(in.Prices, in.Prices[0]) }, invoice.ErrInvalid},
-		{"a price charged at no time", func(in *invoice.Input) { in.Prices[0].Charge = 0 }, invoice.ErrInvalid},
-		{"usage in advance", func(in *invoice.Input) { in.Prices[1].Charge = price.InAdvance }, invoice.ErrInvalid},
-		{"a price without tiers", func(in *invoice.Input) { in.Prices[1].Tiers = nil }, price.ErrInvalid},
-		{"a line too large", func(in *invoice.Input) { in.Prices[0].Amount = money.FromInt(math.MaxInt64) }, money.ErrOverflow},
-		{"a total too large", func(in *invoice.Input) {
+		{"no subscription", func(in *plan) { in.SubscriptionID = "" }, invoice.ErrInvalid},
+		{"no customer", func(in *plan) { in.CustomerID = "" }, invoice.ErrInvalid},
+		{"no currency", func(in *plan) { in.Currency = money.Currency{} }, invoice.ErrInvalid},
+		{"no period", func(in *plan) { in.Closing = period.Interval{} }, invoice.ErrInvalid},
+		{"a period without end", func(in *plan) { in.Closing.End = time.Time{} }, invoice.ErrInvalid},
+		{"negative usage", func(in *plan) { in.Usage = usage("api_calls", "-1") }, price.ErrInvalid},
+		{"a price twice", func(in *plan) { in.Prices = append(in.Prices, in.Prices[0]) }, invoice.ErrInvalid},
+		{"a price without tiers", func(in *plan) { in.Prices[1].Tiers = nil }, price.ErrInvalid},
+		{"a line too large", func(in *plan) { in.Prices[0].Amount = money.FromInt(math.MaxInt64) }, money.ErrOverflow},
+		{"a total too large", func(in *plan) {
 			in.Prices[0].Amount = money.FromInt(math.MaxInt64 / 101)
 			in.Prices[3].Amount = in.Prices[0].Amount
 		}, money.ErrOverflow},
@@ -209,7 +254,12 @@ func TestBuildRefuses(t *testing.T) {
 			t.Parallel()
 			in := pro()
 			tt.change(&in)
-			if inv, err := invoice.Build(in); !errors.Is(err, tt.want) {
+			input, err := in.input()
+			var inv invoice.Invoice
+			if err == nil {
+				inv, err = invoice.Build(input)
+			}
+			if !errors.Is(err, tt.want) {
 				t.Errorf("Build = %v, %v; want %v", inv, err, tt.want)
 			}
 		})

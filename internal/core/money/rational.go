@@ -96,6 +96,9 @@ func (r Rational) Cmp(s Rational) int {
 	return r.big().Cmp(s.big())
 }
 
+// Equal reports whether both are the same number.
+func (r Rational) Equal(s Rational) bool { return r.Cmp(s) == 0 }
+
 // Min is the smaller of r and s.
 func (r Rational) Min(s Rational) Rational {
 	if s.Cmp(r) < 0 {

@@ -100,95 +100,56 @@ type TierCharge struct {
 	Amount     money.Decimal `json:"amount"`
 }
 
-// Rate charges a period's whole quantity, exactly. Flat ignores the quantity and has no tiers. Of a graduated price,
-// tiers lists the bands that hold a part of the quantity or whose flat amount is due; their amounts add up to amount.
-// ErrInvalid, money.ErrOverflow.
-func (p Price) Rate(quantity money.Decimal) (amount money.Decimal, tiers []TierCharge, err error) {
-	if err := p.check(); err != nil {
+// Rate charges a period's whole quantity, exactly: as ChargeFor does, but without the minimum, which is topped up when the period
+// ends. A price of single events takes the quantity as one. Of a price with tiers, tiers lists those that hold a part of the
+// quantity or whose flat amount is due. ErrInvalid, money.ErrOverflow.
+func (p *Price) Rate(quantity money.Decimal) (amount money.Decimal, tiers []TierCharge, err error) {
+	charge, err := p.ChargeFor(Usage{Quantity: quantity, Position: First})
+	if err != nil {
 		return money.Decimal{}, nil, err
 	}
-	if p.Model == Flat {
-		return p.Amount, nil, nil
+	if amount, err = whole(charge.Amount); err != nil {
+		return money.Decimal{}, nil, fmt.Errorf("price %q: %w", p.Key, err)
 	}
-	if quantity.Sign() < 0 {
-		return money.Decimal{}, nil, fmt.Errorf("price %q: quantity %s is negative: %w", p.Key, quantity, ErrInvalid)
-	}
-	var below money.Decimal // top of the bands before this one
-	for i, tier := range p.Tiers {
-		if i > 0 && quantity.Cmp(below) <= 0 {
-			break
+	for _, line := range charge.Lines {
+		if line.Tier == 0 {
+			continue
 		}
-		top := quantity
-		if tier.UpTo != nil && tier.UpTo.Cmp(quantity) < 0 {
-			top = *tier.UpTo
+		if tiers, err = p.include(tiers, line); err != nil {
+			return money.Decimal{}, nil, fmt.Errorf("price %q, tier %d: %w", p.Key, line.Tier, err)
 		}
-		charge, err := tier.charge(i+1, below, top)
-		if err != nil {
-			return money.Decimal{}, nil, fmt.Errorf("price %q, tier %d: %w", p.Key, i+1, err)
-		}
-		if amount, err = amount.Add(charge.Amount); err != nil {
-			return money.Decimal{}, nil, fmt.Errorf("price %q: %w", p.Key, err)
-		}
-		if !charge.Quantity.IsZero() || !charge.FlatAmount.IsZero() {
-			tiers = append(tiers, charge)
-		}
-		below = top
 	}
 	return amount, tiers, nil
 }
 
-// charge is the band's flat amount and its rate over (below, top].
-func (t Tier) charge(number int, below, top money.Decimal) (TierCharge, error) {
-	part, err := top.Sub(below)
-	if err != nil {
-		return TierCharge{}, err
+// include takes a line into the charge of its tier.
+func (p *Price) include(tiers []TierCharge, line Line) ([]TierCharge, error) {
+	if n := len(tiers); n == 0 || tiers[n-1].Tier != line.Tier {
+		unit, err := p.Tiers[line.Tier-1].rate()
+		if err != nil {
+			return nil, err
+		}
+		tiers = append(tiers, TierCharge{Tier: line.Tier, UnitAmount: unit})
 	}
-	metered, err := part.Mul(t.UnitAmount)
+	of := &tiers[len(tiers)-1]
+	amount, err := whole(line.Amount)
 	if err != nil {
-		return TierCharge{}, err
+		return nil, err
 	}
-	amount, err := metered.Add(t.FlatAmount)
-	if err != nil {
-		return TierCharge{}, err
+	if line.Kind == FlatLine {
+		of.FlatAmount = amount
+	} else {
+		of.Quantity = line.Quantity
 	}
-	return TierCharge{Tier: number, Quantity: part, UnitAmount: t.UnitAmount, FlatAmount: t.FlatAmount, Amount: amount}, nil
+	of.Amount, err = of.Amount.Add(amount)
+	return tiers, err
 }
 
-// check refuses what would make a charge wrong or not monotone. The catalog says the same with places and suggestions.
-func (p Price) check() error {
-	switch p.Model {
-	case Flat:
-		if p.Amount.Sign() < 0 {
-			return fmt.Errorf("price %q: amount %s is negative: %w", p.Key, p.Amount, ErrInvalid)
-		}
-		return nil
-	case Graduated:
-		return p.checkTiers()
+// whole is r as a decimal. More decimals than that has are an overflow.
+func whole(r money.Rational) (money.Decimal, error) {
+	d, inexact, err := r.Decimal()
+	if err == nil && inexact {
+		err = money.ErrOverflow
 	}
-	return fmt.Errorf("price %q: model %d is unknown: %w", p.Key, p.Model, ErrInvalid)
-}
-
-func (p Price) checkTiers() error {
-	if len(p.Tiers) == 0 {
-		return fmt.Errorf("price %q: a graduated price needs a tier: %w", p.Key, ErrInvalid)
-	}
-	last := len(p.Tiers) - 1
-	var below money.Decimal
-	for i, tier := range p.Tiers {
-		if tier.UnitAmount.Sign() < 0 || tier.FlatAmount.Sign() < 0 {
-			return fmt.Errorf("price %q, tier %d: an amount is negative: %w", p.Key, i+1, ErrInvalid)
-		}
-		if (tier.UpTo == nil) != (i == last) {
-			return fmt.Errorf("price %q, tier %d: every tier but the last needs up_to: %w", p.Key, i+1, ErrInvalid)
-		}
-		if tier.UpTo == nil {
-			continue
-		}
-		// A first band that ends at 0 only makes zero usage free.
-		if c := tier.UpTo.Cmp(below); c < 0 || (c == 0 && i > 0) {
-			return fmt.Errorf("price %q, tier %d: up_to %s does not rise: %w", p.Key, i+1, tier.UpTo, ErrInvalid)
-		}
-		below = *tier.UpTo
-	}
-	return nil
+	return d, err
 }

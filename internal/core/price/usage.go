@@ -26,7 +26,7 @@ type Event struct {
 // Prior is what the earlier splits of the same period had.
 type Prior struct {
 	Quantity money.Decimal  // Usage.Quantity of all of them
-	Events   int64          // how many
+	Events   int64          // how many, at most 2^53; 0 with a Quantity is one
 	Amount   money.Rational // what was charged for them in all
 }
 
@@ -37,11 +37,11 @@ type Discount struct {
 
 // Usage is what a price charges in one split of its period.
 type Usage struct {
-	Quantity  money.Decimal // with Events: their sum
-	Events    []Event       // in rating order (time, source, id); for models ByEvent
+	Quantity  money.Decimal // with Events: their sum, or 0 and they are added up
+	Events    []Event       // in rating order (time, source, id); for models ByEvent. A Quantity without them is one event
 	Prior     Prior
 	Position  Position
-	Free      money.Decimal // units off before the price is looked up, beside the price's Included
+	Free      money.Decimal // units of the period off before the price is looked up, beside the price's Included
 	Discounts []Discount
 	// Minimum and Maximum take the place of the price's own.
 	Minimum, Maximum *money.Decimal
@@ -50,7 +50,7 @@ type Usage struct {
 // LineKind says what a line of a charge is.
 type LineKind string
 
-// The kinds of lines, in the order in which they stand.
+// The kinds of lines, in the order in which they stand; each tier has its usage, then its flat amount.
 const (
 	UsageLine    LineKind = "usage"
 	FlatLine     LineKind = "flat"
@@ -63,6 +63,7 @@ const (
 type Line struct {
 	Kind       LineKind
 	Tier       int // 1-based; 0: of no tier
+	Cell       int // of a matrix, 1-based; 0: of no cell
 	Quantity   money.Decimal
 	UnitAmount money.Decimal
 	Amount     money.Rational // negative for discounts

@@ -12,8 +12,21 @@ import (
 	"github.com/tallystick/tallystick/internal/core/price"
 )
 
-// ErrInvalid is a change that cannot follow the history so far.
+// ErrInvalid is a change that cannot follow the history so far. It comes wrapped in a *Fault.
 var ErrInvalid = errors.New("invalid change")
+
+// Fault says what is wrong with which change. It is ErrInvalid.
+type Fault struct {
+	ChangeID string // empty: the subscription itself
+	Pointer  string // JSON pointer into the change: "/at"
+	Detail   string
+}
+
+// Error is the detail.
+func (f *Fault) Error() string { return f.Detail }
+
+// Unwrap is ErrInvalid.
+func (f *Fault) Unwrap() error { return ErrInvalid }
 
 // Kind says what a change does.
 type Kind string
@@ -69,9 +82,12 @@ type Segment struct {
 	Prices     []price.Price            // of this customer alone, by key
 	Paused     bool
 	Trial      bool
+	// Now says that a change at Start bills the difference at once.
+	Now bool
 }
 
-// History is all that is known of a subscription. Changes are in order of At, then of CreatedAt, then of ID.
+// History is all that is known of a subscription: it as it was created, and its changes in any order. At one instant they take
+// effect in order of CreatedAt, then of ID.
 type History struct {
 	account.Subscription
 	Changes []Change

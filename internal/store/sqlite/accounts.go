@@ -3,8 +3,8 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/account"
@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	customerColumns     = "SELECT id, key, name, zone, currency, created_at FROM customers"
+	customerColumns     = "SELECT id, key, name, zone, currency, created_at, billing FROM customers"
 	subscriptionColumns = "SELECT id, customer_id, plan, catalog_version, start_at, end_at, billing_day, created_at FROM subscriptions"
 	keyColumns          = "SELECT id, customer_id, name, project, digest, hint, created_at, expires_at, revoked_at FROM api_keys"
 
@@ -25,15 +25,19 @@ const (
 )
 
 func (r *Records) scanCustomer(row scanner) (c account.Customer, err error) {
-	err = row.Scan(&c.ID, &c.Key, &c.Name, r.zoneOf(&c.Zone), currencyOf(&c.Currency), timeOf(&c.CreatedAt))
+	err = row.Scan(&c.ID, &c.Key, &c.Name, r.zoneOf(&c.Zone), currencyOf(&c.Currency), timeOf(&c.CreatedAt), detailsOf(&c.Billing))
 	return c, err
 }
 
 // PutCustomer implements store.Accounts. It only adds: a taken id is store.ErrExists as well.
 func (r *Records) PutCustomer(ctx context.Context, c account.Customer, a store.Audit) error {
 	return r.writeAudited(ctx, "put customer "+c.Key, a, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "INSERT INTO customers (id, key, name, zone, currency, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-			c.ID, c.Key, c.Name, c.Zone.String(), c.Currency.Code(), c.CreatedAt.UnixMicro())
+		details, err := json.Marshal(c.Billing)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "INSERT INTO customers (id, key, name, zone, currency, created_at, billing) VALUES (?, ?, ?, ?, ?, ?, ?)",
+			c.ID, c.Key, c.Name, c.Zone.String(), c.Currency.Code(), c.CreatedAt.UnixMicro(), string(details))
 		return err
 	})
 }
@@ -59,24 +63,7 @@ func scanSubscription(row scanner) (s account.Subscription, err error) {
 // store.ErrNotFound.
 func (r *Records) PutSubscription(ctx context.Context, s account.Subscription, a store.Audit) error {
 	return r.writeAudited(ctx, "put subscription "+s.ID, a, func(tx *sql.Tx) error {
-		end := int64(math.MaxInt64)
-		if !s.End.IsZero() {
-			end = s.End.UnixMicro()
-		}
-		var other string
-		err := tx.QueryRowContext(ctx, `SELECT coalesce(min(id), '') FROM subscriptions
-			WHERE customer_id = ? AND id <> ? AND start_at < ? AND (end_at IS NULL OR end_at > ?)`,
-			s.CustomerID, s.ID, end, s.Start.UnixMicro()).Scan(&other)
-		if err != nil {
-			return err
-		}
-		if other != "" {
-			return conflict("it overlaps subscription %s", other)
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO subscriptions
-			(id, customer_id, plan, catalog_version, start_at, end_at, billing_day, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			s.ID, s.CustomerID, s.Plan, s.CatalogVersion, s.Start.UnixMicro(), micros(s.End), s.BillingDay, s.CreatedAt.UnixMicro())
-		return err
+		return insertSubscription(ctx, tx, s, s.End)
 	})
 }
 

@@ -15,16 +15,18 @@ import (
 )
 
 const (
-	closeColumns   = "SELECT subscription_id, period_start, period_end, position, closed_at, invoice_id, done FROM closes"
+	closeColumns   = "SELECT subscription_id, period_start, period_end, position, closed_at, progressive, catalog_version, invoice_id, done FROM closes"
 	closeKey       = " WHERE subscription_id = ? AND period_start = ? AND period_end = ?"
-	invoiceColumns = `SELECT number, id, customer_id, subscription_id, plan, status, currency, period_start, period_end,
-		total_minor, catalog_version, tz_version, position, finalized_at FROM invoices`
+	invoiceColumns = `SELECT i.number, i.id, i.customer_id, i.subscription_id, i.plan, coalesce(n.status, i.status), i.currency, i.period_start,
+		i.period_end, i.total_minor, i.catalog_version, i.tz_version, i.position, i.finalized_at, i.document
+		FROM invoices i LEFT JOIN invoice_newest n ON n.invoice_id = i.id`
 	lineColumns = `SELECT invoice_id, number, id, kind, price, meter, period_start, period_end, quantity, tiers, exact,
 		rounded_minor FROM invoice_lines`
 )
 
 func scanClose(row scanner) (c store.Close, err error) {
-	err = row.Scan(&c.SubscriptionID, timeOf(&c.Period.Start), timeOf(&c.Period.End), &c.Position, timeOf(&c.ClosedAt), &c.InvoiceID, &c.Done)
+	err = row.Scan(&c.SubscriptionID, timeOf(&c.Period.Start), timeOf(&c.Period.End), &c.Position, timeOf(&c.ClosedAt),
+		&c.Progressive, &c.CatalogVersion, &c.InvoiceID, &c.Done)
 	return c, err
 }
 
@@ -38,9 +40,9 @@ func (r *Records) BeginClose(ctx context.Context, c store.Close) (stored store.C
 		return store.Close{}, fmt.Errorf("records: begin close: position %d is out of range", c.Position)
 	}
 	err = r.write(ctx, "begin close of "+c.SubscriptionID, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO closes (subscription_id, period_start, period_end, position, closed_at)
-			VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro(), int64(c.Position), c.ClosedAt.UnixMicro())
+		_, err := tx.ExecContext(ctx, `INSERT INTO closes (subscription_id, period_start, period_end, position, closed_at, progressive, catalog_version)
+			VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+			c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro(), int64(c.Position), c.ClosedAt.UnixMicro(), c.Progressive, c.CatalogVersion)
 		if err != nil {
 			return err
 		}
@@ -54,7 +56,7 @@ func (r *Records) BeginClose(ctx context.Context, c store.Close) (stored store.C
 }
 
 // FinishClose implements store.Invoices. A close that was not begun is store.ErrNotFound.
-func (r *Records) FinishClose(ctx context.Context, c store.Close, inv *invoice.Invoice, at time.Time) (*invoice.Invoice, error) {
+func (r *Records) FinishClose(ctx context.Context, c store.Close, issue store.Issue, at time.Time) (*invoice.Invoice, error) {
 	var final *invoice.Invoice
 	err := r.write(ctx, "finish close of "+c.SubscriptionID, func(tx *sql.Tx) error {
 		stored, err := readClose(ctx, tx, c)
@@ -65,8 +67,11 @@ func (r *Records) FinishClose(ctx context.Context, c store.Close, inv *invoice.I
 			return conflict("the period is closed already")
 		}
 		id := ""
-		if inv != nil {
-			if final, err = finalize(ctx, tx, *inv, at); err != nil {
+		if issue.Invoice != nil {
+			if final, err = finalize(ctx, tx, *issue.Invoice, at); err != nil {
+				return err
+			}
+			if err := postInvoice(ctx, tx, *final, issue.Entries); err != nil {
 				return err
 			}
 			id = final.ID
@@ -81,10 +86,12 @@ func (r *Records) FinishClose(ctx context.Context, c store.Close, inv *invoice.I
 	return final, nil
 }
 
-// finalize takes the next number for a draft and stores it.
+// finalize takes the next number of its series for a draft and stores it.
 func finalize(ctx context.Context, tx *sql.Tx, draft invoice.Invoice, at time.Time) (*invoice.Invoice, error) {
-	var number int64
-	if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(number), 0) + 1 FROM invoices").Scan(&number); err != nil {
+	var next, number int64
+	err := tx.QueryRowContext(ctx, `SELECT (SELECT coalesce(max(number), 0) + 1 FROM invoices),
+		(SELECT coalesce(max(coalesce(series_number, number)), 0) + 1 FROM invoices WHERE series = ?)`, draft.Series).Scan(&next, &number)
+	if err != nil {
 		return nil, err
 	}
 	inv, err := invoice.Finalize(draft, number, at)
@@ -99,11 +106,16 @@ func finalize(ctx context.Context, tx *sql.Tx, draft invoice.Invoice, at time.Ti
 			return nil, fmt.Errorf("line %d: %w", inv.Lines[i].Number, err)
 		}
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO invoices (number, id, customer_id, subscription_id, plan, status, currency, period_start,
-		period_end, total_minor, catalog_version, tz_version, position, finalized_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		inv.Number, inv.ID, inv.CustomerID, inv.SubscriptionID, inv.Plan, string(inv.Status), inv.Currency.Code(),
+	document, err := json.Marshal(&inv)
+	if err != nil {
+		return nil, err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO invoices (number, id, customer_id, subscription_id, plan, status, currency, period_start, period_end,
+		total_minor, catalog_version, tz_version, position, finalized_at, document, series, series_number)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		next, inv.ID, inv.CustomerID, inv.SubscriptionID, inv.Plan, string(inv.Status), inv.Currency.Code(),
 		inv.Period.Start.UnixMicro(), inv.Period.End.UnixMicro(), inv.Total.Minor(), inv.CatalogVersion, inv.TZVersion,
-		int64(inv.Position), inv.FinalizedAt.UnixMicro())
+		int64(inv.Position), inv.FinalizedAt.UnixMicro(), string(document), inv.Series, inv.Number)
 	if err != nil {
 		return nil, err
 	}
@@ -131,17 +143,31 @@ func insertLine(ctx context.Context, tx *sql.Tx, inv *invoice.Invoice, l *invoic
 
 // Closes implements store.Invoices. The empty period at a subscription's start comes before its first full one.
 func (r *Records) Closes(ctx context.Context, subscriptionID string) ([]store.Close, error) {
-	all, err := list(ctx, r.reader, scanClose, closeColumns+" WHERE subscription_id = ? ORDER BY period_start, period_end", subscriptionID)
+	all, err := list(ctx, r.reader, scanClose, closeColumns+" WHERE subscription_id = ? ORDER BY period_end, period_start", subscriptionID)
 	return all, r.wrap("closes of "+subscriptionID, err)
 }
 
 func scanInvoice(row scanner) (inv invoice.Invoice, err error) {
 	var total int64
+	var document sql.NullString
 	err = row.Scan(&inv.Number, &inv.ID, &inv.CustomerID, &inv.SubscriptionID, &inv.Plan, &inv.Status, currencyOf(&inv.Currency),
-		timeOf(&inv.Period.Start), timeOf(&inv.Period.End), &total, &inv.CatalogVersion, &inv.TZVersion, &inv.Position, timeOf(&inv.FinalizedAt))
+		timeOf(&inv.Period.Start), timeOf(&inv.Period.End), &total, &inv.CatalogVersion, &inv.TZVersion, &inv.Position, timeOf(&inv.FinalizedAt), &document)
+	if err != nil {
+		return inv, err
+	}
+	if document.Valid {
+		id, status := inv.ID, inv.Status
+		inv = invoice.Invoice{}
+		if err := json.Unmarshal([]byte(document.String), &inv); err != nil || inv.ID != id {
+			return inv, fmt.Errorf("%w: document of invoice %s: %w", store.ErrCorrupt, id, err)
+		}
+		inv.Status = status
+		return inv, nil
+	}
 	inv.Total = money.NewAmount(total, inv.Currency)
-	inv.Lines = []invoice.Line{}
-	return inv, err
+	inv.Subtotal, inv.Tax, inv.Balance, inv.Due = inv.Total, money.NewAmount(0, inv.Currency), money.NewAmount(0, inv.Currency), inv.Total
+	inv.DueAt = inv.FinalizedAt
+	return inv, nil
 }
 
 // storedLine is a line before its invoice's currency is known.
@@ -164,11 +190,17 @@ func scanLine(row scanner) (l storedLine, err error) {
 	return l, nil
 }
 
-// readLines fills in the lines of finalized invoices. They never change, so they need no common snapshot.
+// readLines fills in the lines of finalized invoices without a document. They never change, so they need no common snapshot.
 func (r *Records) readLines(ctx context.Context, invs []invoice.Invoice) error {
-	ids, at := make([]string, len(invs)), make(map[string]*invoice.Invoice, len(invs))
+	ids, at := []string{}, map[string]*invoice.Invoice{}
 	for i := range invs {
-		ids[i], at[invs[i].ID] = invs[i].ID, &invs[i]
+		if invs[i].Lines == nil {
+			invs[i].Lines = []invoice.Line{}
+			ids, at[invs[i].ID] = append(ids, invs[i].ID), &invs[i]
+		}
+	}
+	if len(ids) == 0 {
+		return nil
 	}
 	param, err := json.Marshal(ids)
 	if err != nil {
@@ -188,7 +220,7 @@ func (r *Records) readLines(ctx context.Context, invs []invoice.Invoice) error {
 
 // Invoice implements store.Invoices.
 func (r *Records) Invoice(ctx context.Context, id string) (invoice.Invoice, error) {
-	invs, err := list(ctx, r.reader, scanInvoice, invoiceColumns+" WHERE id = ?", id)
+	invs, err := list(ctx, r.reader, scanInvoice, invoiceColumns+" WHERE i.id = ?", id)
 	if err == nil && len(invs) == 0 {
 		err = sql.ErrNoRows
 	}
@@ -227,12 +259,28 @@ func (r *Records) ListInvoices(ctx context.Context, q store.Query) ([]invoice.In
 		}
 	}
 	invs, err := page(ctx, r, "list invoices", q.Limit, scanInvoice,
-		invoiceColumns+" WHERE number < ?1 AND (?2 = '' OR customer_id = ?2) ORDER BY number DESC", before, q.CustomerID)
+		invoiceColumns+" WHERE i.number < ?1 AND (?2 = '' OR i.customer_id = ?2) ORDER BY i.number DESC", before, q.CustomerID)
 	if err != nil {
 		return nil, err
 	}
 	if err := r.readLines(ctx, invs); err != nil {
 		return nil, r.wrap("list invoices", err)
+	}
+	return invs, nil
+}
+
+// InvoicesOf implements store.Invoices.
+func (r *Records) InvoicesOf(ctx context.Context, subscriptionID string, from time.Time) ([]invoice.Invoice, error) {
+	after := int64(math.MinInt64)
+	if !from.IsZero() {
+		after = from.UnixMicro()
+	}
+	invs, err := list(ctx, r.reader, scanInvoice, invoiceColumns+" WHERE i.subscription_id = ? AND i.period_end >= ? ORDER BY i.number", subscriptionID, after)
+	if err == nil {
+		err = r.readLines(ctx, invs)
+	}
+	if err != nil {
+		return nil, r.wrap("invoices of "+subscriptionID, err)
 	}
 	return invs, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/storetest"
+	"github.com/tallystick/tallystick/internal/store/storetest/ledgertest"
 	"github.com/tallystick/tallystick/internal/store/storetest/recounts"
 	"github.com/tallystick/tallystick/internal/store/storetest/sealtest"
 	"github.com/tallystick/tallystick/internal/store/storetest/sendertest"
@@ -68,14 +69,14 @@ func populate(t testing.TB, r *Records) {
 	c := store.Close{SubscriptionID: "sub_1", Period: period.Interval{Start: instant, End: instant.AddDate(0, 1, 0)}, ClosedAt: instant}
 	_, err := r.BeginClose(ctx, c)
 	ok(t, err)
-	_, err = r.FinishClose(ctx, c, &invoice.Invoice{
+	_, err = r.FinishClose(ctx, c, store.Issue{Invoice: &invoice.Invoice{
 		ID: "inv_1", CustomerID: "cus_1", SubscriptionID: "sub_1", Plan: "pro", Status: invoice.Draft, Currency: usd, Period: c.Period,
 		Total: money.NewAmount(2000, usd),
 		Lines: []invoice.Line{{
 			ID: "iln_1", Number: 1, Kind: invoice.FlatLine, Price: "platform", Period: c.Period,
 			Quantity: money.FromInt(1), Exact: money.FromInt(20), Rounded: money.NewAmount(2000, usd),
 		}},
-	}, instant)
+	}}, instant)
 	ok(t, err)
 	epoch, err := r.BeginEpoch(ctx, 1, "boot", instant)
 	ok(t, err)
@@ -310,6 +311,7 @@ func TestSenders(t *testing.T) {
 	sendertest.Notices(t, open)
 	sendertest.Nodes(t, open)
 	sendertest.Refunds(t, open)
+	sendertest.Subscriptions(t, open)
 }
 
 func TestSeals(t *testing.T) {
@@ -340,4 +342,9 @@ func TestForgottenKeyIsGone(t *testing.T) {
 	if held() {
 		t.Error("the key is still in the files")
 	}
+}
+
+func TestLedger(t *testing.T) {
+	t.Parallel()
+	ledgertest.Suite(t, func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) })
 }

@@ -2,11 +2,14 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -19,22 +22,73 @@ type subscriptionBody struct {
 	Start          time.Time `json:"start"`
 	End            time.Time `json:"end,omitzero"`
 	BillingDay     int       `json:"billing_day" doc:"Local day of the month on which billing periods begin"`
-	Status         string    `json:"status" enum:"active,ended,future"`
+	Status         string    `json:"status" enum:"active,paused,ended,future"`
+	Every          string    `json:"every" doc:"The billing period" example:"month"`
+	Calendar       bool      `json:"calendar,omitempty" doc:"Billing periods follow the calendar"`
+	AnchorAt       time.Time `json:"anchor_at,omitzero" doc:"Billing periods are counted from it"`
+	TrialEnd       time.Time `json:"trial_end,omitzero"`
 	CurrentPeriod  *spanBody `json:"current_period,omitempty"`
 	CreatedAt      time.Time `json:"created_at"`
 }
 
 type newSubscriptionBody struct {
-	Customer   string    `json:"customer" doc:"Id or key"`
-	Plan       string    `json:"plan"`
-	Start      time.Time `json:"start,omitzero" doc:"Default: now; the past is allowed"`
-	BillingDay int       `json:"billing_day,omitempty" minimum:"1" maximum:"31" doc:"Default: the local day of the start"`
+	Customer   string            `json:"customer" doc:"Id or key"`
+	Plan       string            `json:"plan,omitempty" doc:"Or phases"`
+	Start      time.Time         `json:"start,omitzero" doc:"Default: now; the past is allowed"`
+	BillingDay int               `json:"billing_day,omitempty" minimum:"1" maximum:"31" doc:"Default: the local day of the start"`
+	Version    int64             `json:"version,omitempty" minimum:"1" doc:"Catalog version of the prices; default: the newest"`
+	Phases     []phaseBody       `json:"phases,omitempty" maxItems:"50" doc:"Plans one after the other, instead of plan"`
+	Quantities map[string]string `json:"quantities,omitempty" doc:"By key of a price that is not measured, such as seats"`
+	AddOns     map[string]string `json:"add_ons,omitempty" doc:"Quantity by key of the add-on"`
+	TrialDays  *int              `json:"trial_days,omitempty" minimum:"0" maximum:"731" doc:"Local days, instead of the plan's; 0: no trial"`
+	TrialEnd   time.Time         `json:"trial_end,omitzero" doc:"Instead of trial_days"`
+}
+
+type phaseBody struct {
+	Plan string `json:"plan"`
+	For  string `json:"for,omitempty" example:"3 months" doc:"How long; may be left out in the last phase, else the subscription ends with it"`
+}
+
+func (b *newSubscriptionBody) value() (n govern.NewSubscription, err error) {
+	n = govern.NewSubscription{
+		Customer: b.Customer, Plan: b.Plan, Start: b.Start, BillingDay: b.BillingDay, Version: b.Version, TrialDays: b.TrialDays, TrialEnd: b.TrialEnd,
+	}
+	if n.Quantities, err = decimals("/quantities/", b.Quantities); err != nil {
+		return n, err
+	}
+	if n.AddOns, err = decimals("/add_ons/", b.AddOns); err != nil {
+		return n, err
+	}
+	for i, p := range b.Phases {
+		phase := govern.Phase{Plan: p.Plan}
+		if p.For != "" {
+			if phase.For, err = period.ParseEvery(p.For); err != nil {
+				return n, &govern.Invalid{Pointer: fmt.Sprintf("/phases/%d/for", i), Rule: fmt.Sprintf("%q is no interval", p.For), Fix: "write it as 3 months, 2 weeks or year"}
+			}
+		}
+		n.Phases = append(n.Phases, phase)
+	}
+	return n, nil
+}
+
+// decimals reads a map of quantities.
+func decimals(pointer string, texts map[string]string) (map[string]money.Decimal, error) {
+	out := make(map[string]money.Decimal, len(texts))
+	for key, text := range texts {
+		d, err := money.ParseDecimal(text)
+		if err != nil {
+			return nil, &govern.Invalid{Pointer: pointer + key, Rule: fmt.Sprintf("%q is no quantity", text), Fix: "write a plain number, such as 5 or 2.5"}
+		}
+		out[key] = d
+	}
+	return out, nil
 }
 
 func (a *api) subscriptionOf(s account.Subscription) subscriptionBody {
 	out := subscriptionBody{
 		ID: s.ID, Customer: a.customerKey(s.CustomerID), CustomerID: s.CustomerID, Plan: s.Plan, CatalogVersion: s.CatalogVersion,
 		Start: instant(s.Start), End: instant(s.End), BillingDay: s.BillingDay, CreatedAt: instant(s.CreatedAt),
+		Every: s.Every.String(), Calendar: s.Calendar, AnchorAt: instant(s.AnchorAt), TrialEnd: instant(s.TrialEnd),
 	}
 	now := a.cfg.Clock.Now()
 	switch {
@@ -48,6 +102,9 @@ func (a *api) subscriptionOf(s account.Subscription) subscriptionBody {
 	c, ok := a.cfg.Govern.Customer(s.CustomerID)
 	if !ok || out.Status != "active" {
 		return out
+	}
+	if s.Paused {
+		out.Status = "paused"
 	}
 	if p, ok := s.Anchor(c.Zone).Period(now); ok {
 		if !s.End.IsZero() && s.End.Before(p.End) {
@@ -65,7 +122,11 @@ func (a *api) subscriptions() {
 		method: http.MethodPost, path: "/v1/subscriptions", id: "create-subscription", tag: tag, summary: "Subscribe a customer to a plan",
 		status: http.StatusCreated,
 	}, func(ctx context.Context, in *struct{ Body newSubscriptionBody }) (subscriptionBody, error) {
-		s, err := a.cfg.Govern.CreateSubscription(ctx, operator, govern.NewSubscription(in.Body))
+		n, err := in.Body.value()
+		if err != nil {
+			return subscriptionBody{}, err
+		}
+		s, err := a.cfg.Govern.CreateSubscription(ctx, operator, n)
 		return a.subscriptionOf(s), err
 	})
 	handle(a, operation{

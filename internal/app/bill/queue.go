@@ -1,0 +1,198 @@
+package bill
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/core/subscription"
+)
+
+// due is a closing whose time has come.
+type due struct {
+	subscriptionID string
+	customer       account.Customer
+	in             period.Interval
+	progressive    bool
+}
+
+// before is the order in which periods are closed.
+func (d *due) before(o *due) int {
+	return cmp.Or(d.in.End.Compare(o.in.End), cmp.Compare(d.customer.Key, o.customer.Key),
+		d.in.Start.Compare(o.in.Start), cmp.Compare(d.subscriptionID, o.subscriptionID))
+}
+
+// pageMost bounds the closings that are known to be due at a time: the first ones of all. What follows is found by another look
+// at all subscriptions.
+const pageMost = 10_000
+
+// queue is the page of closings that are due, the first one first. Its zero value is empty. Tick owns it.
+type queue struct {
+	page   dueHeap
+	full   bool // more is due than the page has
+	last   due  // the last one that the page had room for, when full
+	failed map[string]bool
+	coming map[string]upcoming
+}
+
+// upcoming is when a subscription's next closing is, as long as nothing changes.
+type upcoming struct {
+	changes int       // of the history when it was looked at
+	after   time.Time // the end of the last done close; zero: there is none
+	known   bool      // that after was read
+	in      period.Interval
+	none    bool // nothing follows, as far as is known
+}
+
+type dueHeap []due
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].before(&h[j]) < 0 }
+func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *dueHeap) Push(x any)        { *h = append(*h, x.(due)) } //nolint:forcetypeassert // heap's own
+func (h *dueHeap) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return last
+}
+
+// lastFirst is a heap with what comes last on top, so that it can be dropped.
+type lastFirst struct{ dueHeap }
+
+func (h lastFirst) Less(i, j int) bool { return h.dueHeap[i].before(&h.dueHeap[j]) > 0 }
+
+// more says whether anything is due that is not closed.
+func (q *queue) more() bool { return len(q.page) > 0 || q.full }
+
+func (q *queue) clear() { q.page, q.full = nil, false }
+
+// fail leaves a subscription out until all others had their turn.
+func (q *queue) fail(subscriptionID string) {
+	if q.failed == nil {
+		q.failed = map[string]bool{}
+	}
+	q.failed[subscriptionID] = true
+}
+
+// next takes the first due closing. Where the page is used up, all subscriptions are looked at again, once in a Tick.
+func (q *queue) next(ctx context.Context, s *Service, now time.Time) (d due, ok bool, err error) {
+	if len(q.page) == 0 {
+		if err := q.look(ctx, s, now); err != nil {
+			return d, false, err
+		}
+	}
+	if len(q.page) == 0 {
+		q.failed = nil
+		return d, false, nil
+	}
+	d, ok = heap.Pop(&q.page).(due)
+	return d, ok, nil
+}
+
+// look fills the page with the first closings that are due.
+func (q *queue) look(ctx context.Context, s *Service, now time.Time) error {
+	q.full = false
+	page := lastFirst{}
+	for _, customer := range s.cfg.Directory.Customers() {
+		for _, sub := range s.cfg.Directory.SubscriptionsOf(customer.ID) {
+			if now.Before(sub.Start) || q.failed[sub.ID] {
+				continue
+			}
+			d, ok, err := q.dueOf(ctx, s, sub.ID, customer, now)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				continue
+			}
+			heap.Push(&page, d)
+			if page.Len() > pageMost {
+				q.full = true
+				heap.Pop(&page)
+			}
+		}
+	}
+	if page.Len() > 0 {
+		q.last = page.dueHeap[0]
+	}
+	q.page = page.dueHeap
+	heap.Init(&q.page)
+	return nil
+}
+
+// closed follows up a closing: the next one of the subscription, if it is due and its turn is on this page.
+func (q *queue) closed(ctx context.Context, s *Service, d due, now time.Time) {
+	u := q.coming[d.subscriptionID]
+	u.after, u.known, u.changes = d.in.End, true, -1
+	q.coming[d.subscriptionID] = u
+	next, ok, err := q.dueOf(ctx, s, d.subscriptionID, d.customer, now)
+	if err != nil || !ok {
+		return // the next look tells
+	}
+	if q.full && next.before(&q.last) > 0 {
+		return
+	}
+	heap.Push(&q.page, next)
+}
+
+// dueOf is the subscription's next closing, if it is due.
+func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer account.Customer, now time.Time) (d due, ok bool, err error) {
+	if q.coming == nil {
+		q.coming = map[string]upcoming{}
+	}
+	u := q.coming[id]
+	if !u.known {
+		closes, err := s.cfg.Invoices.Closes(ctx, id)
+		if err != nil {
+			return d, false, fmt.Errorf("read closes of subscription %s: %w", id, err)
+		}
+		u = upcoming{known: true, changes: -1}
+		for _, c := range closes {
+			if !c.Done { // begun before a crash: it goes first
+				return due{id, customer, c.Period, c.Progressive}, true, nil
+			}
+			u.after = c.Period.End
+		}
+	}
+	changes := len(s.cfg.Directory.History(id).Changes)
+	if u.changes != changes {
+		t, err := s.term(ctx, id, customer, now)
+		if err != nil {
+			// It is closed, and fails, so that it is named.
+			return due{id, customer, period.Interval{Start: now, End: now}, false}, true, nil
+		}
+		u.changes = changes
+		next := subscription.Closings(t.segments, u.after, t.reach(u.after), 1)
+		if u.none = len(next) == 0; !u.none {
+			u.in = next[0]
+		}
+	}
+	q.coming[id] = u
+	if u.none {
+		return d, false, nil
+	}
+	wait := s.grace()
+	if u.in.Empty() {
+		wait = 0
+	}
+	if now.Before(u.in.End.Add(wait)) {
+		return d, false, nil
+	}
+	return due{id, customer, u.in, false}, true, nil
+}
+
+// reach is up to where a subscription's next closing after an instant is looked for: the end of the period then.
+func (t *term) reach(after time.Time) time.Time {
+	if after.Before(t.Start) {
+		return t.Start
+	}
+	if p, ok := t.period(after); ok {
+		return p.End
+	}
+	return after
+}

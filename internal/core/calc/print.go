@@ -1,0 +1,65 @@
+package calc
+
+import (
+	"strings"
+
+	"github.com/tallystick/tallystick/internal/core/money"
+)
+
+// figure is an amount in an answer.
+type figure struct {
+	Amount  string `json:"amount"`            // exact
+	Inexact bool   `json:"inexact,omitempty"` // Amount is 34 significant digits of more
+	Rounded string `json:"rounded,omitempty"` // to the currency's minor unit; absent without a currency
+}
+
+// printer prints numbers; the first fault sticks.
+type printer struct {
+	currency money.Currency // zero: nothing is rounded
+	fault    *Fault
+}
+
+// figure is an amount, exact and rounded.
+func (p *printer) figure(amount money.Rational) (f figure) {
+	f.Amount, f.Inexact = p.exact(amount)
+	if p.currency != (money.Currency{}) {
+		f.Rounded = p.rounded(amount)
+	}
+	return f
+}
+
+// exact is a number in all its digits; of those that do not end, the first 34 significant ones.
+func (p *printer) exact(r money.Rational) (text string, inexact bool) {
+	d, inexact, err := r.Decimal()
+	p.fail(err)
+	return d.String(), inexact
+}
+
+// rounded is an amount with all minor digits of the currency: half away from zero.
+func (p *printer) rounded(amount money.Rational) string {
+	d, err := amount.RoundTo(p.currency.Digits())
+	p.fail(err)
+	text := d.String()
+	if missing := p.currency.Digits() - d.Scale(); missing > 0 {
+		if d.Scale() == 0 {
+			text += "."
+		}
+		text += strings.Repeat("0", missing)
+	}
+	return text
+}
+
+// posted is rounded where there is a currency, else exact: for amounts that have no exact one beside them.
+func (p *printer) posted(amount money.Rational) string {
+	if p.currency != (money.Currency{}) {
+		return p.rounded(amount)
+	}
+	text, _ := p.exact(amount)
+	return text
+}
+
+func (p *printer) fail(err error) {
+	if err != nil && p.fault == nil {
+		p.fault = faulty(err)
+	}
+}

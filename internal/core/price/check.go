@@ -1,0 +1,248 @@
+package price
+
+import (
+	"fmt"
+
+	"github.com/tallystick/tallystick/internal/core/money"
+)
+
+// eventsMax bounds the events of a period.
+const eventsMax = 1 << 53
+
+// Invalid is what is wrong with a price, or with the usage that it is to charge. It wraps ErrInvalid.
+type Invalid struct {
+	// Pointer is the JSON pointer of the field, as the catalog or the calculator writes it: "/tiers/1/up_to", "/quantity".
+	Pointer string
+	Detail  string // a sentence without its end
+	OfUsage bool   // the field is of the usage, not of the price
+}
+
+// Error is place and detail.
+func (e *Invalid) Error() string { return e.Pointer + ": " + e.Detail }
+
+// Unwrap is ErrInvalid.
+func (e *Invalid) Unwrap() error { return ErrInvalid }
+
+func invalid(pointer, format string, args ...any) error {
+	return &Invalid{Pointer: pointer, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Check refuses what could not charge, or not as its author meant: no tiers, bounds that do not rise, a negative amount, a field
+// of another model. The error is an *Invalid; the catalog says the same with places in its file.
+func (p *Price) Check() error {
+	if p.Model < Flat || p.Model > Matrix {
+		return invalid("/model", "%s is unknown", p.Model)
+	}
+	if err := p.checkFields(); err != nil {
+		return err
+	}
+	if err := checkBounds(p.MinimumSpend, p.MaximumSpend, "/minimum_spend", "/maximum_spend"); err != nil {
+		return err
+	}
+	switch p.Model {
+	case Graduated, Volume, Stairstep, GraduatedPercentage:
+		return p.checkTiers()
+	case Package:
+		if p.Size.Sign() <= 0 {
+			return invalid("/size", "a package has more than %s units", p.Size)
+		}
+	case Percentage:
+		return checkBounds(p.Min, p.Max, "/min", "/max")
+	case Matrix:
+		return p.checkCells()
+	case Flat, Unit, Dynamic:
+	}
+	return nil
+}
+
+// checkFields refuses negative amounts and fields that the model does not have.
+func (p *Price) checkFields() error {
+	m := p.Model
+	for _, field := range [...]struct {
+		pointer string
+		value   *money.Decimal
+		has     bool
+	}{
+		{"/amount", &p.Amount, m == Flat || m == Package},
+		{"/unit_amount", &p.UnitAmount, m == Unit || m == Matrix},
+		{"/size", &p.Size, m == Package},
+		{"/free", &p.Free, m == Package},
+		{"/percent", &p.Percent, m == Percentage},
+		{"/fixed", &p.Fixed, m == Percentage},
+		{"/free_amount", p.FreeAmount, m == Percentage},
+		{"/min", p.Min, m == Percentage},
+		{"/max", p.Max, m == Percentage},
+		{"/included", &p.Included, m != Flat},
+	} {
+		switch {
+		case field.value == nil:
+		case field.value.Sign() < 0:
+			return invalid(field.pointer, "%s is negative", field.value)
+		case !field.has && !field.value.IsZero():
+			return invalid(field.pointer, "a %s price does not have it", m)
+		}
+	}
+	switch {
+	case p.FreeEvents < 0:
+		return invalid("/free_events", "%d is negative", p.FreeEvents)
+	case p.FreeEvents > 0 && m != Percentage:
+		return invalid("/free_events", "a %s price does not have it", m)
+	case len(p.Tiers) > 0 && !m.Tiered():
+		return invalid("/tiers", "a %s price does not have it", m)
+	case len(p.Cells) > 0 && m != Matrix:
+		return invalid("/cells", "a %s price does not have it", m)
+	}
+	return nil
+}
+
+// checkBounds refuses a negative bound and a low one above the high one.
+func checkBounds(low, high *money.Decimal, lowAt, highAt string) error {
+	switch {
+	case low != nil && low.Sign() < 0:
+		return invalid(lowAt, "%s is negative", low)
+	case high != nil && high.Sign() < 0:
+		return invalid(highAt, "%s is negative", high)
+	case low != nil && high != nil && low.Cmp(*high) > 0:
+		return invalid(lowAt, "%s is above the maximum of %s", low, high)
+	}
+	return nil
+}
+
+func (p *Price) checkTiers() error {
+	if len(p.Tiers) == 0 {
+		return invalid("/tiers", "a %s price needs a tier", p.Model)
+	}
+	last := len(p.Tiers) - 1
+	var below money.Decimal
+	for i := range p.Tiers {
+		tier := &p.Tiers[i]
+		if err := p.checkAmounts(i, tier); err != nil {
+			return err
+		}
+		if tier.UpTo == nil {
+			if i < last {
+				return invalid(tierAt(i, "up_to"), "every tier but the last needs it")
+			}
+			continue
+		}
+		if i == last {
+			return invalid(tierAt(i, "up_to"), "the last tier has no end, or nothing would be charged above %s", tier.UpTo)
+		}
+		// A first band that ends at 0 only makes zero usage free.
+		if c := tier.UpTo.Cmp(below); c < 0 || (c == 0 && i > 0) {
+			return invalid(tierAt(i, "up_to"), "%s does not rise above %s", tier.UpTo, below)
+		}
+		below = *tier.UpTo
+	}
+	return nil
+}
+
+// checkAmounts refuses what a tier charges where that is negative or not of the model.
+func (p *Price) checkAmounts(i int, tier *Tier) error {
+	percent := p.Model == GraduatedPercentage
+	switch {
+	case tier.UnitAmount.Sign() < 0:
+		return invalid(tierAt(i, "unit_amount"), "%s is negative", tier.UnitAmount)
+	case tier.FlatAmount.Sign() < 0:
+		return invalid(tierAt(i, "flat_amount"), "%s is negative", tier.FlatAmount)
+	case tier.Percent.Sign() < 0:
+		return invalid(tierAt(i, "percent"), "%s is negative", tier.Percent)
+	case !tier.UnitAmount.IsZero() && (percent || p.Model == Stairstep):
+		return invalid(tierAt(i, "unit_amount"), "a tier of a %s price does not have it", p.Model)
+	case !tier.Percent.IsZero() && !percent:
+		return invalid(tierAt(i, "percent"), "a tier of a %s price does not have it", p.Model)
+	}
+	return nil
+}
+
+func tierAt(i int, field string) string { return fmt.Sprintf("/tiers/%d/%s", i, field) }
+
+func (p *Price) checkCells() error {
+	if len(p.Cells) == 0 {
+		return invalid("/cells", "a %s price needs a cell", p.Model)
+	}
+	for i := range p.Cells {
+		if len(p.Cells[i].When) == 0 {
+			return invalid(fmt.Sprintf("/cells/%d/when", i), "a cell needs a dimension")
+		}
+		if amount := p.Cells[i].UnitAmount; amount.Sign() < 0 {
+			return invalid(fmt.Sprintf("/cells/%d/unit_amount", i), "%s is negative", amount)
+		}
+	}
+	return nil
+}
+
+// check refuses usage that p cannot charge. The error is an *Invalid of the usage.
+func (u *Usage) check(p *Price) error {
+	err := u.checkFields(p)
+	if err == nil {
+		err = u.checkDiscounts()
+	}
+	if err == nil {
+		err = checkBounds(u.Minimum, u.Maximum, "/minimum_spend", "/maximum_spend")
+	}
+	if err == nil && (u.Minimum != nil || u.Maximum != nil) {
+		low, high := u.bounds(p)
+		at := "/minimum_spend"
+		if u.Minimum == nil {
+			at = "/maximum_spend"
+		}
+		err = checkBounds(low, high, at, at)
+	}
+	if fault, ok := err.(*Invalid); ok { //nolint:errorlint // it was made above and is not wrapped yet
+		fault.OfUsage = true
+	}
+	return err
+}
+
+func (u *Usage) checkFields(p *Price) error {
+	switch {
+	case u.Position > Last:
+		return invalid("/position", "%d is unknown", u.Position)
+	case u.Prior.Quantity.Sign() < 0:
+		return invalid("/prior_quantity", "%s is negative", u.Prior.Quantity)
+	case u.Prior.Events < 0 || u.Prior.Events > eventsMax:
+		return invalid("/prior_events", "%d is outside 0 to %d", u.Prior.Events, int64(eventsMax))
+	case u.Free.Sign() < 0:
+		return invalid("/usage_discount", "%s is negative", u.Free)
+	case u.Quantity.Sign() < 0 && p.Model != Flat:
+		return invalid("/quantity", "%s is negative", u.Quantity)
+	}
+	if p.Model != Percentage && p.Model != Matrix {
+		return nil
+	}
+	for i := range u.Events {
+		if q := u.Events[i].Quantity; q.Sign() < 0 {
+			return invalid(fmt.Sprintf("/events/%d", i), "%s is negative", q)
+		}
+	}
+	return nil
+}
+
+func (u *Usage) checkDiscounts() error {
+	hundred := money.FromInt(100)
+	for i, d := range u.Discounts {
+		at := fmt.Sprintf("/discounts/%d", i)
+		switch {
+		case (d.Percent == nil) == (d.Amount == nil):
+			return invalid(at, "a discount has either a percent or an amount")
+		case d.Percent != nil && (d.Percent.Sign() < 0 || d.Percent.Cmp(hundred) > 0):
+			return invalid(at+"/percent", "%s is outside 0 to 100", d.Percent)
+		case d.Amount != nil && d.Amount.Sign() < 0:
+			return invalid(at+"/amount", "%s is negative", d.Amount)
+		}
+	}
+	return nil
+}
+
+// bounds are the minimum and the maximum that count.
+func (u *Usage) bounds(p *Price) (low, high *money.Decimal) {
+	low, high = p.MinimumSpend, p.MaximumSpend
+	if u.Minimum != nil {
+		low = u.Minimum
+	}
+	if u.Maximum != nil {
+		high = u.Maximum
+	}
+	return low, high
+}

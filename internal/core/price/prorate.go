@@ -1,0 +1,53 @@
+package price
+
+import (
+	"fmt"
+
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+)
+
+// Ratio is the part of a full period that a service takes up, from 0 to 1: what of service lies outside full is left out. The parts
+// of a period that is split, anywhere, add up to the whole.
+//
+// By seconds it is the time of the one over the time of the other, to the microsecond. By days it is local days of the zone, which
+// belong to what is in force at their end: a service from noon to noon has the first of the two days and not the last. ProrateNone
+// is 1, for a service of no length too. ErrInvalid for a period without length, or by days without a day's end.
+func Ratio(service, full period.Interval, by Proration, zone period.Zone) (money.Rational, error) {
+	if by == ProrateNone {
+		return money.FromInt(1).Rational(), nil
+	}
+	if full.End.IsZero() || full.Empty() {
+		return money.Rational{}, fmt.Errorf("%w: a period of no length cannot be divided", ErrInvalid)
+	}
+	part := period.Interval{Start: service.Start, End: service.End}
+	if part.Start.Before(full.Start) {
+		part.Start = full.Start
+	}
+	if part.End.IsZero() || part.End.After(full.End) {
+		part.End = full.End
+	}
+	if part.Empty() {
+		return money.Rational{}, nil
+	}
+	if by == ProrateDays {
+		return quotient(daysEnded(part, zone), daysEnded(full, zone))
+	}
+	return quotient(microseconds(part), microseconds(full))
+}
+
+func quotient(part, whole int64) (money.Rational, error) {
+	if whole == 0 {
+		return money.Rational{}, fmt.Errorf("%w: no local day ends in the period", ErrInvalid)
+	}
+	return money.NewRational(money.FromInt(part), money.FromInt(whole))
+}
+
+// microseconds does without time.Duration, which ends at 292 years.
+func microseconds(i period.Interval) int64 { return i.End.UnixMicro() - i.Start.UnixMicro() }
+
+// daysEnded counts the local days that end in an interval, at its end too.
+func daysEnded(i period.Interval, zone period.Zone) int64 {
+	y, m, d := zone.Date(i.End)
+	return int64(zone.Days(period.Interval{Start: i.Start, End: zone.StartOfDay(y, m, d)}))
+}
