@@ -88,6 +88,8 @@ func TestLists(t *testing.T) {
 		{"internal/cli/commands.go", "(?m)^\\t[A-Z]\\w+ +([a-z]+)Cmd +`cmd", "docs/cli.md"},
 		{"internal/app/declare/form.go", `\{"(\w+)", "`, "docs/catalog.md"},
 		{"internal/app/declare/form_limits.go", `\{"(\w+)", "`, "docs/catalog.md"},
+		{"internal/app/declare/form_price.go", `\{"(\w+)", "`, "docs/catalog.md"},
+		{"internal/app/declare/form_billing.go", `\{"(\w+)", "`, "docs/catalog.md"},
 		{"internal/app/declare/form_gateway.go", `\{"(\w+)", "`, "docs/catalog.md"},
 	} {
 		declared := regexp.MustCompile(c.declares).FindAllStringSubmatch(read(t, c.source), -1)
@@ -105,7 +107,7 @@ func TestLists(t *testing.T) {
 
 func TestExamplesAreAccepted(t *testing.T) {
 	t.Parallel()
-	for _, path := range glob(t, "examples/*.yaml") {
+	for _, path := range glob(t, "examples/*.yaml", "examples/billing/*.yaml") {
 		if _, faults := declare.Decode(path, []byte(read(t, path[len(root)+1:]))); len(faults) > 0 {
 			t.Error(faults)
 		}

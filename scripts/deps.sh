@@ -17,6 +17,7 @@ fi
 [[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
+[[ -n ${TALLY_TEST_PG_BIN:-} ]] || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 ((${#missing[@]})) || exit 0
 
 install=(apt-get install -y --no-install-recommends "${missing[@]}")

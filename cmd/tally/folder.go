@@ -24,7 +24,7 @@ const (
 	secretBytes   = 32
 )
 
-// folder is the data folder: VERSION LOCK client.json secrets/ records.db journal/ spool/ clock.json.
+// folder is the data folder: VERSION LOCK client.json secrets/ records.db jobs.db journal/ spool/ clock.json.
 type folder struct {
 	dir  string
 	lock *os.File
@@ -78,7 +78,7 @@ func (f *folder) close() error { return f.lock.Close() }
 
 // remove deletes what a data folder holds, and the folder itself when nothing else is in it.
 func (f *folder) remove() error {
-	for _, name := range []string{"client.json", "clock.json", "records.db", "records.db-wal", "records.db-shm", "journal", "spool", "secrets", "VERSION", "LOCK"} {
+	for _, name := range []string{"client.json", "clock.json", "records.db", "records.db-wal", "records.db-shm", "jobs.db", "jobs.db-wal", "jobs.db-shm", "journal", "spool", "secrets", "VERSION", "LOCK"} {
 		if err := os.RemoveAll(f.path(name)); err != nil {
 			return err
 		}

@@ -33,6 +33,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/file/tree"
+	"github.com/tallystick/tallystick/internal/store/queue"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/web/node"
@@ -47,7 +48,7 @@ const (
 	shipEvery      = 50 * time.Millisecond
 	syncEvery      = 10 * time.Millisecond
 	indexEvery     = 250 * time.Millisecond
-	billEvery      = time.Second
+	billEvery      = 5 * time.Second
 	authorityEvery = time.Second
 	sealEvery      = time.Second
 	booksEvery     = 5 * time.Second
@@ -83,6 +84,8 @@ type server struct {
 	hub       *node.Server
 	ingest    *ingest.Service
 	bill      *bill.Service
+	queue     *queue.Queue
+	jobFaults chan error // of a store that failed in a job: the process must stop
 	usage     *usage.Service
 	recount   *recount.Service
 	correct   *correct.Service
@@ -152,6 +155,9 @@ func (s *server) open(ctx context.Context) error {
 		Directory: s.govern, Journal: s.journal, Records: s.records, Reread: s.ingest.Reread, Resolve: s.ingest.Resolve, Now: s.clock.Now, Random: rand.Reader,
 		Counted: s.counted, Flush: s.flush,
 	}); err != nil {
+		return err
+	}
+	if err := s.openQueue(ctx); err != nil {
 		return err
 	}
 	if s.bill, err = bill.New(bill.Config{
@@ -371,7 +377,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 	s.every(ctx, g, "authority", authorityEvery, s.authority.Tick)
 	s.every(ctx, g, "sync", syncEvery, s.enforce.SyncTick)
 	s.every(ctx, g, "index", indexEvery, s.journal.Tick)
-	s.every(ctx, g, "bill", billEvery, s.billAll)
+	s.jobLoops(ctx, g)
 	s.every(ctx, g, "seal", sealEvery, s.seal.Tick)
 	s.every(ctx, g, "books", booksEvery, s.compareBooks)
 	s.every(ctx, g, "recount", recountEvery, func(ctx context.Context) error {
@@ -406,6 +412,9 @@ func (s *server) close(ctx context.Context) error {
 	}
 	if s.journal != nil {
 		errs = append(errs, s.journal.Close())
+	}
+	if s.queue != nil {
+		errs = append(errs, s.queue.Close())
 	}
 	if s.records != nil {
 		errs = append(errs, s.records.Close())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -46,6 +47,7 @@ type Commands struct {
 	Aliases       aliasesCmd       `cmd:"" help:"Other names of event types and customers: create, list, delete."`
 	Late          lateCmd          `cmd:"" help:"Usage that changed after its period was closed: list."`
 	Books         booksCmd         `cmd:"" help:"Check that admitted + reported - voided = metered = rated + unpriced."`
+	Calc          calcCmd          `cmd:"" help:"Answer questions about prices, proration, tax, credits and usage, a JSON object on each line of stdin; needs no server."`
 	Erase         eraseCmd         `cmd:"" help:"Erase the content of all events of a subject so far; what they count for stays."`
 	Clock         clockCmd         `cmd:"" help:"Read the business clock; in test mode, advance it."`
 	Portal        portalCmd        `cmd:"" help:"Make a signed link to a customer's portal."`
@@ -125,20 +127,12 @@ func put(pairs ...any) map[string]any {
 	return m
 }
 
-type planCmd struct {
-	File string `arg:"" help:"Catalog file (YAML), - for stdin."`
-}
-
-func (c *planCmd) Run(e *Env) error {
-	return e.sendCatalog(c.File, "/v1/catalog/plan", planText)
-}
-
 type applyCmd struct {
 	File string `arg:"" help:"Catalog file (YAML), - for stdin."`
 }
 
 func (c *applyCmd) Run(e *Env) error {
-	return e.sendCatalog(c.File, "/v1/catalog/versions", func(w io.Writer, d doc) error {
+	return e.sendCatalog(c.File, "/v1/catalog/versions", nil, func(w io.Writer, d doc) error {
 		if err := printChanges(w, d); err != nil {
 			return err
 		}
@@ -155,7 +149,7 @@ func (d doc) strings(key string) (out []string) {
 	return out
 }
 
-func (e *Env) sendCatalog(file, path string, text func(io.Writer, doc) error) error {
+func (e *Env) sendCatalog(file, path string, query url.Values, text func(io.Writer, doc) error) error {
 	var source []byte
 	var err error
 	if file == "-" {
@@ -170,7 +164,9 @@ func (e *Env) sendCatalog(file, path string, text func(io.Writer, doc) error) er
 	if err != nil {
 		return err
 	}
-	b, err := c.do(e.Ctx, http.MethodPost, path, url.Values{"file": {filepath.Base(file)}}, "application/yaml", source)
+	all := url.Values{"file": {filepath.Base(file)}}
+	maps.Copy(all, query)
+	b, err := c.do(e.Ctx, http.MethodPost, path, all, "application/yaml", source)
 	if err != nil {
 		return err
 	}

@@ -99,6 +99,12 @@ func (d doc) list(key string) []doc {
 	return out
 }
 
+// child is a document inside; empty without one.
+func (d doc) child(key string) doc {
+	m, _ := d[key].(map[string]any)
+	return m
+}
+
 // table prints one row an element of "items", with a head.
 func table(heads string, fields ...string) func(io.Writer, doc) error {
 	return func(w io.Writer, d doc) error {

@@ -98,24 +98,6 @@ func limitsText(w io.Writer, d doc) error {
 	return out.err
 }
 
-// planText prints what a catalog would change, and how far each of its limits can be passed.
-func planText(w io.Writer, d doc) error {
-	out := lines{w: w}
-	if len(d.list("changes")) == 0 {
-		out.put("No changes against version " + d.s("current_version") + ".")
-	} else if err := printChanges(w, d); err != nil {
-		return err
-	}
-	for _, b := range d.list("bounds") {
-		line := []string{"bound " + b.s("plan") + "." + b.s("limit"), b.s("bound")}
-		if b.s("enforcement") == "hard" && b.s("exact") != "true" {
-			line[1] += "; hard, and not exact"
-		}
-		out.put(line...)
-	}
-	return out.err
-}
-
 func traceText(w io.Writer, d doc) error {
 	if err := fields("invoice_id", "customer", "line.id", "line.price", "line.quantity", "line.exact")(w, d); err != nil {
 		return err

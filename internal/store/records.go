@@ -60,6 +60,7 @@ type Close struct {
 	Period         period.Interval
 	Position       uint64
 	ClosedAt       time.Time // what was decided later is not in it
+	Changes        int       // how many changes of the subscription that were
 	Progressive    bool      // bills usage of open periods so far
 	CatalogVersion int64     // whose rules of billing hold; 0: written by an older version
 	InvoiceID      string    // empty: closed, but not finalized yet (or no invoice due; then Done)

@@ -86,7 +86,7 @@ func (s *Service) close(ctx context.Context, d due, now time.Time) error {
 	}
 	begun, err := s.cfg.Invoices.BeginClose(ctx, store.Close{
 		SubscriptionID: d.subscriptionID, Period: d.in, Position: position, ClosedAt: now,
-		Progressive: d.progressive, CatalogVersion: s.cfg.Directory.Current().Version,
+		Changes: len(t.history.Changes), Progressive: d.progressive, CatalogVersion: s.cfg.Directory.Current().Version,
 	})
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)

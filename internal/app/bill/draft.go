@@ -88,10 +88,18 @@ func (st *statement) draft(ctx context.Context) (invoice.Invoice, []invoice.Usag
 	return inv, usage, err
 }
 
+// last is the last instant of a closing's period, or its instant.
+func (c *closing) last() time.Time {
+	if c.in.Empty() {
+		return c.in.End
+	}
+	return c.in.End.Add(-time.Microsecond)
+}
+
 // input is what the invoice is a function of.
 func (st *statement) input(ctx context.Context) (in invoice.Input, err error) {
 	t := st.term
-	plan, version, err := t.plan(st.closing.in.Start)
+	plan, version, err := t.plan(st.closing.last())
 	if err != nil {
 		return in, err
 	}
@@ -188,7 +196,7 @@ func (st *statement) complete(ctx context.Context, inv invoice.Invoice, how mone
 	if inv.Buyer.Name == "" {
 		inv.Buyer.Name = buyer.Name
 	}
-	plan, _, err := st.term.plan(st.closing.in.Start)
+	plan, _, err := st.term.plan(st.closing.last())
 	if err != nil {
 		return inv, err
 	}

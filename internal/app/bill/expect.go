@@ -26,11 +26,12 @@ type closing struct {
 	progressive bool            // bills usage of open periods so far
 	position    uint64          // of the journal
 	known       time.Time       // when it was begun: what was decided until then
+	changes     int             // how many changes of the history that were
 	version     int64           // of the catalog whose rules of billing hold; 0: the newest
 }
 
 func closingOf(c *store.Close) closing {
-	return closing{in: c.Period, progressive: c.Progressive, position: c.Position, known: c.ClosedAt, version: c.CatalogVersion}
+	return closing{in: c.Period, progressive: c.Progressive, position: c.Position, known: c.ClosedAt, changes: c.Changes, version: c.CatalogVersion}
 }
 
 // statement is what a closing is computed from.
@@ -104,7 +105,8 @@ func (st *statement) findChanges() {
 		return
 	}
 	see := func(decided, effective time.Time) {
-		if decided.After(st.before.known) && (st.changed.IsZero() || effective.Before(st.changed)) {
+		// What was decided at that very instant may have been known or not: to look again does no harm.
+		if !decided.Before(st.before.known) && (st.changed.IsZero() || effective.Before(st.changed)) {
 			st.changed = effective
 		}
 	}
@@ -198,22 +200,25 @@ func (st *statement) expected(c *charge) bool {
 	return true
 }
 
-// look decides, with the usage read, which charges are compared with what was billed: all splits of a period together.
+// look decides, with the usage read, which charges are compared with what was billed: all splits of a period together, and all
+// charges of a key.
 func (st *statement) look() error {
 	since := st.since()
 	groups := map[groupKey]bool{}
 	keys := map[invoice.Key]bool{}
+	for _, k := range st.book.Keys() {
+		if !st.changed.IsZero() && st.book.Billed(k).Ends.After(st.changed) {
+			st.revisit = append(st.revisit, k)
+			keys[k] = true
+		}
+	}
 	for _, c := range st.charges {
 		touched := c.Due.After(since) || st.before == nil || !st.changed.IsZero() && c.Period.End.After(st.changed) || len(st.grants) > 0
 		for i := range c.pieces {
 			touched = touched || c.pieces[i].late
 		}
-		if !touched {
-			continue
-		}
-		keys[invoice.KeyOf(&c.Charge)] = true
-		if !c.Price.Licensed() {
-			groups[c.group] = true
+		if touched {
+			keys[invoice.KeyOf(&c.Charge)] = true
 		}
 	}
 	commitments, err := st.bounds()
@@ -233,21 +238,17 @@ func (st *statement) look() error {
 			keys[k] = true
 		}
 	}
-	for _, c := range st.charges {
-		c.looked = keys[invoice.KeyOf(&c.Charge)] || !c.Price.Licensed() && groups[c.group]
-		if c.looked {
-			keys[invoice.KeyOf(&c.Charge)] = true
-		}
-	}
-	for _, c := range st.charges { // all charges of a key
-		c.looked = c.looked || keys[invoice.KeyOf(&c.Charge)]
-	}
-	if st.changed.IsZero() {
-		return nil
-	}
-	for _, k := range st.book.Keys() {
-		if st.book.Billed(k).Ends.After(st.changed) {
-			st.revisit = append(st.revisit, k)
+	for more := true; more; {
+		more = false
+		for _, c := range st.charges {
+			k := invoice.KeyOf(&c.Charge)
+			if c.looked || !keys[k] && !groups[c.group] {
+				continue
+			}
+			c.looked, keys[k], more = true, true, true
+			if !c.Price.Licensed() {
+				groups[c.group] = true
+			}
 		}
 	}
 	return nil

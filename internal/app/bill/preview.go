@@ -90,9 +90,12 @@ func (s *Service) ahead(ctx context.Context, t *term, b billed, position uint64,
 	if !now.IsZero() {
 		coming = subscription.Closings(t.segments, after, until, aheadMost)
 	}
+	if in, _, ok := t.next(before); ok && !now.IsZero() && !in.End.After(until) && !slices.ContainsFunc(coming, func(c period.Interval) bool { return sameInterval(c, in) }) {
+		coming = append(coming, in) // for decisions that came late
+	}
 	for _, in := range coming {
 		if !slices.ContainsFunc(steps, func(c closing) bool { return sameInterval(c.in, in) }) {
-			steps = append(steps, closing{in: in, position: position, known: now})
+			steps = append(steps, closing{in: in, position: position, known: now, changes: len(t.history.Changes)})
 		}
 	}
 	slices.SortStableFunc(steps, func(a, b closing) int { return a.in.End.Compare(b.in.End) })

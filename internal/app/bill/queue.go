@@ -9,7 +9,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/period"
-	"github.com/tallystick/tallystick/internal/core/subscription"
 )
 
 // due is a closing whose time has come.
@@ -41,11 +40,12 @@ type queue struct {
 
 // upcoming is when a subscription's next closing is, as long as nothing changes.
 type upcoming struct {
-	changes int       // of the history when it was looked at
-	after   time.Time // the end of the last done close; zero: there is none
-	known   bool      // that after was read
+	changes int      // of the history when it was looked at
+	last    *closing // the last done close; nil: there is none
+	known   bool     // that last was read
 	in      period.Interval
-	none    bool // nothing follows, as far as is known
+	due     time.Time // when it is, without grace
+	none    bool      // nothing follows, as far as is known
 }
 
 type dueHeap []due
@@ -127,9 +127,7 @@ func (q *queue) look(ctx context.Context, s *Service, now time.Time) error {
 
 // closed follows up a closing: the next one of the subscription, if it is due and its turn is on this page.
 func (q *queue) closed(ctx context.Context, s *Service, d due, now time.Time) {
-	u := q.coming[d.subscriptionID]
-	u.after, u.known, u.changes = d.in.End, true, -1
-	q.coming[d.subscriptionID] = u
+	delete(q.coming, d.subscriptionID)
 	next, ok, err := q.dueOf(ctx, s, d.subscriptionID, d.customer, now)
 	if err != nil || !ok {
 		return // the next look tells
@@ -152,25 +150,23 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 			return d, false, fmt.Errorf("read closes of subscription %s: %w", id, err)
 		}
 		u = upcoming{known: true, changes: -1}
-		for _, c := range closes {
+		for i := range closes {
+			c := &closes[i]
 			if !c.Done { // begun before a crash: it goes first
 				return due{id, customer, c.Period, c.Progressive}, true, nil
 			}
-			u.after = c.Period.End
+			u.last = new(closingOf(c))
 		}
 	}
-	changes := len(s.cfg.Directory.History(id).Changes)
-	if u.changes != changes {
+	if changes := len(s.cfg.Directory.History(id).Changes); u.changes != changes {
 		t, err := s.term(ctx, id, customer, now)
 		if err != nil {
 			// It is closed, and fails, so that it is named.
-			return due{id, customer, period.Interval{Start: now, End: now}, false}, true, nil
+			return due{id, customer, period.Interval{Start: now, End: now}, false}, true, nil //nolint:nilerr // see above
 		}
 		u.changes = changes
-		next := subscription.Closings(t.segments, u.after, t.reach(u.after), 1)
-		if u.none = len(next) == 0; !u.none {
-			u.in = next[0]
-		}
+		in, at, ok := t.next(u.last)
+		u.in, u.due, u.none = in, at, !ok
 	}
 	q.coming[id] = u
 	if u.none {
@@ -180,19 +176,8 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 	if u.in.Empty() {
 		wait = 0
 	}
-	if now.Before(u.in.End.Add(wait)) {
+	if now.Before(u.due.Add(wait)) {
 		return d, false, nil
 	}
 	return due{id, customer, u.in, false}, true, nil
-}
-
-// reach is up to where a subscription's next closing after an instant is looked for: the end of the period then.
-func (t *term) reach(after time.Time) time.Time {
-	if after.Before(t.Start) {
-		return t.Start
-	}
-	if p, ok := t.period(after); ok {
-		return p.End
-	}
-	return after
 }

@@ -181,3 +181,51 @@ func (t *term) end() time.Time {
 }
 
 func sameInterval(a, b period.Interval) bool { return a.Start.Equal(b.Start) && a.End.Equal(b.End) }
+
+// next is the first closing after another one (nil: the first of all): the next that follows from the history, or one for decisions
+// that came after their time was closed, and bill at once or are about a subscription that has ended.
+func (t *term) next(last *closing) (in period.Interval, due time.Time, ok bool) {
+	var after time.Time
+	if last != nil {
+		after = last.in.End
+	}
+	if list := subscription.Closings(t.segments, after, t.reach(after), 1); len(list) > 0 {
+		in, due, ok = list[0], list[0].End, true
+	}
+	if last == nil || len(t.history.Changes) <= last.changes {
+		return in, due, ok
+	}
+	ended := !t.end().IsZero() && !t.end().After(after)
+	var decided time.Time
+	for i := range t.history.Changes {
+		c := &t.history.Changes[i]
+		if behind := c.Now && !c.At.After(after) || ended; behind && !c.CreatedAt.Before(last.known) && c.CreatedAt.After(decided) {
+			decided = c.CreatedAt
+		}
+	}
+	if decided.IsZero() {
+		return in, due, ok
+	}
+	at := decided
+	if due = at; !at.After(after) {
+		at, due = after, after
+		if last.in.Empty() { // there is one of that instant
+			at = after.Add(time.Microsecond)
+		}
+	}
+	if ok && !in.End.After(at) {
+		return in, in.End, true
+	}
+	return period.Interval{Start: at, End: at}, due, true
+}
+
+// reach is up to where a subscription's next closing after an instant is looked for: the end of the period then.
+func (t *term) reach(after time.Time) time.Time {
+	if after.Before(t.Start) {
+		return t.Start
+	}
+	if p, ok := t.period(after); ok {
+		return p.End
+	}
+	return after
+}

@@ -23,6 +23,7 @@ func TestBounds(t *testing.T) {
 		}
 		return b.String()
 	}
+	const priced = "tallystick: 1\nmeters: [{key: abcdefghij, event: e, aggregation: count, dimensions: [d]}]\nplans:\n- key: q\n  currency: USD\n  prices:\n"
 	for name, source := range map[string]string{
 		"open brackets":     fill("", "["),
 		"open braces":       fill("", "{a: "),
@@ -55,6 +56,15 @@ func TestBounds(t *testing.T) {
 		"schemas":           "tallystick: 1\nevents:\n" + keys("- {type: t%d, schema: {type: object, properties: {a: {type: string, pattern: \"^(a|b)*c{1,9}$\"}}}}\n"),
 		"references":        "tallystick: 1\nevents:\n" + keys("- {type: t%d, schema: {anyOf: [{$ref: \"#\"}, {$ref: \"#/anyOf/0\"}]}}\n"),
 		"wide schema":       "tallystick: 1\nevents:\n- {type: t, schema: {properties: {" + keys("k%d: {type: string},") + "}}}",
+		"cells":             priced + "  - key: m\n    model: matrix\n    meter: abcdefghij\n    unit_amount: 1\n    cells:\n" + keys("    - {when: {d: x%d}, unit_amount: 1}\n"),
+		"same cells":        fill(priced+"  - key: m\n    model: matrix\n    meter: abcdefghij\n    unit_amount: 1\n    cells:\n", "    - {when: {d: x}, unit_amount: 1}\n"),
+		"filters":           priced + keys("  - {key: k%d, model: unit, unit_amount: 1, meter: abcdefghij, filter: {d: x}}\n"),
+		"add-ons":           priced + "  - {key: p, model: flat, amount: 1}\nadd_ons:\n" + keys("- {key: k%d, currency: USD, prices: [{key: p, model: flat, amount: 1}]}\n"),
+		"wide add-on":       priced + "  - {key: p, model: flat, amount: 1}\nadd_ons:\n- key: a\n  currency: USD\n  prices:\n" + keys("  - {key: k%d, model: flat, amount: 1, every: day}\n"),
+		"coupons":           priced + "  - {key: abcdefghij, model: flat, amount: 1}\ncoupons:\n" + keys("- {key: k%d, percent: 1, periods: once, plans: [a, b, q], prices: [abcdefghik, abcdefghil]}\n"),
+		"wide coupon":       priced + "  - {key: p, model: flat, amount: 1}\ncoupons: [{key: a, percent: 1, periods: once, prices: [" + keys("k%d,") + "]}]",
+		"tax rules":         "tallystick: 1\ntaxes:\n  rules:\n" + keys("  - {key: k%d, percent: 1, compound: true, products: [a, b, c], country: DE}\n"),
+		"reminders":         fill("tallystick: 1\nbilling: {dunning: {reminders: [", "1,") + "]}}",
 		"unknown top field": fill("tallystick: 1\n", "x: 1\n"),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/catalog/rules"
 )
 
 // MaxSource is the longest accepted document in bytes, MaxFaults how many faults of it are told at once.
@@ -87,7 +88,7 @@ func decode(source []byte, earlier Earlier) (*catalog.Catalog, []Fault) {
 	}
 	r := reader{places: map[string]place{}, broken: map[string]bool{}, around: map[string]bool{}, earlier: earlier}
 	c := r.catalog(node{value: root})
-	for _, p := range catalog.Validate(c) {
+	for _, p := range rules.Validate(c) {
 		r.problem(p)
 	}
 	r.patterns(c.Routes)

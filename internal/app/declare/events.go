@@ -12,6 +12,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/reading"
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/catalog/rules"
 	"github.com/tallystick/tallystick/internal/core/meter"
 )
 
@@ -35,7 +36,7 @@ func (r *reader) eventType(n node) catalog.EventType {
 		if !ok {
 			fault = &reading.SchemaFault{Message: "cannot be used: " + err.Error(), Expected: "a JSON Schema"}
 		}
-		r.problem(catalog.Problem{Path: r.inside(schema.path, fault.Place), Message: fault.Message, Expected: fault.Expected})
+		r.problem(rules.Problem{Path: r.inside(schema.path, fault.Place), Message: fault.Message, Expected: fault.Expected})
 		r.breaks(schema.path)
 		return e
 	}
@@ -47,7 +48,7 @@ func (r *reader) eventType(n node) catalog.EventType {
 		return e
 	}
 	for _, b := range reading.Breaks(before, e.Schema) {
-		r.problem(catalog.Problem{
+		r.problem(rules.Problem{
 			Path:     r.inside(schema.path, b.Place),
 			Message:  fmt.Sprintf("breaks version %d: %s", version, b.Message),
 			Expected: b.Expected + "; or, once every sender is ready for it, breaking: true beside the schema",

@@ -9,8 +9,6 @@ import (
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/period"
-	"github.com/tallystick/tallystick/internal/core/price"
 )
 
 // formVersion is what "tallystick:" must say.
@@ -43,6 +41,14 @@ func (r *reader) catalog(root node) *catalog.Catalog {
 		{"plans", "", func(n node) {
 			r.list(n, "plans", func(n node) { c.Plans = append(c.Plans, r.plan(n)) })
 		}},
+		{"add_ons", "", func(n node) {
+			r.list(n, "add-ons", func(n node) { c.AddOns = append(c.AddOns, r.addOn(n)) })
+		}},
+		{"coupons", "", func(n node) {
+			r.list(n, "coupons", func(n node) { c.Coupons = append(c.Coupons, r.coupon(n)) })
+		}},
+		{"taxes", "", func(n node) { c.Taxes = r.taxes(n) }},
+		{"billing", "", func(n node) { c.Billing = r.billing(n) }},
 		{"gateway", "", func(n node) { r.gateway(n, c) }},
 	})
 	return c
@@ -103,6 +109,14 @@ func (r *reader) plan(n node) catalog.Plan {
 		}},
 		{"entitlements", "", func(n node) { p.Entitlements = r.entitlements(n) }},
 		{"baseline", "", func(n node) { p.Baseline = r.baseline(n) }},
+		{"trial", "", func(n node) { p.Terms.TrialDays = r.days(n, `whole days, such as "14 days"`) }},
+		{"billing_anchor", "", func(n node) {
+			p.Terms.Calendar, _ = choose(r, n, option[bool]{"anniversary", false}, option[bool]{"calendar", true})
+		}},
+		{"minimum_spend", "", func(n node) { p.Terms.Minimum = r.optional(n) }},
+		{"maximum_spend", "", func(n node) { p.Terms.Maximum = r.optional(n) }},
+		{"bill_at", "", func(n node) { p.Terms.Threshold = r.optional(n) }},
+		{"due", "", func(n node) { p.Terms.DueDays = r.days(n, `whole days, such as "30 days"`) }},
 	})
 	return p
 }
@@ -123,51 +137,6 @@ func (r *reader) currency(n node) money.Currency {
 	return c
 }
 
-func (r *reader) price(n node) price.Price {
-	var p price.Price
-	present := r.fields(n, []field{
-		{"key", wantKey, func(n node) { p.Key, _ = r.text(n) }},
-		{"model", "flat or graduated", func(n node) {
-			p.Model, _ = choose(r, n, option[price.Model]{"flat", price.Flat}, option[price.Model]{"graduated", price.Graduated})
-		}},
-		{"meter", "", func(n node) { p.Meter, _ = r.text(n) }},
-		{"amount", "", func(n node) { p.Amount, _ = r.decimal(n) }},
-		{"every", "", func(n node) { p.Every = r.every(n) }},
-		{"charge", "", func(n node) {
-			p.Charge, _ = choose(r, n, option[price.Charge]{"in_advance", price.InAdvance}, option[price.Charge]{"in_arrears", price.InArrears})
-		}},
-		{"tiers", "", func(n node) {
-			r.list(n, "tiers", func(n node) { p.Tiers = append(p.Tiers, r.tier(n)) })
-		}},
-	})
-	if p.Model == price.Flat && present != nil && !present["amount"] {
-		r.missing(n, "amount", `what it costs each month, such as "20.00"`)
-	}
-	// An amount of 0 is like none in the value, so this is said here.
-	if p.Model == price.Graduated && present["amount"] && p.Amount.IsZero() {
-		r.extra(n, "amount", "does not go with model graduated", "tiers, or model: flat")
-	}
-	if !present["charge"] {
-		p.Charge = price.InArrears
-		if p.Model == price.Flat {
-			p.Charge = price.InAdvance
-		}
-	}
-	return p
-}
-
-func (r *reader) every(n node) period.Every {
-	text, ok := r.text(n)
-	if !ok {
-		return period.Every{}
-	}
-	e, err := period.ParseEvery(text)
-	if err != nil {
-		r.wrong(n, "is no interval"+got(text), `day, week, month, quarter, year, or a multiple such as "2 weeks"`, "")
-	}
-	return e
-}
-
 // missing reports a field that only other fields make necessary, extra one that they forbid.
 func (r *reader) missing(n node, name, want string) {
 	path := join(n.path, name)
@@ -181,16 +150,6 @@ func (r *reader) extra(n node, name, message, want string) {
 	if !r.broken[path] {
 		r.fault(r.places[path], path, join(n.shown, name), message, want, "")
 	}
-}
-
-func (r *reader) tier(n node) price.Tier {
-	var t price.Tier
-	r.fields(n, []field{
-		{"up_to", "", func(n node) { t.UpTo = r.optional(n) }},
-		{"unit_amount", `what one unit costs, such as "0.0004"`, func(n node) { t.UnitAmount, _ = r.decimal(n) }},
-		{"flat_amount", "", func(n node) { t.FlatAmount, _ = r.decimal(n) }},
-	})
-	return t
 }
 
 func (r *reader) optional(n node) *money.Decimal {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/catalog/rules"
 )
 
 // patterns asks net/http itself whether it takes the routes' patterns side by side, on a mux that is thrown away.
@@ -34,7 +35,7 @@ func (r *reader) pattern(path, match, fault string, taken []string) {
 	if alone := register(http.NewServeMux(), match); alone != "" {
 		// "parsing "X": at offset 3: reason"
 		_, reason, _ := strings.Cut(alone, "\": ")
-		r.problem(catalog.Problem{
+		r.problem(rules.Problem{
 			Path:     path,
 			Message:  fmt.Sprintf("is not a pattern: %s (got %q)", reason, clip(match)),
 			Expected: `[METHOD ][HOST]/PATH as net/http has it, such as "GET /hello/{id}"`,
@@ -43,7 +44,7 @@ func (r *reader) pattern(path, match, fault string, taken []string) {
 	}
 	for i, other := range taken {
 		if other == match {
-			r.problem(catalog.Problem{
+			r.problem(rules.Problem{
 				Path:     path,
 				Message:  fmt.Sprintf("is the pattern of gateway.routes[%d] already (got %q)", i, clip(match)),
 				Expected: "one route for each pattern",
@@ -52,7 +53,7 @@ func (r *reader) pattern(path, match, fault string, taken []string) {
 		}
 		mux := http.NewServeMux()
 		if other != "" && register(mux, other) == "" && register(mux, match) != "" {
-			r.problem(catalog.Problem{
+			r.problem(rules.Problem{
 				Path:     path,
 				Message:  fmt.Sprintf("conflicts with %q of gateway.routes[%d]: neither is more specific (got %q)", clip(other), i, clip(match)),
 				Expected: "patterns that do not overlap, or of which one is more specific",
@@ -60,7 +61,7 @@ func (r *reader) pattern(path, match, fault string, taken []string) {
 			return
 		}
 	}
-	r.problem(catalog.Problem{Path: path, Message: "is not a pattern: " + clip(fault)})
+	r.problem(rules.Problem{Path: path, Message: "is not a pattern: " + clip(fault)})
 }
 
 // register is what net/http says against a pattern, or "". It only says so by a panic.

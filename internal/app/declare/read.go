@@ -13,10 +13,11 @@ import (
 	"github.com/tallystick/tallystick/internal/app/reading"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/catalog/rules"
 	"github.com/tallystick/tallystick/internal/core/money"
 )
 
-// node is a value with its path by index ("plans[0].key", as catalog.Problem has it) and as shown, by key ("plans.free.key").
+// node is a value with its path by index ("plans[0].key", as rules.Problem has it) and as shown, by key ("plans.free.key").
 type node struct {
 	value       ast.Node
 	at          place // of the value; of its key when the value is left empty
@@ -36,7 +37,7 @@ const (
 // maxKept bounds the faults in hand; a document in such a state is not read to its end.
 const maxKept = 20 * MaxFaults
 
-// reader turns nodes into values. A wrong value is a fault and stays zero; what catalog.Validate then says about it, or
+// reader turns nodes into values. A wrong value is a fault and stays zero; what rules.Validate then says about it, or
 // about something around it, is left out.
 type reader struct {
 	faults []Fault
@@ -74,8 +75,8 @@ func parent(path string) string {
 	return path[:max(0, strings.LastIndexAny(path, ".["))]
 }
 
-// problem places a finding of catalog.Validate at the value it names, or at what that is missing from.
-func (r *reader) problem(p catalog.Problem) {
+// problem places a finding of rules.Validate at the value it names, or at what that is missing from.
+func (r *reader) problem(p rules.Problem) {
 	if r.around[p.Path] || len(r.faults) >= maxKept {
 		return
 	}
@@ -151,6 +152,9 @@ func (r *reader) fields(n node, form []field) map[string]bool {
 				guess = catalog.Suggest(key.Value, fieldNames(form))
 			}
 			meant[guess] = true
+			if guess != "" && !present[guess] { // said at the misspelt one
+				r.breaks(join(n.path, guess))
+			}
 			r.fault(at, path, shown, "is not a field here", names(form), guess)
 		case present[f.name]:
 			r.fault(at, path+"#", shown, "is set twice", "each field once", "")
@@ -162,9 +166,7 @@ func (r *reader) fields(n node, form []field) map[string]bool {
 	for _, f := range form {
 		switch {
 		case f.want == "" || present[f.name]:
-		case meant[f.name]: // said at the misspelt one
-			r.breaks(join(n.path, f.name))
-		default:
+		case !meant[f.name]:
 			r.fault(n.at, join(n.path, f.name), join(n.shown, f.name), "is missing", f.want, "")
 		}
 	}
@@ -293,16 +295,8 @@ func choose[T any](r *reader, n node, options ...option[T]) (value T, ok bool) {
 		}
 		words[i] = o.word
 	}
-	r.wrong(n, "is not supported"+got(word), oneOf(words), catalog.Suggest(word, words))
+	r.wrong(n, "is not supported"+got(word), rules.OneOf(words), catalog.Suggest(word, words))
 	return value, false
-}
-
-func oneOf(words []string) string {
-	if len(words) == 1 {
-		return words[0]
-	}
-	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 func find(form []field, name string) *field {

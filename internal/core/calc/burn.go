@@ -65,7 +65,7 @@ func (o *object) grants(start time.Time) (list []ledger.Grant) {
 			recurs := in.object("recurs")
 			every, err := period.ParseEvery(recurs.text("every"))
 			if err != nil {
-				recurs.fail("every", "%v", err)
+				recurs.fail("every", `expected day, week, month, quarter, year or a multiple such as "2 weeks"`)
 			}
 			g.Every, g.Anchor = &every, g.EffectiveAt
 			if recurs.has("anchor") {

@@ -3,8 +3,8 @@
 package calc
 
 import (
+	"bytes"
 	"encoding/json"
-	"strings"
 )
 
 // Bounds of a request.
@@ -17,10 +17,10 @@ const (
 type op func(in *object) (answer any, fault *Fault)
 
 // operation finds the op of a name; nil: there is none.
-func operation(name string, request []byte) op {
+func operation(name string) op {
 	switch name {
 	case "rate":
-		return func(*object) (any, *Fault) { return rate(request) }
+		return rate
 	case "prorate":
 		return prorate
 	case "tax":
@@ -39,48 +39,72 @@ func operation(name string, request []byte) op {
 // The answer has the request's id first, null where there is none that can be read, and a member "error" of a Fault where there is
 // a fault. The same request has the same answer, byte for byte.
 func Answer(request []byte) []byte {
-	id, answer, fault := Calculate(request)
-	if fault != nil {
-		answer = encode(struct {
-			Error *Fault `json:"error"`
-		}{fault})
+	id, answer, fault := answered(request)
+	if fault == nil {
+		return identified(id, answer)
 	}
-	line := append(make([]byte, 0, len(answer)+len(id)+8), `{"id":`...)
-	line = append(line, id...)
-	if len(answer) > len(`{}`) {
-		line = append(line, ',')
-	}
-	return append(line, answer[1:]...)
+	return identified(id, struct {
+		Error *Fault `json:"error"`
+	}{fault})
 }
 
-// Calculate is Answer in its parts: the id as JSON, and the answer without it, or a fault.
-func Calculate(request []byte) (id string, answer []byte, fault *Fault) {
+// Calculate is Answer with the fault apart.
+func Calculate(request []byte) ([]byte, *Fault) {
+	id, answer, fault := answered(request)
+	if fault != nil {
+		return nil, fault
+	}
+	return identified(id, answer), nil
+}
+
+// answered is the id as JSON, and what there is to say beside it.
+func answered(request []byte) (id string, answer any, fault *Fault) {
 	const none = "null"
 	if len(request) > LineMax {
 		return none, nil, &Fault{Code: CodeTooLarge, Detail: "the request is longer than 1 MiB"}
 	}
-	line := string(request)
-	v, fault, syntax := parse(line)
-	if syntax == nil && v.kind != table {
-		syntax = &Fault{Code: CodeSyntax, Detail: "expected an object, not " + v.kind.String()}
+	v, duplicate, fault := parse(string(request))
+	if fault == nil && v.kind != table {
+		fault = &Fault{Code: CodeSyntax, Detail: "expected an object, not " + v.kind.String()}
 	}
-	if syntax != nil {
-		return none, nil, syntax
+	if fault != nil {
+		return none, nil, fault
 	}
-	in := &object{members: v.members, first: &fault}
+	in := &object{members: v.members, first: &duplicate}
 	id = in.id(none)
-	do := operation(in.text("op"), request)
+	do := operation(in.text("op"))
 	if do == nil {
 		in.fail("op", "expected one of rate, prorate, tax, allocate, burn, aggregate")
 	}
-	if fault != nil {
-		return id, nil, fault
+	if *in.first != nil {
+		return id, nil, *in.first
 	}
-	result, fault := do(in)
-	if fault != nil {
-		return id, nil, fault
+	answer, fault = do(in)
+	return id, answer, fault
+}
+
+// encoded is an answer that is JSON already.
+type encoded []byte
+
+// identified puts the id in front of an answer, on one line. Answers are encoded, or structs of texts, which always encode.
+func identified(id string, answer any) []byte {
+	if done, ok := answer.(encoded); ok {
+		line := make([]byte, 0, len(`{"id":,`)+len(id)+len(done))
+		line = append(append(line, `{"id":`...), id...)
+		return append(append(line, ','), done[1:]...)
 	}
-	return id, encode(result), nil
+	var b bytes.Buffer
+	b.WriteString(`{"id":`)
+	b.WriteString(id)
+	begin := b.Len()
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(answer); err != nil {
+		panic("calc: an answer that is no JSON: " + err.Error())
+	}
+	line := b.Bytes()[:b.Len()-1]
+	line[begin] = ','
+	return line
 }
 
 // id is the request's id as it is written: a string or a number.
@@ -91,25 +115,14 @@ func (o *object) id(none string) string {
 	}
 	m.read = true
 	switch {
-	case m.value.kind == null:
+	case m.kind == null:
 		return none
-	case m.value.kind != text && m.value.kind != number:
-		o.fail("id", "expected a string or a number, not %s", m.value.kind)
+	case m.kind != text && m.kind != number:
+		o.fail("id", "expected a string or a number, not %s", m.kind)
 		return none
-	case len(m.value.raw) > idMax:
+	case len(m.raw) > idMax:
 		o.fail("id", "longer than %d bytes", idMax)
 		return none
 	}
-	return m.value.raw
-}
-
-// encode is JSON on one line. Answers are plain structs of texts, which cannot fail.
-func encode(answer any) []byte {
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(answer); err != nil {
-		panic("calc: an answer that is no JSON: " + err.Error())
-	}
-	return []byte(strings.TrimSuffix(b.String(), "\n"))
+	return m.raw
 }

@@ -10,6 +10,9 @@ import (
 	"github.com/tallystick/tallystick/internal/core/period"
 )
 
+// wantDecimal is what a fault of a decimal says. Faults never repeat what a request said.
+const wantDecimal = `expected a decimal such as "12.50", of at most 38 digits before and after the point`
+
 // object reads the members of a JSON object, each by its name and its type. The first fault sticks: from then on all readers
 // return zero values, and done tells. A reader without "maybe" in its name demands that the member is there; null is as good as
 // absent for one with it.
@@ -52,11 +55,11 @@ func (o *object) maybe(name string, want kind) *value {
 		return nil
 	}
 	m.read = true
-	if m.value.kind == null {
+	if m.kind == null {
 		return nil
 	}
-	if m.value.kind != want {
-		o.fail(name, "expected %s, not %s", want, m.value.kind)
+	if m.kind != want {
+		o.fail(name, "expected %s, not %s", want, m.kind)
 		return nil
 	}
 	return &m.value
@@ -69,7 +72,7 @@ func (o *object) has(name string) bool {
 		return false
 	}
 	m.read = true
-	return m.value.kind != null
+	return m.kind != null
 }
 
 func (o *object) text(name string) string {
@@ -110,14 +113,18 @@ func (o *object) whole(name string, least, most int) int {
 }
 
 // decimal is a string such as "12.50".
-func (o *object) decimal(name string) money.Decimal {
-	if o.member(name, text) == nil {
-		return money.Decimal{}
+func (o *object) decimal(name string) (d money.Decimal) {
+	if v := o.member(name, text); v != nil {
+		o.parse(name, v, &d)
 	}
-	if d := o.maybeDecimal(name); d != nil {
-		return *d
+	return d
+}
+
+// into reads a decimal that need not be there.
+func (o *object) into(name string, to *money.Decimal) {
+	if v := o.maybe(name, text); v != nil {
+		o.parse(name, v, to)
 	}
-	return money.Decimal{}
 }
 
 func (o *object) maybeDecimal(name string) *money.Decimal {
@@ -125,12 +132,18 @@ func (o *object) maybeDecimal(name string) *money.Decimal {
 	if v == nil {
 		return nil
 	}
+	d := new(money.Decimal)
+	o.parse(name, v, d)
+	return d
+}
+
+func (o *object) parse(name string, v *value, to *money.Decimal) {
 	d, err := money.ParseDecimal(v.text)
 	if err != nil {
-		o.fail(name, "%v", err)
-		return nil
+		o.fail(name, wantDecimal)
+		return
 	}
-	return &d
+	*to = d
 }
 
 // positive is a decimal that is not below 0.
@@ -188,7 +201,7 @@ func (o *object) zone(name string) period.Zone {
 	}
 	z, err := period.LoadZone(v.text)
 	if err != nil {
-		o.fail(name, "%v", err)
+		o.fail(name, "expected an IANA zone such as Europe/Berlin")
 	}
 	return z
 }
@@ -202,7 +215,7 @@ func (o *object) currency() money.Currency {
 	}
 	c, err := money.ParseCurrency(code)
 	if err != nil {
-		o.fail(name, "%v", err)
+		o.fail(name, "expected a currency of ISO 4217, in capitals, or XXX")
 	}
 	return c
 }
@@ -217,27 +230,31 @@ func (o *object) object(name string) *object {
 }
 
 // list is an array of at most so many values; nil where nothing is there.
-func (o *object) list(name string, most int) []value {
+func (o *object) list(name string, most int) []member {
 	v := o.maybe(name, list)
 	if v == nil {
 		return nil
 	}
-	if len(v.items) > most {
+	if len(v.members) > most {
 		o.fail(name, "more than %d", most)
 		return nil
 	}
-	return v.items
+	return v.members
 }
 
 // each calls do for the objects of an array of at most so many, which may be absent, and checks that do read all of their members.
 func (o *object) each(name string, most int, do func(i int, in *object)) {
 	items := o.list(name, most)
-	up := &place{up: o.at, name: name}
+	if len(items) == 0 {
+		return
+	}
+	at := &place{up: &place{up: o.at, name: name}, listed: true}
+	in := &object{at: at, first: o.first}
 	for i := range items {
 		if *o.first != nil {
 			return
 		}
-		in := &object{at: &place{up: up, index: i, listed: true}, members: items[i].members, first: o.first}
+		at.index, in.members = i, items[i].members
 		if items[i].kind != table {
 			*o.first = in.at.fault("expected an object, not %s", items[i].kind)
 			return

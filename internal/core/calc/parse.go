@@ -11,6 +11,7 @@ import (
 const (
 	depthMax   = 32
 	membersMax = 256 // of one object
+	keptAtOnce = 64  // members that there is room for at once
 )
 
 // kind is what a JSON value is.
@@ -29,28 +30,29 @@ func (k kind) String() string {
 	return [...]string{"null", "a boolean", "a number", "a string", "an array", "an object"}[k]
 }
 
-// value is a JSON value. raw is how it was written, text what it says; both are empty for lists and tables.
+// value is a JSON value. raw is how it was written, text what it says; both are empty for lists and tables, which have members.
 type value struct {
 	kind    kind
+	read    bool // of a member: somebody asked for it
 	raw     string
 	text    string
-	items   []value
 	members []member
 }
 
-// member is one member of a JSON object.
+// member is one member of a JSON object, or without a name one item of an array.
 type member struct {
-	name  string
-	value value
-	read  bool
+	name string
+	value
 }
 
 // parser reads JSON (RFC 8259) from a line.
 type parser struct {
 	in        string
 	pos       int
-	path      []place // where pos is; none of them has an up
-	duplicate *Fault  // the first name that stands twice in an object
+	path      []place  // where pos is; none of them has an up
+	duplicate *Fault   // the first name that stands twice in an object
+	stack     []member // of the objects and arrays that are being read, the innermost last
+	kept      []member // of those that are read; room for more of them
 }
 
 // parse takes a line apart. A name that stands twice is no fault of syntax: the rest is read, and duplicate tells.
@@ -58,7 +60,7 @@ func parse(line string) (v value, duplicate, fault *Fault) {
 	if !utf8.ValidString(line) {
 		return v, nil, &Fault{Code: CodeSyntax, Detail: "the request is not UTF-8"}
 	}
-	p := parser{in: line}
+	p := parser{in: line, path: make([]place, 0, 8), stack: make([]member, 0, 16), kept: make([]member, 0, min(strings.Count(line, ":")+strings.Count(line, "{"), keptAtOnce))}
 	p.space()
 	v, err := p.value()
 	if err == nil {
@@ -142,7 +144,7 @@ func (p *parser) table() (v value, err error) {
 	if p.take('}') {
 		return v, nil
 	}
-	v.members = make([]member, 0, 8)
+	begin := len(p.stack)
 	for {
 		p.space()
 		if p.pos == len(p.in) || p.in[p.pos] != '"' {
@@ -153,10 +155,10 @@ func (p *parser) table() (v value, err error) {
 			return v, err
 		}
 		p.path = append(p.path, place{name: name})
-		if twice := find(v.members, name) != nil; twice && p.duplicate == nil {
+		if twice := find(p.stack[begin:], name) != nil; twice && p.duplicate == nil {
 			p.duplicate = p.place().fault("the name stands twice")
 		}
-		if len(v.members) == membersMax {
+		if len(p.stack)-begin == membersMax {
 			return v, p.fail("too many names in one object")
 		}
 		p.space()
@@ -164,14 +166,15 @@ func (p *parser) table() (v value, err error) {
 			return v, p.fail("expected ':'")
 		}
 		p.space()
-		m := member{name: name}
-		if m.value, err = p.value(); err != nil {
+		inner, err := p.value()
+		if err != nil {
 			return v, err
 		}
+		p.stack = append(p.stack, member{name: name, value: inner})
 		p.path = p.path[:len(p.path)-1]
-		v.members = append(v.members, m)
 		p.space()
 		if p.take('}') {
+			v.members = p.keep(begin)
 			return v, nil
 		}
 		if !p.take(',') {
@@ -187,23 +190,37 @@ func (p *parser) list() (v value, err error) {
 	if p.take(']') {
 		return v, nil
 	}
+	begin := len(p.stack)
 	for {
 		p.space()
-		p.path = append(p.path, place{index: len(v.items), listed: true})
+		p.path = append(p.path, place{index: len(p.stack) - begin, listed: true})
 		item, err := p.value()
 		if err != nil {
 			return v, err
 		}
 		p.path = p.path[:len(p.path)-1]
-		v.items = append(v.items, item)
+		p.stack = append(p.stack, member{value: item})
 		p.space()
 		if p.take(']') {
+			v.members = p.keep(begin)
 			return v, nil
 		}
 		if !p.take(',') {
 			return v, p.fail("expected ',' or ']'")
 		}
 	}
+}
+
+// keep moves the members of the object or array that began there from the stack to where they stay.
+func (p *parser) keep(begin int) []member {
+	members := p.stack[begin:]
+	if cap(p.kept)-len(p.kept) < len(members) {
+		p.kept = make([]member, 0, max(len(members), keptAtOnce))
+	}
+	from := len(p.kept)
+	p.kept = append(p.kept, members...)
+	p.stack = p.stack[:begin]
+	return p.kept[from:len(p.kept):len(p.kept)]
 }
 
 // text reads the string that is next.
@@ -228,6 +245,7 @@ func (p *parser) text() (string, error) {
 			return "", p.fail("a control character in a string")
 		}
 	}
+	p.pos = len(p.in) // a last backslash went past it
 	return "", p.fail("a string without end")
 }
 

@@ -30,9 +30,8 @@ func (p *printer) figure(amount money.Rational) (f figure) {
 
 // exact is a number in all its digits; of those that do not end, the first 34 significant ones.
 func (p *printer) exact(r money.Rational) (text string, inexact bool) {
-	d, inexact, err := r.Decimal()
-	p.fail(err)
-	return d.String(), inexact
+	digits, inexact := r.AppendDigits(nil)
+	return string(digits), inexact
 }
 
 // rounded is an amount with all minor digits of the currency: half away from zero.

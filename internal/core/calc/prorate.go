@@ -52,7 +52,7 @@ func allocate(in *object) (any, *Fault) {
 		case item.kind != text:
 			return nil, at.fault("expected a string, not %s", item.kind)
 		case err != nil:
-			return nil, at.fault("%v", err)
+			return nil, at.fault(wantDecimal)
 		case w.Sign() < 0:
 			return nil, at.fault("a weight is not negative")
 		}

@@ -9,7 +9,7 @@ import (
 
 // Bounds of taxes.
 const (
-	linesMax = 10_000
+	linesMax = 1_000
 	ratesMax = 20
 )
 
@@ -37,6 +37,7 @@ func taxes(in *object) (any, *Fault) {
 		}
 		rates = append(rates, rate)
 	})
+	in.member("lines", list)
 	in.each("lines", linesMax, func(_ int, in *object) {
 		r.Lines = append(r.Lines, tax.Line{Amount: in.decimal("amount").Rational(), Rates: rates})
 	})

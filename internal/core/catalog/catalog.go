@@ -19,9 +19,10 @@ const (
 	MaxMeters       = 200
 	MaxDimensions   = 16 // of one meter
 	MaxPlans        = 200
-	MaxPrices       = 50 // of one plan
-	MaxTiers        = 50 // of one price
-	MaxLimits       = 20 // of one plan
+	MaxPrices       = 50  // of one plan
+	MaxTiers        = 50  // of one price
+	MaxCells        = 200 // of one price
+	MaxLimits       = 20  // of one plan
 	MaxRoutes       = 500
 	MaxEntitlements = 50 // of one plan
 	MaxScale        = 9
@@ -214,6 +215,13 @@ type Limit struct {
 	Failure Failure    // when the authority cannot be reached
 	Shape   *Shape     // wait a little before refusing; nil: refuse at once
 	Notify  []int      // percent of the limit at which a reminder goes out, rising; nil: NotifyDefault
+}
+
+// CounterRoutes are the limit's routes in the order in which they name its counter.
+func (l *Limit) CounterRoutes() []string {
+	out := slices.Clone(l.Routes)
+	slices.Sort(out)
+	return out
 }
 
 // Scope is whose counter a limit uses, below the customer.

@@ -108,7 +108,7 @@ func (c *Catalog) compileBounds(plan *Plan, meterKey string) ([]Bound, error) {
 		}
 		b := Bound{Limit: compiled, Declared: l}
 		if len(l.Routes) > 0 {
-			b.Routes = l.routes()
+			b.Routes = l.CounterRoutes()
 		}
 		out = append(out, b)
 	}
@@ -132,7 +132,7 @@ func (l *Limit) compile(m Meter) (quota.Limit, error) {
 	switch {
 	case l.Bucket != nil:
 		out.Kind = quota.TokenBucket
-		out.Rate, out.Per, out.Burst, err = l.Bucket.scaled(m.Scale)
+		out.Rate, out.Per, out.Burst, err = l.Bucket.Scaled(m.Scale)
 	case l.Quota != nil:
 		out.Kind = quota.Quota
 		out.Quota, err = l.Quota.Scaled(m.Scale)
@@ -176,12 +176,15 @@ func (l *Limit) Extra(limit int64) int64 {
 
 const percent = 100
 
+// RollingGrid is the length from which on a rolling window has slots on the journal's grid.
+const RollingGrid = time.Hour
+
 // RollingSlot is the step in which a rolling window moves on: 15 minutes from an hour on, as the journal keeps usage; below it a
 // sixtieth of the length (a fiftieth where that is no whole number of seconds), and at least a second.
 func RollingSlot(length time.Duration) time.Duration {
 	const many, fewer = 60, 50
 	switch {
-	case length >= hourMin:
+	case length >= RollingGrid:
 		return period.BucketLength
 	case length < many*time.Second:
 		return time.Second
@@ -191,8 +194,8 @@ func RollingSlot(length time.Duration) time.Duration {
 	return length / fewer
 }
 
-// scaled is the bucket in whole units of 10^-scale: rate units refill each per microseconds, in lowest terms.
-func (b Bucket) scaled(scale int) (rate, per, burst int64, err error) {
+// Scaled is the bucket in whole units of 10^-scale: rate units refill each per microseconds, in lowest terms.
+func (b Bucket) Scaled(scale int) (rate, per, burst int64, err error) {
 	decimals := max(scale, b.Rate.Scale())
 	if rate, err = b.Rate.Scaled(decimals); err != nil {
 		return 0, 0, 0, fmt.Errorf("rate: %w", err)

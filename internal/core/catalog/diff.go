@@ -8,7 +8,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/price"
 	"github.com/tallystick/tallystick/internal/core/quota"
 )
 
@@ -57,6 +56,12 @@ type field struct{ name, value string }
 func (e *entry) set(name, value string) {
 	if value != "" {
 		e.fields = append(e.fields, field{name, value})
+	}
+}
+
+func (e *entry) span(name string, d time.Duration) {
+	if d != 0 {
+		e.set(name, FormatSpan(d))
 	}
 }
 
@@ -126,9 +131,10 @@ func (c *Catalog) entries() []entry {
 		e := entry{path: path}
 		e.set("name", p.Name)
 		e.set("currency", p.Currency.Code())
+		p.Terms.describe(&e)
 		out = append(out, e)
 		for _, pr := range p.Prices {
-			out = append(out, priceEntries(path+".prices."+pr.Key, pr)...)
+			out = append(out, priceEntries(path+".prices."+pr.Key, &pr)...)
 		}
 		for _, l := range p.Limits {
 			out = append(out, l.entry(path+".limits."+l.Key))
@@ -143,6 +149,7 @@ func (c *Catalog) entries() []entry {
 			out = append(out, e)
 		}
 	}
+	out = append(out, c.sales()...)
 	if c.KeyHeader != "" {
 		out = append(out, entry{"gateway.key_header", []field{{"", c.KeyHeader}}})
 	}
@@ -198,41 +205,11 @@ func (m Meter) entry() entry {
 	return e
 }
 
-func priceEntries(path string, p price.Price) []entry {
-	e := entry{path: path}
-	switch p.Model {
-	case price.Flat:
-		e.set("model", "flat")
-		e.set("amount", p.Amount.String())
-	case price.Graduated:
-		e.set("model", "graduated")
-		e.set("meter", p.Meter)
-	}
-	e.set("every", p.Every.String())
-	switch p.Charge {
-	case price.InAdvance:
-		e.set("charge", "in_advance")
-	case price.InArrears:
-		e.set("charge", "in_arrears")
-	}
-	out := []entry{e}
-	for i, t := range p.Tiers {
-		e := entry{path: fmt.Sprintf("%s.tiers[%d]", path, i)}
-		e.set("up_to", optional(t.UpTo))
-		e.set("unit_amount", t.UnitAmount.String())
-		if !t.FlatAmount.IsZero() {
-			e.set("flat_amount", t.FlatAmount.String())
-		}
-		out = append(out, e)
-	}
-	return out
-}
-
 func (l Limit) entry(path string) entry {
 	e := entry{path: path}
 	e.set("meter", l.Meter)
 	if l.Bucket != nil {
-		e.set("token_bucket.rate", l.Bucket.rateText())
+		e.set("token_bucket.rate", l.Bucket.RateText())
 		e.set("token_bucket.burst", l.Bucket.Burst.String())
 	}
 	e.set("quota", optional(l.Quota))
@@ -240,8 +217,8 @@ func (l Limit) entry(path string) entry {
 	if l.Window != 0 {
 		e.set("window", l.Window.String())
 	}
-	e.set("fixed", spanText(l.Fixed))
-	e.set("rolling", spanText(l.Rolling))
+	e.span("fixed", l.Fixed)
+	e.span("rolling", l.Rolling)
 	if l.Concurrency != 0 {
 		e.set("concurrency", strconv.FormatInt(l.Concurrency, 10))
 	}
@@ -251,7 +228,7 @@ func (l Limit) entry(path string) entry {
 		scopes[i] = s.String()
 	}
 	e.set("per", strings.Join(scopes, " "))
-	e.set("routes", strings.Join(l.routes(), ", "))
+	e.set("routes", strings.Join(l.CounterRoutes(), ", "))
 	if l.Mode != quota.Hard {
 		e.set("enforcement", l.Mode.String())
 	}

@@ -32,8 +32,8 @@ func rateUnits() []rateUnit {
 	return []rateUnit{{"s", "s", time.Second}, {"min", "m", time.Minute}, {"h", "h", time.Hour}, {"day", "d", 24 * time.Hour}}
 }
 
-// unit is how a rate says Per; "" where it cannot.
-func (b Bucket) unit() string {
+// Unit is how a rate says Per; "" where it cannot.
+func (b Bucket) Unit() string {
 	for _, u := range rateUnits() {
 		if b.Per == u.per {
 			return u.name
@@ -42,5 +42,5 @@ func (b Bucket) unit() string {
 	return ""
 }
 
-// rateText is the rate as ParseRate reads it.
-func (b Bucket) rateText() string { return b.Rate.String() + "/" + b.unit() }
+// RateText is the rate as ParseRate reads it.
+func (b Bucket) RateText() string { return b.Rate.String() + "/" + b.Unit() }

@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"slices"
+
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
@@ -11,6 +13,7 @@ const (
 	MaxAddOns   = 100
 	MaxCoupons  = 500
 	MaxTaxRules = 500
+	MaxProducts = 50 // of one tax rule
 )
 
 // Terms are a plan's rules of billing.
@@ -28,10 +31,11 @@ type Terms struct {
 // Interval is the plan's billing period: the shortest interval of its prices, a month without any. All others are multiples of
 // it; Validate sees to that.
 func (p *Plan) Interval() period.Every {
-	return shortest(p.Prices)
+	return Shortest(p.Prices)
 }
 
-func shortest(prices []price.Price) period.Every {
+// Shortest is the shortest interval of prices, a month without any.
+func Shortest(prices []price.Price) period.Every {
 	if len(prices) == 0 {
 		return period.EveryMonth()
 	}
@@ -44,11 +48,35 @@ func shortest(prices []price.Price) period.Every {
 	return every
 }
 
-// AddOn is sold beside any plan of its currency: its prices join the subscription's. Their keys must differ from those of the plan.
+// Overlap says that a unit of usage may be charged by both prices. A plan has no such prices: then each unit is charged once at
+// most, and metered = rated + unpriced can be checked meter by meter.
+func Overlap(a, b *price.Price) bool {
+	if a.Meter == "" || a.Meter != b.Meter || a.Model == price.Flat || b.Model == price.Flat {
+		return false
+	}
+	for _, x := range a.Filter {
+		for _, y := range b.Filter {
+			if x.Name == y.Name && x.Value != y.Value {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// AddOn is sold beside the plans of its currency, or some of them: its prices join the subscription's. With those of the plan and
+// of all other add-ons beside it they have keys of their own and charge no unit of usage twice, and their intervals are
+// multiples of the plan's.
 type AddOn struct {
 	Key, Name string
 	Currency  money.Currency
 	Prices    []price.Price
+	Plans     []string // only beside these; empty: all plans of the currency
+}
+
+// For says whether the add-on is sold beside a plan.
+func (a *AddOn) For(p *Plan) bool {
+	return a.Currency == p.Currency && (len(a.Plans) == 0 || slices.Contains(a.Plans, p.Key))
 }
 
 // AddOn finds an add-on by key.
@@ -111,7 +139,7 @@ type TaxRule struct {
 type Billing struct {
 	HalfEven bool   // rounding: half_even; else half away from zero
 	Series   string // prefix of invoice numbers, such as "INV-"
-	Grace    string // a period is closed so long after its end, a Go duration; empty: as the server is started
+	Grace    string // a period is closed so long after its end, as time.ParseDuration reads it; empty: as the server is started
 	Seller   Seller
 	Dunning  Dunning
 }
@@ -129,3 +157,9 @@ type Dunning struct {
 	After     int    // days after the due date at which Then happens; 0: never
 	Then      string // "suspend" (402 at the gateway) or "uncollectible"; empty: nothing
 }
+
+// The words of Dunning.Then.
+const (
+	ThenSuspend       = "suspend"
+	ThenUncollectible = "uncollectible"
+)

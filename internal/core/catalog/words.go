@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/tallystick/tallystick/internal/core/price"
 )
 
 // String is the word of the catalog.
@@ -61,14 +63,14 @@ func ParsePercent(s string) (int64, bool) {
 	return n, err == nil
 }
 
-// costWords are the fields of a cost that is read after the answer, in the order of the sources.
-func costWords() []string {
+// CostWords are the fields of a cost that is read after the answer, in the order of the sources.
+func CostWords() []string {
 	return []string{"request_bytes", "response_bytes", "bytes", "response_header", "response_json", "expression"}
 }
 
 // String is the field of the catalog that names the source; "fixed" for none.
 func (c CostSource) String() string {
-	words := costWords()
+	words := CostWords()
 	switch {
 	case c == 0:
 		return "fixed"
@@ -107,4 +109,45 @@ func (s StatusRange) String() string {
 		return strconv.Itoa(s.First/hundred) + "xx"
 	}
 	return fmt.Sprintf("%d-%d", s.First, s.Last)
+}
+
+// ParseDays reads whole days: "1 day", "14 days".
+func ParseDays(s string) (int, bool) {
+	count, word, _ := strings.Cut(s, " ")
+	const longest = 5
+	n, err := strconv.Atoi(count)
+	if err != nil || n < 0 || len(count) > longest || strconv.Itoa(n) != count || word != "days" && (n != 1 || word != "day") {
+		return 0, false
+	}
+	return n, true
+}
+
+// FormatDays is the text that ParseDays reads.
+func FormatDays(n int) string {
+	if n == 1 {
+		return "1 day"
+	}
+	return strconv.Itoa(n) + " days"
+}
+
+// prorationWords are the ways of proration as the catalog says them, in the order of the constants.
+func prorationWords() []string { return []string{"second", "day", "none"} }
+
+// ProrationWord is the word of the
+func ProrationWord(p price.Proration) string {
+	if words := prorationWords(); int(p) < len(words) {
+		return words[p]
+	}
+	return fmt.Sprintf("Proration(%d)", p)
+}
+
+// PeriodsWord is for how many invoices a coupon holds, as the catalog says it: "once", "forever", "3".
+func PeriodsWord(n int) string {
+	switch n {
+	case 0:
+		return "forever"
+	case 1:
+		return "once"
+	}
+	return strconv.Itoa(n)
 }

@@ -10,8 +10,9 @@ import (
 	"github.com/tallystick/tallystick/internal/core/period"
 )
 
-// refillsMax bounds how many changes of grants one Burn looks at while there is overage; only absurd dates have more.
-const refillsMax = 100_000
+// changesMax bounds how many changes of grants one Burn looks at while there is overage: so many with up to 99 grants, fewer with
+// more. Only absurd dates have as many.
+const changesMax = 100_000
 
 // Use is usage that grants pay for.
 type Use struct {
@@ -184,8 +185,8 @@ func (b *burning) advance(t time.Time) error {
 		if at.IsZero() || at.After(t) {
 			return nil
 		}
-		if b.changes++; b.changes > refillsMax {
-			return fmt.Errorf("%w: more than %d refills meet overage", ErrInvalid, refillsMax)
+		if b.changes++; b.changes > changesMax/(1+len(b.held)/100) {
+			return fmt.Errorf("%w: too many grants and refills meet overage", ErrInvalid)
 		}
 		b.settle(at)
 		if err := b.payOwed(at); err != nil {

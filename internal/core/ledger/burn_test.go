@@ -77,38 +77,54 @@ func TestBurn(t *testing.T) {
 				with(grant("sooner", 1, day(0)), func(g *ledger.Grant) { g.ExpiresAt = day(8) }),
 				with(grant("first", 1, day(0)), func(g *ledger.Grant) { g.Priority = -1 }),
 			},
-			[]ledger.Use{use(day(1), 6)}, nil, time.Time{},
+			[]ledger.Use{use(day(1), 6)},
+			nil,
+			time.Time{},
 			"also=0 expires=0 first=0 never=0 older=0 sooner=0 overage=0 usage=6 first:0:1 sooner:0:1 expires:0:1 older:0:1 also:0:1 never:0:1",
 		},
 		{
 			"a later grant takes over what was overage",
-			[]ledger.Grant{grant("a", 10, day(2))}, []ledger.Use{use(day(1), 4), use(day(3), 1)}, nil, time.Time{},
+			[]ledger.Grant{grant("a", 10, day(2))},
+			[]ledger.Use{use(day(1), 4), use(day(3), 1)},
+			nil,
+			time.Time{},
 			"a=5 overage=0 usage=5 a:0:4 a:1:1",
 		},
 		{
 			"and so does a refill",
 			[]ledger.Grant{with(grant("a", 3, day(0)), func(g *ledger.Grant) { g.Every, g.Anchor = daily, day(0) })},
-			[]ledger.Use{use(day(0, 1), 8)}, nil, day(1, 1), "a=0 overage=2 usage=8 a:0:3 a:0:3",
+			[]ledger.Use{use(day(0, 1), 8)},
+			nil, day(1, 1), "a=0 overage=2 usage=8 a:0:3 a:0:3",
 		},
 		{
 			"refills do not add up",
 			[]ledger.Grant{with(grant("a", 3, day(0)), func(g *ledger.Grant) { g.Every, g.Anchor = daily, day(0, 6) })},
-			[]ledger.Use{use(day(0, 1), 2)}, nil, day(9), "a=3 overage=0 usage=2 a:0:2",
+			[]ledger.Use{use(day(0, 1), 2)},
+			nil, day(9), "a=3 overage=0 usage=2 a:0:2",
 		},
 		{
 			"expiry loses the balance, at its instant",
 			[]ledger.Grant{with(grant("a", 10, day(0)), func(g *ledger.Grant) { g.ExpiresAt = day(2) })},
-			[]ledger.Use{use(day(1), 4), use(day(2), 1)}, nil, time.Time{}, "a=0 overage=1 usage=5 a:0:4",
+			[]ledger.Use{use(day(1), 4), use(day(2), 1)},
+			nil,
+			time.Time{},
+			"a=0 overage=1 usage=5 a:0:4",
 		},
 		{
 			"so does a void",
 			[]ledger.Grant{with(grant("a", 10, day(0)), func(g *ledger.Grant) { g.ExpiresAt, g.VoidedAt = day(9), day(2) })},
-			[]ledger.Use{use(day(1), 4), use(day(3), 1)}, nil, time.Time{}, "a=0 overage=1 usage=5 a:0:4",
+			[]ledger.Use{use(day(1), 4), use(day(3), 1)},
+			nil,
+			time.Time{},
+			"a=0 overage=1 usage=5 a:0:4",
 		},
 		{
 			"voided before it began",
 			[]ledger.Grant{with(grant("a", 10, day(2)), func(g *ledger.Grant) { g.VoidedAt = day(1) })},
-			[]ledger.Use{use(day(3), 4)}, nil, time.Time{}, "a=0 overage=4 usage=4",
+			[]ledger.Use{use(day(3), 4)},
+			nil,
+			time.Time{},
+			"a=0 overage=4 usage=4",
 		},
 		{
 			"a reset keeps at most so much, at least so much, and nothing without a word; new grants are whole",
@@ -119,15 +135,24 @@ func TestBurn(t *testing.T) {
 					g.MinRollover, g.MaxRollover = new(money.FromInt(12)), new(money.FromInt(20))
 				}),
 			},
-			nil, []ledger.Reset{{At: day(5)}}, time.Time{}, "least=12 most=4 new=10 none=0 overage=0 usage=0",
+			nil,
+			[]ledger.Reset{{At: day(5)}},
+			time.Time{},
+			"least=12 most=4 new=10 none=0 overage=0 usage=0",
 		},
 		{
-			"a reset drops overage", nil, []ledger.Use{use(day(1), 4), use(day(5), 1)}, []ledger.Reset{{At: day(5)}}, time.Time{},
+			"a reset drops overage", nil,
+			[]ledger.Use{use(day(1), 4), use(day(5), 1)},
+			[]ledger.Reset{{At: day(5)}},
+			time.Time{},
 			"overage=1 usage=1",
 		},
 		{
 			"or preserves it, for a grant that starts then",
-			[]ledger.Grant{grant("a", 3, day(5))}, []ledger.Use{use(day(1), 4)}, []ledger.Reset{{At: day(5), PreserveOverage: true}}, time.Time{},
+			[]ledger.Grant{grant("a", 3, day(5))},
+			[]ledger.Use{use(day(1), 4)},
+			[]ledger.Reset{{At: day(5), PreserveOverage: true}},
+			time.Time{},
 			"a=0 overage=1 usage=0 a:0:3",
 		},
 		{
@@ -135,23 +160,33 @@ func TestBurn(t *testing.T) {
 			[]ledger.Grant{with(grant("a", 3, day(0)), func(g *ledger.Grant) {
 				g.MinRollover, g.MaxRollover = new(money.FromInt(2)), new(money.FromInt(2))
 			})},
-			[]ledger.Use{use(day(1), 4)}, []ledger.Reset{{At: day(5), PreserveOverage: true}}, time.Time{},
+			[]ledger.Use{use(day(1), 4)},
+			[]ledger.Reset{{At: day(5), PreserveOverage: true}},
+			time.Time{},
 			"a=1 overage=0 usage=0 a:0:3 a:0:1",
 		},
 		{
 			"until is not inside, but what starts then has started",
-			[]ledger.Grant{grant("a", 3, day(5))}, []ledger.Use{use(day(1), 1), use(day(5), 1)}, []ledger.Reset{{At: day(5)}}, day(5),
+			[]ledger.Grant{grant("a", 3, day(5))},
+			[]ledger.Use{use(day(1), 1), use(day(5), 1)},
+			[]ledger.Reset{{At: day(5)}},
+			day(5),
 			"a=2 overage=0 usage=1 a:0:1",
 		},
 		{
 			"before the start there is nothing",
-			[]ledger.Grant{grant("a", 3, day(-5))}, []ledger.Use{use(day(-1), 1)}, []ledger.Reset{{At: day(-1)}}, time.Time{},
+			[]ledger.Grant{grant("a", 3, day(-5))},
+			[]ledger.Use{use(day(-1), 1)},
+			[]ledger.Reset{{At: day(-1)}},
+			time.Time{},
 			"a=3 overage=0 usage=0",
 		},
 		{
 			"only its meters",
 			[]ledger.Grant{with(grant("a", 3, day(0)), func(g *ledger.Grant) { g.Meters = []string{"x"} })},
-			[]ledger.Use{{At: day(1), Quantity: units(1), Meter: "y"}, {At: day(1), Quantity: units(1), Meter: "x"}}, nil, time.Time{},
+			[]ledger.Use{{At: day(1), Quantity: units(1), Meter: "y"}, {At: day(1), Quantity: units(1), Meter: "x"}},
+			nil,
+			time.Time{},
 			"a=2 overage=1 usage=2 a:1:1",
 		},
 	}
@@ -390,7 +425,8 @@ func TestInstantsAreWhereBalancesChange(t *testing.T) {
 
 func changes(g ledger.Grant, at time.Time) bool {
 	ended := func(t time.Time) bool { return !t.IsZero() && !at.Before(t) }
-	was := at.After(g.EffectiveAt) && !(!g.ExpiresAt.IsZero() && g.ExpiresAt.Before(at)) && !(!g.VoidedAt.IsZero() && g.VoidedAt.Before(at))
+	over := func(t time.Time) bool { return !t.IsZero() && at.After(t) }
+	was := at.After(g.EffectiveAt) && !over(g.ExpiresAt) && !over(g.VoidedAt)
 	is := !at.Before(g.EffectiveAt) && !ended(g.ExpiresAt) && !ended(g.VoidedAt)
 	refilled := is && g.Every != nil && at.Sub(g.Anchor)%(24*time.Hour) == 0
 	return was != is || refilled

@@ -40,7 +40,8 @@ func (a Amount) Allocate(weights []Rational) ([]Amount, error) {
 
 // Apportion rounds shares to minor units so that they add up to a, which must be less than one unit for each share away from their
 // exact sum (else ErrInexact): all are rounded down, and the units that are left go one each to the largest remainders, of equal
-// ones to the first. Of a negative a all are rounded up, so that it is the mirror of a positive one. ErrOverflow, ErrCurrency.
+// ones to the first. Of a negative a all are rounded up, so that it is the mirror of a positive one. ErrCurrency; ErrOverflow, of the
+// smallest int64 too.
 func (a Amount) Apportion(shares []Rational) ([]Amount, error) {
 	if a.currency.code == "" {
 		return nil, fmt.Errorf("%w: none given", ErrCurrency)

@@ -137,6 +137,17 @@ func (d Decimal) RoundTo(decimals int) (Decimal, error) {
 	if d.Scale() <= decimals {
 		return d, nil
 	}
+	if drop := int(d.scale) - decimals; d.wide == nil && drop <= 18 { // ten to that fits twice
+		unit, _ := shift(1, drop)
+		whole, rest := d.units/unit, d.units%unit
+		switch {
+		case 2*rest >= unit:
+			whole++
+		case -2*rest >= unit:
+			whole--
+		}
+		return narrow(whole, decimals), nil
+	}
 	ctx := exact()
 	ctx.Precision = 2*maxDigits + 1 // nothing in range is cut but by the quantum
 	ctx.Rounding = apd.RoundHalfUp

@@ -253,6 +253,9 @@ func magnitude(n int64) uint64 {
 	return uint64(n)
 }
 
+// AppendText appends String to b. The error is always nil.
+func (d Decimal) AppendText(b []byte) ([]byte, error) { return d.append(b), nil }
+
 // MarshalText is String; in JSON a Decimal is a string.
 func (d Decimal) MarshalText() ([]byte, error) {
 	return d.append(make([]byte, 0, 24)), nil

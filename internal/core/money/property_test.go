@@ -168,3 +168,23 @@ func TestRoundAgainstRationals(t *testing.T) {
 		}
 	})
 }
+
+func TestRoundToAgainstRationals(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		d := decimals().Draw(t, "d")
+		places := rapid.IntRange(0, 38).Draw(t, "places")
+		got, err := d.RoundTo(places)
+		want := rat(rat(d.String()).FloatString(places)) // half away from zero
+		switch {
+		case !inRange(want):
+			if !errors.Is(err, money.ErrOverflow) {
+				t.Fatalf("%s to %d places: %v, want ErrOverflow", d, places, err)
+			}
+		case err != nil || rat(got.String()).Cmp(want) != 0:
+			t.Fatalf("%s to %d places is %s, %v; want %s", d, places, got, err, want.FloatString(places))
+		default:
+			checkForm(t, got)
+		}
+	})
+}

@@ -130,6 +130,25 @@ func (r Rational) Decimal() (d Decimal, inexact bool, err error) {
 	return d, true, err
 }
 
+// AppendDigits appends r in plain digits: all of them where they end, else 34 significant ones (half away from zero), at most 38
+// of them after the point, and inexact. Unlike a Decimal, the digits may be any number.
+func (r Rational) AppendDigits(b []byte) (digits []byte, inexact bool) {
+	if r.rat == nil {
+		return r.dec.append(b), false
+	}
+	if n, exact := r.rat.FloatPrec(); exact {
+		return append(b, r.rat.FloatString(n)...), false
+	}
+	text := r.rat.FloatString(min(max(printedDigits-wholeDigits(r.rat), 0), maxDigits))
+	if strings.Contains(text, ".") {
+		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
+	}
+	if text == "-0" {
+		text = "0"
+	}
+	return append(b, text...), true
+}
+
 // wholeDigits counts the digits before the point; below 1 it is 0 or negative by the zeros after it.
 func wholeDigits(r *big.Rat) int {
 	whole := new(big.Int).Quo(new(big.Int).Abs(r.Num()), r.Denom())

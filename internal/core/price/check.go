@@ -1,6 +1,7 @@
 package price
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -58,39 +59,31 @@ func (p *Price) Check() error {
 // checkFields refuses negative amounts and fields that the model does not have.
 func (p *Price) checkFields() error {
 	m := p.Model
-	for _, field := range [...]struct {
-		pointer string
-		value   *money.Decimal
-		has     bool
-	}{
-		{"/amount", &p.Amount, m == Flat || m == Package},
-		{"/unit_amount", &p.UnitAmount, m == Unit || m == Matrix},
-		{"/size", &p.Size, m == Package},
-		{"/free", &p.Free, m == Package},
-		{"/percent", &p.Percent, m == Percentage},
-		{"/fixed", &p.Fixed, m == Percentage},
-		{"/free_amount", p.FreeAmount, m == Percentage},
-		{"/min", p.Min, m == Percentage},
-		{"/max", p.Max, m == Percentage},
-		{"/included", &p.Included, m != Flat},
-	} {
-		switch {
-		case field.value == nil:
-		case field.value.Sign() < 0:
-			return invalid(field.pointer, "%s is negative", field.value)
-		case !field.has && !field.value.IsZero():
-			return invalid(field.pointer, "a %s price does not have it", m)
-		}
-	}
+	return cmp.Or(
+		checkField("/amount", &p.Amount, m, m == Flat || m == Package),
+		checkField("/unit_amount", &p.UnitAmount, m, m == Unit || m == Matrix),
+		checkField("/size", &p.Size, m, m == Package),
+		checkField("/free", &p.Free, m, m == Package),
+		checkField("/percent", &p.Percent, m, m == Percentage),
+		checkField("/fixed", &p.Fixed, m, m == Percentage),
+		checkField("/free_events", new(money.FromInt(p.FreeEvents)), m, m == Percentage),
+		checkField("/free_amount", p.FreeAmount, m, m == Percentage),
+		checkField("/min", p.Min, m, m == Percentage),
+		checkField("/max", p.Max, m, m == Percentage),
+		checkField("/included", &p.Included, m, m != Flat),
+		checkField("/tiers", new(money.FromInt(int64(len(p.Tiers)))), m, m.Tiered()),
+		checkField("/cells", new(money.FromInt(int64(len(p.Cells)))), m, m == Matrix),
+	)
+}
+
+// checkField refuses a field below zero, and one of another model.
+func checkField(pointer string, value *money.Decimal, m Model, has bool) error {
 	switch {
-	case p.FreeEvents < 0:
-		return invalid("/free_events", "%d is negative", p.FreeEvents)
-	case p.FreeEvents > 0 && m != Percentage:
-		return invalid("/free_events", "a %s price does not have it", m)
-	case len(p.Tiers) > 0 && !m.Tiered():
-		return invalid("/tiers", "a %s price does not have it", m)
-	case len(p.Cells) > 0 && m != Matrix:
-		return invalid("/cells", "a %s price does not have it", m)
+	case value == nil:
+	case value.Sign() < 0:
+		return invalid(pointer, "%s is negative", value.String())
+	case !has && !value.IsZero():
+		return invalid(pointer, "a %s price does not have it", m)
 	}
 	return nil
 }
@@ -99,11 +92,11 @@ func (p *Price) checkFields() error {
 func checkBounds(low, high *money.Decimal, lowAt, highAt string) error {
 	switch {
 	case low != nil && low.Sign() < 0:
-		return invalid(lowAt, "%s is negative", low)
+		return invalid(lowAt, "%s is negative", low.String())
 	case high != nil && high.Sign() < 0:
-		return invalid(highAt, "%s is negative", high)
+		return invalid(highAt, "%s is negative", high.String())
 	case low != nil && high != nil && low.Cmp(*high) > 0:
-		return invalid(lowAt, "%s is above the maximum of %s", low, high)
+		return invalid(lowAt, "%s is above the maximum of %s", low.String(), high.String())
 	}
 	return nil
 }

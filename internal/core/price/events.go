@@ -204,6 +204,9 @@ func (p *Price) cellOf(dimensions []meter.Dimension) int {
 	return len(p.Cells)
 }
 
+// Fits says that the event has all these dimensions.
+func (e *Event) Fits(when []meter.Dimension) bool { return fits(when, e.Dimensions) }
+
 func fits(when, dimensions []meter.Dimension) bool {
 	for _, want := range when {
 		found := false

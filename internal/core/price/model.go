@@ -20,13 +20,13 @@ const (
 )
 
 // modelWords are the models as the catalog says them, in the order of the constants.
-func modelWords() []string {
-	return []string{"flat", "graduated", "unit", "volume", "package", "stairstep", "percentage", "graduated_percentage", "dynamic", "matrix"}
+func modelWords() [10]string {
+	return [...]string{"flat", "graduated", "unit", "volume", "package", "stairstep", "percentage", "graduated_percentage", "dynamic", "matrix"}
 }
 
 // Models are all, in the order of the constants.
 func Models() []Model {
-	out := make([]Model, len(modelWords()))
+	out := make([]Model, Matrix)
 	for i := range out {
 		out[i] = Model(i + 1)
 	}

@@ -58,7 +58,7 @@ func (p *Price) reached(s *sheet, sp span) {
 	charged := !sp.fresh && p.entered(0, sp.from)
 	due := p.entered(0, sp.to)
 	if charged && was == is {
-		s.usage(is+1, sp.from, sp.to, p.Tiers[is].UnitAmount)
+		s.allOf(is+1, sp.from, sp.to, 0, &p.Tiers[is], p.Model)
 		return
 	}
 	var none money.Decimal
@@ -70,7 +70,7 @@ func (p *Price) reached(s *sheet, sp span) {
 	}
 }
 
-// allOf appends all of a tier: its units and so many times its flat amount.
+// allOf appends units of a volume price's tier and so many times the tier's flat amount.
 func (s *sheet) allOf(number int, from, to money.Decimal, times int64, tier *Tier, m Model) {
 	if m == Volume {
 		s.usage(number, from, to, tier.UnitAmount)

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	closeColumns   = "SELECT subscription_id, period_start, period_end, position, closed_at, progressive, catalog_version, invoice_id, done FROM closes"
+	closeColumns = `SELECT subscription_id, period_start, period_end, position, closed_at, progressive, catalog_version, changes,
+		invoice_id, done FROM closes`
 	closeKey       = " WHERE subscription_id = ? AND period_start = ? AND period_end = ?"
 	invoiceColumns = `SELECT i.number, i.id, i.customer_id, i.subscription_id, i.plan, coalesce(n.status, i.status), i.currency, i.period_start,
 		i.period_end, i.total_minor, i.catalog_version, i.tz_version, i.position, i.finalized_at, i.document
@@ -26,7 +27,7 @@ const (
 
 func scanClose(row scanner) (c store.Close, err error) {
 	err = row.Scan(&c.SubscriptionID, timeOf(&c.Period.Start), timeOf(&c.Period.End), &c.Position, timeOf(&c.ClosedAt),
-		&c.Progressive, &c.CatalogVersion, &c.InvoiceID, &c.Done)
+		&c.Progressive, &c.CatalogVersion, &c.Changes, &c.InvoiceID, &c.Done)
 	return c, err
 }
 
@@ -40,9 +41,10 @@ func (r *Records) BeginClose(ctx context.Context, c store.Close) (stored store.C
 		return store.Close{}, fmt.Errorf("records: begin close: position %d is out of range", c.Position)
 	}
 	err = r.write(ctx, "begin close of "+c.SubscriptionID, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO closes (subscription_id, period_start, period_end, position, closed_at, progressive, catalog_version)
-			VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro(), int64(c.Position), c.ClosedAt.UnixMicro(), c.Progressive, c.CatalogVersion)
+		_, err := tx.ExecContext(ctx, `INSERT INTO closes (subscription_id, period_start, period_end, position, closed_at, progressive, catalog_version,
+			changes) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+			c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro(), int64(c.Position), c.ClosedAt.UnixMicro(), c.Progressive, c.CatalogVersion,
+			c.Changes)
 		if err != nil {
 			return err
 		}

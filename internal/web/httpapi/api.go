@@ -28,6 +28,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/replay"
 	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/app/usage"
+	"github.com/tallystick/tallystick/internal/app/whatif"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
@@ -41,6 +42,7 @@ type Config struct {
 	Receive *receive.Receiver
 	Ingest  *ingest.Service
 	Bill    *bill.Service
+	WhatIf  *whatif.Service // nil: catalogs are planned without their money
 	Usage   *usage.Service
 	Recount *recount.Service
 	Correct *correct.Service
@@ -136,6 +138,7 @@ func assemble(cfg Config) (*api, error) {
 	a.operations()
 	a.sealRoutes()
 	a.erasures()
+	a.calc()
 	if err := a.writeSpec(); err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}

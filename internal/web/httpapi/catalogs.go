@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,6 +47,7 @@ type planBody struct {
 	Warnings       []string     `json:"warnings"`
 	Gateways       int          `json:"gateways" doc:"How many gateways the bounds are stated for"`
 	Bounds         []boundBody  `json:"bounds" doc:"By how much admitted requests can pass each limit of the catalog"`
+	Replay         *whatIfBody  `json:"replay,omitempty" doc:"Recorded usage through the catalog; absent where there is none to replay"`
 }
 
 type boundBody struct {
@@ -87,7 +89,7 @@ func (a *api) catalogs() {
 	file := []*huma.Param{{Name: "file", In: "query", Description: "Name of the file in messages", Schema: &huma.Schema{Type: huma.TypeString}}}
 	a.byHand(operation{
 		method: http.MethodPost, path: "/v1/catalog/plan", id: "plan-catalog", tag: tag, summary: "Show what applying a catalog would change",
-	}, declare.MaxSource, yaml, map[string]reflect.Type{"200": reflect.TypeFor[planBody]()}, file, a.plan)
+	}, declare.MaxSource, yaml, map[string]reflect.Type{"200": reflect.TypeFor[planBody]()}, append(file, whatIfSpan()...), a.plan)
 	a.byHand(operation{
 		method: http.MethodPost, path: "/v1/catalog/versions", id: "apply-catalog", tag: tag,
 		summary: "Apply a catalog as the next version; 200 and no changes when it says what the newest one says", status: http.StatusCreated,
@@ -130,15 +132,15 @@ func (a *api) catalog(ctx context.Context, in *struct {
 const typeYAML = "application/yaml"
 
 // source is the catalog in a request and the name it goes by.
-func source(r *http.Request) (file string, yaml []byte, err error) {
+func source(r *http.Request, more ...string) (file string, yaml []byte, err error) {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || media != typeYAML && media != "application/x-yaml" && media != "text/yaml" {
 		return "", nil, newProblem(codeMediaType, "Send the catalog as "+typeYAML+".")
 	}
 	q := r.URL.Query()
 	for name := range q {
-		if name != "file" {
-			return "", nil, invalid("", "unknown query parameter", "this route takes file alone")
+		if allowed := append(more, "file"); !slices.Contains(allowed, name) {
+			return "", nil, invalid("", "unknown query parameter", "this route takes "+strings.Join(allowed, ", ")+" alone")
 		}
 	}
 	return fileName(q.Get("file")), callOf(r.Context()).body, nil
@@ -157,10 +159,14 @@ func fileName(s string) string {
 }
 
 func (a *api) plan(w http.ResponseWriter, r *http.Request) {
-	file, yaml, err := source(r)
+	file, yaml, err := source(r, "from", "to")
 	var p govern.CatalogPlan
 	if err == nil {
 		p, err = a.cfg.Govern.PlanCatalog(r.Context(), file, yaml)
+	}
+	var replayed *whatIfBody
+	if err == nil {
+		replayed, err = a.whatIf(r, file, yaml)
 	}
 	gateways := 1
 	if err == nil && a.cfg.GatewayCount != nil {
@@ -172,7 +178,7 @@ func (a *api) plan(w http.ResponseWriter, r *http.Request) {
 	}
 	gateways = max(1, gateways)
 	writeJSON(w, http.StatusOK, jsonType, planBody{
-		p.CurrentVersion, changesOf(p.Changes), append([]string{}, p.Warnings...), gateways, boundsOf(file, yaml, gateways),
+		p.CurrentVersion, changesOf(p.Changes), append([]string{}, p.Warnings...), gateways, boundsOf(file, yaml, gateways), replayed,
 	})
 }
 

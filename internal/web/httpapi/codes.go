@@ -61,6 +61,11 @@ const (
 	codeHeadersTooLarge      code = "headers_too_large"
 	codeCostInvalid          code = "cost_invalid"
 
+	codeCalcSyntax   code = "calc_syntax"
+	codeCalcTooLarge code = "calc_too_large"
+	codeCalcInvalid  code = "calc_invalid"
+	codeCalcOverflow code = "calc_overflow"
+
 	whereAPI     = "API"
 	whereGateway = "gateway"
 	whereBoth    = "API and gateway"
@@ -120,6 +125,10 @@ func codeTable() []codeInfo {
 		{codeDecisionUnknown, http.StatusUnprocessableEntity, "The decision id is not known", "The text is not a decision id of this deployment, or its key is no longer kept.", "Copy the whole Decision-Id header of an answer.", false, whereAPI},
 		{codeClockBackward, http.StatusUnprocessableEntity, "The clock cannot go back", "The instant lies before the present business time.", "Ask for a later instant.", false, whereAPI},
 		{codeReplayMismatch, http.StatusUnprocessableEntity, "The Idempotency-Key was used before", "The key belongs to a call with another path, query or body.", "Use a new key for a new call.", false, whereAPI},
+		{codeCalcSyntax, http.StatusUnprocessableEntity, "The calculation is no JSON object", "The request of a calculation cannot be read as one JSON object.", "Check its syntax: one object, on one line for tally calc.", false, whereAPI},
+		{codeCalcTooLarge, http.StatusUnprocessableEntity, "The calculation is too large", "The request of a calculation is longer than 1 MiB.", "Send fewer events, grants or lines in one request.", false, whereAPI},
+		{codeCalcInvalid, http.StatusUnprocessableEntity, "The calculation is not valid", "A field of the calculation is missing, unknown, of the wrong type or makes no sense.", "Mend what pointer and rule name.", false, whereAPI},
+		{codeCalcOverflow, http.StatusUnprocessableEntity, "The result has too many digits", "The result of the calculation, or a step to it, has more digits than are kept.", "Calculate with smaller numbers.", false, whereAPI},
 		{codeRateExceeded, http.StatusTooManyRequests, "Too many requests at once", "A rate limit of the plan is reached.", "Slow down; wait as Retry-After says.", true, whereGateway},
 		{codeQuotaExceeded, http.StatusTooManyRequests, "The quota is used up", "A quota of the plan is used up for its window.", "Wait for the reset, or change to a plan with a higher quota.", true, whereGateway},
 		{codeConcurrency, http.StatusTooManyRequests, "Too many requests are running", "As many requests run at once as the plan allows.", "Wait until one has ended, then try again.", true, whereBoth},

@@ -31,36 +31,82 @@ type Allowance struct {
 	Next       *money.Decimal // what the next unit costs; nil where that is nothing or not one figure
 }
 
-// AllowanceOf reads it from the declared tiers: with several prices on a meter only what all of them give is free.
+// AllowanceOf reads it from the declared prices: with several prices on a meter only what all of them give is free.
 func AllowanceOf(prices []price.Price, used money.Decimal) Allowance {
 	out := Allowance{Priced: len(prices) > 0, Everything: len(prices) > 0}
-	for _, p := range prices {
-		free, everything := freeOf(p)
+	for i := range prices {
+		free, everything := freeOf(&prices[i])
 		if !everything && (out.Everything || free.Cmp(out.Free) < 0) {
 			out.Everything, out.Free = false, free
 		}
 	}
 	if len(prices) == 1 {
-		out.Next = nextOf(prices[0], used)
+		out.Next = nextOf(&prices[0], used)
 	}
 	return out
 }
 
-func freeOf(p price.Price) (free money.Decimal, everything bool) {
-	for _, t := range p.Tiers {
-		if !t.UnitAmount.IsZero() || !t.FlatAmount.IsZero() {
-			return free, false
+// freeOf is how much of the meter's usage a price gives for nothing first: what it includes, and what its model leaves free. A
+// price of single events or of a part of the usage gives nothing that a quantity tells.
+func freeOf(p *price.Price) (free money.Decimal, everything bool) {
+	if len(p.Filter) > 0 {
+		return free, false
+	}
+	free, everything = modelFree(p)
+	if everything {
+		return free, true
+	}
+	sum, err := free.Add(p.Included)
+	if err != nil {
+		return free, false
+	}
+	return sum, false
+}
+
+func modelFree(p *price.Price) (free money.Decimal, everything bool) {
+	switch p.Model {
+	case price.Unit:
+		return free, p.UnitAmount.IsZero()
+	case price.Package:
+		return p.Free, p.Amount.IsZero()
+	case price.Percentage:
+		return free, p.Percent.IsZero() && p.Fixed.IsZero() && p.Min == nil
+	case price.Graduated, price.Volume, price.Stairstep, price.GraduatedPercentage:
+	case price.Flat, price.Dynamic, price.Matrix:
+		return free, false
+	}
+	for i := range p.Tiers {
+		t := &p.Tiers[i]
+		if !t.UnitAmount.IsZero() || !t.FlatAmount.IsZero() || !t.Percent.IsZero() {
+			break
 		}
 		if t.UpTo == nil {
-			return free, true
+			return money.Decimal{}, true
 		}
 		free = *t.UpTo
+	}
+	if p.Model == price.Volume { // above it all is charged, also what was free
+		return money.Decimal{}, false
 	}
 	return free, false
 }
 
-func nextOf(p price.Price, used money.Decimal) *money.Decimal {
-	free, _ := freeOf(p)
+// nextOf is what one more unit costs where that is one figure.
+func nextOf(p *price.Price, used money.Decimal) *money.Decimal {
+	if len(p.Filter) > 0 || p.MinimumSpend != nil || p.MaximumSpend != nil {
+		return nil
+	}
+	switch {
+	case p.Model == price.Unit && !p.UnitAmount.IsZero():
+		return &p.UnitAmount
+	case p.Model != price.Graduated:
+		return nil
+	}
+	used, err := used.Sub(p.Included)
+	if err != nil {
+		return nil
+	}
+	free, _ := modelFree(p)
 	for i, t := range p.Tiers {
 		inside := t.UpTo == nil || t.UpTo.Cmp(used) > 0 && t.UpTo.Cmp(free) > 0
 		if !inside {

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/price"
 	"github.com/tallystick/tallystick/internal/core/quota"
@@ -208,6 +209,19 @@ func TestAllowanceOf(t *testing.T) {
 			[]price.Price{graduated(tier("10", "0", "0"), tier("", "1", "0")), graduated(tier("5", "0", "0"), tier("", "1", "0"))},
 			"3", "5", "",
 		},
+		{"each unit", []price.Price{{Model: price.Unit, UnitAmount: dec("0.5"), Included: dec("3")}}, "1", "3", "0.5"},
+		{"included before tiers", []price.Price{{Model: price.Graduated, Included: dec("5"), Tiers: []price.Tier{tier("10", "0", "0"), tier("20", "2", "0"), tier("", "1", "0")}}}, "24", "15", "2"},
+		{"and in the next tier", []price.Price{{Model: price.Graduated, Included: dec("5"), Tiers: []price.Tier{tier("10", "0", "0"), tier("20", "2", "0"), tier("", "1", "0")}}}, "25", "15", "1"},
+		{"a volume price takes it back", []price.Price{{Model: price.Volume, Tiers: []price.Tier{tier("10", "0", "0"), tier("", "1", "0")}}}, "3", "0", ""},
+		{"free volume", []price.Price{{Model: price.Volume, Tiers: []price.Tier{tier("", "0", "0")}}}, "3", "all", ""},
+		{"steps", []price.Price{{Model: price.Stairstep, Tiers: []price.Tier{tier("10", "0", "0"), tier("", "0", "5")}}}, "3", "10", ""},
+		{"packages", []price.Price{{Model: price.Package, Amount: dec("5"), Size: dec("10"), Free: dec("4")}}, "3", "4", ""},
+		{"a share", []price.Price{{Model: price.Percentage, Percent: dec("3"), FreeAmount: new(dec("9"))}}, "3", "0", ""},
+		{"shares in tiers", []price.Price{{Model: price.GraduatedPercentage, Tiers: []price.Tier{{UpTo: new(dec("10"))}, {Percent: dec("3")}}}}, "3", "10", ""},
+		{"the event says", []price.Price{{Model: price.Dynamic}}, "3", "0", ""},
+		{"cells", []price.Price{{Model: price.Matrix, Cells: []price.Cell{{}}}}, "3", "0", ""},
+		{"a part of the usage", []price.Price{{Model: price.Unit, UnitAmount: dec("1"), Included: dec("9"), Filter: []meter.Dimension{{Name: "a", Value: "b"}}}}, "3", "0", ""},
+		{"up to a maximum", []price.Price{{Model: price.Unit, UnitAmount: dec("1"), MaximumSpend: new(dec("9"))}}, "3", "0", ""},
 		{"one of two charges", []price.Price{graduated(tier("", "0", "0")), graduated(tier("", "1", "0"))}, "3", "0", ""},
 	}
 	for _, tt := range tests {

@@ -199,7 +199,7 @@ func (s Statement) state() (State, error) {
 		}
 	}
 	st.Cost = ui.Money(cost, s.Preview.Currency)
-	if s.Allowance.Next != nil {
+	if s.Allowance.Next != nil && s.Plan.Terms.Minimum == nil && s.Plan.Terms.Maximum == nil { // they may make it cost nothing more
 		st.Next = ui.Money(*s.Allowance.Next, s.Preview.Currency)
 	}
 	return st, nil

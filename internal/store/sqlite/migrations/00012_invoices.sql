@@ -3,6 +3,7 @@
 -- +goose Up
 ALTER TABLE closes ADD COLUMN progressive INTEGER NOT NULL DEFAULT 0 CHECK (progressive IN (0, 1));
 ALTER TABLE closes ADD COLUMN catalog_version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE closes ADD COLUMN changes INTEGER NOT NULL DEFAULT 0;
 
 -- The document is the whole invoice; NULL: an older version stored it in columns alone. number runs through all series.
 ALTER TABLE invoices ADD COLUMN document TEXT;
@@ -23,5 +24,6 @@ DROP INDEX invoices_series;
 ALTER TABLE invoices DROP COLUMN series_number;
 ALTER TABLE invoices DROP COLUMN series;
 ALTER TABLE invoices DROP COLUMN document;
+ALTER TABLE closes DROP COLUMN changes;
 ALTER TABLE closes DROP COLUMN catalog_version;
 ALTER TABLE closes DROP COLUMN progressive;

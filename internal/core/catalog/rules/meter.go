@@ -1,15 +1,15 @@
-package catalog
+package rules
 
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
 )
 
@@ -29,7 +29,7 @@ const (
 
 func (v *validator) validateEvents() {
 	c := v.catalog
-	v.count("events", len(c.Events), MaxEventTypes)
+	v.count("events", len(c.Events), catalog.MaxEventTypes)
 	used := map[string]int{}
 	for i, e := range c.Events {
 		path := fmt.Sprintf("events[%d]", i)
@@ -39,15 +39,15 @@ func (v *validator) validateEvents() {
 		} else {
 			used[e.Type] = i
 		}
-		if len(e.Schema) > MaxSchema {
-			v.add(path+".schema", fmt.Sprintf("is too long: %d bytes of JSON", len(e.Schema)), fmt.Sprintf("at most %d bytes", MaxSchema), "")
+		if len(e.Schema) > catalog.MaxSchema {
+			v.add(path+".schema", fmt.Sprintf("is too long: %d bytes of JSON", len(e.Schema)), fmt.Sprintf("at most %d bytes", catalog.MaxSchema), "")
 		}
 	}
 	if age := c.Ingest.MaxAge; age != 0 && (age < ageMin || age > ageMax) {
-		v.add("ingest.max_age", "is out of range"+got(FormatSpan(age)), FormatSpan(ageMin)+" to "+FormatSpan(ageMax), "")
+		v.add("ingest.max_age", "is out of range"+got(catalog.FormatSpan(age)), catalog.FormatSpan(ageMin)+" to "+catalog.FormatSpan(ageMax), "")
 	}
 	if ahead := c.Ingest.MaxAhead; ahead != 0 && (ahead < aheadMin || ahead > aheadMax) {
-		v.add("ingest.max_ahead", "is out of range"+got(FormatSpan(ahead)), FormatSpan(aheadMin)+" to "+FormatSpan(aheadMax), "")
+		v.add("ingest.max_ahead", "is out of range"+got(catalog.FormatSpan(ahead)), catalog.FormatSpan(aheadMin)+" to "+catalog.FormatSpan(aheadMax), "")
 	}
 }
 
@@ -57,15 +57,15 @@ func (v *validator) eventType(path, name string) {
 	}
 }
 
-func (v *validator) meter(path string, m Meter) {
+func (v *validator) meter(path string, m catalog.Meter) {
 	v.eventType(path+".event", m.Event)
 	v.value(path, m)
 	v.filter(path+".filter", m.Filter)
-	if m.Scale < 0 || m.Scale > MaxScale {
-		v.add(path+".scale", fmt.Sprintf("is out of range (got \"%d\")", m.Scale), fmt.Sprintf("the decimals to keep, 0 to %d", MaxScale), "")
+	if m.Scale < 0 || m.Scale > catalog.MaxScale {
+		v.add(path+".scale", fmt.Sprintf("is out of range (got \"%d\")", m.Scale), fmt.Sprintf("the decimals to keep, 0 to %d", catalog.MaxScale), "")
 	}
 	v.text(path+".unit", m.Unit)
-	v.count(path+".dimensions", len(m.Dimensions), MaxDimensions)
+	v.count(path+".dimensions", len(m.Dimensions), catalog.MaxDimensions)
 	for i, name := range m.Dimensions {
 		at := fmt.Sprintf("%s.dimensions[%d]", path, i)
 		if account.ValidKey(name) != nil {
@@ -80,7 +80,7 @@ func (v *validator) meter(path string, m Meter) {
 }
 
 // value checks what the meter takes from an event, by its aggregation.
-func (v *validator) value(path string, m Meter) {
+func (v *validator) value(path string, m catalog.Meter) {
 	scale := fmt.Sprintf(" (got \"%d\")", m.Scale)
 	switch m.Aggregation {
 	case meter.Count:
@@ -113,28 +113,28 @@ func (v *validator) expression(path, text, example string) {
 	switch {
 	case strings.TrimSpace(text) == "":
 		v.add(path, "is missing", fmt.Sprintf("a CEL expression, such as %q", example), "")
-	case !utf8.ValidString(text) || utf8.RuneCountInString(text) > MaxExpression:
-		v.add(path, "is too long", fmt.Sprintf("at most %d characters", MaxExpression), "")
+	case !utf8.ValidString(text) || utf8.RuneCountInString(text) > catalog.MaxExpression:
+		v.add(path, "is too long", fmt.Sprintf("at most %d characters", catalog.MaxExpression), "")
 	}
 }
 
-func (v *validator) filter(path string, f Filter) {
+func (v *validator) filter(path string, f catalog.Filter) {
 	if f.Expression != "" {
 		v.expression(path, f.Expression, "event.data.input + event.data.output")
 	}
-	v.count(path, len(f.Matches), MaxMatches)
+	v.count(path, len(f.Matches), catalog.MaxMatches)
 	for i, m := range f.Matches {
 		at := path + "." + m.Path
 		switch {
 		case !dataPath(m.Path):
 			v.add(at, "is not a path into the event's data"+got(m.Path), `"data." and a name in it, such as "data.region"`, "")
-		case slices.ContainsFunc(f.Matches[:i], func(o Match) bool { return o.Path == m.Path }):
+		case slices.ContainsFunc(f.Matches[:i], func(o catalog.Match) bool { return o.Path == m.Path }):
 			v.add(at, "is set twice", "each path once", "")
 		}
 		if len(m.Values) == 0 {
 			v.add(at, "allows nothing", "a value or a list of values", "")
 		}
-		v.count(at, len(m.Values), MaxValues)
+		v.count(at, len(m.Values), catalog.MaxValues)
 		for _, value := range m.Values {
 			if len(value) > maxText*utf8.UTFMax {
 				v.add(at, "is too long"+got(value), fmt.Sprintf("at most %d bytes", maxText*utf8.UTFMax), "")
@@ -153,32 +153,4 @@ func dataPath(s string) bool {
 	return len(names) <= maxValueDepth && !slices.ContainsFunc(names, func(name string) bool {
 		return name == "" || strings.TrimSpace(name) != name
 	})
-}
-
-// ParseSpan reads a duration as time.ParseDuration does, or whole days: "400d".
-func ParseSpan(s string) (time.Duration, bool) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.Atoi(days)
-		if err != nil || n < 0 || n > int(ageMax/day)*10 {
-			return 0, false
-		}
-		return time.Duration(n) * day, true
-	}
-	d, err := time.ParseDuration(s)
-	return d, err == nil
-}
-
-// FormatSpan writes whole days as "400d", else as time.Duration does, without parts that are 0.
-func FormatSpan(d time.Duration) string {
-	if d != 0 && d%day == 0 {
-		return strconv.FormatInt(int64(d/day), 10) + "d"
-	}
-	text := d.String()
-	if short, ok := strings.CutSuffix(text, "m0s"); ok {
-		text = short + "m"
-	}
-	if short, ok := strings.CutSuffix(text, "h0m"); ok {
-		text = short + "h"
-	}
-	return text
 }

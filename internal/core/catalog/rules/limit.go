@@ -1,10 +1,11 @@
-package catalog
+package rules
 
 import (
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
@@ -17,7 +18,6 @@ const (
 	fixedMax       = 31 * day
 	rollingMin     = 10 * time.Second
 	rollingMax     = 92 * day
-	hourMin        = time.Hour // from here on a rolling window has slots on the journal's grid
 	concurrencyMax = 1_000_000
 	percentMax     = 1000 // of grace and reminders
 	localMax       = 100
@@ -28,7 +28,7 @@ const (
 )
 
 // word is the kind of a limit as the catalog says it.
-func (l *Limit) word() string {
+func word(l *catalog.Limit) string {
 	switch {
 	case l.Bucket != nil:
 		return "token_bucket"
@@ -44,7 +44,7 @@ func (l *Limit) word() string {
 }
 
 // limit checks one limit; counters maps what the plan's earlier limits count on to their keys.
-func (v *validator) limit(path string, p *Plan, l *Limit, counters map[string]string) {
+func (v *validator) limit(path string, p *catalog.Plan, l *catalog.Limit, counters map[string]string) {
 	kinds := 0
 	for _, set := range []bool{l.Bucket != nil, l.Quota != nil, l.SpendCap != nil, l.Concurrency != 0, l.Credits} {
 		if set {
@@ -65,7 +65,7 @@ func (v *validator) limit(path string, p *Plan, l *Limit, counters map[string]st
 		v.spendCap(path, p, l, counters)
 		return
 	}
-	m, known := Meter{}, false
+	m, known := catalog.Meter{}, false
 	if l.Meter != "" || l.Concurrency == 0 {
 		if m, known = v.meterRef(path+".meter", l.Meter); known && m.Key != "" && !m.Aggregation.Additive() && m.Aggregation != 0 {
 			v.add(path+".meter", fmt.Sprintf("cannot be limited: what aggregation %s measures does not add up request by request%s", m.Word(), got(l.Meter)), wantAdditive, "")
@@ -86,16 +86,16 @@ func (v *validator) limit(path string, p *Plan, l *Limit, counters map[string]st
 	case l.Concurrency < 0 || l.Concurrency > concurrencyMax:
 		v.add(path+".concurrency", fmt.Sprintf("is out of range (got \"%d\")", l.Concurrency), fmt.Sprintf("1 to %d", concurrencyMax), "")
 	}
-	v.counter(path, l, l.word(), counters)
+	v.counter(path, l, word(l), counters)
 }
 
 // noWindow refuses the fields that only go with a quota.
-func (v *validator) noWindow(path string, l *Limit) {
+func (v *validator) noWindow(path string, l *catalog.Limit) {
 	for _, f := range []struct {
 		name, value string
 	}{{"window", windowText(l.Window)}, {"fixed", spanText(l.Fixed)}, {"rolling", spanText(l.Rolling)}} {
 		if f.value != "" {
-			v.add(path+"."+f.name, "does not go with "+l.word()+got(f.value), "no "+f.name, "")
+			v.add(path+"."+f.name, "does not go with "+word(l)+got(f.value), "no "+f.name, "")
 		}
 	}
 }
@@ -111,11 +111,11 @@ func spanText(d time.Duration) string {
 	if d == 0 {
 		return ""
 	}
-	return FormatSpan(d)
+	return catalog.FormatSpan(d)
 }
 
 // quota checks a limit on what a window may consume.
-func (v *validator) quota(path string, l *Limit, m Meter, known bool, counters map[string]string) {
+func (v *validator) quota(path string, l *catalog.Limit, m catalog.Meter, known bool, counters map[string]string) {
 	if known {
 		v.units(path+".quota", *l.Quota, m)
 	}
@@ -135,7 +135,7 @@ func (v *validator) quota(path string, l *Limit, m Meter, known bool, counters m
 	case l.Fixed != 0:
 		v.length(path+".fixed", l.Fixed, fixedMin, fixedMax, period.BucketLength)
 	case l.Rolling != 0:
-		v.length(path+".rolling", l.Rolling, rollingMin, rollingMax, hourMin)
+		v.length(path+".rolling", l.Rolling, rollingMin, rollingMax, catalog.RollingGrid)
 	}
 	v.counter(path, l, windowText(l.Window)+" "+spanText(l.Fixed)+" "+spanText(l.Rolling), counters)
 }
@@ -144,18 +144,18 @@ func (v *validator) quota(path string, l *Limit, m Meter, known bool, counters m
 func (v *validator) length(path string, d, least, most, grid time.Duration) {
 	switch {
 	case d < least || d > most:
-		v.add(path, "is out of range"+got(FormatSpan(d)), FormatSpan(least)+" to "+FormatSpan(most), "")
+		v.add(path, "is out of range"+got(catalog.FormatSpan(d)), catalog.FormatSpan(least)+" to "+catalog.FormatSpan(most), "")
 	case d%time.Second != 0:
-		v.add(path, "is not in whole seconds"+got(FormatSpan(d)), "whole seconds", "")
+		v.add(path, "is not in whole seconds"+got(catalog.FormatSpan(d)), "whole seconds", "")
 	case d >= grid && d%period.BucketLength != 0:
-		v.add(path, "is not in whole quarters of an hour"+got(FormatSpan(d)), "a multiple of 15m, from "+FormatSpan(grid)+" on",
-			FormatSpan(max(grid, d.Round(period.BucketLength))))
+		v.add(path, "is not in whole quarters of an hour"+got(catalog.FormatSpan(d)), "a multiple of 15m, from "+catalog.FormatSpan(grid)+" on",
+			catalog.FormatSpan(max(grid, d.Round(period.BucketLength))))
 	}
 }
 
 // counter says where a second limit counts the same in the same window: it would only be a mistake about the first.
-func (v *validator) counter(path string, l *Limit, window string, counters map[string]string) {
-	counter := fmt.Sprintf("%s %s %v %q", l.Meter, window, l.Per, l.routes())
+func (v *validator) counter(path string, l *catalog.Limit, window string, counters map[string]string) {
+	counter := fmt.Sprintf("%s %s %v %q", l.Meter, window, l.Per, l.CounterRoutes())
 	if first, taken := counters[counter]; taken {
 		message, want := "limits the same meter and window as limit %q", "one quota for each meter and window"
 		switch {
@@ -172,38 +172,31 @@ func (v *validator) counter(path string, l *Limit, window string, counters map[s
 	counters[counter] = l.Key
 }
 
-// routes are the limit's routes in the order in which they name its counter.
-func (l *Limit) routes() []string {
-	out := slices.Clone(l.Routes)
-	slices.Sort(out)
-	return out
-}
-
 // scope checks whose the limit's counters are.
-func (v *validator) scope(path string, l *Limit) {
+func (v *validator) scope(path string, l *catalog.Limit) {
 	if (l.SpendCap != nil || l.Credits) && len(l.Per)+len(l.Routes) > 0 {
 		field := "per"
 		if len(l.Per) == 0 {
 			field = "routes"
 		}
-		v.add(path+"."+field, "does not go with "+l.word()+", which is the customer's", "no per and no routes", "")
+		v.add(path+"."+field, "does not go with "+word(l)+", which is the customer's", "no per and no routes", "")
 		return
 	}
 	for i, s := range l.Per {
 		at := fmt.Sprintf("%s.per[%d]", path, i)
 		switch {
-		case s < PerProject || s > PerRoute:
+		case s < catalog.PerProject || s > catalog.PerRoute:
 			v.add(at, "is unknown", "project, key, user or route", "")
 		case slices.Contains(l.Per[:i], s):
 			v.add(at, "is set twice"+got(s.String()), "each scope once", "")
-		case s == PerUser && v.catalog.EndUser.Header == "":
+		case s == catalog.PerUser && v.catalog.EndUser.Header == "":
 			v.add(at, "needs to know who the end user is"+got(s.String()), "gateway.end_user: {header: X-End-User}", "")
 		}
 	}
 	v.count(path+".routes", len(l.Routes), maxLimitRoutes)
 	for i, match := range l.Routes {
 		at := fmt.Sprintf("%s.routes[%d]", path, i)
-		n := slices.IndexFunc(v.catalog.Routes, func(r Route) bool { return r.Match == match })
+		n := slices.IndexFunc(v.catalog.Routes, func(r catalog.Route) bool { return r.Match == match })
 		switch {
 		case slices.Contains(l.Routes[:i], match):
 			v.add(at, "is set twice"+got(match), "each route once", "")
@@ -219,7 +212,7 @@ func (v *validator) scope(path string, l *Limit) {
 func (v *validator) matches() []string {
 	var out []string
 	for _, r := range v.catalog.Routes {
-		if out = append(out, r.Match); len(out) == MaxRoutes {
+		if out = append(out, r.Match); len(out) == catalog.MaxRoutes {
 			break
 		}
 	}
@@ -227,13 +220,13 @@ func (v *validator) matches() []string {
 }
 
 // enforcement checks what happens at the limit, near it, and without the authority.
-func (v *validator) enforcement(path string, l *Limit) {
+func (v *validator) enforcement(path string, l *catalog.Limit) {
 	switch {
 	case l.Mode > quota.Shadow:
 		v.add(path+".enforcement", "is unknown", "hard, soft, grace or shadow", "")
 		return
 	case l.Mode == quota.Grace && (l.Bucket != nil || l.SpendCap != nil || l.Credits):
-		v.add(path+".enforcement", "does not go with "+l.word()+got("grace"), "hard, soft or shadow", "")
+		v.add(path+".enforcement", "does not go with "+word(l)+got("grace"), "hard, soft or shadow", "")
 	case l.Mode == quota.Grace && (l.Grace < 1 || l.Grace > percentMax):
 		v.add(path+".grace", v.percentFault(l.Grace), fmt.Sprintf(`1 to %d percent of the limit, such as "10%%"`, percentMax), "")
 	case l.Mode != quota.Grace && l.Grace != 0:
@@ -241,13 +234,13 @@ func (v *validator) enforcement(path string, l *Limit) {
 	}
 	loose := l.Mode == quota.Soft || l.Mode == quota.Shadow
 	switch f := l.Failure; {
-	case f.Kind > FailLocal:
+	case f.Kind > catalog.FailLocal:
 		v.add(path+".failure", "is unknown", wantFailure, "")
-	case f.Kind == FailLocal && (f.Local < 1 || f.Local > localMax):
+	case f.Kind == catalog.FailLocal && (f.Local < 1 || f.Local > localMax):
 		v.add(path+".failure", "is out of range"+got(f.String()), fmt.Sprintf("local 1%% to local %d%%", localMax), "")
-	case f.Kind != FailLocal && f.Local != 0:
+	case f.Kind != catalog.FailLocal && f.Local != 0:
 		v.add(path+".failure", "has a percentage without local", wantFailure, "")
-	case loose && f.Kind != FailClosed:
+	case loose && f.Kind != catalog.FailClosed:
 		v.add(path+".failure", "does not go with enforcement "+l.Mode.String()+", which refuses nothing"+got(f.String()), "no failure", "")
 	}
 	v.shape(path+".shape", l, loose)
@@ -263,7 +256,7 @@ func (v *validator) percentFault(percent int64) string {
 	return "is out of range" + got(fmt.Sprintf("%d%%", percent))
 }
 
-func (v *validator) shape(path string, l *Limit, loose bool) {
+func (v *validator) shape(path string, l *catalog.Limit, loose bool) {
 	s := l.Shape
 	switch {
 	case s == nil:
@@ -278,12 +271,12 @@ func (v *validator) shape(path string, l *Limit, loose bool) {
 	}
 }
 
-func (v *validator) notify(path string, l *Limit) {
+func (v *validator) notify(path string, l *catalog.Limit) {
 	if len(l.Notify) == 0 {
 		return
 	}
 	if l.Bucket != nil || l.Concurrency != 0 {
-		v.add(path, "does not go with "+l.word()+", which is full again and again", "no notify", "")
+		v.add(path, "does not go with "+word(l)+", which is full again and again", "no notify", "")
 		return
 	}
 	v.count(path, len(l.Notify), maxNotify)
@@ -298,7 +291,7 @@ func (v *validator) notify(path string, l *Limit) {
 	}
 }
 
-func (v *validator) spendCap(path string, p *Plan, l *Limit, counters map[string]string) {
+func (v *validator) spendCap(path string, p *catalog.Plan, l *catalog.Limit, counters map[string]string) {
 	if l.Meter != "" {
 		v.add(path+".meter", "does not go with spend_cap, which covers all usage prices of the plan"+got(l.Meter), "no meter", "")
 	}
@@ -307,7 +300,7 @@ func (v *validator) spendCap(path string, p *Plan, l *Limit, counters map[string
 		span time.Duration
 	}{{"fixed", l.Fixed}, {"rolling", l.Rolling}} {
 		if f.span != 0 {
-			v.add(path+"."+f.name, "does not go with spend_cap"+got(FormatSpan(f.span)), "window: billing_period", "")
+			v.add(path+"."+f.name, "does not go with spend_cap"+got(catalog.FormatSpan(f.span)), "window: billing_period", "")
 		}
 	}
 	if l.SpendCap.IsZero() {
@@ -321,13 +314,12 @@ func (v *validator) spendCap(path string, p *Plan, l *Limit, counters map[string
 		}
 		v.add(path+".window", message, "billing_period", "billing_period")
 	}
-	if !slices.ContainsFunc(p.Prices, func(pr price.Price) bool { return pr.Model == price.Graduated }) {
-		v.add(path+".spend_cap", "caps nothing: the plan has no graduated price", "a graduated price in this plan", "")
+	if !measures(p) {
+		v.add(path+".spend_cap", "caps nothing: the plan has no price on a meter", "a price with a meter in this plan", "")
 	}
-	for _, pr := range p.Prices {
-		if m, ok := v.meters[pr.Meter]; ok && pr.Model == price.Graduated && m.Aggregation != 0 && !m.Aggregation.Additive() {
-			v.add(path+".spend_cap", fmt.Sprintf("cannot hold: price %q is on meter %s, and what aggregation %s measures does not add up request by request",
-				pr.Key, m.Key, m.Word()), "usage prices on meters with aggregation count, sum or custom, or another plan without the cap for them", "")
+	for i := range p.Prices {
+		if fault, want := v.uncapped(&p.Prices[i], l); fault != "" {
+			v.add(path+".spend_cap", "cannot hold: "+fault, want, "")
 			break
 		}
 	}
@@ -337,24 +329,48 @@ func (v *validator) spendCap(path string, p *Plan, l *Limit, counters map[string
 	counters["spend_cap"] = l.Key
 }
 
-func (v *validator) bucket(path string, b Bucket, m Meter) {
+// uncapped is why a spend cap cannot hold for a price, and what would be right; empty where it can. What the cap knows of a request
+// is how much of which meter it takes.
+func (v *validator) uncapped(p *price.Price, l *catalog.Limit) (fault, want string) {
+	const another = ", or another plan without the cap for it"
+	m, known := v.meters[p.Meter]
+	if !known || p.Licensed() || m.Aggregation == 0 {
+		return "", ""
+	}
+	name := fmt.Sprintf("price %q is on meter %s", p.Key, m.Key)
+	switch {
+	case !m.Aggregation.Additive():
+		return fmt.Sprintf("%s, and what aggregation %s measures does not add up request by request", name, m.Word()),
+			"usage prices on meters with aggregation count, sum or custom, or another plan without the cap for them"
+	case len(p.Filter) > 0:
+		return name + " with a filter, and the cap counts all of the meter", "a price without a filter" + another
+	case p.Model.ByEvent() && !p.Monotone():
+		return fmt.Sprintf("%s with model %s, and no total of the meter tells what it charges", name, p.Model), "a model with tiers or a unit_amount" + another
+	case l.Mode == quota.Hard && !p.Monotone():
+		return fmt.Sprintf("%s with model %s, of which more usage may cost less, or a single unit much", name, p.Model),
+			"model: graduated, unit or package, or enforcement: soft"
+	}
+	return "", ""
+}
+
+func (v *validator) bucket(path string, b catalog.Bucket, m catalog.Meter) {
 	sound := v.units(path+".burst", b.Burst, m)
 	if sound && b.Burst.Cmp(money.FromInt(1)) < 0 {
 		v.add(path+".burst", "holds less than one unit"+got(b.Burst.String()), "at least 1", "")
 		sound = false
 	}
 	switch {
-	case b.unit() == "":
-		v.add(path+".rate", "has an unknown unit of time", RateForm, "")
+	case b.Unit() == "":
+		v.add(path+".rate", "has an unknown unit of time", catalog.RateForm, "")
 	case b.Rate.Sign() <= 0:
-		v.add(path+".rate", "is not above 0"+got(b.rateText()), "more than 0", "")
+		v.add(path+".rate", "is not above 0"+got(b.RateText()), "more than 0", "")
 	case b.Rate.Cmp(amountMax()) > 0:
-		v.add(path+".rate", "is absurdly large"+got(b.rateText()), "at most "+amountMax().String(), "")
-	case b.Rate.Scale() > MaxScale:
-		v.add(path+".rate", "has too many decimals"+got(b.rateText()), fmt.Sprintf("at most %d decimals", MaxScale), "")
+		v.add(path+".rate", "is absurdly large"+got(b.RateText()), "at most "+amountMax().String(), "")
+	case b.Rate.Scale() > catalog.MaxScale:
+		v.add(path+".rate", "has too many decimals"+got(b.RateText()), fmt.Sprintf("at most %d decimals", catalog.MaxScale), "")
 	case sound:
-		if _, _, _, err := b.scaled(m.Scale); err != nil {
-			v.add(path, fmt.Sprintf("cannot be counted exactly: %v (got %q, burst %q)", err, b.rateText(), b.Burst), "a faster rate, a smaller burst or fewer decimals", "")
+		if _, _, _, err := b.Scaled(m.Scale); err != nil {
+			v.add(path, fmt.Sprintf("cannot be counted exactly: %v (got %q, burst %q)", err, b.RateText(), b.Burst), "a faster rate, a smaller burst or fewer decimals", "")
 		}
 	}
 }

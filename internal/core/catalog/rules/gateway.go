@@ -1,4 +1,4 @@
-package catalog
+package rules
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
 )
@@ -31,13 +32,13 @@ func (v *validator) gateway() {
 			"the name of a header of your own, such as X-Api-Key; leave it out for Authorization: Bearer", "")
 	}
 	v.endUser("gateway.end_user", c)
-	v.count("gateway.routes", len(c.Routes), MaxRoutes)
+	v.count("gateway.routes", len(c.Routes), catalog.MaxRoutes)
 	for i, r := range c.Routes {
 		v.route(fmt.Sprintf("gateway.routes[%d]", i), r)
 	}
 }
 
-func (v *validator) route(path string, r Route) {
+func (v *validator) route(path string, r catalog.Route) {
 	if r.Match == "" {
 		v.add(path+".match", "is empty", `a pattern, such as "GET /hello"`, "")
 	} else if len(r.Match) > maxPattern {
@@ -71,7 +72,7 @@ func (v *validator) route(path string, r Route) {
 }
 
 // routeMeter checks that a gateway can count the meter, and what a request costs on it.
-func (v *validator) routeMeter(path string, r Route, m Meter) {
+func (v *validator) routeMeter(path string, r catalog.Route, m catalog.Meter) {
 	switch {
 	case m.Routable():
 		v.cost(path+".cost", r, m)
@@ -82,7 +83,7 @@ func (v *validator) routeMeter(path string, r Route, m Meter) {
 	}
 }
 
-func (v *validator) cost(path string, r Route, m Meter) {
+func (v *validator) cost(path string, r catalog.Route, m catalog.Meter) {
 	switch {
 	case m.Aggregation == meter.Count && r.From != 0:
 		v.add(path, fmt.Sprintf("must be 1, since meter %s counts requests%s", m.Key, got(r.From.String())), "1, or a meter with aggregation: sum", "1")
@@ -94,7 +95,7 @@ func (v *validator) cost(path string, r Route, m Meter) {
 	if r.From == 0 {
 		v.positive(path, r.Cost, m, "more than 0; leave the meter out for a free route")
 		if r.Path != "" || !r.Max.IsZero() || r.Capped {
-			v.add(path, "has fields of a cost that is read after the answer", "a number; or one of "+strings.Join(costWords(), ", "), "")
+			v.add(path, "has fields of a cost that is read after the answer", "a number; or one of "+strings.Join(catalog.CostWords(), ", "), "")
 		}
 	} else {
 		v.readCost(path, r, m)
@@ -104,7 +105,7 @@ func (v *validator) cost(path string, r Route, m Meter) {
 	}
 }
 
-func (v *validator) positive(path string, d money.Decimal, m Meter, want string) bool {
+func (v *validator) positive(path string, d money.Decimal, m catalog.Meter, want string) bool {
 	if d.IsZero() {
 		v.add(path, `is not above 0 (got "0")`, want, "")
 		return false
@@ -113,7 +114,7 @@ func (v *validator) positive(path string, d money.Decimal, m Meter, want string)
 }
 
 // readCost checks a cost that is only known after the answer.
-func (v *validator) readCost(path string, r Route, m Meter) {
+func (v *validator) readCost(path string, r catalog.Route, m catalog.Meter) {
 	sound := v.positive(path+".estimate", r.Cost, m, "more than 0: what is reserved before the answer is known")
 	switch {
 	case r.Max.IsZero():
@@ -125,26 +126,26 @@ func (v *validator) readCost(path string, r Route, m Meter) {
 	}
 	at := path + "." + r.From.String()
 	switch r.From {
-	case FromHeader:
+	case catalog.FromHeader:
 		if !fieldName(r.Path) {
 			v.add(at, "is not the name of a header"+got(r.Path), "a name such as X-Cost", "")
 		}
-	case FromJSON:
+	case catalog.FromJSON:
 		if !dataPath("data." + r.Path) {
 			v.add(at, "is not a path into the answer"+got(r.Path), "dotted names, such as usage.total_tokens", "")
 		}
-	case FromExpression:
+	case catalog.FromExpression:
 		v.expression(at, r.Path, "request.bytes + response.bytes")
-	case FromRequestBytes, FromResponseBytes, FromBytes:
+	case catalog.FromRequestBytes, catalog.FromResponseBytes, catalog.FromBytes:
 		if r.Path != "" {
 			v.add(at, "takes no path"+got(r.Path), "true", "")
 		}
 	default:
-		v.add(path, "is read from an unknown source", "one of "+strings.Join(costWords(), ", "), "")
+		v.add(path, "is read from an unknown source", "one of "+strings.Join(catalog.CostWords(), ", "), "")
 	}
 }
 
-func (v *validator) endUser(path string, c *Catalog) {
+func (v *validator) endUser(path string, c *catalog.Catalog) {
 	u := c.EndUser
 	switch {
 	case u.Header == "" && u.Claim != "":
@@ -172,7 +173,7 @@ func (v *validator) requires(path, key string) {
 			if e.Key == key {
 				return
 			}
-			if !slices.Contains(known, e.Key) && len(known) < MaxRoutes {
+			if !slices.Contains(known, e.Key) && len(known) < catalog.MaxRoutes {
 				known = append(known, e.Key)
 			}
 		}
@@ -180,7 +181,7 @@ func (v *validator) requires(path, key string) {
 	v.add(path, "is no entitlement of any plan"+got(key), "an entitlement that a plan has", v.suggest(key, known))
 }
 
-func (v *validator) refund(path string, r Refund) {
+func (v *validator) refund(path string, r catalog.Refund) {
 	v.count(path+".statuses", len(r.Statuses), maxStatuses)
 	for i, s := range r.Statuses {
 		if s.First < statusMin || s.Last > statusMax || s.First > s.Last {

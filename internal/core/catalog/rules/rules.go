@@ -1,4 +1,5 @@
-package catalog
+// Package rules finds what is wrong with a catalog: each fault with its place, what was expected, and what was probably meant.
+package rules
 
 import (
 	"fmt"
@@ -7,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
 )
 
@@ -31,28 +33,34 @@ func amountMax() money.Decimal { return money.FromInt(1_000_000_000_000) }
 
 // Validate finds every fault, in document order; none means that Compile cannot fail. Route patterns are only checked to be there:
 // what net/http makes of them is not a pure question.
-func Validate(c *Catalog) []Problem {
-	v := validator{catalog: c, suggestions: maxSuggestions, meters: make(map[string]Meter, len(c.Meters))}
+func Validate(c *catalog.Catalog) []Problem {
+	v := validator{catalog: c, suggestions: maxSuggestions, meters: make(map[string]catalog.Meter, len(c.Meters)), plansBy: make(map[string]*catalog.Plan, len(c.Plans))}
 	v.validateEvents()
 	v.validateMeters()
-	v.count("plans", len(c.Plans), MaxPlans)
+	v.count("plans", len(c.Plans), catalog.MaxPlans)
 	plans := map[string]string{}
 	for i := range c.Plans {
 		path := fmt.Sprintf("plans[%d]", i)
 		v.key(path, c.Plans[i].Key, plans)
 		v.plan(path, &c.Plans[i])
+		v.plansBy[c.Plans[i].Key] = &c.Plans[i]
 	}
+	v.addOns()
+	v.coupons()
+	v.taxes()
+	v.billing()
 	v.gateway()
 	return v.problems
 }
 
 type validator struct {
-	catalog     *Catalog
+	catalog     *catalog.Catalog
 	problems    []Problem
 	suggestions int // left
-	meters      map[string]Meter
+	meters      map[string]catalog.Meter
 	meterKeys   []string // the sound ones, in declared order
-	nameless    bool     // a meter lacks its key, so any reference may mean that one
+	plansBy     map[string]*catalog.Plan
+	nameless    bool // a meter lacks its key, so any reference may mean that one
 }
 
 func (v *validator) add(path, message, expected, suggestion string) {
@@ -64,7 +72,7 @@ func (v *validator) suggest(word string, candidates []string) string {
 		return ""
 	}
 	v.suggestions--
-	return Suggest(word, candidates)
+	return catalog.Suggest(word, candidates)
 }
 
 func (v *validator) count(path string, n, most int) {
@@ -88,7 +96,7 @@ func (v *validator) key(path, key string, used map[string]string) {
 }
 
 func (v *validator) validateMeters() {
-	v.count("meters", len(v.catalog.Meters), MaxMeters)
+	v.count("meters", len(v.catalog.Meters), catalog.MaxMeters)
 	used := map[string]string{}
 	for i, m := range v.catalog.Meters {
 		path := fmt.Sprintf("meters[%d]", i)
@@ -112,19 +120,19 @@ func (v *validator) text(path, s string) {
 }
 
 // meterRef checks a reference to a meter; ok is false when there is none to check against.
-func (v *validator) meterRef(path, key string) (m Meter, ok bool) {
+func (v *validator) meterRef(path, key string) (m catalog.Meter, ok bool) {
 	if m, ok = v.meters[key]; ok && key != "" {
 		return m, true
 	}
 	if v.nameless && key != "" {
-		return Meter{}, false
+		return catalog.Meter{}, false
 	}
 	if key == "" {
 		v.add(path, "is missing", v.oneOfMeters(), "")
 	} else {
 		v.add(path, "is no meter of this catalog"+got(key), v.oneOfMeters(), v.suggest(key, v.meterKeys))
 	}
-	return Meter{}, false
+	return catalog.Meter{}, false
 }
 
 func (v *validator) oneOfMeters() string {
@@ -151,8 +159,8 @@ func (v *validator) amount(path string, d money.Decimal) {
 }
 
 // units checks a quantity of a meter and tells whether it is sound.
-func (v *validator) units(path string, d money.Decimal, m Meter) bool {
-	if m.Scale < 0 || m.Scale > MaxScale {
+func (v *validator) units(path string, d money.Decimal, m catalog.Meter) bool {
+	if m.Scale < 0 || m.Scale > catalog.MaxScale {
 		return false // said at the meter
 	}
 	n, err := d.Scaled(m.Scale)
