@@ -39,19 +39,9 @@ type World struct {
 	Events   []Event
 	Grace    time.Duration
 	Steps    []time.Time
-	Credits  []Credit // in the order of their burning does not matter: it is sorted
 	Coupons  []Coupon // by time of redemption
 	Tax      *big.Rat // percent on everything, exclusive, rounded per invoice; nil: none
 	HalfEven bool
-}
-
-// Credit is a promotional grant of money.
-type Credit struct {
-	ID       string
-	Amount   *big.Rat
-	Priority int
-	From, To time.Time // zero To: never ends
-	Known    time.Time
 }
 
 // Coupon is a redemption. Exactly one of Percent and Amount is set.
@@ -86,7 +76,7 @@ func (i Invoice) String() string {
 
 // Invoices are all that have a line, in order.
 func Invoices(w World) ([]Invoice, error) {
-	o := &oracle{World: w, billed: map[string]*big.Rat{}, used: map[string]*big.Rat{}, times: map[string]int{}}
+	o := &oracle{World: w, billed: map[string]*big.Rat{}, used: map[string]*big.Rat{}, times: map[string]int{}, days: map[time.Time]time.Time{}}
 	done := map[string]bool{}
 	var out []Invoice
 	for _, step := range w.Steps {
@@ -112,9 +102,10 @@ func Invoices(w World) ([]Invoice, error) {
 type oracle struct {
 	World
 	now    time.Time
-	billed map[string]*big.Rat // exact, by what it is for
-	used   map[string]*big.Rat // of coupons with an amount, and credits, by id
-	times  map[string]int      // invoices that a coupon was on
+	billed map[string]*big.Rat     // exact, by what it is for
+	used   map[string]*big.Rat     // of coupons with an amount, and credits, by id
+	times  map[string]int          // invoices that a coupon was on
+	days   map[time.Time]time.Time // first instants of days that were looked for
 }
 
 // closing is one instant that billing closes.
@@ -184,7 +175,7 @@ func (o *oracle) trialEnd() time.Time {
 	end := o.History.Start
 	if p, ok := o.planOf(o.History.CatalogVersion, o.History.Plan); ok && p.Terms.TrialDays > 0 {
 		y, m, d := o.History.Start.In(o.Zone).Date()
-		end = firstOf(o.Zone, y, m, d+p.Terms.TrialDays)
+		end = o.firstOf(y, m, d+p.Terms.TrialDays)
 	}
 	for _, c := range o.known() {
 		if c.Kind == subscription.Trial {
