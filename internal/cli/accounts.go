@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"encoding/json"
 	"io"
+	"net/http"
 	"net/url"
 	"time"
 )
@@ -10,6 +12,7 @@ type customersCmd struct {
 	Create customersCreateCmd `cmd:"" help:"Create a customer."`
 	List   customersListCmd   `cmd:"" help:"List customers."`
 	Get    customersGetCmd    `cmd:"" help:"Show a customer."`
+	Update customersUpdateCmd `cmd:"" help:"Change a customer's name and billing details; what is not said stays."`
 }
 
 type customersCreateCmd struct {
@@ -20,7 +23,8 @@ type customersCreateCmd struct {
 }
 
 func customerFields() func(io.Writer, doc) error {
-	return fields("id", "key", "name", "zone", "currency", "created_at")
+	return fields("id", "key", "name", "zone", "currency", "created_at", "billing.legal_name", "billing.street", "billing.postal_code", "billing.city",
+		"billing.region", "billing.country", "billing.email", "billing.tax_id", "billing.tax_exempt", "billing.due_days")
 }
 
 func (c *customersCreateCmd) Run(e *Env) error {
@@ -39,6 +43,56 @@ type customersGetCmd struct {
 
 func (c *customersGetCmd) Run(e *Env) error {
 	return ask(e, "/v1/customers/"+url.PathEscape(c.Customer), nil, customerFields())
+}
+
+type customersUpdateCmd struct {
+	Customer   string  `arg:"" help:"Id or key."`
+	Name       *string `help:"Display name."`
+	LegalName  *string `help:"Name on invoices."`
+	Street     *string `help:"Street and number."`
+	City       *string `help:"City."`
+	PostalCode *string `help:"Postal code."`
+	Region     *string `help:"State or province."`
+	Country    *string `help:"ISO 3166 code of two letters."`
+	Email      *string `help:"Where invoices go."`
+	TaxID      *string `help:"Tax number." name:"tax-id"`
+	TaxExempt  *bool   `help:"Owes no tax." negatable:""`
+	DueDays    *int    `help:"Days to pay, instead of the plan's; 0: as the plan says."`
+}
+
+func (c *customersUpdateCmd) Run(e *Env) error {
+	billing := map[string]any{}
+	for name, v := range map[string]*string{
+		"legal_name": c.LegalName, "street": c.Street, "city": c.City, "postal_code": c.PostalCode, "region": c.Region, "country": c.Country,
+		"email": c.Email, "tax_id": c.TaxID,
+	} {
+		if v != nil {
+			billing[name] = *v
+		}
+	}
+	if c.TaxExempt != nil {
+		billing["tax_exempt"] = *c.TaxExempt
+	}
+	if c.DueDays != nil {
+		billing["due_days"] = *c.DueDays
+	}
+	body := map[string]any{"billing": billing}
+	if c.Name != nil {
+		body["name"] = *c.Name
+	}
+	cl, err := newClient(e)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	answer, err := cl.do(e.Ctx, http.MethodPatch, "/v1/customers/"+url.PathEscape(c.Customer), nil, "application/json", b)
+	if err != nil {
+		return err
+	}
+	return e.print(answer, customerFields())
 }
 
 type keysCmd struct {
@@ -114,44 +168,6 @@ type keysRevokeCmd struct {
 
 func (c *keysRevokeCmd) Run(e *Env) error {
 	return send(e, "/v1/keys/"+url.PathEscape(c.ID)+"/revoke", put(), keyFields())
-}
-
-type subscriptionsCmd struct {
-	Create subscriptionsCreateCmd `cmd:"" help:"Subscribe a customer to a plan."`
-	List   subscriptionsListCmd   `cmd:"" help:"List subscriptions."`
-	Get    subscriptionsGetCmd    `cmd:"" help:"Show a subscription."`
-}
-
-type subscriptionsCreateCmd struct {
-	Customer   string `arg:"" help:"Id or key of the customer."`
-	Plan       string `arg:"" help:"Key of the plan."`
-	Start      string `help:"RFC 3339; default: now." placeholder:"T"`
-	BillingDay int    `help:"Day of the month on which periods begin, 1 to 31; default: the start's."`
-}
-
-func subscriptionFields() func(io.Writer, doc) error {
-	return fields("id", "customer", "plan", "catalog_version", "status", "start", "end", "billing_day", "current_period.start", "current_period.end")
-}
-
-func (c *subscriptionsCreateCmd) Run(e *Env) error {
-	return send(e, "/v1/subscriptions", put("customer", c.Customer, "plan", c.Plan, "start", c.Start, "billing_day", c.BillingDay), subscriptionFields())
-}
-
-type subscriptionsListCmd struct {
-	Customer string `help:"Only this customer's." placeholder:"CUSTOMER"`
-	pages
-}
-
-func (c *subscriptionsListCmd) Run(e *Env) error {
-	return c.ask(e, "/v1/subscriptions", only("customer", c.Customer), table("ID|CUSTOMER|PLAN|STATUS|START|BILLING DAY", "id", "customer", "plan", "status", "start", "billing_day"))
-}
-
-type subscriptionsGetCmd struct {
-	ID string `arg:"" help:"Its id."`
-}
-
-func (c *subscriptionsGetCmd) Run(e *Env) error {
-	return ask(e, "/v1/subscriptions/"+url.PathEscape(c.ID), nil, subscriptionFields())
 }
 
 type invoicesCmd struct {

@@ -22,9 +22,9 @@ type Commands struct {
 	Plan          planCmd          `cmd:"" help:"Show what applying a catalog file would change."`
 	Apply         applyCmd         `cmd:"" help:"Apply a catalog file as a new version."`
 	Catalog       catalogCmd       `cmd:"" help:"Applied catalog versions."`
-	Customers     customersCmd     `cmd:"" help:"Customers: create, list, get."`
+	Customers     customersCmd     `cmd:"" help:"Customers: create, list, get, update."`
 	Keys          keysCmd          `cmd:"" help:"API keys: create, list, get, revoke."`
-	Subscriptions subscriptionsCmd `cmd:"" help:"Subscriptions: create, list, get."`
+	Subscriptions subscriptionsCmd `cmd:"" help:"Subscriptions: create, list, get, timeline, change, cancel, pause, resume, revive, migrate."`
 	Producers     producersCmd     `cmd:"" help:"Producers of usage: create, list, get, rotate, revoke."`
 	Ingest        ingestCmd        `cmd:"" help:"Report usage events from a file."`
 	Burst         burstCmd         `cmd:"" help:"Send requests through the gateway and count the answers."`

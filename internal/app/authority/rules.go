@@ -48,7 +48,7 @@ func (s *Service) rules(ctx context.Context, d *Draw) (*rules, error) {
 	if r.customer, ok = s.cfg.Directory.Customer(d.CustomerID); !ok {
 		return nil, fmt.Errorf("customer %s: %w", d.CustomerID, store.ErrNotFound)
 	}
-	if r.sub, ok = s.cfg.Directory.ActiveSubscription(d.CustomerID, at); !ok {
+	if r.sub, ok = s.cfg.Directory.ActiveSubscription(d.CustomerID, at); !ok || r.sub.Paused {
 		return nil, fmt.Errorf("customer %s has no subscription at this time: %w", d.CustomerID, store.ErrNotFound)
 	}
 	if r.plan, ok = r.cat.Plan(r.sub.Plan); !ok { // its last known limits hold

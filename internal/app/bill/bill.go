@@ -28,7 +28,7 @@ type Directory interface {
 	Customers() []account.Customer
 	SubscriptionsOf(customerID string) []account.Subscription
 	ActiveSubscription(customerID string, at time.Time) (account.Subscription, bool)
-	History(subscriptionID string) subscription.History
+	History(subscriptionID string) (h subscription.History, ok bool)
 	Grants(customerID string) []account.Grant // in order of creation
 }
 

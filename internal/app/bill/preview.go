@@ -152,7 +152,8 @@ func (s *Service) position(ctx context.Context) (position uint64, err error) {
 // Nothing is stored. account.ErrNotFound for an unknown subscription; subscription.ErrInvalid for a change that cannot be.
 func (s *Service) PreviewChange(ctx context.Context, subscriptionID string, changes []subscription.Change) (before, after invoice.Invoice, err error) {
 	now := s.cfg.Now()
-	customer, ok := s.cfg.Directory.Customer(s.cfg.Directory.History(subscriptionID).CustomerID)
+	history, _ := s.cfg.Directory.History(subscriptionID)
+	customer, ok := s.cfg.Directory.Customer(history.CustomerID)
 	if !ok {
 		return before, after, absent(fmt.Sprintf("there is no subscription %q", subscriptionID))
 	}

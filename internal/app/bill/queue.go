@@ -158,7 +158,8 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 			u.last = new(closingOf(c))
 		}
 	}
-	if changes := len(s.cfg.Directory.History(id).Changes); u.changes != changes {
+	history, _ := s.cfg.Directory.History(id)
+	if changes := len(history.Changes); u.changes != changes {
 		t, err := s.term(ctx, id, customer, now)
 		if err != nil {
 			// It is closed, and fails, so that it is named.

@@ -68,7 +68,11 @@ func (s *sold) kind(version int64, key string) meter.Aggregation {
 
 // term reads a subscription as it was known at an instant, with further changes that nobody made yet.
 func (s *Service) term(ctx context.Context, subscriptionID string, customer account.Customer, known time.Time, further ...subscription.Change) (term, error) {
-	t := term{customer: customer, history: s.cfg.Directory.History(subscriptionID), sold: &sold{ctx: ctx, dir: s.cfg.Directory}}
+	history, ok := s.cfg.Directory.History(subscriptionID)
+	if !ok {
+		return term{}, absent(fmt.Sprintf("there is no subscription %q", subscriptionID))
+	}
+	t := term{customer: customer, history: history, sold: &sold{ctx: ctx, dir: s.cfg.Directory}}
 	t.Subscription = t.history.Subscription
 	t.history.Changes = slices.DeleteFunc(slices.Clone(t.history.Changes), func(c subscription.Change) bool { return c.CreatedAt.After(known) })
 	t.history.Changes = append(t.history.Changes, further...)

@@ -75,15 +75,15 @@ func (d *directory) ActiveSubscription(customerID string, at time.Time) (account
 	return account.Subscription{}, false
 }
 
-func (d *directory) History(subscriptionID string) subscription.History {
+func (d *directory) History(subscriptionID string) (subscription.History, bool) {
 	for _, list := range d.subscriptions {
 		for _, s := range list {
 			if s.ID == subscriptionID {
-				return subscription.History{Subscription: s, Changes: d.changes[s.ID]}
+				return subscription.History{Subscription: s, Changes: d.changes[s.ID]}, true
 			}
 		}
 	}
-	return subscription.History{}
+	return subscription.History{}, false
 }
 
 func (d *directory) Grants(customerID string) []account.Grant { return d.grants[customerID] }

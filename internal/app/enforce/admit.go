@@ -213,8 +213,11 @@ func (e *Enforcer) unfit(ctx context.Context, a *Admission, cat *catalog.Compile
 	}
 	x.receipt.Time = e.cfg.Now().UnixMicro()
 	if !p.HasSubscription {
-		e.refuse(a, x, receipt.DeniedSubscription, "no_subscription",
-			"This key's customer has no active subscription.", "Ask the API's owner to start a subscription for this customer.")
+		detail, fix := "This key's customer has no active subscription.", "Ask the API's owner to start a subscription for this customer."
+		if p.Subscription.Paused {
+			detail, fix = "The subscription of this key's customer is paused.", "Ask the API's owner to resume it."
+		}
+		e.refuse(a, x, receipt.DeniedSubscription, "no_subscription", detail, fix)
 		return true, nil
 	}
 	plan, ok := cat.Plan(p.Subscription.Plan)

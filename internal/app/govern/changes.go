@@ -45,7 +45,7 @@ type Timeline struct {
 	Segments []subscription.Segment
 }
 
-// Timeline of a subscription. account.ErrNotFound.
+// Timeline of a subscription, by its id or by a customer who has one in force. account.ErrNotFound.
 func (s *Service) Timeline(ctx context.Context, id string) (Timeline, error) {
 	h, err := s.historyOf(id)
 	if err != nil {
@@ -55,6 +55,11 @@ func (s *Service) Timeline(ctx context.Context, id string) (Timeline, error) {
 }
 
 func (s *Service) historyOf(id string) (subscription.History, error) {
+	if c, ok := s.directory.customer(id); ok {
+		if sub, ok := s.directory.activeSubscription(c.ID, s.now()); ok {
+			id = sub.ID
+		}
+	}
 	h, ok := s.directory.history(id)
 	if !ok {
 		return h, fmt.Errorf("there is no subscription %q, `tally subscriptions list` shows all: %w", id, account.ErrNotFound)

@@ -181,7 +181,7 @@ func TestCreateWithPhasesAndMore(t *testing.T) {
 		Customer: "acme", Version: 1, Start: start.AddDate(0, -1, 0), TrialDays: new(7), Quantities: map[string]money.Decimal{},
 		Phases: []govern.Phase{{Plan: "pro", For: period.MustEvery("3 months")}, {Plan: "free", For: period.MustEvery("month")}},
 	})
-	if err != nil || sub.CatalogVersion != 1 || sub.Plan != "pro" || period.Format(sub.End) != "2026-06-10T00:00:00Z" {
+	if err != nil || sub.CatalogVersion != 1 || sub.Plan != "pro" || period.Format(sub.End) != "2026-06-17T00:00:00Z" {
 		t.Fatalf("%+v, %v", sub, err)
 	}
 	line, err := w.open().Timeline(t.Context(), sub.ID)
@@ -196,7 +196,7 @@ func TestCreateWithPhasesAndMore(t *testing.T) {
 		}
 		got = append(got, word+" until "+period.Format(g.End))
 	}
-	want := "pro trial until 2026-02-17T00:00:00Z, pro until 2026-05-10T00:00:00Z, free until 2026-06-10T00:00:00Z"
+	want := "pro trial until 2026-02-17T00:00:00Z, pro until 2026-05-17T00:00:00Z, free until 2026-06-17T00:00:00Z"
 	if strings.Join(got, ", ") != want {
 		t.Errorf("segments %q, want %q", got, want)
 	}

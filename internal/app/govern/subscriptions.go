@@ -139,16 +139,15 @@ func (s *Service) newSubscription(ctx context.Context, actor string, n NewSubscr
 	if h.ID, err = account.NewID("sub", now, s.cfg.Random); err != nil {
 		return h, nil, err
 	}
-	places, err = s.firstChanges(&h, actor, customer.Zone, n)
+	places, err = s.firstChanges(&h, actor, customer.Zone, plan.Terms.TrialDays, n)
 	return h, places, err
 }
 
 // firstChanges are what makes the subscription differ from its plan from the start on, and its phases.
-func (s *Service) firstChanges(h *subscription.History, actor string, zone period.Zone, n NewSubscription) (map[string]string, error) {
+func (s *Service) firstChanges(h *subscription.History, actor string, zone period.Zone, trialDays int, n NewSubscription) (map[string]string, error) {
 	places := map[string]string{}
 	add := func(place string, c subscription.Change) error {
-		c.Version, c.Actor, c.Reason = h.CatalogVersion, actor, "created so"
-		if c.At.IsZero() {
+		if c.Actor, c.Reason = actor, "created so"; c.At.IsZero() {
 			c.At = h.Start
 		}
 		if err := s.put(h, c); err != nil {
@@ -165,6 +164,8 @@ func (s *Service) firstChanges(h *subscription.History, actor string, zone perio
 		if err := add("/trial_end", subscription.Change{Kind: subscription.Trial, Until: trial}); err != nil {
 			return nil, err
 		}
+	} else if trial = h.Start; trialDays > 0 {
+		trial = daysAfter(h.Start, zone, trialDays)
 	}
 	for _, key := range slices.Sorted(maps.Keys(n.Quantities)) {
 		if err := add("/quantities/"+key, subscription.Change{Kind: subscription.Quantity, Key: key, Quantity: n.Quantities[key]}); err != nil {
@@ -172,36 +173,48 @@ func (s *Service) firstChanges(h *subscription.History, actor string, zone perio
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(n.AddOns)) {
-		if err := add("/add_ons/"+key, subscription.Change{Kind: subscription.SetAddOn, Key: key, Quantity: n.AddOns[key]}); err != nil {
+		c := subscription.Change{Kind: subscription.SetAddOn, Key: key, Version: h.CatalogVersion, Quantity: n.AddOns[key]}
+		if err := add("/add_ons/"+key, c); err != nil {
 			return nil, err
 		}
 	}
-	at := h.Start
-	for i, phase := range n.Phases {
+	return places, phases(h, zone, trial, n.Phases, add)
+}
+
+// phases adds the changes from one phase to the next. The first one lasts from the end of the trial on, beside the trial.
+func phases(h *subscription.History, zone period.Zone, from time.Time, list []Phase, add func(place string, c subscription.Change) error) error {
+	day := h.BillingDay
+	if from.After(h.Start) {
+		_, _, day = zone.Date(from)
+	}
+	for i, phase := range list {
 		place := fmt.Sprintf("/phases/%d", i)
 		if i > 0 {
-			if err := add(place, subscription.Change{Kind: subscription.ToPlan, Plan: phase.Plan, At: at}); err != nil {
-				return nil, err
+			if err := add(place, subscription.Change{Kind: subscription.ToPlan, Plan: phase.Plan, Version: h.CatalogVersion, At: from}); err != nil {
+				return err
 			}
 		}
-		last := i == len(n.Phases)-1
+		last := i == len(list)-1
 		if phase.For == (period.Every{}) {
 			if !last {
-				return nil, &Invalid{place + "/for", "is needed in every phase but the last", `write how long it lasts, such as "3 months"`}
+				return &Invalid{place + "/for", "is needed in every phase but the last", `write how long it lasts, such as "3 months"`}
 			}
-			break
+			return nil
 		}
-		p, _ := period.Anchor{Start: at, Day: h.BillingDay, Zone: zone, Every: phase.For}.Period(at)
-		if at = p.End; at.After(h.Start.Add(changeAhead)) {
-			return nil, &Invalid{place + "/for", "lasts too long", "phases together last at most ten years"}
+		p, _ := period.Anchor{Start: from, Day: day, Zone: zone, Every: phase.For}.Period(from)
+		if from = p.End; from.After(h.Start.Add(changeAhead)) {
+			return &Invalid{place + "/for", "lasts too long", "phases together last at most ten years"}
 		}
 		if last {
-			if err := add(place, subscription.Change{Kind: subscription.Cancel, At: at}); err != nil {
-				return nil, err
-			}
+			return add(place, subscription.Change{Kind: subscription.Cancel, At: from})
 		}
 	}
-	return places, nil
+	return nil
+}
+
+func daysAfter(t time.Time, zone period.Zone, days int) time.Time {
+	y, m, d := zone.Date(t)
+	return zone.StartOfDay(y, m, d+days)
 }
 
 // trialEnd is where the trial ends that was asked for in place of the plan's.
@@ -214,8 +227,7 @@ func trialEnd(start time.Time, zone period.Zone, n NewSubscription) (end time.Ti
 	case n.TrialDays != nil && *n.TrialDays == 0:
 		return start, true, nil
 	case n.TrialDays != nil:
-		y, m, d := zone.Date(start)
-		return zone.StartOfDay(y, m, d+*n.TrialDays), true, nil
+		return daysAfter(start, zone, *n.TrialDays), true, nil
 	case n.TrialEnd.IsZero():
 		return end, false, nil
 	case n.TrialEnd.After(start.Add(trialDaysMax * 24 * time.Hour)):

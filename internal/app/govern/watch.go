@@ -55,7 +55,7 @@ func (s *Service) Touched(after uint64) (list []Touched, revision uint64, comple
 	return append(list, w.last[uint64(len(w.last))-(w.revision-after):]...), w.revision, true, w.changed
 }
 
-// Picture is one customer as gateways need it.
+// Picture is one customer as gateways need it: without billing details.
 type Picture struct {
 	Customer  account.Customer
 	Spells    []Spell // oldest first
@@ -70,6 +70,7 @@ func (s *Service) PictureOf(customerID string, now time.Time) (Picture, bool) {
 		return Picture{}, false
 	}
 	p, _ := s.directory.principalOf(customerID, now)
+	c.Billing = account.BillingDetails{} // of no use to a gateway
 	return Picture{c, s.directory.spellsOf(c.ID), s.Overrides(c.ID), p.Abnormal}, true
 }
 

@@ -124,8 +124,8 @@ func (s Subscription) Anchor(z period.Zone) period.Anchor {
 type Principal struct {
 	Key             APIKey
 	Customer        Customer
-	Subscription    Subscription // the active one; zero without HasSubscription
-	HasSubscription bool
+	Subscription    Subscription // the one in force; zero without one
+	HasSubscription bool         // one is in force, and not paused
 	// Revision changes when anything changes that limits depend on: subscription, overrides, credits.
 	Revision uint64
 	// Abnormal: the customer's use was found abnormal, and not yet usual again.

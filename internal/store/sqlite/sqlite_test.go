@@ -16,6 +16,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/core/subscription"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/storetest"
 	"github.com/tallystick/tallystick/internal/store/storetest/ledgertest"
@@ -66,6 +67,7 @@ func populate(t testing.TB, r *Records) {
 	ok(t, r.PutCatalog(ctx, store.CatalogVersion{Source: []byte("a: 1"), AppliedAt: instant}, 0))
 	ok(t, r.PutCustomer(ctx, account.Customer{ID: "cus_1", Key: "acme", Zone: period.MustZone("UTC"), Currency: usd, CreatedAt: instant}, audit()))
 	ok(t, r.PutSubscription(ctx, account.Subscription{ID: "sub_1", CustomerID: "cus_1", Plan: "pro", Start: instant, BillingDay: 1, CreatedAt: instant}, audit()))
+	ok(t, r.PutChanges(ctx, "sub_1", []subscription.Change{{ID: "sch_1", At: instant, Kind: subscription.Pause, CreatedAt: instant}}, time.Time{}, audit()))
 	c := store.Close{SubscriptionID: "sub_1", Period: period.Interval{Start: instant, End: instant.AddDate(0, 1, 0)}, ClosedAt: instant}
 	_, err := r.BeginClose(ctx, c)
 	ok(t, err)
@@ -161,6 +163,9 @@ func TestWhatIsImmutableRefusesSQL(t *testing.T) {
 		"DELETE FROM catalogs",
 		"INSERT OR REPLACE INTO catalogs SELECT * FROM catalogs",
 		"INSERT INTO catalogs SELECT 3, source, digest, applied_at, applied_by FROM catalogs",
+		"UPDATE subscription_changes SET at = 0",
+		"DELETE FROM subscription_changes",
+		"INSERT OR REPLACE INTO subscription_changes SELECT * FROM subscription_changes",
 		"UPDATE closes SET done = 0",
 		"UPDATE audits SET actor = 'nobody'",
 		"DELETE FROM audits",
@@ -169,6 +174,39 @@ func TestWhatIsImmutableRefusesSQL(t *testing.T) {
 			t.Errorf("%s: %v", statement, err)
 		}
 	}
+}
+
+// TestSubscriptionsOfOlderRecords: an end that was known before there were changes still keeps the next one out, and in.
+func TestSubscriptionsOfOlderRecords(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "records.db")
+	r := mustOpen(t, path)
+	audit := func(id string) store.Audit { return store.Audit{ID: id, Time: instant} }
+	ok(t, r.PutCustomer(t.Context(), account.Customer{ID: "cus_1", Key: "acme", Zone: period.MustZone("UTC"), Currency: money.MustCurrency("USD"), CreatedAt: instant}, audit("aud_1")))
+	ended := account.Subscription{ID: "sub_1", CustomerID: "cus_1", Plan: "pro", Start: instant, End: instant.Add(time.Hour), BillingDay: 1, CreatedAt: instant}
+	ok(t, r.PutSubscription(t.Context(), ended, audit("aud_2")))
+	for _, statement := range []string{
+		"DROP TABLE subscription_changes", "ALTER TABLE customers DROP COLUMN billing", "ALTER TABLE subscriptions DROP COLUMN until_at",
+		"DELETE FROM goose_db_version WHERE version_id >= 11",
+	} {
+		_, err := r.writer.ExecContext(t.Context(), statement)
+		ok(t, err)
+	}
+	ok(t, r.Close())
+	r = mustOpen(t, path)
+	if s, err := r.Subscription(t.Context(), "sub_1"); err != nil || s != ended {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if c, err := r.Customer(t.Context(), "acme"); err != nil || c.Billing != (account.BillingDetails{}) {
+		t.Errorf("%+v, %v", c, err)
+	}
+	next := ended
+	next.ID, next.End, next.Start = "sub_2", time.Time{}, ended.End.Add(-1000)
+	if err := r.PutSubscription(t.Context(), next, audit("aud_3")); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("into the old one: %v", err)
+	}
+	next.Start = ended.End
+	ok(t, r.PutSubscription(t.Context(), next, audit("aud_4")))
 }
 
 func TestNewerSchemaIsRefused(t *testing.T) {

@@ -118,6 +118,7 @@ func assemble(cfg Config) (*api, error) {
 	a.producers()
 	a.gateways()
 	a.subscriptions()
+	a.subscriptionChanges()
 	a.invoices()
 	a.events()
 	a.revisions()

@@ -17,10 +17,70 @@ type customerBody struct {
 	Zone      string    `json:"zone" doc:"IANA time zone of its days and months" example:"Europe/Paris"`
 	Currency  string    `json:"currency" example:"USD"`
 	CreatedAt time.Time `json:"created_at"`
+
+	Billing *billingBody `json:"billing,omitempty" doc:"What invoices and taxes need to know; absent: nothing is known"`
+}
+
+// billingBody is account.BillingDetails; an absent field is empty when read, and stays as it is when written.
+type billingBody struct {
+	LegalName  *string `json:"legal_name,omitempty"`
+	Street     *string `json:"street,omitempty"`
+	City       *string `json:"city,omitempty"`
+	PostalCode *string `json:"postal_code,omitempty"`
+	Region     *string `json:"region,omitempty"`
+	Country    *string `json:"country,omitempty" doc:"ISO 3166, two letters" example:"FR"`
+	Email      *string `json:"email,omitempty"`
+	TaxID      *string `json:"tax_id,omitempty"`
+	Exempt     *bool   `json:"tax_exempt,omitempty" doc:"Owes no tax"`
+	DueDays    *int    `json:"due_days,omitempty" minimum:"0" maximum:"365" doc:"Days to pay, instead of the plan's; 0: as the plan says"`
+}
+
+type updateCustomerBody struct {
+	Name    *string      `json:"name,omitempty"`
+	Billing *billingBody `json:"billing,omitempty"`
 }
 
 func customerOf(c account.Customer) customerBody {
-	return customerBody{c.ID, c.Key, c.Name, c.Zone.String(), c.Currency.Code(), instant(c.CreatedAt)}
+	out := customerBody{c.ID, c.Key, c.Name, c.Zone.String(), c.Currency.Code(), instant(c.CreatedAt), nil}
+	if d := c.Billing; d != (account.BillingDetails{}) {
+		out.Billing = &billingBody{
+			some(d.LegalName), some(d.Street), some(d.City), some(d.PostalCode), some(d.Region), some(d.Country), some(d.Email), some(d.TaxID),
+			some(d.Exempt), some(d.DueDays),
+		}
+	}
+	return out
+}
+
+// some is nil for a zero value.
+func some[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+// over sets a field where something is said of it.
+func over[T any](field, said *T) {
+	if said != nil {
+		*field = *said
+	}
+}
+
+func (b *updateCustomerBody) edit(name *string, d *account.BillingDetails) {
+	over(name, b.Name)
+	if b := b.Billing; b != nil {
+		over(&d.LegalName, b.LegalName)
+		over(&d.Street, b.Street)
+		over(&d.City, b.City)
+		over(&d.PostalCode, b.PostalCode)
+		over(&d.Region, b.Region)
+		over(&d.Country, b.Country)
+		over(&d.Email, b.Email)
+		over(&d.TaxID, b.TaxID)
+		over(&d.Exempt, b.Exempt)
+		over(&d.DueDays, b.DueDays)
+	}
 }
 
 // Ref names a customer in the path.
@@ -63,6 +123,20 @@ func (a *api) customers() {
 	}, func(_ context.Context, in *Ref) (customerBody, error) {
 		c, err := a.customer(in.Ref)
 		return customerOf(c), err
+	})
+	handle(a, operation{
+		method: http.MethodPatch, path: "/v1/customers/{ref}", id: "update-customer", tag: tag,
+		summary: "Change a customer's name and billing details; what is not said stays",
+	}, func(ctx context.Context, in *struct {
+		Ref
+		Body updateCustomerBody
+	},
+	) (customerBody, error) {
+		c, err := a.cfg.Govern.UpdateCustomer(ctx, operator, in.Ref.Ref, in.Body.edit)
+		if err != nil {
+			return customerBody{}, err
+		}
+		return customerOf(c), nil
 	})
 	handle(a, operation{
 		method: http.MethodPost, path: "/v1/customers/{ref}/portal-link", id: "create-portal-link", tag: tag,

@@ -83,7 +83,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 // unrouted answers for a path that is not there, or not with this method.
 func (a *api) unrouted(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		if _, pattern := a.routes.mux.Handler(other); pattern != "" {

@@ -39,6 +39,9 @@ func fill(t *testing.T, v reflect.Value, n *int64) {
 	case *money.Decimal:
 		*x = money.FromInt(*n)
 		return
+	case *period.Every:
+		*x = period.MustEvery("2 weeks")
+		return
 	}
 	switch v.Kind() { //nolint:exhaustive // the default fails
 	case reflect.Struct:
