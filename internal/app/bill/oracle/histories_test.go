@@ -159,7 +159,7 @@ func (w *world) ActiveSubscription(customerID string, _ time.Time) (account.Subs
 	return w.byID[customerID].world.History.Subscription, true
 }
 
-func (w *world) History(id string) subscription.History { return *w.known[id] }
+func (w *world) History(id string) (subscription.History, bool) { return *w.known[id], true }
 
 func (w *world) Grants(string) []account.Grant { return nil }
 

@@ -7,7 +7,6 @@ import (
 	"math/big"
 	"slices"
 	"sort"
-	"strconv"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -61,8 +60,9 @@ type Invoice struct {
 
 // Line is an amount on it.
 type Line struct {
-	What  string
-	Minor int64
+	What    string
+	Minor   int64
+	adjusts int // which invoice; 0: none
 }
 
 // String is the invoice on a few lines, to be compared.
@@ -76,17 +76,16 @@ func (i Invoice) String() string {
 
 // Invoices are all that have a line, in order.
 func Invoices(w World) ([]Invoice, error) {
-	o := &oracle{World: w, billed: map[string]*big.Rat{}, used: map[string]*big.Rat{}, times: map[string]int{}, days: map[time.Time]time.Time{}}
-	done := map[string]bool{}
+	o := &oracle{World: w, billed: map[string]*big.Rat{}, used: map[string]int64{}, first: map[string]int{}, took: map[string]map[int]bool{}, days: map[time.Time]time.Time{}}
 	var out []Invoice
 	for _, step := range w.Steps {
 		o.now = step
 		for {
-			c, ok := o.nextClosing(step, done)
+			c, ok := o.nextClosing(step)
 			if !ok {
 				break
 			}
-			done[c.name()] = true
+			o.begun, o.last, o.lastStep = true, c, step
 			inv, err := o.invoice(c)
 			if err != nil {
 				return nil, err
@@ -101,19 +100,20 @@ func Invoices(w World) ([]Invoice, error) {
 
 type oracle struct {
 	World
-	now    time.Time
-	billed map[string]*big.Rat     // exact, by what it is for
-	used   map[string]*big.Rat     // of coupons with an amount, and credits, by id
-	times  map[string]int          // invoices that a coupon was on
-	days   map[time.Time]time.Time // first instants of days that were looked for
+	now      time.Time
+	billed   map[string]*big.Rat     // exact, by what it is for
+	count    int                     // invoices so far
+	first    map[string]int          // the invoice on which a key was billed first
+	used     map[string]int64        // of coupons, by id, in minor units
+	took     map[string]map[int]bool // the invoices that a coupon was on
+	begun    bool                    // something was closed
+	last     closing
+	lastStep time.Time               // at which it was closed
+	days     map[time.Time]time.Time // first instants of days that were looked for
 }
 
 // closing is one instant that billing closes.
 type closing struct{ from, to time.Time }
-
-func (c closing) name() string {
-	return strconv.FormatInt(c.from.UnixMicro(), 10) + "-" + strconv.FormatInt(c.to.UnixMicro(), 10)
-}
 
 // known are the changes known now, in force order.
 func (o *oracle) known() []subscription.Change {

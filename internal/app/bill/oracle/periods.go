@@ -255,8 +255,8 @@ func (o *oracle) ratioOf(p *piece) *big.Rat {
 	return big.NewRat(p.service.to.Sub(p.service.from).Microseconds(), p.full.to.Sub(p.full.from).Microseconds())
 }
 
-// nextClosing is the earliest closing that is due at a step and not done.
-func (o *oracle) nextClosing(step time.Time, done map[string]bool) (closing, bool) {
+// nextClosing is the next closing after the last one, if it is due at a step.
+func (o *oracle) nextClosing(step time.Time) (closing, bool) {
 	atoms := o.atoms(step.AddDate(1, 2, 0))
 	var list []closing
 	if len(atoms) > 0 {
@@ -286,13 +286,46 @@ func (o *oracle) nextClosing(step time.Time, done map[string]bool) (closing, boo
 		}
 		return list[a].from.Before(list[b].from)
 	})
-	for _, c := range list {
-		if done[c.name()] || c.to.Add(o.grace(c)).After(step) {
-			continue
+	var next *closing
+	for i := range list {
+		if !o.begun || list[i].to.After(o.last.to) {
+			next = &list[i]
+			break
 		}
-		return c, true
 	}
-	return closing{}, false
+	if extra := o.behind(); extra != nil && (next == nil || next.to.After(extra.to)) {
+		next = extra
+	}
+	if next == nil || next.to.Add(o.grace(*next)).After(step) {
+		return closing{}, false
+	}
+	return *next, true
+}
+
+// behind is a point for what was decided since the last closing about times that are closed already, and is billed at once: by
+// its own wish, or since the subscription has ended and no closing follows.
+func (o *oracle) behind() *closing {
+	if !o.begun {
+		return nil
+	}
+	end := o.end()
+	ended := !end.IsZero() && !end.After(o.last.to)
+	var decided time.Time
+	for _, c := range o.known() {
+		if c.CreatedAt.After(o.lastStep) && (ended || c.Now && !c.At.After(o.last.to)) && c.CreatedAt.After(decided) {
+			decided = c.CreatedAt
+		}
+	}
+	switch {
+	case decided.IsZero():
+		return nil
+	case decided.After(o.last.to):
+	case o.last.from.Equal(o.last.to):
+		decided = o.last.to.Add(time.Microsecond)
+	default:
+		decided = o.last.to
+	}
+	return &closing{decided, decided}
 }
 
 // grace is waited for after a period; a point is closed at once.
