@@ -164,8 +164,8 @@ func (s *Service) folder(ctx context.Context, t *term, now time.Time) (*folder, 
 	if p, ok := t.period(now); ok {
 		until = p.End
 	}
-	st := &statement{service: s, term: t, closing: closing{in: period.Interval{Start: until, End: until}}, everything: true}
-	if err := st.list(); err != nil {
+	st := &statement{service: s, term: t, closing: closing{in: period.Interval{Start: until, End: until}}, everything: true, book: out.billed.book}
+	if err := st.list(ctx); err != nil {
 		return nil, err
 	}
 	if err := st.cut(ctx); err != nil {

@@ -110,11 +110,7 @@ func (s *Service) finish(ctx context.Context, begun *store.Close, customer accou
 	if err != nil {
 		return err
 	}
-	book, err := s.bookOf(ctx, &t, begun.Period.End)
-	if err != nil {
-		return err
-	}
-	st, err := s.statement(ctx, &t, closingOf(begun), before, book, false)
+	st, err := s.statement(ctx, &t, closingOf(begun), before, nil, false)
 	if err != nil {
 		return err
 	}
@@ -199,14 +195,16 @@ func lastBefore(closes []store.Close, in period.Interval) *closing {
 	return last
 }
 
-// bookOf is what was billed to a subscription by an instant (zero: by now). Credits and coupons are the customer's: of those, all invoices count.
-func (s *Service) bookOf(ctx context.Context, t *term, until time.Time) (*invoice.Book, error) {
+// bookOf is what was billed to a subscription from an instant on (zero: from the start) and by another (zero: by now). Credits and
+// coupons are the customer's: of those, all invoices count.
+func (s *Service) bookOf(ctx context.Context, t *term, from, until time.Time) (*invoice.Book, error) {
 	shared := len(s.cfg.Directory.Grants(t.CustomerID)) > 0
 	if s.cfg.Coupons != nil {
 		shared = shared || len(s.cfg.Coupons.Redemptions(t.CustomerID)) > 0
 	}
 	subscriptions := []string{t.ID}
 	if shared {
+		from = time.Time{}
 		for _, sub := range s.cfg.Directory.SubscriptionsOf(t.CustomerID) {
 			if !slices.Contains(subscriptions, sub.ID) {
 				subscriptions = append(subscriptions, sub.ID)
@@ -215,7 +213,7 @@ func (s *Service) bookOf(ctx context.Context, t *term, until time.Time) (*invoic
 	}
 	book := invoice.NewBook(t.ID)
 	for _, id := range subscriptions {
-		list, err := s.cfg.Invoices.InvoicesOf(ctx, id, time.Time{})
+		list, err := s.cfg.Invoices.InvoicesOf(ctx, id, from)
 		if err != nil {
 			return nil, fmt.Errorf("read what was billed: %w", err)
 		}

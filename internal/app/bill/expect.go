@@ -80,11 +80,12 @@ type groupKey struct {
 	start, end    int64
 }
 
+// statement begins one. A nil book is read from the records.
 func (s *Service) statement(ctx context.Context, t *term, c closing, before *closing, book *invoice.Book, preview bool) (*statement, error) {
 	st := &statement{service: s, term: t, closing: c, before: before, book: book, preview: preview}
 	st.grants = slices.DeleteFunc(slices.Clone(s.cfg.Directory.Grants(t.customer.ID)), func(g account.Grant) bool { return g.CreatedAt.After(c.known) })
 	st.findChanges()
-	if err := st.list(); err != nil {
+	if err := st.list(ctx); err != nil {
 		return nil, fmt.Errorf("subscription %s: %w", t.ID, err)
 	}
 	st.split()
@@ -118,7 +119,7 @@ func (st *statement) findChanges() {
 
 // list finds the charges to look at. Those whose turn it is, those that decisions since may have changed, and those with usage
 // that may have come late.
-func (st *statement) list() error {
+func (st *statement) list(ctx context.Context) error {
 	in := period.Interval{Start: st.since(), End: st.closing.in.End.Add(time.Microsecond)}
 	if in.Start.IsZero() {
 		in.Start = st.term.Start
@@ -149,6 +150,9 @@ func (st *statement) list() error {
 	if err != nil {
 		return err
 	}
+	if err := st.open(ctx, list); err != nil {
+		return err
+	}
 	for i := range list {
 		c := &charge{Charge: list[i]}
 		if !st.expected(c) {
@@ -166,6 +170,25 @@ func (st *statement) list() error {
 	}
 	slices.SortStableFunc(st.charges, func(a, b *charge) int { return cmp.Compare(a.Price.Charge, b.Price.Charge) })
 	return st.term.sold.err
+}
+
+// open reads what was billed, unless it was given: as far back as one of the charges can have been billed, or all of it where a
+// decision, a credit or a coupon may be about something older.
+func (st *statement) open(ctx context.Context, list []subscription.Charge) (err error) {
+	if st.book != nil {
+		return nil
+	}
+	var from time.Time
+	if st.changed.IsZero() && len(st.grants) == 0 {
+		from = st.since()
+		for i := range list {
+			if list[i].Period.Start.Before(from) {
+				from = list[i].Period.Start
+			}
+		}
+	}
+	st.book, err = st.service.bookOf(ctx, st.term, from, st.closing.in.End)
+	return err
 }
 
 // metered says whether any plan or add-on of the subscription may have metered prices. All but free ones have.

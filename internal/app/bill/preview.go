@@ -51,7 +51,7 @@ func (s *Service) billed(ctx context.Context, t *term) (b billed, err error) {
 	if b.closes, err = s.cfg.Invoices.Closes(ctx, t.ID); err != nil {
 		return b, fmt.Errorf("read closes of subscription %s: %w", t.ID, err)
 	}
-	b.book, err = s.bookOf(ctx, t, time.Time{})
+	b.book, err = s.bookOf(ctx, t, time.Time{}, time.Time{})
 	return b, err
 }
 

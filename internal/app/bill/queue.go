@@ -46,6 +46,9 @@ type upcoming struct {
 	in      period.Interval
 	due     time.Time // when it is, without grace
 	none    bool      // nothing follows, as far as is known
+	// progressive: a plan of it bills usage in the middle of periods; looked is when that was looked at last.
+	progressive bool
+	looked      time.Time
 }
 
 type dueHeap []due
@@ -167,7 +170,7 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 		}
 		u.changes = changes
 		in, at, ok := t.next(u.last)
-		u.in, u.due, u.none = in, at, !ok
+		u.in, u.due, u.none, u.progressive = in, at, !ok, t.progressive()
 	}
 	q.coming[id] = u
 	if u.none {
@@ -177,8 +180,15 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 	if u.in.Empty() {
 		wait = 0
 	}
-	if now.Before(u.due.Add(wait)) {
+	if !now.Before(u.due.Add(wait)) {
+		return due{id, customer, u.in, false}, true, nil
+	}
+	at := period.BucketStart(now)
+	if !u.progressive || u.last == nil || !at.After(u.last.in.End) || !at.After(u.looked) || !at.Before(u.due) {
 		return d, false, nil
 	}
-	return due{id, customer, u.in, false}, true, nil
+	u.looked = at
+	q.coming[id] = u
+	ok, err = s.passed(ctx, id, customer, u.last, at, now)
+	return due{id, customer, period.Interval{Start: at, End: at}, true}, ok && err == nil, err
 }

@@ -341,6 +341,10 @@ func TestStories(t *testing.T) {
 			s.use(date(2026, 1, 7), 400, "")
 			s.at(date(2026, 1, 8))
 			s.use(date(2026, 1, 9), 600, "")
+			s.at(date(2026, 1, 10))
+			s.change(subscription.Change{Kind: subscription.ToPlan, Plan: "pro", Version: 1, Now: true})
+			s.use(date(2026, 1, 12), 100, "")
+			s.at(date(2026, 1, 11))
 			s.at(date(2026, 2, 1))
 		}},
 	} {

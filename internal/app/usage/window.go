@@ -81,10 +81,24 @@ func (s *Service) window(p *plan, c account.Customer, t time.Time) (period.Inter
 	if ok {
 		in, ok = p.Window.Containing(t, zone, sub)
 	}
+	if ok && p.Window == BillingPeriod {
+		in.End = s.restart(c.ID, t, in.End)
+	}
 	if !ok {
 		return in, &Invalid{"/window", "must be another one: there is usage outside of all billing periods", "ask for days, or for a time within the subscription"}
 	}
 	return in, nil
+}
+
+// restart is end, or the first instant after t at which billing periods begin anew, if that is before it.
+func (s *Service) restart(customerID string, t, end time.Time) time.Time {
+	for {
+		last, ok := s.cfg.Directory.ActiveSubscription(customerID, end.Add(-time.Microsecond))
+		if !ok || !last.AnchorAt.After(t) || !last.AnchorAt.Before(end) {
+			return end
+		}
+		end = last.AnchorAt
+	}
 }
 
 // tiles are all windows of the plan's time, clipped; the time between subscriptions is in none.

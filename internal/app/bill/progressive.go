@@ -1,0 +1,60 @@
+package bill
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+)
+
+// progressive says that a plan of the subscription bills usage in the middle of its periods once a threshold is passed.
+func (t *term) progressive() bool {
+	for i := range t.segments {
+		if p, ok := t.sold.Plan(t.segments[i].Version, t.segments[i].Plan); ok && p.Terms.Threshold != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// passed says whether usage that is on no invoice has reached the plan's threshold. It is looked at once in a bucket of the journal.
+func (s *Service) passed(ctx context.Context, id string, customer account.Customer, last *closing, at, now time.Time) (bool, error) {
+	t, err := s.term(ctx, id, customer, now)
+	if err != nil {
+		return false, err
+	}
+	plan, _, err := t.plan(at)
+	if err != nil || plan.Terms.Threshold == nil {
+		return false, err
+	}
+	position, err := s.position(ctx)
+	if err != nil {
+		return false, err
+	}
+	b, err := s.billed(ctx, &t)
+	if err != nil {
+		return false, err
+	}
+	c := closing{in: period.Interval{Start: at, End: at}, progressive: true, position: position, known: now, changes: len(t.history.Changes)}
+	st, err := s.statement(ctx, &t, c, last, b.book, false)
+	if err != nil {
+		return false, err
+	}
+	inv, _, err := st.draft(ctx)
+	if err != nil {
+		return false, fmt.Errorf("look at what accrued: %w", err)
+	}
+	var sum money.Decimal
+	for i := range inv.Lines {
+		if l := &inv.Lines[i]; l.Price != "" && (l.Meter != "" || l.Kind == invoice.DiscountLine || l.Kind == invoice.MaximumLine) {
+			if sum, err = sum.Add(l.Exact); err != nil {
+				return false, err
+			}
+		}
+	}
+	return sum.Cmp(*plan.Terms.Threshold) >= 0, nil
+}
