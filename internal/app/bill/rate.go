@@ -10,6 +10,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
+	"github.com/tallystick/tallystick/internal/core/subscription"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -100,7 +101,7 @@ func (st *statement) chargeAll(ctx context.Context) error {
 			continue
 		}
 		var err error
-		if c.result, err = c.Price.ChargeFor(price.Usage{Quantity: c.Quantity, Position: price.Single}); err != nil {
+		if c.result, err = licensed(&c.Charge); err != nil {
 			return err
 		}
 	}
@@ -297,4 +298,21 @@ func (st *statement) parts() ([]invoice.Part, error) {
 		out = append(out, invoice.Part{Charge: c.Charge, Quantity: quantity, Credited: paid, Result: c.result})
 	}
 	return out, nil
+}
+
+// licensed charges a quantity of the subscription for a whole period. A flat price is for one of what it is for: twice the add-on
+// costs twice as much.
+func licensed(c *subscription.Charge) (price.Result, error) {
+	r, err := c.Price.ChargeFor(price.Usage{Quantity: c.Quantity, Position: price.Single})
+	if err != nil || c.Price.Model != price.Flat {
+		return r, err
+	}
+	times := c.Quantity.Rational()
+	for i := range r.Lines {
+		if r.Lines[i].Amount, err = r.Lines[i].Amount.Mul(times); err != nil {
+			return r, err
+		}
+	}
+	r.Amount, err = r.Amount.Mul(times)
+	return r, err
 }

@@ -1,6 +1,7 @@
 package bill
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -201,9 +202,8 @@ func (t *term) next(last *closing) (in period.Interval, due time.Time, ok bool) 
 	}
 	ended := !t.end().IsZero() && !t.end().After(after)
 	var decided time.Time
-	for i := range t.history.Changes {
-		c := &t.history.Changes[i]
-		if behind := c.Now && !c.At.After(after) || ended; behind && !c.CreatedAt.Before(last.known) && c.CreatedAt.After(decided) {
+	for _, c := range t.decided()[last.changes:] {
+		if c.Now && !c.At.After(after) || ended {
 			decided = c.CreatedAt
 		}
 	}
@@ -221,6 +221,15 @@ func (t *term) next(last *closing) (in period.Interval, due time.Time, ok bool) 
 		return in, in.End, true
 	}
 	return period.Interval{Start: at, End: at}, due, true
+}
+
+// decided are the changes in the order of their decision.
+func (t *term) decided() []subscription.Change {
+	list := slices.Clone(t.history.Changes)
+	slices.SortStableFunc(list, func(a, b subscription.Change) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return list
 }
 
 // reach is up to where a subscription's next closing after an instant is looked for: the end of the period then.
