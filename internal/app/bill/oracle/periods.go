@@ -237,20 +237,8 @@ func (o *oracle) ratioOf(p *piece) *big.Rat {
 		return big.NewRat(1, 1)
 	}
 	if p.Prorate == price.ProrateDays {
-		count := func(s span) int64 { // local days that the span touches
-			n := int64(0)
-			for d := localDay(o.Zone, s.from); o.firstOf(d.Year(), d.Month(), d.Day()).Before(s.to); d = d.AddDate(0, 0, 1) {
-				n++
-			}
-			return n
-		}
-		up := func(t time.Time) int64 {
-			if !p.period.from.Before(t) {
-				return 0
-			}
-			return count(span{p.period.from, t})
-		}
-		return big.NewRat(up(p.service.to)-up(p.service.from), count(p.full))
+		days := func(from, to time.Time) int64 { return int64(localDay(o.Zone, to).Sub(localDay(o.Zone, from)).Hours() / 24) }
+		return big.NewRat(days(p.service.from, p.service.to), days(p.full.from, p.full.to))
 	}
 	return big.NewRat(p.service.to.Sub(p.service.from).Microseconds(), p.full.to.Sub(p.full.from).Microseconds())
 }
