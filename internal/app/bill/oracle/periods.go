@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/big"
 	"sort"
 	"time"
@@ -135,6 +136,9 @@ type piece struct {
 }
 
 func (p piece) key() string {
+	if p.addOn != "" { // it goes on through changes of plan
+		return "|" + p.addOn + "|" + p.Key + "|" + p.period.from.UTC().Format(time.RFC3339Nano)
+	}
 	return p.plan + "|" + p.addOn + "|" + p.Key + "|" + p.period.from.UTC().Format(time.RFC3339Nano)
 }
 
@@ -237,7 +241,9 @@ func (o *oracle) ratioOf(p *piece) *big.Rat {
 		return big.NewRat(1, 1)
 	}
 	if p.Prorate == price.ProrateDays {
-		days := func(from, to time.Time) int64 { return int64(localDay(o.Zone, to).Sub(localDay(o.Zone, from)).Hours() / 24) }
+		days := func(from, to time.Time) int64 {
+			return int64(localDay(o.Zone, to).Sub(localDay(o.Zone, from)).Hours() / 24)
+		}
 		return big.NewRat(days(p.service.from, p.service.to), days(p.full.from, p.full.to))
 	}
 	return big.NewRat(p.service.to.Sub(p.service.from).Microseconds(), p.full.to.Sub(p.full.from).Microseconds())
@@ -332,6 +338,9 @@ func (o *oracle) points(atoms []atom, a int, bounds []time.Time) []closing {
 			return nil
 		}
 	}
+	if o.text(atoms[a-1]) == o.text(atoms[a]) {
+		return nil // nothing has changed
+	}
 	bills := atoms[a-1].trial && !atoms[a].trial
 	for _, c := range o.known() {
 		bills = bills || c.Now && c.At.Equal(at)
@@ -340,4 +349,16 @@ func (o *oracle) points(atoms []atom, a int, bounds []time.Time) []closing {
 		return nil
 	}
 	return []closing{{at, at}}
+}
+
+// text is all that is in force.
+func (o *oracle) text(a atom) string {
+	s := fmt.Sprint(a.plan, a.version, a.paused, a.trial, a.prices)
+	for _, p := range o.prices(a.state) {
+		s += fmt.Sprint(p.Key, p.addOn, p.quantity)
+	}
+	for k, x := range a.addOns {
+		s += fmt.Sprint(k, x.version, x.quantity)
+	}
+	return s
 }

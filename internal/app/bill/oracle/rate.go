@@ -137,15 +137,9 @@ func (o *oracle) licensed(p piece) []part {
 func metered(p piece, quantity, priorQuantity, priorAmount *big.Rat, first, last bool) []part {
 	after := free(p, new(big.Rat).Add(priorQuantity, quantity))
 	before := free(p, priorQuantity)
-	var amount *big.Rat
-	switch p.Model {
-	case price.Volume, price.Stairstep:
-		amount = new(big.Rat).Sub(whole(p.Price, after, first), priorAmount)
-	default:
-		amount = new(big.Rat).Sub(whole(p.Price, after, true), whole(p.Price, before, true))
-		if first {
-			amount = whole(p.Price, after, true)
-		}
+	amount := new(big.Rat).Sub(whole(p.Price, after, true), whole(p.Price, before, true))
+	if first {
+		amount = whole(p.Price, after, true)
 	}
 	parts := []part{{p.Key, amount, p.Meter != "" && quantity.Sign() != 0}}
 	total := new(big.Rat).Add(priorAmount, amount)
