@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -415,3 +416,50 @@ func TestNewChecksItsConfig(t *testing.T) {
 		}
 	}
 }
+
+// TestACloseThatFailedIsFinishedBeforeAnother: a close in the middle of a period, begun where usage passed the threshold, fails once.
+// It comes before the one that would be next: finished after it, by a restart, it would bill the same usage again.
+func TestACloseThatFailedIsFinishedBeforeAnother(t *testing.T) {
+	t.Parallel()
+	s := tell(t, "threshold", nil)
+	records := &flaky{Invoices: s.records, fail: true}
+	s.restart(func(c *bill.Config) { c.Coupons, c.Invoices = s.coupons, records })
+	if err := bothOf(s.bill.Tick(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	s.use(date(2026, 1, 2), 1000, "")
+	s.now = date(2026, 1, 3)
+	if err := bothOf(s.bill.Tick(t.Context())); !errors.Is(err, errCrash) {
+		t.Fatalf("Tick = %v", err)
+	}
+	s.use(date(2026, 1, 3), 1000, "")
+	records.fail = false
+	s.now = date(2026, 1, 4)
+	s.tick()
+	s.restart(func(c *bill.Config) { c.Coupons = s.coupons })
+	s.tick()
+	closes, err := s.records.Closes(t.Context(), s.sub.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range closes {
+		if !c.Done {
+			t.Errorf("the close at %s was never finished", day(c.Period.End))
+		}
+	}
+	quantity := int64(0)
+	for _, inv := range s.invoices() {
+		for _, l := range inv.Lines {
+			n, err := strconv.ParseInt(l.Quantity.String(), 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			quantity += n
+		}
+	}
+	if quantity != 2000 {
+		t.Errorf("%d calls are billed, 2000 were made:\n%s", quantity, s.told())
+	}
+}
+
+func bothOf(_ bool, err error) error { return err }

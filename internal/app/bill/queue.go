@@ -79,8 +79,9 @@ func (q *queue) more() bool { return len(q.page) > 0 || q.full }
 
 func (q *queue) clear() { q.page, q.full = nil, false }
 
-// fail leaves a subscription out until all others had their turn.
+// fail leaves a subscription out until all others had their turn. Its closes are read again then: what was begun goes first.
 func (q *queue) fail(subscriptionID string) {
+	delete(q.coming, subscriptionID)
 	if q.failed == nil {
 		q.failed = map[string]bool{}
 	}
