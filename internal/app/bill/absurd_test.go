@@ -10,7 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tallystick/tallystick/internal/app/bill"
+	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/books"
+	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -72,6 +74,38 @@ func TestUsageThatCannotBeRated(t *testing.T) {
 			t.Errorf("%d invoices", n)
 		}
 		check()
+	}
+}
+
+// TestAThresholdThatCannotBeLookedAt: whether the usage has passed the threshold cannot be told. The others are billed.
+func TestAThresholdThatCannotBeLookedAt(t *testing.T) {
+	t.Parallel()
+	s := tell(t, "threshold", nil)
+	s.subscribe("zoo", "threshold", "UTC", date(2026, 1, 1), 1)
+	s.tick()
+	absurd := store.Batch{Producer: "api/tok_1"}
+	for i := range 30 {
+		absurd.Entries = append(absurd.Entries, entry(s.sub.CustomerID, fmt.Sprintf("m%d", i), meter.Reported, date(2026, 1, 2), 9e18))
+	}
+	s.append(absurd)
+	zoo, _ := s.people.Customer("zoo")
+	s.report(zoo.ID, "e1", date(2026, 1, 2), 1000)
+	s.now = date(2026, 1, 3)
+	if _, err := s.bill.Tick(t.Context()); err == nil || !strings.Contains(err.Error(), "acme") || strings.Contains(err.Error(), "zoo") {
+		t.Errorf("Tick: %v", err)
+	}
+	if list := s.invoices(); len(list) != 1 || list[0].CustomerID != zoo.ID {
+		t.Errorf("invoices:\n%s", s.told())
+	}
+	named := 0
+	err := s.bill.DryRun(t.Context(), func(c account.Customer, _ []invoice.Invoice, err error) error {
+		if err != nil && c.Key == "acme" {
+			named++
+		}
+		return nil
+	})
+	if err != nil || named != 1 {
+		t.Errorf("DryRun: %v, %d errors", err, named)
 	}
 }
 

@@ -123,6 +123,9 @@ func (s *Service) DryRun(ctx context.Context, each func(customer account.Custome
 		return err
 	}
 	return s.eachDue(ctx, func(x due) error {
+		if x.failed != nil {
+			return each(x.customer, nil, x.failed)
+		}
 		list, err := s.comingInvoices(ctx, x, position, now)
 		return each(x.customer, list, err)
 	})

@@ -38,14 +38,18 @@ func (s *Service) Tick(ctx context.Context) (more bool, err error) {
 		if !ok {
 			return false, errors.Join(failures...)
 		}
-		if d.in.End.After(settled) {
+		if d.failed == nil && d.in.End.After(settled) {
 			if err := s.settle(ctx, d.in.End); err != nil {
 				s.queue.clear()
 				return true, errors.Join(append(failures, err)...)
 			}
 			settled = d.in.End
 		}
-		if err := s.close(ctx, d, now); err != nil {
+		err = d.failed
+		if err == nil {
+			err = s.close(ctx, d, now)
+		}
+		if err != nil {
 			s.queue.fail(d.subscriptionID)
 			failures = append(failures, fmt.Errorf("close period %s of customer %s, subscription %s: %w", period.Format(d.in.Start), d.customer.Key, d.subscriptionID, err))
 			continue

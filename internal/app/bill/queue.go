@@ -17,6 +17,7 @@ type due struct {
 	customer       account.Customer
 	in             period.Interval
 	progressive    bool
+	failed         error // why it cannot be closed; nil: it is tried
 }
 
 // before is the order in which periods are closed.
@@ -147,7 +148,7 @@ func (q *queue) closed(ctx context.Context, s *Service, d due, now time.Time) {
 	heap.Push(&q.page, next)
 }
 
-// dueOf is the subscription's next closing, if it is due.
+// dueOf is the subscription's next closing, if it is due. One that cannot be told is due as failed: the others go on.
 func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer account.Customer, now time.Time) (d due, ok bool, err error) {
 	if q.coming == nil {
 		q.coming = map[string]upcoming{}
@@ -162,7 +163,7 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 		for i := range closes {
 			c := &closes[i]
 			if !c.Done { // begun before a crash: it goes first
-				return due{id, customer, c.Period, c.Progressive}, true, nil
+				return due{id, customer, c.Period, c.Progressive, nil}, true, nil
 			}
 			u.last = new(closingOf(c))
 		}
@@ -171,8 +172,7 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 	if changes := len(history.Changes); u.changes != changes {
 		t, err := s.term(ctx, id, customer, now)
 		if err != nil {
-			// It is closed, and fails, so that it is named.
-			return due{id, customer, period.Interval{Start: now, End: now}, false}, true, nil //nolint:nilerr // see above
+			return due{id, customer, period.Interval{Start: now, End: now}, false, err}, true, nil
 		}
 		u.changes = changes
 		in, at, ok := t.next(u.last)
@@ -187,7 +187,7 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 		wait = 0
 	}
 	if !now.Before(u.due.Add(wait)) {
-		return due{id, customer, u.in, false}, true, nil
+		return due{id, customer, u.in, false, nil}, true, nil
 	}
 	at := period.BucketStart(now)
 	if !u.progressive || u.last == nil || !at.After(u.last.in.End) || !at.After(u.looked) || !at.Before(u.due) {
@@ -196,5 +196,5 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 	u.looked = at
 	q.coming[id] = u
 	ok, err = s.passed(ctx, id, customer, u.last, at, now)
-	return due{id, customer, period.Interval{Start: at, End: at}, true}, ok && err == nil, err
+	return due{id, customer, period.Interval{Start: at, End: at}, true, err}, ok || err != nil, nil
 }
