@@ -20,6 +20,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/subscription"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -463,3 +464,35 @@ func TestACloseThatFailedIsFinishedBeforeAnother(t *testing.T) {
 }
 
 func bothOf(_ bool, err error) error { return err }
+
+// TestLateUsageOfAnEndedSubscription: nothing closes any more, and yet it is billed, and what was voided is given back.
+func TestLateUsageOfAnEndedSubscription(t *testing.T) {
+	t.Parallel()
+	s := tell(t, "regions", nil)
+	s.change(subscription.Change{Kind: subscription.Cancel, At: date(2026, 1, 20)})
+	first := s.use(date(2026, 1, 5), 100, "eu")
+	s.at(date(2026, 1, 25))
+	billed := len(s.invoices())
+	s.at(date(2026, 1, 26))
+	s.use(date(2026, 1, 6), 50, "eu")
+	s.use(date(2026, 1, 21), 1000, "eu") // after the end: nobody's price
+	s.at(date(2026, 1, 27).Add(time.Hour))
+	list := s.invoices()
+	if len(list) != billed+1 || list[billed].Lines[0].Quantity.String() != "50" {
+		t.Fatalf("late usage is not billed:\n%s", s.told())
+	}
+	s.at(date(2026, 1, 28))
+	s.void("api " + first)
+	s.at(date(2026, 1, 28).Add(5 * time.Hour)) // the day was looked at already
+	s.at(date(2026, 1, 29))
+	s.at(date(2026, 1, 30))
+	list = s.invoices()
+	if len(list) != billed+2 || list[billed+1].Lines[0].Quantity.String() != "-100" {
+		t.Errorf("voided usage is not given back:\n%s", s.told())
+	}
+	s.use(date(2026, 1, 7), 7, "eu")
+	s.at(date(2028, 1, 1)) // after 400 days it is late for ever
+	if n := len(s.invoices()); n != billed+2 {
+		t.Errorf("%d invoices, want %d", n, billed+2)
+	}
+}

@@ -31,20 +31,7 @@ func (s *Service) passed(ctx context.Context, id string, customer account.Custom
 	if err != nil || plan.Terms.Threshold == nil {
 		return false, err
 	}
-	position, err := s.position(ctx)
-	if err != nil {
-		return false, err
-	}
-	b, err := s.billed(ctx, &t)
-	if err != nil {
-		return false, err
-	}
-	c := closing{in: period.Interval{Start: at, End: at}, progressive: true, position: position, known: now, changes: len(t.history.Changes)}
-	st, err := s.statement(ctx, &t, c, last, b.book, false)
-	if err != nil {
-		return false, err
-	}
-	inv, err := st.draft(ctx)
+	inv, err := s.outlook(ctx, id, customer, closing{in: period.Interval{Start: at, End: at}, progressive: true}, last, now)
 	if err != nil {
 		return false, fmt.Errorf("look at what accrued: %w", err)
 	}
@@ -57,4 +44,25 @@ func (s *Service) passed(ctx context.Context, id string, customer account.Custom
 		}
 	}
 	return sum.Cmp(*plan.Terms.Threshold) >= 0, nil
+}
+
+// outlook is what a closing would bill that is not begun, by what is known now.
+func (s *Service) outlook(ctx context.Context, id string, customer account.Customer, c closing, last *closing, now time.Time) (inv invoice.Invoice, err error) {
+	t, err := s.term(ctx, id, customer, now)
+	if err != nil {
+		return inv, err
+	}
+	if c.position, err = s.position(ctx); err != nil {
+		return inv, err
+	}
+	c.known, c.changes = now, len(t.history.Changes)
+	b, err := s.billed(ctx, &t)
+	if err != nil {
+		return inv, err
+	}
+	st, err := s.statement(ctx, &t, c, last, b.book, false)
+	if err != nil {
+		return inv, err
+	}
+	return st.draft(ctx)
 }

@@ -47,6 +47,7 @@ type upcoming struct {
 	in      period.Interval
 	due     time.Time // when it is, without grace
 	none    bool      // nothing follows, as far as is known
+	end     time.Time // of the subscription; zero: it has none
 	// progressive: a plan of it bills usage in the middle of periods; looked is when that was looked at last.
 	progressive bool
 	looked      time.Time
@@ -176,11 +177,11 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 		}
 		u.changes = changes
 		in, at, ok := t.next(u.last)
-		u.in, u.due, u.none, u.progressive = in, at, !ok, t.progressive()
+		u.in, u.due, u.none, u.end, u.progressive = in, at, !ok, t.end(), t.progressive()
 	}
 	q.coming[id] = u
 	if u.none {
-		return d, false, nil
+		return q.afterEnd(ctx, s, id, customer, now)
 	}
 	wait := s.grace()
 	if u.in.Empty() {
@@ -197,4 +198,19 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 	q.coming[id] = u
 	ok, err = s.passed(ctx, id, customer, u.last, at, now)
 	return due{id, customer, period.Interval{Start: at, End: at}, true, err}, ok || err != nil, nil
+}
+
+// afterEnd is a closing for usage that came, or was revised, after the last one of a subscription that has ended, on the day on
+// which that is found. It is looked at once a day, by UTC, as long as late usage is found at all.
+func (q *queue) afterEnd(ctx context.Context, s *Service, id string, customer account.Customer, now time.Time) (d due, ok bool, err error) {
+	u := q.coming[id]
+	at := now.UTC().Truncate(24 * time.Hour)
+	if u.last == nil || u.end.IsZero() || u.last.in.End.Before(u.end) || now.After(u.end.Add(LookBack)) || !at.After(u.last.in.End) || !at.After(u.looked) {
+		return d, false, nil
+	}
+	u.looked = at
+	q.coming[id] = u
+	c := closing{in: period.Interval{Start: at, End: at}}
+	inv, err := s.outlook(ctx, id, customer, c, u.last, now)
+	return due{id, customer, c.in, false, err}, len(inv.Lines) > 0 || err != nil, nil
 }

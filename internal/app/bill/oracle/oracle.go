@@ -109,6 +109,7 @@ type oracle struct {
 	begun    bool                    // something was closed
 	last     closing
 	lastStep time.Time               // at which it was closed
+	looked   time.Time               // the day on which an ended subscription was looked at last
 	days     map[time.Time]time.Time // first instants of days that were looked for
 }
 

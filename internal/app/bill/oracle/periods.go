@@ -290,10 +290,33 @@ func (o *oracle) nextClosing(step time.Time) (closing, bool) {
 	if extra := o.behind(); extra != nil && (next == nil || next.to.After(extra.to)) {
 		next = extra
 	}
+	if next == nil {
+		next = o.afterEnd(step)
+	}
 	if next == nil || next.to.Add(o.grace(*next)).After(step) {
 		return closing{}, false
 	}
 	return *next, true
+}
+
+// afterEnd is the day on which usage of a subscription that has ended is found to be another than was billed.
+func (o *oracle) afterEnd(step time.Time) *closing {
+	day := time.Date(step.UTC().Year(), step.UTC().Month(), step.UTC().Day(), 0, 0, 0, 0, time.UTC)
+	end := o.end()
+	if !o.begun || end.IsZero() || step.After(end.Add(400*24*time.Hour)) || !day.After(o.last.to) || !day.After(o.looked) {
+		return nil
+	}
+	o.looked = day
+	for _, e := range o.expectations(day) {
+		was := o.billed[e.key]
+		if was == nil {
+			was = new(big.Rat)
+		}
+		if e.sum().Cmp(was) != 0 {
+			return &closing{day, day}
+		}
+	}
+	return nil
 }
 
 // behind is a point for what was decided since the last closing about times that are closed already, and is billed at once: by
