@@ -19,7 +19,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tallystick/tallystick/internal/app/bill"
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/core/price"
 	"github.com/tallystick/tallystick/internal/core/subscription"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -494,5 +498,36 @@ func TestLateUsageOfAnEndedSubscription(t *testing.T) {
 	s.at(date(2028, 1, 1)) // after 400 days it is late for ever
 	if n := len(s.invoices()); n != billed+2 {
 		t.Errorf("%d invoices, want %d", n, billed+2)
+	}
+}
+
+// TestAMinimumOfAPeriodThatIsNoneIsGivenBack: a backdated change of plan moves the billing periods.
+func TestAMinimumOfAPeriodThatIsNoneIsGivenBack(t *testing.T) {
+	t.Parallel()
+	s := tell(t, "bounded", func(c *catalog.Catalog) {
+		least := money.MustDecimal("30")
+		for i := range c.Plans {
+			if c.Plans[i].Key == "bounded" {
+				c.Plans[i].Terms = catalog.Terms{Minimum: &least}
+			}
+		}
+		every := period.MustEvery("year")
+		c.Plans = append(c.Plans, catalog.Plan{Key: "yearly", Currency: c.Plans[0].Currency, Prices: []price.Price{
+			{Key: "annual", Model: price.Flat, Amount: money.MustDecimal("100"), Charge: price.InAdvance, Every: every},
+		}})
+	})
+	s.at(date(2026, 4, 2))
+	s.change(subscription.Change{Kind: subscription.ToPlan, Plan: "yearly", Version: 1, At: date(2026, 1, 15), Now: true})
+	s.at(date(2026, 4, 3))
+	var minima int64
+	for _, inv := range s.invoices() {
+		for _, l := range inv.Lines {
+			if l.Kind == invoice.MinimumLine && l.Price == "" {
+				minima += l.Rounded.Minor()
+			}
+		}
+	}
+	if minima != 2500 { // of the first period, which ends with the plan
+		t.Errorf("minima of %d cents are left, want 2500:\n%s", minima, s.told())
 	}
 }

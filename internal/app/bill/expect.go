@@ -305,7 +305,27 @@ func (st *statement) bounds() ([]invoice.Commitment, error) {
 		c.Keys = slices.Compact(c.Keys)
 		out = append(out, c)
 	}
-	return out, nil
+	return append(out, st.gone()...), nil
+}
+
+// gone are billing periods that a minimum or maximum was billed for, and that decisions since have made none, or not over yet.
+func (st *statement) gone() (out []invoice.Commitment) {
+	if st.changed.IsZero() {
+		return nil
+	}
+	have := map[int64]bool{}
+	for _, b := range st.term.periods(st.closing.in.End) {
+		if !b.End.After(st.closing.in.End) {
+			have[b.Start.UnixMicro()] = true
+		}
+	}
+	for _, k := range st.book.Keys() {
+		if k.Commitment != "" && !have[k.Start] {
+			have[k.Start] = true
+			out = append(out, invoice.Commitment{Period: st.book.Billed(k).First.Period})
+		}
+	}
+	return out
 }
 
 func compareKeys(a, b invoice.Key) int {

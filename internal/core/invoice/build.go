@@ -22,7 +22,7 @@ type Part struct {
 // Commitment is a plan's minimum and maximum of the usage charges of one billing period.
 type Commitment struct {
 	Period           period.Interval
-	Name             string // of the plan
+	Name             string // of the plan; empty: the period is none any more, what was billed for it is given back
 	Minimum, Maximum *money.Decimal
 	Keys             []Key // whose charges they are on; all of them are among the parts
 }
@@ -422,6 +422,9 @@ func (b *builder) commitments() error {
 			l := Line{Kind: bound.kind, Name: bound.text + c.Name, Period: c.Period}
 			if billed := b.Book.Billed(Key{Start: c.Period.Start.UnixMicro(), Commitment: bound.kind}); billed != nil {
 				l.Of, l.Adjusts = billed.First.ID, billed.Invoice
+				if c.Name == "" {
+					l.Name = billed.First.Name
+				}
 				if expected, err = expected.Sub(billed.Amount); err != nil {
 					return err
 				}

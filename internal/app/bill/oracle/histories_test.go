@@ -339,6 +339,8 @@ func shop(v int64) *catalog.Catalog {
 			{Key: "trial", Currency: usd, Prices: []price.Price{fee, calls}, Terms: catalog.Terms{TrialDays: 14}},
 			{Key: "weekly", Currency: usd, Prices: []price.Price{weekly, weekCalls}},
 			{Key: "yearly", Currency: usd, Prices: []price.Price{yearly}},
+			{Key: "committed", Currency: usd, Prices: []price.Price{support, bounded, eu, us}, Terms: catalog.Terms{Minimum: new(d("12")), Maximum: new(d("13.337"))}},
+			{Key: "weeks", Currency: usd, Prices: []price.Price{weekCalls}, Terms: catalog.Terms{Minimum: new(d("3.5"))}},
 			{Key: "regions", Currency: usd, Prices: []price.Price{eu, us}, Terms: catalog.Terms{Calendar: true}},
 		},
 		AddOns: []catalog.AddOn{{Key: "backup", Currency: usd, Plans: []string{"pro", "max", "trial"}, Prices: []price.Price{extra}}},

@@ -55,8 +55,10 @@ type part struct {
 
 // expected is what one key is worth in all at an instant, in lines.
 type expected struct {
-	key   string
-	parts []part
+	key     string
+	parts   []part
+	metered bool
+	to      time.Time // end of its period
 }
 
 func (e expected) sum() *big.Rat {
@@ -112,7 +114,7 @@ func (o *oracle) expectations(by time.Time) []expected {
 		}
 		k := p.key()
 		if byKey[k] == nil {
-			byKey[k] = &expected{key: k}
+			byKey[k] = &expected{key: k, metered: p.Meter != "", to: p.period.to}
 			keys = append(keys, k)
 		}
 		byKey[k].parts = append(byKey[k].parts, parts...)
@@ -120,6 +122,54 @@ func (o *oracle) expectations(by time.Time) []expected {
 	out := make([]expected, len(keys))
 	for i, k := range keys {
 		out[i] = *byKey[k]
+	}
+	return append(out, o.commitments(by, out)...)
+}
+
+// commitments are the plans' minima and maxima of the billing periods that have ended, on all usage whose period ends in them.
+func (o *oracle) commitments(by time.Time, all []expected) []expected {
+	var out []expected
+	atoms := o.atoms(o.now.AddDate(1, 2, 0))
+	for i := 0; i < len(atoms); {
+		j := i
+		for j < len(atoms) && sameAnchor(atoms[j], atoms[i]) {
+			j++
+		}
+		whole := span{atoms[i].from, atoms[j-1].to}
+		bounds := o.boundaries(atoms[i].state, atoms[i].every, atoms[i].calendar, whole.to)
+		for k := 1; k < len(bounds); k++ {
+			p := intersect(span{bounds[k-1], bounds[k]}, whole)
+			if !p.from.Before(p.to) || p.to.After(by) {
+				continue
+			}
+			s, free := o.at(p.to.Add(-time.Microsecond)), true
+			for _, a := range atoms[i:j] {
+				in := intersect(a.span, p)
+				free = free && (a.paused || a.trial || !in.from.Before(in.to))
+			}
+			plan, _ := o.planOf(s.version, s.plan)
+			sum, top, bottom := new(big.Rat), new(big.Rat), new(big.Rat)
+			for _, e := range all {
+				if e.metered && e.to.After(p.from) && !e.to.After(p.to) {
+					sum.Add(sum, e.sum())
+				}
+			}
+			if most := plan.Terms.Maximum; most != nil && !free {
+				if gap := new(big.Rat).Sub(rat(most.String()), sum); gap.Sign() < 0 {
+					top.Set(gap)
+					sum.Add(sum, gap)
+				}
+			}
+			if least := plan.Terms.Minimum; least != nil && !free {
+				if gap := new(big.Rat).Sub(rat(least.String()), sum); gap.Sign() > 0 {
+					bottom.Set(gap)
+				}
+			}
+			start := p.from.UTC().Format(time.RFC3339Nano)
+			out = append(out, expected{key: "maximum|" + start, parts: []part{{what: "maximum", amount: top}}},
+				expected{key: "minimum|" + start, parts: []part{{what: "minimum", amount: bottom}}})
+		}
+		i = j
 	}
 	return out
 }
