@@ -173,7 +173,7 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 	if changes := len(history.Changes); u.changes != changes {
 		t, err := s.term(ctx, id, customer, now)
 		if err != nil {
-			return due{id, customer, period.Interval{Start: now, End: now}, false, err}, true, nil
+			return due{id, customer, period.Interval{Start: now, End: now}, false, err}, true, nil //nolint:nilerr // it is in due
 		}
 		u.changes = changes
 		in, at, ok := t.next(u.last)
