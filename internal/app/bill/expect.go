@@ -113,7 +113,7 @@ func (st *statement) findChanges() {
 	}
 	for i := range st.term.history.Changes {
 		c := &st.term.history.Changes[i]
-		see(c.CreatedAt, c.At)
+		see(c.CreatedAt, c.At.Add(-time.Microsecond)) // a period that the change has ended is over then, and had not been
 	}
 }
 

@@ -76,7 +76,8 @@ func spansOf(segments []Segment, plans Plans, in period.Interval) ([]span, error
 		}
 		for _, next := range items {
 			next.over, next.anchor, next.whole, next.rank = g.Interval, g.Anchor, whole, ranks[g.Plan]
-			name := [3]string{next.Plan, next.AddOn, next.Price.Key}
+			key := next.Key()
+			name := [3]string{key.Plan, key.AddOn, key.Price}
 			if last, ok := open[name]; ok && spans[last].continues(&next) {
 				spans[last].over.End = next.over.End
 				continue
