@@ -168,10 +168,18 @@ func (s Sources) limits(out *Statement, states []enforce.LimitStatus) {
 
 // used is the meter's quantity in the period: what the bill charges for, or without a price the sum of the days.
 func used(s bill.Standing) (sum money.Decimal, err error) {
+	first := "" // the price that measures it; its lines are parts of the period
 	for _, l := range s.Preview.Lines {
-		if l.Kind == invoice.UsageLine && l.Meter == s.Meter {
-			return l.Quantity, nil
+		if l.Kind != invoice.UsageLine || l.Meter != s.Meter || !s.Period.Contains(l.Period.Start) || first != "" && l.Price != first {
+			continue
 		}
+		first = l.Price
+		if sum, err = sum.Add(l.Quantity); err != nil {
+			return sum, fmt.Errorf("sum of the lines: %w", err)
+		}
+	}
+	if first != "" {
+		return sum, nil
 	}
 	for _, d := range s.Daily {
 		if sum, err = sum.Add(d.Value); err != nil {
