@@ -53,10 +53,9 @@ type Result struct {
 	Tax, Total money.Rational
 }
 
-// Compute taxes lines. Rates are added up, each on the net amount, but compound ones. Exclusive taxes are rounded once for each rate
-// over all lines, or with PerLine for each rate of each line; a line's part of the former follows by largest remainder. Of amounts
-// that contain them, the taxes together are rounded once, over all lines or for each line, and divided among rates and lines by
-// largest remainder; what is left is the base, so that base and taxes are the amount again. ErrInvalid, money.ErrOverflow.
+// Compute taxes lines. Rates are added up, each on the net amount, but compound ones. Each rate is rounded once over all lines, or
+// with PerLine on each line; a line's part of the former follows by largest remainder. Of amounts that contain taxes, what the
+// rounded taxes leave is the base, so that base and taxes are the amount again. ErrInvalid, money.ErrOverflow.
 func Compute(r Request) (Result, error) {
 	t, err := newTable(r)
 	if err != nil {
