@@ -116,7 +116,7 @@ func TestFaults(t *testing.T) {
 		{`{"id":1,"op":"burn","start":"2026-01-01T00:00:00Z","until":"2025-01-01T00:00:00Z"}`, "1", calc.CodeInvalid, "/until"},
 		{`{"id":1,"op":"burn","start":"2026-01-01T00:00:00Z","usage":[{"at":"2026-01-01T00:00:00Z","quantity":"-1"}]}`, "1", calc.CodeInvalid, "/usage/0/quantity"},
 		{`{"id":1,"op":"burn","start":"2026-01-01T00:00:00Z","resets":[{"at":"2026-01-02T00:00:00Z"},{"at":"2026-01-02T01:00:00+01:00"}]}`, "1", calc.CodeInvalid, "/resets/1/at"},
-		{`{"id":1,"op":"prorate","currency":"USD","amount":"1","service":{"start":"2026-01-01T00:00:00Z","end":"2026-01-01T00:00:00Z"}}`, "1", calc.CodeInvalid, "/service"},
+		{`{"id":1,"op":"prorate","currency":"USD","amount":"1","service":{"start":"2026-01-01T00:00:01Z","end":"2026-01-01T00:00:00Z"}}`, "1", calc.CodeInvalid, "/service"},
 		{`{"id":1,"op":"prorate","currency":"USD","amount":"1","service":[]}`, "1", calc.CodeInvalid, "/service"},
 		{january(`"aggregation":"median"`), "1", calc.CodeInvalid, "/aggregation"},
 		{january(`"aggregation":"sum","events":[{"time":"2027-01-01T00:00:00Z"}]`), "1", calc.CodeInvalid, "/events/0/value"},

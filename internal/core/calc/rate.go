@@ -31,11 +31,7 @@ func rate(in *object) (any, *Fault) {
 		return nil, ratingFault(err, in.has("events"))
 	}
 	out := printer{currency: currency}
-	answer := out.rating(&result)
-	if out.fault != nil {
-		return nil, out.fault
-	}
-	return answer, nil
+	return out.rating(&result), nil
 }
 
 // ratingFault leads the pointer of a price's error to its place in the request.

@@ -149,6 +149,22 @@ func (r Rational) AppendDigits(b []byte) (digits []byte, inexact bool) {
 	return append(b, text...), true
 }
 
+// AppendFixed appends r with so many decimals, 0 to 38, half away from zero: "12.30". The digits may be any number.
+func (r Rational) AppendFixed(b []byte, decimals int) []byte {
+	d, err := r.RoundTo(decimals)
+	if err != nil { // too many digits before the point, so no zero with a sign either
+		return append(b, r.big().FloatString(decimals)...)
+	}
+	b = d.append(b)
+	if decimals > 0 && d.Scale() == 0 {
+		b = append(b, '.')
+	}
+	for range decimals - d.Scale() {
+		b = append(b, '0')
+	}
+	return b
+}
+
 // wholeDigits counts the digits before the point; below 1 it is 0 or negative by the zeros after it.
 func wholeDigits(r *big.Rat) int {
 	whole := new(big.Int).Quo(new(big.Int).Abs(r.Num()), r.Denom())
