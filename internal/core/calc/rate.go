@@ -14,6 +14,7 @@ import (
 // Bounds of a rating, beside those of a request.
 const (
 	discountsMax = 100
+	namesMax     = 32 // dimensions of one event, cell or filter
 	countMax     = 1 << 53 // of events
 )
 
@@ -191,6 +192,10 @@ func (o *object) maybeCount(name string) int64 {
 func (o *object) dimensions(name string) []meter.Dimension {
 	v := o.maybe(name, table)
 	if v == nil {
+		return nil
+	}
+	if len(v.members) > namesMax {
+		o.fail(name, "more than %d", namesMax)
 		return nil
 	}
 	out := make([]meter.Dimension, len(v.members))

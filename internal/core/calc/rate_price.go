@@ -8,10 +8,10 @@ import (
 	"github.com/tallystick/tallystick/internal/core/price"
 )
 
-// Bounds of a price: more than any catalog has.
+// Bounds of a price: what any catalog has, or more.
 const (
 	tiersMax = 1000
-	cellsMax = 1000
+	cellsMax = 200
 )
 
 // readPrice reads a price as the catalog has it. What only matters to an invoice is read and checked as far as it can be here.

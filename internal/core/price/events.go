@@ -2,6 +2,7 @@ package price
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -209,11 +210,7 @@ func (e *Event) Fits(when []meter.Dimension) bool { return fits(when, e.Dimensio
 
 func fits(when, dimensions []meter.Dimension) bool {
 	for _, want := range when {
-		found := false
-		for _, have := range dimensions {
-			found = found || have == want
-		}
-		if !found {
+		if !slices.Contains(dimensions, want) {
 			return false
 		}
 	}

@@ -75,6 +75,10 @@ type table struct {
 	rates []Rate
 	index map[string]int      // by Rate.Key
 	cells [][]*money.Rational // by line, then by rate; nil: the rate does not apply
+
+	// What the rates of the last line are of its amount: most lines share theirs.
+	of     []Rate
+	shares []money.Rational
 }
 
 func newTable(r Request) (*table, error) {
@@ -98,16 +102,12 @@ func newTable(r Request) (*table, error) {
 // exact computes a line's taxes without rounding.
 func (t *table) exact(line int) error {
 	l := &t.Lines[line]
-	parts, all, err := factors(l.Rates)
-	if err != nil {
+	if err := t.divideAmong(l.Rates); err != nil {
 		return err
 	}
 	t.cells[line] = make([]*money.Rational, len(t.rates))
 	for i, rate := range l.Rates {
-		amount, err := l.Amount.Mul(parts[i])
-		if err == nil && t.Inclusive {
-			amount, err = amount.Quo(all)
-		}
+		amount, err := l.Amount.Mul(t.shares[i])
 		if err != nil {
 			return err
 		}
@@ -118,6 +118,21 @@ func (t *table) exact(line int) error {
 		*cell = &amount
 	}
 	return nil
+}
+
+// divideAmong sets the shares of an amount that are these rates' taxes.
+func (t *table) divideAmong(rates []Rate) error {
+	if len(rates) == len(t.of) && (len(rates) == 0 || &rates[0] == &t.of[0]) {
+		return nil
+	}
+	shares, all, err := factors(rates)
+	for i := range shares {
+		if err == nil && t.Inclusive {
+			shares[i], err = shares[i].Quo(all)
+		}
+	}
+	t.of, t.shares = rates, shares
+	return err
 }
 
 // factors are the taxes on a net amount of 1, and that with all of them.
