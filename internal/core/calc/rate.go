@@ -14,7 +14,7 @@ import (
 // Bounds of a rating, beside those of a request.
 const (
 	discountsMax = 100
-	namesMax     = 32 // dimensions of one event, cell or filter
+	namesMax     = 16      // dimensions of one event, cell or filter
 	countMax     = 1 << 53 // of events
 )
 

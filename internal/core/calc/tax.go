@@ -11,6 +11,7 @@ import (
 const (
 	linesMax = 1_000
 	ratesMax = 20
+	scaleMax = 18 // decimals of a percentage
 )
 
 // taxed is the answer of taxes.
@@ -34,6 +35,9 @@ func taxes(in *object) (any, *Fault) {
 		rate := tax.Rate{Key: strconv.Itoa(i), Percent: in.positive("percent"), Compound: in.maybeBool("compound")}
 		if rate.Percent.Cmp(money.FromInt(tax.PercentMax)) > 0 {
 			in.fail("percent", "above %d %%", tax.PercentMax)
+		}
+		if rate.Percent.Scale() > scaleMax {
+			in.fail("percent", "more than %d decimals", scaleMax)
 		}
 		rates = append(rates, rate)
 	})

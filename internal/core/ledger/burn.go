@@ -12,7 +12,7 @@ import (
 
 // changesMax bounds how many changes of grants one Burn looks at. While there is overage it looks at each, and an instant at which
 // one changes counts as at least a hundredth of the grants; else it skips to the last before a use. Only absurd dates have as many.
-const changesMax = 250_000
+const changesMax = 100_000
 
 // Use is usage that grants pay for.
 type Use struct {

@@ -209,6 +209,9 @@ func (p *Price) cellOf(dimensions []meter.Dimension) int {
 func (e *Event) Fits(when []meter.Dimension) bool { return fits(when, e.Dimensions) }
 
 func fits(when, dimensions []meter.Dimension) bool {
+	if len(when) > len(dimensions) {
+		return false
+	}
 	for _, want := range when {
 		if !slices.Contains(dimensions, want) {
 			return false
