@@ -168,7 +168,7 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	if s.bill, err = bill.New(bill.Config{
-		Directory: s.govern, Journal: s.journal, Invoices: s.records, Coupons: s.govern, Balances: s.records, Now: s.clock.Now, Grace: s.grace, Settled: s.settled, Seal: s.seal.SealClose, Log: s.log,
+		Directory: s.govern, Journal: s.journal, Invoices: s.records, Coupons: s.govern, Balances: s.records, Now: s.clock.Now, Grace: s.grace, Settled: s.settled, Seal: s.seal.SealCloses, Log: s.log,
 	}); err != nil {
 		return err
 	}

@@ -129,8 +129,6 @@ func sameEntry(a, b ledger.Entry) bool {
 }
 
 // postInvoice stores what a finalized invoice posts, and its first standing.
-//
-//nolint:unused // of FinishClose
 func postInvoice(ctx context.Context, tx *sql.Tx, inv invoice.Invoice, entries []ledger.Entry) error {
 	standing, err := invoice.Open(inv, "system")
 	if err != nil {
