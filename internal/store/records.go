@@ -240,6 +240,7 @@ type Nodes interface {
 // Bills keeps what was billed, and what proves it.
 type Bills interface {
 	Invoices
+	BillingRuns
 	Seals
 	SubjectKeys
 	Money

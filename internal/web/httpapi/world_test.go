@@ -196,7 +196,7 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	}))
 	w.replays = must[*replay.Replays](t)(replay.New(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
-		Govern: w.govern, Credits: w.credits, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Collect: w.collect, Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
+		Govern: w.govern, Credits: w.credits, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Collect: w.collect, BillingRuns: billingRuns(t, w, records, bills), Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
 		Clock: w.clock, Replays: w.replays, Notify: told, Refunds: records.ListRefunds, GatewayCount: func(context.Context) (int, error) { return w.gateways, nil },
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
