@@ -195,6 +195,9 @@ func (c *config) runOf(ctx context.Context, out io.Writer, n int) (m measured, e
 	if err := use(ctx, w.journal, n, metersCount*n); err != nil {
 		return m, err
 	}
+	if err := w.sealer.Tick(ctx); err != nil { // a server's does so each second
+		return m, err
+	}
 	m.subscriptions, m.heapBefore = n, heap()
 	began := time.Now()
 	for more := true; more; {

@@ -16,8 +16,12 @@ import (
 // scanPage is how many events are read at once.
 const scanPage = 1000
 
-// documentsMost bounds the bytes of the documents that are appended together, but for the last one of them.
-const documentsMost = 1 << 20
+// documentsMost bounds the bytes of the documents that are appended together, but for the last one of them; partsMost the records
+// that they commit to.
+const (
+	documentsMost = 1 << 20
+	partsMost     = 50_000
+)
 
 // SealCloses appends the documents of closes to the journal, each once: what was used up to its position, and the invoice that
 // follows from it (no lines: none is due). The next Tick signs a checkpoint over them. bill calls it between the two steps of
@@ -31,10 +35,15 @@ func (s *Service) SealCloses(ctx context.Context, list []store.Sealing) error {
 	return nil
 }
 
+// closeDocument is one on its way: its series have no roots yet.
+type closeDocument struct {
+	seal.Close
+	parts [][]uint64 // positions, by series
+}
+
 func (s *Service) sealCloses(ctx context.Context, list []store.Sealing) error {
-	var documents [][]byte
-	var at []store.SealedClose
-	size := 0
+	var together []closeDocument
+	parts := 0
 	for i := range list {
 		c := &list[i]
 		_, err := s.cfg.Seals.SealedClose(ctx, store.SealedClose{SubscriptionID: c.SubscriptionID, Period: c.Period})
@@ -48,12 +57,69 @@ func (s *Service) sealCloses(ctx context.Context, list []store.Sealing) error {
 		if err != nil {
 			return err
 		}
+		for _, p := range doc.parts {
+			parts += len(p)
+		}
+		if together = append(together, doc); parts >= partsMost {
+			if err := s.sealTogether(ctx, together); err != nil {
+				return err
+			}
+			together, parts = nil, 0
+		}
+	}
+	return s.sealTogether(ctx, together)
+}
+
+// document is what a close commits to.
+func (s *Service) document(ctx context.Context, c *store.Sealing) (closeDocument, error) {
+	doc := closeDocument{Close: seal.Close{Subscription: c.SubscriptionID, Customer: c.Draft.CustomerID, Period: c.Period, Position: c.Position}}
+	if len(c.Draft.Lines) > 0 {
+		doc.Invoice, doc.Lines = c.Draft.ID, c.Draft.Lines
+	}
+	for _, u := range c.Usage {
+		parts, count, err := s.contributions(ctx, store.SeriesKey{CustomerID: c.Draft.CustomerID, Meter: u.Meter}, c.Period, c.Position, true)
+		if err != nil {
+			return doc, fmt.Errorf("meter %s: %w", u.Meter, err)
+		}
+		doc.Series = append(doc.Series, seal.Series{Meter: u.Meter, Value: u.Quantity, Count: count})
+		doc.parts = append(doc.parts, parts)
+	}
+	return doc, nil
+}
+
+// sealTogether reads the records that closes commit to in the order of the log, once, and appends the documents.
+func (s *Service) sealTogether(ctx context.Context, list []closeDocument) error {
+	var positions []uint64
+	for i := range list {
+		for _, p := range list[i].parts {
+			positions = append(positions, p...)
+		}
+	}
+	slices.Sort(positions)
+	positions = slices.Compact(positions)
+	all, err := s.hashesOf(ctx, positions)
+	if err != nil {
+		return err
+	}
+	var documents [][]byte
+	var at []store.SealedClose
+	size := 0
+	for i := range list {
+		doc := &list[i]
+		for k, parts := range doc.parts {
+			hashes := make([]tlog.Hash, len(parts))
+			for n, p := range parts {
+				found, _ := slices.BinarySearch(positions, p)
+				hashes[n] = all[found]
+			}
+			doc.Series[k].Root = seal.RootOf(hashes)
+		}
 		b, err := doc.Encode()
 		if err != nil {
 			return err
 		}
 		documents, size = append(documents, b), size+len(b)
-		at = append(at, store.SealedClose{SubscriptionID: c.SubscriptionID, Period: c.Period, InvoiceID: doc.Invoice})
+		at = append(at, store.SealedClose{SubscriptionID: doc.Subscription, Period: doc.Period, InvoiceID: doc.Invoice})
 		if size >= documentsMost {
 			if err := s.appendDocuments(ctx, documents, at); err != nil {
 				return err
@@ -80,26 +146,6 @@ func (s *Service) appendDocuments(ctx context.Context, documents [][]byte, at []
 	}
 	s.due = true
 	return nil
-}
-
-// document is what a close commits to.
-func (s *Service) document(ctx context.Context, c *store.Sealing) (seal.Close, error) {
-	doc := seal.Close{Subscription: c.SubscriptionID, Customer: c.Draft.CustomerID, Period: c.Period, Position: c.Position}
-	if len(c.Draft.Lines) > 0 {
-		doc.Invoice, doc.Lines = c.Draft.ID, c.Draft.Lines
-	}
-	for _, u := range c.Usage {
-		parts, count, err := s.contributions(ctx, store.SeriesKey{CustomerID: c.Draft.CustomerID, Meter: u.Meter}, c.Period, c.Position, true)
-		if err != nil {
-			return doc, fmt.Errorf("meter %s: %w", u.Meter, err)
-		}
-		hashes, err := s.hashesOf(ctx, parts)
-		if err != nil {
-			return doc, fmt.Errorf("meter %s: %w", u.Meter, err)
-		}
-		doc.Series = append(doc.Series, seal.Series{Meter: u.Meter, Value: u.Quantity, Count: count, Root: seal.RootOf(hashes)})
-	}
-	return doc, nil
 }
 
 // contributions lists the positions of the records that made up a series in an interval when the journal was at a position:

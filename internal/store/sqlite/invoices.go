@@ -51,7 +51,7 @@ func (r *Records) BeginCloses(ctx context.Context, list []store.Close) (stored [
 			return nil, fmt.Errorf("records: begin close: position %d is out of range", list[i].Position)
 		}
 	}
-	err = r.write(ctx, "begin close", func(tx *sql.Tx) error {
+	err = r.writeMany(ctx, "begin close", func(tx transaction) error {
 		for i := range list {
 			c, err := beginClose(ctx, tx, &list[i])
 			if err != nil {
@@ -67,7 +67,7 @@ func (r *Records) BeginCloses(ctx context.Context, list []store.Close) (stored [
 	return stored, nil
 }
 
-func beginClose(ctx context.Context, tx *sql.Tx, c *store.Close) (store.Close, error) {
+func beginClose(ctx context.Context, tx transaction, c *store.Close) (store.Close, error) {
 	_, err := tx.ExecContext(ctx, `INSERT INTO closes (subscription_id, period_start, period_end, position, closed_at, progressive, catalog_version,
 		changes) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 		c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro(), int64(c.Position), c.ClosedAt.UnixMicro(), c.Progressive, c.CatalogVersion, //nolint:gosec // checked
@@ -89,7 +89,7 @@ func (r *Records) FinishClose(ctx context.Context, c store.Close, issue store.Is
 
 // FinishCloses implements store.Closings.
 func (r *Records) FinishCloses(ctx context.Context, list []store.Finish, at time.Time) (finals []*invoice.Invoice, err error) {
-	err = r.write(ctx, "finish close", func(tx *sql.Tx) error {
+	err = r.writeMany(ctx, "finish close", func(tx transaction) error {
 		for i := range list {
 			final, err := finishClose(ctx, tx, &list[i], at)
 			if err != nil {
@@ -105,7 +105,7 @@ func (r *Records) FinishCloses(ctx context.Context, list []store.Finish, at time
 	return finals, nil
 }
 
-func finishClose(ctx context.Context, tx *sql.Tx, f *store.Finish, at time.Time) (final *invoice.Invoice, err error) {
+func finishClose(ctx context.Context, tx transaction, f *store.Finish, at time.Time) (final *invoice.Invoice, err error) {
 	stored, err := readClose(ctx, tx, f.Close)
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func finishClose(ctx context.Context, tx *sql.Tx, f *store.Finish, at time.Time)
 }
 
 // finalize takes the next number of its series for a draft and stores it.
-func finalize(ctx context.Context, tx *sql.Tx, draft invoice.Invoice, at time.Time) (*invoice.Invoice, error) {
+func finalize(ctx context.Context, tx transaction, draft invoice.Invoice, at time.Time) (*invoice.Invoice, error) {
 	var next, number int64
 	err := tx.QueryRowContext(ctx, `SELECT (SELECT coalesce(max(number), 0) + 1 FROM invoices),
 		(SELECT coalesce(max(coalesce(series_number, number)), 0) + 1 FROM invoices WHERE series = ?)`, draft.Series).Scan(&next, &number)
@@ -164,7 +164,7 @@ func finalize(ctx context.Context, tx *sql.Tx, draft invoice.Invoice, at time.Ti
 	return &inv, nil
 }
 
-func insertLine(ctx context.Context, tx *sql.Tx, inv *invoice.Invoice, l *invoice.Line) error {
+func insertLine(ctx context.Context, tx transaction, inv *invoice.Invoice, l *invoice.Line) error {
 	if l.Rounded.Currency() != inv.Currency {
 		return errors.New("amount in another currency")
 	}

@@ -48,7 +48,7 @@ func (r *Records) TakeFence(ctx context.Context, seen uint64) (uint64, error) {
 }
 
 // fenced refuses who is not the present sealer.
-func fenced(ctx context.Context, tx *sql.Tx, fence uint64) error {
+func fenced(ctx context.Context, tx queryer, fence uint64) error {
 	have, err := readFence(ctx, tx)
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func readSealedClose(ctx context.Context, q queryer, c store.SealedClose) (store
 
 // PutSealedCloses implements store.Seals.
 func (r *Records) PutSealedCloses(ctx context.Context, fence uint64, list []store.SealedClose) error {
-	return r.write(ctx, "put sealed closes", func(tx *sql.Tx) error {
+	return r.writeMany(ctx, "put sealed closes", func(tx transaction) error {
 		if err := fenced(ctx, tx, fence); err != nil {
 			return err
 		}

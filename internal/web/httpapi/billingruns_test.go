@@ -43,7 +43,9 @@ func (w *world) runDoc(a answer) (d runDoc) {
 func TestBillingRuns(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.setup()
+	w.apply()
+	w.subscribe("acme", "pro")
+	w.subscribe("bolt", "pro")
 	next := w.now().AddDate(0, 2, 0).UTC().Format(time.RFC3339)
 
 	dry := w.runDoc(w.post(200, "/v1/billing-runs/preview", `{"until":"`+next+`"}`))
