@@ -103,7 +103,9 @@ func (a *api) billingRuns() {
 		method: http.MethodPost, path: "/v1/billing-runs/preview", id: "preview-billing-run", tag: tag,
 		summary:     "Show what a run would finalize",
 		description: "By the code that closes; nothing is stored. An instant to come is a what-if: the usage so far, and what is decided by now.",
-	}, func(ctx context.Context, in *struct{ Body newBillingRunBody }) (dryRunBody, error) { return a.dryRun(ctx, in.Body) })
+	}, func(ctx context.Context, in *struct{ Body newBillingRunBody }) (dryRunBody, error) {
+		return a.dryRun(ctx, in.Body)
+	})
 	handle(a, operation{
 		method: http.MethodGet, path: "/v1/billing-runs", id: "list-billing-runs", tag: tag, summary: "List runs of billing, newest first",
 	}, func(ctx context.Context, in *Paging) (listBody[billingRunBody], error) {

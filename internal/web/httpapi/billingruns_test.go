@@ -26,10 +26,11 @@ func billingRuns(t testing.TB, w *world, records store.BillingRuns, bills *bill.
 
 // runDoc is what the tests look at.
 type runDoc struct {
-	ID, State           string
-	Due, Done, Invoices int
-	Count               int
-	Totals              []struct{ Currency, Amount string }
+	ID, State string
+	Due, Done int
+	Invoices  any // how many, or those of a dry run
+	Count     int
+	Totals    []struct{ Currency, Amount string }
 }
 
 func (w *world) runDoc(a answer) (d runDoc) {
@@ -60,11 +61,11 @@ func TestBillingRuns(t *testing.T) {
 	before := w.runDoc(w.post(200, "/v1/billing-runs/preview", `{}`))
 	run := w.runDoc(w.post(201, "/v1/billing-runs", `{}`))
 	done := w.runDoc(w.get("/v1/billing-runs/" + run.ID))
-	if done.State != "done" || done.Done != done.Due || done.Invoices != before.Count || before.Count == 0 {
+	if done.State != "done" || done.Done != done.Due || done.Invoices != float64(before.Count) || before.Count == 0 {
 		t.Errorf("dry run %+v, run %+v", before, done)
 	}
 	again := w.runDoc(w.get("/v1/billing-runs/" + w.runDoc(w.post(201, "/v1/billing-runs", `{}`)).ID))
-	if again.State != "done" || again.Due != 0 || again.Invoices != 0 {
+	if again.State != "done" || again.Due != 0 || again.Invoices != 0.0 {
 		t.Errorf("once more: %+v", again)
 	}
 	if a := w.get("/v1/billing-runs"); a.status != 200 || strings.Count(string(a.body), `"run_`) != 2 {
