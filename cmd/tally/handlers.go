@@ -25,7 +25,7 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	}
 	rest, err := httpapi.New(httpapi.Config{
 		Govern: s.govern, Enforce: s.enforce, Flush: s.flush, Receive: s.receive, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox,
-		Collect: s.collect, Credits: s.credits,
+		Collect: s.collect, Credits: s.credits, WhatIf: s.whatIf,
 		BillingRuns: s.billrun,
 		Seal:        s.seal, Erasures: s.journal, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays, Notify: s.notify,
 		Signer: s.signer, PortalLink: s.portalLink, Version: version, Ready: s.serving.Load, Metrics: s.metrics.handler(), Log: s.log,
@@ -37,12 +37,14 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	pages, err := console.New(console.Config{
 		Govern: s.govern, Credits: s.credits, Enforce: s.enforce, Bill: s.bill, Notify: s.notify, Ship: s.flush, Ingest: s.ingest, Correct: s.correct, Inbox: s.inbox, Clock: s.clock, Signer: s.signer, PortalLink: s.portalLink,
 		Version: version, Demo: s.demo, Log: s.log, Gateways: s.hub.List,
+		Collect: s.collect,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	theirs, err := portal.New(portal.Config{
 		Govern: s.govern, Credits: s.credits, Enforce: s.enforce, Bill: s.bill, Notify: s.notify, Ship: s.flush, Clock: s.clock, Signer: s.signer, Demo: s.demo, Log: s.log,
+		Collect: s.collect,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -59,20 +59,20 @@ func (s *Service) batch(ctx context.Context, q *queue, part Part, now time.Time,
 // closeAll takes periods from open to finalized. First it fixes the journal position in the records, then it rates the usage up to
 // there: whatever follows is late, also for a later attempt. What fails has its error; the others go on.
 func (s *Service) closeAll(ctx context.Context, batch []*work, now time.Time) {
-	s.begin(ctx, going(batch), now)
-	for _, w := range going(batch) {
+	s.begin(ctx, unfinished(batch), now)
+	for _, w := range unfinished(batch) {
 		w.err = s.rateClose(ctx, w, now)
 	}
-	s.seal(ctx, going(batch))
-	for _, w := range going(batch) {
+	s.seal(ctx, unfinished(batch))
+	for _, w := range unfinished(batch) {
 		w.finish = store.Finish{Close: w.begun}
 		w.finish.Issue, w.err = s.issue(ctx, w.draft, now)
 	}
-	s.finish(ctx, going(batch), now)
+	s.finish(ctx, unfinished(batch), now)
 }
 
-// going are those that are neither failed nor done.
-func going(batch []*work) (list []*work) {
+// unfinished are those that are neither failed nor done.
+func unfinished(batch []*work) (list []*work) {
 	for _, w := range batch {
 		if w.err == nil && !w.begun.Done {
 			list = append(list, w)
@@ -110,7 +110,7 @@ func (s *Service) begin(ctx context.Context, batch []*work, now time.Time) {
 			Changes: len(w.term.history.Changes), Progressive: w.progressive, CatalogVersion: s.cfg.Directory.Current().Version,
 		})
 	}
-	if batch = going(batch); len(batch) == 0 {
+	if batch = unfinished(batch); len(batch) == 0 {
 		return
 	}
 	begun, err := s.cfg.Invoices.BeginCloses(ctx, list)

@@ -203,7 +203,7 @@ func (st *statement) complete(ctx context.Context, inv invoice.Invoice, how mone
 	if buyer.Billing.DueDays > 0 {
 		days = buyer.Billing.DueDays
 	}
-	if inv.DueAt = st.closing.known; days > 0 {
+	if days > 0 { // else it is due when it is finalized
 		y, m, d := buyer.Zone.Date(st.closing.known)
 		inv.DueAt = buyer.Zone.StartOfDay(y, m, d+days)
 	}

@@ -38,9 +38,9 @@ func (l *Line) key(inv *Invoice) (k Key, ok bool) {
 	case l.Price == "":
 		return Key{Start: start.UnixMicro(), Commitment: l.Kind}, true
 	}
-	k = Key{AddOn: l.AddOn, Price: l.Price, Start: start.UnixMicro(), Plan: l.Plan}
-	if k.Plan == "" && k.AddOn == "" {
-		k.Plan = inv.Plan
+	k = Key{AddOn: l.AddOn, Price: l.Price, Start: start.UnixMicro()}
+	if k.AddOn == "" {
+		k.Plan = cmp.Or(l.Plan, inv.Plan)
 	}
 	return k, true
 }

@@ -28,11 +28,17 @@ type Charge struct {
 }
 
 // Key names what the charge is for, through changes of quantity, version and history: charges of one key are compared with what
-// was billed under that key.
+// was billed under that key. An add-on goes on through changes of plan, so its key has none.
 type Key struct {
 	Plan, AddOn, Price string
 	Start              time.Time // of Period
 }
 
 // Key is the charge's.
-func (c *Charge) Key() Key { return Key{c.Plan, c.AddOn, c.Price.Key, c.Period.Start} }
+func (c *Charge) Key() Key {
+	k := Key{c.Plan, c.AddOn, c.Price.Key, c.Period.Start}
+	if c.AddOn != "" {
+		k.Plan = ""
+	}
+	return k
+}

@@ -7,7 +7,6 @@ import (
 	"math/big"
 	"slices"
 	"sort"
-	"strconv"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -39,19 +38,9 @@ type World struct {
 	Events   []Event
 	Grace    time.Duration
 	Steps    []time.Time
-	Credits  []Credit // in the order of their burning does not matter: it is sorted
 	Coupons  []Coupon // by time of redemption
 	Tax      *big.Rat // percent on everything, exclusive, rounded per invoice; nil: none
 	HalfEven bool
-}
-
-// Credit is a promotional grant of money.
-type Credit struct {
-	ID       string
-	Amount   *big.Rat
-	Priority int
-	From, To time.Time // zero To: never ends
-	Known    time.Time
 }
 
 // Coupon is a redemption. Exactly one of Percent and Amount is set.
@@ -71,8 +60,9 @@ type Invoice struct {
 
 // Line is an amount on it.
 type Line struct {
-	What  string
-	Minor int64
+	What    string
+	Minor   int64
+	adjusts int // which invoice; 0: none
 }
 
 // String is the invoice on a few lines, to be compared.
@@ -86,17 +76,16 @@ func (i Invoice) String() string {
 
 // Invoices are all that have a line, in order.
 func Invoices(w World) ([]Invoice, error) {
-	o := &oracle{World: w, billed: map[string]*big.Rat{}, used: map[string]*big.Rat{}, times: map[string]int{}}
-	done := map[string]bool{}
+	o := &oracle{World: w, billed: map[string]*big.Rat{}, used: map[string]int64{}, first: map[string]int{}, took: map[string]map[int]bool{}, days: map[time.Time]time.Time{}}
 	var out []Invoice
 	for _, step := range w.Steps {
 		o.now = step
 		for {
-			c, ok := o.nextClosing(step, done)
+			c, ok := o.nextClosing(step)
 			if !ok {
 				break
 			}
-			done[c.name()] = true
+			o.begun, o.last, o.lastStep = true, c, step
 			inv, err := o.invoice(c)
 			if err != nil {
 				return nil, err
@@ -111,18 +100,20 @@ func Invoices(w World) ([]Invoice, error) {
 
 type oracle struct {
 	World
-	now    time.Time
-	billed map[string]*big.Rat // exact, by what it is for
-	used   map[string]*big.Rat // of coupons with an amount, and credits, by id
-	times  map[string]int      // invoices that a coupon was on
+	now      time.Time
+	billed   map[string]*big.Rat     // exact, by what it is for
+	count    int                     // invoices so far
+	first    map[string]int          // the invoice on which a key was billed first
+	used     map[string]int64        // of coupons, by id, in minor units
+	took     map[string]map[int]bool // the invoices that a coupon was on
+	begun    bool                    // something was closed
+	last     closing
+	lastStep time.Time               // at which it was closed
+	days     map[time.Time]time.Time // first instants of days that were looked for
 }
 
 // closing is one instant that billing closes.
 type closing struct{ from, to time.Time }
-
-func (c closing) name() string {
-	return strconv.FormatInt(c.from.UnixMicro(), 10) + "-" + strconv.FormatInt(c.to.UnixMicro(), 10)
-}
 
 // known are the changes known now, in force order.
 func (o *oracle) known() []subscription.Change {
@@ -167,7 +158,10 @@ type addOn struct {
 func (o *oracle) end() time.Time {
 	end := o.History.End
 	changes := o.known()
-	sort.SliceStable(changes, func(i, j int) bool { return changes[i].CreatedAt.Before(changes[j].CreatedAt) })
+	sort.SliceStable(changes, func(i, j int) bool {
+		a, b := changes[i], changes[j]
+		return a.CreatedAt.Before(b.CreatedAt) || a.CreatedAt.Equal(b.CreatedAt) && a.ID < b.ID
+	})
 	for _, c := range changes {
 		switch c.Kind {
 		case subscription.Cancel:
@@ -184,10 +178,10 @@ func (o *oracle) trialEnd() time.Time {
 	end := o.History.Start
 	if p, ok := o.planOf(o.History.CatalogVersion, o.History.Plan); ok && p.Terms.TrialDays > 0 {
 		y, m, d := o.History.Start.In(o.Zone).Date()
-		end = firstOf(o.Zone, y, m, d+p.Terms.TrialDays)
+		end = o.firstOf(y, m, d+p.Terms.TrialDays)
 	}
 	for _, c := range o.known() {
-		if c.Kind == subscription.Trial {
+		if c.Kind == subscription.Trial && (c.At.Before(end) || c.At.Equal(o.History.Start)) {
 			end = c.Until
 		}
 	}
@@ -236,6 +230,9 @@ func (o *oracle) at(t time.Time) state {
 		case subscription.ToPlan:
 			was, _ := o.planOf(s.version, s.plan)
 			next, _ := o.planOf(c.Version, c.Plan)
+			if !o.fits(s, next) {
+				continue
+			}
 			if was.Interval().String() != next.Interval().String() || was.Terms.Calendar != next.Terms.Calendar {
 				restarts = append(restarts, c.At)
 			}
@@ -243,9 +240,20 @@ func (o *oracle) at(t time.Time) state {
 		case subscription.ToPrices:
 			s.version = c.Version
 		case subscription.Quantity:
-			s.quantities[c.Key] = rat(c.Quantity.String())
+			plan, _ := o.planOf(s.version, s.plan)
+			if slices.ContainsFunc(plan.Prices, func(p price.Price) bool { return p.Key == c.Key }) {
+				s.quantities[c.Key] = rat(c.Quantity.String())
+			}
 		case subscription.SetAddOn:
+			plan, _ := o.planOf(s.version, s.plan)
+			before, had := s.addOns[c.Key]
 			s.addOns[c.Key] = addOn{c.Version, rat(c.Quantity.String())}
+			if !o.fits(s, plan) {
+				delete(s.addOns, c.Key)
+				if had {
+					s.addOns[c.Key] = before
+				}
+			}
 		case subscription.SetPrice:
 			if c.Price == nil {
 				delete(s.prices, c.Key)
@@ -265,6 +273,23 @@ func (o *oracle) at(t time.Time) state {
 		}
 	}
 	return s
+}
+
+// fits says that all add-ons can stand beside a plan. A change whose ground a later decision took away does nothing.
+func (o *oracle) fits(s state, plan catalog.Plan) bool {
+	for key, a := range s.addOns {
+		if a.quantity.Sign() == 0 {
+			continue
+		}
+		for _, x := range o.Catalogs[a.version].AddOns {
+			for _, p := range x.Prices {
+				if _, whole := p.Every.Times(plan.Interval()); x.Key == key && !whole {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // priced is a price in force, with what names it.

@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/big"
 	"sort"
 	"time"
@@ -14,8 +15,17 @@ import (
 type span struct{ from, to time.Time }
 
 // firstOf is the first instant whose local date is that day or a later one.
-func firstOf(zone *time.Location, y int, m time.Month, d int) time.Time {
-	want := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+func (o *oracle) firstOf(y int, m time.Month, d int) time.Time {
+	day := time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+	if t, ok := o.days[day]; ok {
+		return t
+	}
+	t := firstOf(o.Zone, day)
+	o.days[day] = t
+	return t
+}
+
+func firstOf(zone *time.Location, want time.Time) time.Time {
 	t := want.Add(-36 * time.Hour) // before it in every zone
 	for step := time.Hour; step >= time.Minute; step /= 60 {
 		for localDay(zone, t.Add(step)).Before(want) {
@@ -45,31 +55,31 @@ func length(e period.Every) (months, days int) {
 }
 
 // boundaries are where the periods begin that can matter, in order, from before the anchor to well after until.
-func boundaries(zone *time.Location, s state, every period.Every, calendar bool, until time.Time) []time.Time {
+func (o *oracle) boundaries(s state, every period.Every, calendar bool, until time.Time) []time.Time {
 	months, days := length(every)
 	var out []time.Time
-	ly, lm, ld := s.anchor.In(zone).Date()
+	ly, lm, ld := s.anchor.In(o.Zone).Date()
 	for k := -1; ; k++ {
 		var b time.Time
 		switch {
 		case months > 0 && calendar:
 			first := (12*ly + int(lm) - 1) / months * months
 			at := first + k*months
-			b = firstOf(zone, at/12, time.Month(at%12+1), 1)
+			b = o.firstOf(at/12, time.Month(at%12+1), 1)
 		case months > 0:
 			at := 12*ly + int(lm) - 1 + k*months
 			y, m := at/12, time.Month(at%12+1)
 			last := time.Date(y, m+1, 0, 0, 0, 0, 0, time.UTC).Day()
-			b = firstOf(zone, y, m, min(s.day, last))
+			b = o.firstOf(y, m, min(s.day, last))
 		case calendar && days%7 == 0:
-			monday := localDay(zone, s.anchor)
+			monday := localDay(o.Zone, s.anchor)
 			for monday.Weekday() != time.Monday || int(monday.Sub(time.Date(1970, 1, 5, 0, 0, 0, 0, time.UTC)).Hours()/24)%days != 0 {
 				monday = monday.AddDate(0, 0, -1)
 			}
 			d := monday.AddDate(0, 0, k*days)
-			b = firstOf(zone, d.Year(), d.Month(), d.Day())
+			b = o.firstOf(d.Year(), d.Month(), d.Day())
 		default:
-			b = firstOf(zone, ly, lm, ld+k*days)
+			b = o.firstOf(ly, lm, ld+k*days)
 		}
 		out = append(out, b)
 		if b.After(until) {
@@ -126,6 +136,9 @@ type piece struct {
 }
 
 func (p piece) key() string {
+	if p.addOn != "" { // it goes on through changes of plan
+		return "|" + p.addOn + "|" + p.Key + "|" + p.period.from.UTC().Format(time.RFC3339Nano)
+	}
 	return p.plan + "|" + p.addOn + "|" + p.Key + "|" + p.period.from.UTC().Format(time.RFC3339Nano)
 }
 
@@ -145,7 +158,7 @@ func (o *oracle) pieces(horizon time.Time) []piece {
 			whole.to = atoms[j].to
 		}
 		for _, p := range o.prices(a.state) {
-			bounds := boundaries(o.Zone, a.state, p.Every, a.calendar, horizon)
+			bounds := o.boundaries(a.state, p.Every, a.calendar, horizon)
 			for k := 1; k < len(bounds); k++ {
 				grid := span{bounds[k-1], bounds[k]}
 				service := intersect(grid, a.span)
@@ -228,26 +241,16 @@ func (o *oracle) ratioOf(p *piece) *big.Rat {
 		return big.NewRat(1, 1)
 	}
 	if p.Prorate == price.ProrateDays {
-		count := func(s span) int64 { // local days that the span touches
-			n := int64(0)
-			for d := localDay(o.Zone, s.from); firstOf(o.Zone, d.Year(), d.Month(), d.Day()).Before(s.to); d = d.AddDate(0, 0, 1) {
-				n++
-			}
-			return n
+		days := func(from, to time.Time) int64 {
+			return int64(localDay(o.Zone, to).Sub(localDay(o.Zone, from)).Hours() / 24)
 		}
-		up := func(t time.Time) int64 {
-			if !p.period.from.Before(t) {
-				return 0
-			}
-			return count(span{p.period.from, t})
-		}
-		return big.NewRat(up(p.service.to)-up(p.service.from), count(p.full))
+		return big.NewRat(days(p.service.from, p.service.to), days(p.full.from, p.full.to))
 	}
 	return big.NewRat(p.service.to.Sub(p.service.from).Microseconds(), p.full.to.Sub(p.full.from).Microseconds())
 }
 
-// nextClosing is the earliest closing that is due at a step and not done.
-func (o *oracle) nextClosing(step time.Time, done map[string]bool) (closing, bool) {
+// nextClosing is the next closing after the last one, if it is due at a step.
+func (o *oracle) nextClosing(step time.Time) (closing, bool) {
 	atoms := o.atoms(step.AddDate(1, 2, 0))
 	var list []closing
 	if len(atoms) > 0 {
@@ -259,7 +262,7 @@ func (o *oracle) nextClosing(step time.Time, done map[string]bool) (closing, boo
 			j++
 		}
 		whole := span{atoms[i].from, atoms[j-1].to}
-		bounds := boundaries(o.Zone, atoms[i].state, atoms[i].every, atoms[i].calendar, whole.to)
+		bounds := o.boundaries(atoms[i].state, atoms[i].every, atoms[i].calendar, whole.to)
 		for k := 1; k < len(bounds); k++ {
 			p := intersect(span{bounds[k-1], bounds[k]}, whole)
 			if p.from.Before(p.to) && (p.to.Before(step.AddDate(1, 2, 0))) {
@@ -277,13 +280,46 @@ func (o *oracle) nextClosing(step time.Time, done map[string]bool) (closing, boo
 		}
 		return list[a].from.Before(list[b].from)
 	})
-	for _, c := range list {
-		if done[c.name()] || c.to.Add(o.grace(c)).After(step) {
-			continue
+	var next *closing
+	for i := range list {
+		if !o.begun || list[i].to.After(o.last.to) {
+			next = &list[i]
+			break
 		}
-		return c, true
 	}
-	return closing{}, false
+	if extra := o.behind(); extra != nil && (next == nil || next.to.After(extra.to)) {
+		next = extra
+	}
+	if next == nil || next.to.Add(o.grace(*next)).After(step) {
+		return closing{}, false
+	}
+	return *next, true
+}
+
+// behind is a point for what was decided since the last closing about times that are closed already, and is billed at once: by
+// its own wish, or since the subscription has ended and no closing follows.
+func (o *oracle) behind() *closing {
+	if !o.begun {
+		return nil
+	}
+	end := o.end()
+	ended := !end.IsZero() && !end.After(o.last.to)
+	var decided time.Time
+	for _, c := range o.known() {
+		if c.CreatedAt.After(o.lastStep) && (ended || c.Now && !c.At.After(o.last.to)) && c.CreatedAt.After(decided) {
+			decided = c.CreatedAt
+		}
+	}
+	switch {
+	case decided.IsZero():
+		return nil
+	case decided.After(o.last.to):
+	case o.last.from.Equal(o.last.to):
+		decided = o.last.to.Add(time.Microsecond)
+	default:
+		decided = o.last.to
+	}
+	return &closing{decided, decided}
 }
 
 // grace is waited for after a period; a point is closed at once.
@@ -302,6 +338,9 @@ func (o *oracle) points(atoms []atom, a int, bounds []time.Time) []closing {
 			return nil
 		}
 	}
+	if o.text(atoms[a-1]) == o.text(atoms[a]) {
+		return nil // nothing has changed
+	}
 	bills := atoms[a-1].trial && !atoms[a].trial
 	for _, c := range o.known() {
 		bills = bills || c.Now && c.At.Equal(at)
@@ -310,4 +349,16 @@ func (o *oracle) points(atoms []atom, a int, bounds []time.Time) []closing {
 		return nil
 	}
 	return []closing{{at, at}}
+}
+
+// text is all that is in force.
+func (o *oracle) text(a atom) string {
+	s := fmt.Sprint(a.plan, a.version, a.paused, a.trial, a.prices)
+	for _, p := range o.prices(a.state) {
+		s += fmt.Sprint(p.Key, p.addOn, p.quantity)
+	}
+	for k, x := range a.addOns {
+		s += fmt.Sprint(k, x.version, x.quantity)
+	}
+	return s
 }

@@ -50,6 +50,7 @@ func (o *oracle) value(e Event) *big.Rat {
 type part struct {
 	what   string
 	amount *big.Rat
+	used   bool // it is usage, and there was some
 }
 
 // expected is what one key is worth in all at an instant, in lines.
@@ -136,28 +137,22 @@ func (o *oracle) licensed(p piece) []part {
 func metered(p piece, quantity, priorQuantity, priorAmount *big.Rat, first, last bool) []part {
 	after := free(p, new(big.Rat).Add(priorQuantity, quantity))
 	before := free(p, priorQuantity)
-	var amount *big.Rat
-	switch p.Model {
-	case price.Volume, price.Stairstep:
-		amount = new(big.Rat).Sub(whole(p.Price, after, first), priorAmount)
-	default:
-		amount = new(big.Rat).Sub(whole(p.Price, after, true), whole(p.Price, before, true))
-		if first {
-			amount = whole(p.Price, after, true)
-		}
+	amount := new(big.Rat).Sub(whole(p.Price, after, true), whole(p.Price, before, true))
+	if first {
+		amount = whole(p.Price, after, true)
 	}
-	parts := []part{{p.Key, amount}}
+	parts := []part{{p.Key, amount, p.Meter != "" && quantity.Sign() != 0}}
 	total := new(big.Rat).Add(priorAmount, amount)
 	if p.MaximumSpend != nil {
 		if over := new(big.Rat).Sub(total, rat(p.MaximumSpend.String())); over.Sign() > 0 {
 			off := new(big.Rat).Neg(over)
-			parts = append(parts, part{p.Key + " maximum", off})
+			parts = append(parts, part{what: p.Key + " maximum", amount: off})
 			total.Add(total, off)
 		}
 	}
 	if p.MinimumSpend != nil && last {
 		if under := new(big.Rat).Sub(rat(p.MinimumSpend.String()), total); under.Sign() > 0 {
-			parts = append(parts, part{p.Key + " minimum", under})
+			parts = append(parts, part{what: p.Key + " minimum", amount: under})
 		}
 	}
 	return parts
@@ -252,27 +247,30 @@ func (o *oracle) invoice(c closing) (Invoice, error) {
 	if err != nil {
 		return inv, err
 	}
-	list := o.expectations(c.to)
-	still := map[string]bool{}
-	add := func(what string, amount *big.Rat) {
-		if amount.Sign() == 0 {
-			return
+	o.count++
+	add := func(what, adjusts string, p part) bool {
+		if p.amount.Sign() == 0 && !p.used {
+			return false
 		}
-		minor := round(amount, digits, o.HalfEven)
-		inv.Lines = append(inv.Lines, Line{what, minor})
+		minor := round(p.amount, digits, o.HalfEven)
+		inv.Lines = append(inv.Lines, Line{What: what, Minor: minor, adjusts: o.first[adjusts]})
 		inv.Subtotal += minor
+		return true
 	}
-	for _, e := range list {
+	still := map[string]bool{}
+	for _, e := range o.expectations(c.to) {
 		still[e.key] = true
-		was := o.billed[e.key]
-		if was == nil {
-			for _, p := range e.parts {
-				add(p.what, p.amount)
-			}
-		} else {
-			add("adjust "+e.key, new(big.Rat).Sub(e.sum(), was))
+		if was := o.billed[e.key]; was != nil {
+			add("adjust "+e.key, e.key, part{amount: new(big.Rat).Sub(e.sum(), was)})
+			o.billed[e.key] = e.sum()
+			continue
 		}
-		o.billed[e.key] = e.sum()
+		for _, p := range e.parts {
+			if add(p.what, "", p) {
+				o.billed[e.key] = e.sum()
+				o.first[e.key] = o.count
+			}
+		}
 	}
 	var gone []string
 	for k := range o.billed {
@@ -282,7 +280,7 @@ func (o *oracle) invoice(c closing) (Invoice, error) {
 	}
 	sort.Strings(gone)
 	for _, k := range gone {
-		add("adjust "+k, new(big.Rat).Neg(o.billed[k]))
+		add("adjust "+k, k, part{amount: new(big.Rat).Neg(o.billed[k])})
 		o.billed[k] = new(big.Rat)
 	}
 	o.coupons(&inv, digits)
@@ -302,37 +300,39 @@ func (o *oracle) digits() (int, error) {
 	return p.Currency.Digits(), nil
 }
 
-// coupons take off what is left of what is above zero, in the order of their redemption.
+// coupons take off in the order of their redemption, each from what is left. What is given back of an earlier invoice is given
+// back less the percentage that was taken off there.
 func (o *oracle) coupons(inv *Invoice, digits int) {
 	for _, c := range o.Coupons {
-		if c.Known.After(inv.Closing) || c.Periods > 0 && o.times[c.ID] >= c.Periods && c.Percent != nil || inv.Subtotal <= 0 {
-			continue
+		on := o.took[c.ID]
+		if on == nil {
+			on = map[int]bool{}
+			o.took[c.ID] = on
+		}
+		keeps := c.Percent == nil && c.Periods == 1
+		active := !c.Known.After(o.now) && (c.Periods == 0 || keeps || len(on) < c.Periods)
+		var left int64
+		for _, l := range inv.Lines {
+			if l.adjusts > 0 && c.Percent != nil && on[l.adjusts] || (l.adjusts == 0 || c.Percent == nil) && active {
+				left += l.Minor
+			}
 		}
 		var off int64
 		if c.Percent != nil {
-			off = round(new(big.Rat).Quo(new(big.Rat).Mul(big.NewRat(inv.Subtotal, 1), c.Percent), big.NewRat(100, 1)), 0, o.HalfEven)
+			off = round(new(big.Rat).Quo(new(big.Rat).Mul(big.NewRat(left, 1), c.Percent), big.NewRat(100, 1)), 0, o.HalfEven)
 		} else {
 			off = round(c.Amount, digits, o.HalfEven)
-			if c.Periods == 1 { // the rest is kept
-				if used := o.used[c.ID]; used != nil {
-					off -= round(used, digits, o.HalfEven)
-				}
-			} else if c.Periods > 0 && o.times[c.ID] >= c.Periods {
-				continue
+			if keeps {
+				off -= o.used[c.ID]
 			}
+			off = max(0, min(off, left))
 		}
-		off = min(off, inv.Subtotal)
 		if off == 0 {
 			continue
 		}
-		o.times[c.ID]++
-		used := o.used[c.ID]
-		if used == nil {
-			used = new(big.Rat)
-		}
-		scale := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(digits)), nil)
-		o.used[c.ID] = new(big.Rat).Add(used, new(big.Rat).SetFrac(big.NewInt(off), scale))
-		inv.Lines = append(inv.Lines, Line{"coupon " + c.ID, -off})
+		on[o.count] = true
+		o.used[c.ID] += off
+		inv.Lines = append(inv.Lines, Line{What: "coupon " + c.ID, Minor: -off})
 		inv.Subtotal -= off
 	}
 }
