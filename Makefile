@@ -10,7 +10,7 @@ ARGS :=
 ROUNDS := 50
 NODES := 20
 
-.PHONY: build demo test check bench bench-journal bench-quota gen deps lint fmt soak vuln clean toolchain
+.PHONY: build demo test check bench bench-journal bench-quota bench-billing gen deps lint fmt soak vuln clean toolchain
 
 build: toolchain ## bin/tally
 	@mkdir -p bin
@@ -38,6 +38,10 @@ bench-journal: toolchain build ## the journal against its floor and SQLite; ARGS
 bench-quota: toolchain build ## decisions in process, over gRPC and over HTTP beside their floors; ARGS="-rounds 3 -only rls"
 	CGO_ENABLED=0 go build -trimpath -o bin/bench-quota ./bench/quota
 	bin/bench-quota $(ARGS)
+
+bench-billing: toolchain build ## calc, a run of billing beside its floor, previews; ARGS="-only preview -events 10000000"
+	CGO_ENABLED=0 go build -trimpath -o bin/bench-billing ./bench/billing
+	bin/bench-billing $(ARGS)
 
 gen: toolchain ## rebuild generated code; fails while it differs from what is committed
 	@scripts/gen.sh

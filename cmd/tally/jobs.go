@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tallystick/tallystick/internal/app/billrun"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/queue"
 )
@@ -18,6 +19,7 @@ func (s *server) openQueue(ctx context.Context) (err error) {
 	s.queue, err = queue.Open(ctx, queue.Config{
 		SQLite: s.folder.path("jobs.db"), Log: slog.New(quiet{s.log.Handler()}), Kinds: []queue.Kind{
 			{Name: "bill", Every: billEvery, Work: s.job("bill", func(ctx context.Context, _ string) error { return s.billAll(ctx) })},
+			{Name: billrun.Kind, Every: billEvery, Work: s.job(billrun.Kind, s.workBillingRuns)},
 		},
 	})
 	return err

@@ -47,6 +47,7 @@ func newMetrics(s *server) *metrics {
 		Name: "tally_gateways", Help: "Gateways that may hold leases: registered ones that are not revoked, and this process's own.",
 	}, func() float64 { return float64(s.leasing()) }))
 	m.registry.MustRegister(&ledgerCollector{s.collect})
+	m.registry.MustRegister(&billingRunCollector{s.billrun})
 	return m
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/baseline"
 	"github.com/tallystick/tallystick/internal/app/bill"
+	"github.com/tallystick/tallystick/internal/app/billrun"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
@@ -89,6 +90,7 @@ type server struct {
 	ingest    *ingest.Service
 	bill      *bill.Service
 	whatIf    *whatif.Service
+	billrun   *billrun.Service
 	queue     *queue.Queue
 	jobFaults chan error // of a store that failed in a job: the process must stop
 	collect   *collect.Service
@@ -170,11 +172,14 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	if s.bill, err = bill.New(bill.Config{
-		Directory: s.govern, Journal: s.journal, Invoices: s.records, Coupons: s.govern, Balances: s.records, Now: s.clock.Now, Grace: s.grace, Settled: s.settled, Seal: s.seal.SealClose, Log: s.log,
+		Directory: s.govern, Journal: s.journal, Invoices: s.records, Coupons: s.govern, Balances: s.records, Now: s.clock.Now, Grace: s.grace, Settled: s.settled, Seal: s.seal.SealCloses, Log: s.log,
 	}); err != nil {
 		return err
 	}
 	if s.whatIf, err = whatif.New(whatif.Config{Directory: s.govern, Journal: s.journal, Rater: s.bill, Now: s.clock.Now}); err != nil {
+		return err
+	}
+	if err := s.openBillingRuns(); err != nil {
 		return err
 	}
 	if err := s.openCorrections(); err != nil {

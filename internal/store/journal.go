@@ -264,9 +264,9 @@ type Reviser interface {
 
 // Sealed is the journal as the tree sees it.
 type Sealed interface {
-	// Seal appends a document that the tree commits to like any other record (a period's sealed rollups), and returns its
-	// position after fsync. At most 1 MiB.
-	Seal(ctx context.Context, document []byte) (uint64, error)
+	// Seal appends documents that the tree commits to like any other record (a period's sealed rollups), all or none, and returns
+	// the position of the first after fsync; the others follow it. 1 byte to 1 MiB each, 4 MiB together.
+	Seal(ctx context.Context, documents ...[]byte) (uint64, error)
 	// Leaves reads what the tree commits to: every record from a position on, in order, at most limit of them, durable ones
 	// only. next is the position to go on at.
 	Leaves(ctx context.Context, from uint64, limit int, each func(Leaf) error) (next uint64, err error)

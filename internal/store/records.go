@@ -73,8 +73,23 @@ type Issue struct {
 	Entries []ledger.Entry
 }
 
+// Finish is a close that was begun, and what it comes to.
+type Finish struct {
+	Close
+	Issue
+}
+
+// Closings closes many periods with the same care as one: a run of billing waits for the disk once for a batch.
+type Closings interface {
+	// BeginCloses is BeginClose of each, in one transaction. The answer is in the same order.
+	BeginCloses(ctx context.Context, list []Close) ([]Close, error)
+	// FinishCloses is FinishClose of each, in order, in one transaction: all or none. An invoice is nil where none was due.
+	FinishCloses(ctx context.Context, list []Finish, at time.Time) ([]*invoice.Invoice, error)
+}
+
 // Invoices keeps closes and finalized invoices, which never change. Status of an invoice that is read is where it is by now.
 type Invoices interface {
+	Closings
 	// BeginClose stores the close if none exists for (subscription, period) and returns the stored one. The whole period is the
 	// key: the close at a subscription's start has the empty period [start,start), the first full one begins at the same instant.
 	BeginClose(ctx context.Context, c Close) (Close, error)
@@ -225,6 +240,7 @@ type Nodes interface {
 // Bills keeps what was billed, and what proves it.
 type Bills interface {
 	Invoices
+	BillingRuns
 	Seals
 	SubjectKeys
 	Money

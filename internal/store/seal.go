@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/period"
 )
 
@@ -23,6 +24,13 @@ type SealedClose struct {
 	Position       uint64
 }
 
+// Sealing is a close to be sealed: what was used up to its position, and the invoice that follows (without lines: none is due).
+type Sealing struct {
+	Close
+	Usage []invoice.Usage
+	Draft invoice.Invoice
+}
+
 // Seals keeps the sealer's checkpoints and where closes were sealed. Writing needs the fence that the sealer holds: with an
 // older one it is ErrConflict, so that of two sealers only the later one writes.
 type Seals interface {
@@ -36,8 +44,8 @@ type Seals interface {
 	Checkpoints(ctx context.Context, before uint64, limit int) ([]Checkpoint, error)
 	// CheckpointOver is the first checkpoint whose tree has a position. ErrNotFound.
 	CheckpointOver(ctx context.Context, position uint64) (Checkpoint, error)
-	// PutSealedClose stores where a close was sealed, and returns what stands: the first one stays.
-	PutSealedClose(ctx context.Context, fence uint64, c SealedClose) (SealedClose, error)
+	// PutSealedCloses stores where closes were sealed, in one transaction. Of the same close the first one stays.
+	PutSealedCloses(ctx context.Context, fence uint64, list []SealedClose) error
 	// SealedClose finds by subscription and period, or by InvoiceID where that is set. ErrNotFound.
 	SealedClose(ctx context.Context, c SealedClose) (SealedClose, error)
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tallystick/tallystick/internal/app/bill"
-	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/books"
 	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/meter"
@@ -98,7 +97,8 @@ func TestAThresholdThatCannotBeLookedAt(t *testing.T) {
 		t.Errorf("invoices:\n%s", s.told())
 	}
 	named := 0
-	err := s.bill.DryRun(t.Context(), func(c account.Customer, _ []invoice.Invoice, err error) error {
+	err := s.bill.DryRun(t.Context(), bill.Part{}, func(f bill.Forecast) error {
+		c, err := f.Customer, f.Err
 		if err != nil && c.Key == "acme" {
 			named++
 		}

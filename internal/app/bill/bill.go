@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -55,9 +54,8 @@ type Config struct {
 	Grace     time.Duration    // a period is closed this long after its end, where the catalog does not say; default 0
 	// Settled returns when every gateway decision before the instant is in the journal (bounded wait); may be nil.
 	Settled func(ctx context.Context, before time.Time) error
-	// Seal commits to a close before it is finalized: what was used up to its position, and the invoice that follows (without
-	// lines: none is due). It is called again after a crash, with the same. May be nil.
-	Seal func(ctx context.Context, c store.Close, usage []invoice.Usage, draft invoice.Invoice) error
+	// Seal commits to closes before they are finalized. It is called again after a crash, with the same. May be nil.
+	Seal func(ctx context.Context, list []store.Sealing) error
 	Log  *slog.Logger // default: discard
 }
 
@@ -94,84 +92,6 @@ func (s *Service) grace() time.Duration {
 		}
 	}
 	return s.cfg.Grace
-}
-
-// Due is what a run of billing has before it.
-type Due struct {
-	Closings int       // that are due, the next one of each subscription
-	First    time.Time // the earliest of their ends; zero: none is due
-}
-
-// Due counts what is due now. It closes nothing.
-func (s *Service) Due(ctx context.Context) (d Due, err error) {
-	err = s.eachDue(ctx, func(x due) error {
-		d.Closings++
-		if d.First.IsZero() || x.in.End.Before(d.First) {
-			d.First = x.in.End
-		}
-		return nil
-	})
-	return d, err
-}
-
-// DryRun hands over the invoices that a run now would finalize, as previews, subscription by subscription in no particular order.
-// It stores nothing. A subscription that cannot be billed is handed over with its error. An error of each ends it.
-func (s *Service) DryRun(ctx context.Context, each func(customer account.Customer, list []invoice.Invoice, err error) error) error {
-	now := s.cfg.Now()
-	position, err := s.position(ctx)
-	if err != nil {
-		return err
-	}
-	return s.eachDue(ctx, func(x due) error {
-		if x.failed != nil {
-			return each(x.customer, nil, x.failed)
-		}
-		list, err := s.comingInvoices(ctx, x, position, now)
-		return each(x.customer, list, err)
-	})
-}
-
-// comingInvoices are those of all closings of a subscription that are due.
-func (s *Service) comingInvoices(ctx context.Context, x due, position uint64, now time.Time) ([]invoice.Invoice, error) {
-	t, err := s.term(ctx, x.subscriptionID, x.customer, now)
-	if err != nil {
-		return nil, err
-	}
-	b, err := s.billed(ctx, &t)
-	if err != nil {
-		return nil, err
-	}
-	all, err := s.ahead(ctx, &t, b, position, now)
-	list := slices.DeleteFunc(all, func(inv invoice.Invoice) bool {
-		wait := s.grace()
-		if inv.Period.Empty() {
-			wait = 0
-		}
-		return now.Before(inv.Period.End.Add(wait)) || len(inv.Lines) == 0
-	})
-	return list, err
-}
-
-// eachDue looks at all subscriptions once.
-func (s *Service) eachDue(ctx context.Context, each func(due) error) error {
-	now := s.cfg.Now()
-	q := queue{}
-	for _, customer := range s.cfg.Directory.Customers() {
-		for _, sub := range s.cfg.Directory.SubscriptionsOf(customer.ID) {
-			if now.Before(sub.Start) {
-				continue
-			}
-			d, ok, err := q.dueOf(ctx, s, sub.ID, customer, now)
-			if err == nil && ok {
-				err = each(d)
-			}
-			if err != nil {
-				return err
-			}
-			delete(q.coming, sub.ID)
-		}
-	}
-	return nil
 }
 
 // Invoice finds a finalized invoice by id. account.ErrNotFound.

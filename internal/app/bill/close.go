@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -20,44 +19,99 @@ import (
 // cannot be closed, the others' turn comes.
 const MaxCloses = 100
 
+// Part narrows what is closed. Its zero value is everything that is due.
+type Part struct {
+	Until      time.Time // only what ends at or before it; zero: all
+	CustomerID string    // empty: all
+}
+
+// Failure is a closing that did not come about.
+type Failure struct {
+	SubscriptionID string
+	Customer       string // key
+	Period         period.Interval
+	Err            error
+}
+
+// Error implements error.
+func (f *Failure) Error() string {
+	return fmt.Sprintf("close period %s of customer %s, subscription %s: %v", period.Format(f.Period.Start), f.Customer, f.SubscriptionID, f.Err)
+}
+
+// Unwrap is the reason.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Step is what a part of a run did.
+type Step struct {
+	Closed, Invoices int
+	Found            int // closings that became the next of their subscription, and are due: after a long pause there are several
+	Failures         []*Failure
+	More             bool // more is due
+}
+
 // Tick closes at most MaxCloses due periods, in (period end, customer key) order, and says whether more is due. The
 // invoice at a subscription's start (in-advance prices of the first period) is a close with an empty period, as are those of
 // changes that bill at once. It is safe to repeat after a crash at any point. A subscription that cannot be closed is skipped and
 // named in the error; the others go on.
 func (s *Service) Tick(ctx context.Context) (more bool, err error) {
+	step, err := s.Step(ctx, Part{})
+	var all []error
+	for _, f := range step.Failures {
+		all = append(all, f)
+	}
+	return step.More, errors.Join(append(all, err)...)
+}
+
+// Step is Tick of a part. Its failures are no error of it.
+func (s *Service) Step(ctx context.Context, part Part) (step Step, err error) {
 	s.ticking.Lock()
 	defer s.ticking.Unlock()
 	now := s.cfg.Now()
-	var failures []error
+	q := &s.queue
+	if part.CustomerID != "" {
+		q = &queue{only: part.CustomerID}
+	}
 	var settled time.Time
-	for closed := 0; closed < MaxCloses; {
-		d, ok, err := s.queue.next(ctx, s, now)
-		if err != nil {
-			return false, errors.Join(append(failures, err)...)
+	for step.Closed < MaxCloses {
+		batch, err := s.batch(ctx, q, part, now, MaxCloses-step.Closed)
+		if err != nil || len(batch) == 0 {
+			return step, err
 		}
-		if !ok {
-			return false, errors.Join(failures...)
-		}
-		if d.failed == nil && d.in.End.After(settled) {
-			if err := s.settle(ctx, d.in.End); err != nil {
-				s.queue.clear()
-				return true, errors.Join(append(failures, err)...)
+		if last := batch[len(batch)-1].in.End; last.After(settled) {
+			if err := s.settle(ctx, last); err != nil {
+				q.clear()
+				step.More = true
+				return step, err
 			}
-			settled = d.in.End
+			settled = last
 		}
-		err = d.failed
-		if err == nil {
-			err = s.close(ctx, d, now)
-		}
-		if err != nil {
-			s.queue.fail(d.subscriptionID)
-			failures = append(failures, fmt.Errorf("close period %s of customer %s, subscription %s: %w", period.Format(d.in.Start), d.customer.Key, d.subscriptionID, err))
+		s.closeAll(ctx, batch, now)
+		step.take(ctx, s, q, batch, now)
+	}
+	head, err := q.head(ctx, s, now)
+	step.More = head != nil && part.has(head)
+	return step, err
+}
+
+// has says whether a closing belongs to a part.
+func (p *Part) has(d *due) bool { return p.Until.IsZero() || !d.in.End.After(p.Until) }
+
+// take counts what became of a batch.
+func (step *Step) take(ctx context.Context, s *Service, q *queue, batch []*work, now time.Time) {
+	for _, w := range batch {
+		if w.err != nil {
+			q.fail(w.subscriptionID)
+			step.Failures = append(step.Failures, &Failure{w.subscriptionID, w.customer.Key, w.in, w.err})
 			continue
 		}
-		closed++
-		s.queue.closed(ctx, s, d, now)
+		step.Closed++
+		if w.invoiced {
+			step.Invoices++
+		}
+		if q.closed(ctx, s, &w.due, &w.begun, now) {
+			step.Found++
+		}
 	}
-	return s.queue.more(), errors.Join(failures...)
 }
 
 // settle waits for the gateways' usage before an instant. Where it fails, later periods would wait as long.
@@ -70,84 +124,6 @@ func (s *Service) settle(ctx context.Context, before time.Time) error {
 	}
 	if err := s.cfg.Settled(ctx, before); err != nil {
 		return fmt.Errorf("close periods: wait for the gateways' usage before %s: %w", period.Format(before), err)
-	}
-	return nil
-}
-
-// close takes one period from open to finalized. First it fixes the journal position in the records, then it rates the
-// usage up to there: whatever follows is late, also for a later attempt. Nil where another process has done it.
-func (s *Service) close(ctx context.Context, d due, now time.Time) error {
-	t, err := s.term(ctx, d.subscriptionID, d.customer, now)
-	if err != nil {
-		return err
-	}
-	if _, _, err := t.plan(d.in.Start); err != nil {
-		return err
-	}
-	position, err := s.position(ctx)
-	if err != nil {
-		return err
-	}
-	begun, err := s.cfg.Invoices.BeginClose(ctx, store.Close{
-		SubscriptionID: d.subscriptionID, Period: d.in, Position: position, ClosedAt: now,
-		Changes: len(t.history.Changes), Progressive: d.progressive, CatalogVersion: s.cfg.Directory.Current().Version,
-	})
-	if err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
-	if !sameInterval(begun.Period, d.in) {
-		return fmt.Errorf("begin: the records hold a close of %s to %s instead", period.Format(begun.Period.Start), period.Format(begun.Period.End))
-	}
-	if begun.Done {
-		return nil
-	}
-	return s.finish(ctx, &begun, d.customer, now)
-}
-
-// finish makes the invoice of a close that was begun. It depends on what was known when it was.
-func (s *Service) finish(ctx context.Context, begun *store.Close, customer account.Customer, now time.Time) error {
-	t, err := s.term(ctx, begun.SubscriptionID, customer, begun.ClosedAt)
-	if err != nil {
-		return err
-	}
-	before, err := s.closeBefore(ctx, begun)
-	if err != nil {
-		return err
-	}
-	st, err := s.statement(ctx, &t, closingOf(begun), before, nil, false)
-	if err != nil {
-		return err
-	}
-	draft, err := st.draft(ctx)
-	if err != nil {
-		return err
-	}
-	if s.cfg.Seal != nil {
-		usage, err := st.usage(ctx)
-		if err != nil {
-			return err
-		}
-		if err := s.cfg.Seal(ctx, *begun, usage, draft); err != nil {
-			return err
-		}
-	}
-	issue, err := s.issue(ctx, draft, now)
-	if err != nil {
-		return err
-	}
-	final, err := s.cfg.Invoices.FinishClose(ctx, *begun, issue, now)
-	if errors.Is(err, store.ErrConflict) {
-		if stored, again := s.cfg.Invoices.BeginClose(ctx, *begun); again == nil && stored.Done {
-			return nil // another process was faster
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("finish: %w", err)
-	}
-	if final != nil {
-		s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "invoice finalized",
-			slog.String("invoice", final.ID), slog.Int64("number", final.Number), slog.String("customer", customer.Key),
-			slog.String("total", final.Total.String()), slog.String("currency", final.Currency.Code()))
 	}
 	return nil
 }
@@ -180,15 +156,6 @@ func (s *Service) issue(ctx context.Context, draft invoice.Invoice, now time.Tim
 	issue := store.Issue{Invoice: &draft}
 	issue.Entries, err = ledger.OfInvoice(posted, kinds)
 	return issue, err
-}
-
-// closeBefore is the last done close of a subscription before another one; nil: there is none.
-func (s *Service) closeBefore(ctx context.Context, c *store.Close) (*closing, error) {
-	closes, err := s.cfg.Invoices.Closes(ctx, c.SubscriptionID)
-	if err != nil {
-		return nil, fmt.Errorf("read closes of subscription %s: %w", c.SubscriptionID, err)
-	}
-	return lastBefore(closes, c.Period), nil
 }
 
 // lastBefore finds the done close that another one goes on from.

@@ -167,14 +167,14 @@ type flaky struct {
 
 var errCrash = errors.New("crash")
 
-func (f *flaky) FinishClose(ctx context.Context, c store.Close, issue store.Issue, at time.Time) (*invoice.Invoice, error) {
+func (f *flaky) FinishCloses(ctx context.Context, list []store.Finish, at time.Time) ([]*invoice.Invoice, error) {
 	if f.before != nil {
 		f.before()
 	}
 	if f.fail {
 		return nil, errCrash
 	}
-	return f.Invoices.FinishClose(ctx, c, issue, at)
+	return f.Invoices.FinishCloses(ctx, list, at)
 }
 
 func TestCrashBetweenTheStepsOfAClose(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/core/account"
-	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/subscription"
 )
@@ -143,16 +142,19 @@ func TestADryRunSaysWhatARunDoes(t *testing.T) {
 	s := tell(t, "pro", nil)
 	s.use(date(2026, 1, 5), 800, "")
 	s.now = date(2026, 3, 2)
-	due, err := s.bill.Due(t.Context())
-	if err != nil || due.Closings != 1 || !due.First.Equal(date(2026, 2, 1)) {
-		t.Errorf("due: %+v, %v", due, err)
+	due, err := s.bill.Due(t.Context(), bill.Part{})
+	if err != nil || due != 1 {
+		t.Errorf("due: %d, %v", due, err)
+	}
+	if due, err = s.bill.Due(t.Context(), bill.Part{Until: date(2026, 1, 31)}); err != nil || due != 0 {
+		t.Errorf("due in January: %d, %v", due, err)
 	}
 	var want, got []string
-	err = s.bill.DryRun(t.Context(), func(_ account.Customer, list []invoice.Invoice, err error) error {
-		for _, inv := range list {
+	err = s.bill.DryRun(t.Context(), bill.Part{}, func(f bill.Forecast) error {
+		for _, inv := range f.Invoices {
 			want = append(want, inv.ID+" "+inv.Total.String())
 		}
-		return err
+		return f.Err
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -165,8 +167,8 @@ func TestADryRunSaysWhatARunDoes(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || len(got) != 2 {
 		t.Errorf("dry run (-), run (+):\n%s", diff)
 	}
-	if due, err = s.bill.Due(t.Context()); err != nil || due.Closings != 0 {
-		t.Errorf("due afterwards: %+v, %v", due, err)
+	if due, err = s.bill.Due(t.Context(), bill.Part{}); err != nil || due != 0 {
+		t.Errorf("due afterwards: %d, %v", due, err)
 	}
 }
 

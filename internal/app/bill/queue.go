@@ -9,6 +9,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/store"
 )
 
 // due is a closing whose time has come.
@@ -18,6 +19,7 @@ type due struct {
 	in             period.Interval
 	progressive    bool
 	failed         error // why it cannot be closed; nil: it is tried
+	alone          bool  // it was begun before, or cannot be: what follows it is not known
 }
 
 // before is the order in which periods are closed.
@@ -30,8 +32,9 @@ func (d *due) before(o *due) int {
 // at all subscriptions.
 const pageMost = 10_000
 
-// queue is the page of closings that are due, the first one first. Its zero value is empty. Tick owns it.
+// queue is the page of closings that are due, the first one first. Its zero value is empty. Service.ticking guards it.
 type queue struct {
+	only   string // a customer's id; empty: those of all
 	page   dueHeap
 	full   bool // more is due than the page has
 	last   due  // the last one that the page had room for, when full
@@ -90,43 +93,47 @@ func (q *queue) fail(subscriptionID string) {
 	q.failed[subscriptionID] = true
 }
 
-// next takes the first due closing. Where the page is used up, all subscriptions are looked at again, once in a Tick.
-func (q *queue) next(ctx context.Context, s *Service, now time.Time) (d due, ok bool, err error) {
+// head is the first closing that is due; it stays. Where the page is used up, all subscriptions are looked at again.
+func (q *queue) head(ctx context.Context, s *Service, now time.Time) (*due, error) {
 	if len(q.page) == 0 {
 		if err := q.look(ctx, s, now); err != nil {
-			return d, false, err
+			return nil, err
 		}
 	}
 	if len(q.page) == 0 {
 		q.failed = nil
-		return d, false, nil
+		return nil, nil
 	}
-	d, ok = heap.Pop(&q.page).(due)
-	return d, ok, nil
+	return &q.page[0], nil
+}
+
+// pop takes the head.
+func (q *queue) pop() due {
+	d, _ := heap.Pop(&q.page).(due)
+	return d
 }
 
 // look fills the page with the first closings that are due.
 func (q *queue) look(ctx context.Context, s *Service, now time.Time) error {
 	q.full = false
 	page := lastFirst{}
-	for _, customer := range s.cfg.Directory.Customers() {
-		for _, sub := range s.cfg.Directory.SubscriptionsOf(customer.ID) {
-			if now.Before(sub.Start) || q.failed[sub.ID] {
-				continue
-			}
-			d, ok, err := q.dueOf(ctx, s, sub.ID, customer, now)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				continue
-			}
-			heap.Push(&page, d)
-			if page.Len() > pageMost {
-				q.full = true
-				heap.Pop(&page)
-			}
+	err := s.eachSubscription(q.only, now, func(id string, customer account.Customer) error {
+		if q.failed[id] {
+			return nil
 		}
+		d, ok, err := q.dueOf(ctx, s, id, customer, now)
+		if err != nil || !ok {
+			return err
+		}
+		heap.Push(&page, d)
+		if page.Len() > pageMost {
+			q.full = true
+			heap.Pop(&page)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if page.Len() > 0 {
 		q.last = page.dueHeap[0]
@@ -136,24 +143,46 @@ func (q *queue) look(ctx context.Context, s *Service, now time.Time) error {
 	return nil
 }
 
-// closed follows up a closing: the next one of the subscription, if it is due and its turn is on this page.
-func (q *queue) closed(ctx context.Context, s *Service, d due, now time.Time) {
-	delete(q.coming, d.subscriptionID)
+// closed follows up a closing: the next one of the subscription, if it is due, and its turn is on this page. It says whether it is due.
+func (q *queue) closed(ctx context.Context, s *Service, d *due, c *store.Close, now time.Time) bool {
+	q.coming[d.subscriptionID] = upcoming{known: true, changes: -1, last: new(closingOf(c))}
 	next, ok, err := q.dueOf(ctx, s, d.subscriptionID, d.customer, now)
+	if err != nil {
+		delete(q.coming, d.subscriptionID) // the next look tells
+	}
 	if err != nil || !ok {
-		return // the next look tells
+		return false
 	}
-	if q.full && next.before(&q.last) > 0 {
-		return
+	if !q.full || next.before(&q.last) <= 0 {
+		heap.Push(&q.page, next)
 	}
-	heap.Push(&q.page, next)
+	return true
 }
 
 // dueOf is the subscription's next closing, if it is due. One that cannot be told is due as failed: the others go on.
 func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer account.Customer, now time.Time) (d due, ok bool, err error) {
+	d, ok, err = q.regular(ctx, s, id, customer, now)
+	if err != nil || ok {
+		return d, ok, err
+	}
+	u := q.coming[id]
+	at := period.BucketStart(now)
+	if u.none || !u.progressive || u.last == nil || !at.After(u.last.in.End) || !at.After(u.looked) || !at.Before(u.due) {
+		return d, false, nil
+	}
+	u.looked = at
+	q.coming[id] = u
+	ok, err = s.passed(ctx, id, customer, u.last, at, now)
+	return due{subscriptionID: id, customer: customer, in: period.Interval{Start: at, End: at}, progressive: true, failed: err}, ok || err != nil, nil
+}
+
+// regular is the next closing that follows from the history, if it is due. What it read is remembered: until something changes, it
+// is asked of memory.
+func (q *queue) regular(ctx context.Context, s *Service, id string, customer account.Customer, now time.Time) (d due, ok bool, err error) {
 	if q.coming == nil {
 		q.coming = map[string]upcoming{}
 	}
+	d = due{subscriptionID: id, customer: customer}
 	u := q.coming[id]
 	if !u.known {
 		closes, err := s.cfg.Invoices.Closes(ctx, id)
@@ -164,7 +193,8 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 		for i := range closes {
 			c := &closes[i]
 			if !c.Done { // begun before a crash: it goes first
-				return due{id, customer, c.Period, c.Progressive, nil}, true, nil
+				d.in, d.progressive, d.alone = c.Period, c.Progressive, true
+				return d, true, nil
 			}
 			u.last = new(closingOf(c))
 		}
@@ -173,7 +203,9 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 	if changes := len(history.Changes); u.changes != changes {
 		t, err := s.term(ctx, id, customer, now)
 		if err != nil {
-			return due{id, customer, period.Interval{Start: now, End: now}, false, err}, true, nil //nolint:nilerr // it is in due
+			// It is closed, and fails, so that it is named.
+			d.in, d.alone, d.failed = period.Interval{Start: now, End: now}, true, err
+			return d, true, nil
 		}
 		u.changes = changes
 		in, at, ok := t.next(u.last)
@@ -187,17 +219,8 @@ func (q *queue) dueOf(ctx context.Context, s *Service, id string, customer accou
 	if u.in.Empty() {
 		wait = 0
 	}
-	if !now.Before(u.due.Add(wait)) {
-		return due{id, customer, u.in, false, nil}, true, nil
-	}
-	at := period.BucketStart(now)
-	if !u.progressive || u.last == nil || !at.After(u.last.in.End) || !at.After(u.looked) || !at.Before(u.due) {
-		return d, false, nil
-	}
-	u.looked = at
-	q.coming[id] = u
-	ok, err = s.passed(ctx, id, customer, u.last, at, now)
-	return due{id, customer, period.Interval{Start: at, End: at}, true, err}, ok || err != nil, nil
+	d.in = u.in
+	return d, !now.Before(u.due.Add(wait)), nil
 }
 
 // afterEnd is a closing for usage that came, or was revised, after the last one of a subscription that has ended, on the day on
@@ -212,5 +235,5 @@ func (q *queue) afterEnd(ctx context.Context, s *Service, id string, customer ac
 	q.coming[id] = u
 	c := closing{in: period.Interval{Start: at, End: at}}
 	inv, err := s.outlook(ctx, id, customer, c, u.last, now)
-	return due{id, customer, c.in, false, err}, len(inv.Lines) > 0 || err != nil, nil
+	return due{subscriptionID: id, customer: customer, in: c.in, alone: true, failed: err}, len(inv.Lines) > 0 || err != nil, nil
 }

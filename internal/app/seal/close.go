@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/seal"
 	"github.com/tallystick/tallystick/internal/store"
@@ -17,45 +16,133 @@ import (
 // scanPage is how many events are read at once.
 const scanPage = 1000
 
-// SealClose appends the document of a close to the journal, once: what was used up to its position, and the invoice that
-// follows from it (no lines: none is due). The next Tick signs a checkpoint over it. bill calls it between the two steps of a
-// close; after a crash it is called again and changes nothing.
-func (s *Service) SealClose(ctx context.Context, c store.Close, usage []invoice.Usage, draft invoice.Invoice) error {
+// documentsMost bounds the bytes of the documents that are appended together, but for the last one of them; partsMost the records
+// that they commit to.
+const (
+	documentsMost = 1 << 20
+	partsMost     = 50_000
+)
+
+// SealCloses appends the documents of closes to the journal, each once: what was used up to its position, and the invoice that
+// follows from it (no lines: none is due). The next Tick signs a checkpoint over them. bill calls it between the two steps of
+// closes; after a crash it is called again and changes nothing.
+func (s *Service) SealCloses(ctx context.Context, list []store.Sealing) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := store.SealedClose{SubscriptionID: c.SubscriptionID, Period: c.Period}
-	_, err := s.cfg.Seals.SealedClose(ctx, at)
-	if err == nil {
+	if err := s.sealCloses(ctx, list); err != nil {
+		return fmt.Errorf("seal close: %w", err)
+	}
+	return nil
+}
+
+// closeDocument is one on its way: its series have no roots yet.
+type closeDocument struct {
+	seal.Close
+	parts [][]uint64 // positions, by series
+}
+
+func (s *Service) sealCloses(ctx context.Context, list []store.Sealing) error {
+	var together []closeDocument
+	parts := 0
+	for i := range list {
+		c := &list[i]
+		_, err := s.cfg.Seals.SealedClose(ctx, store.SealedClose{SubscriptionID: c.SubscriptionID, Period: c.Period})
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		doc, err := s.document(ctx, c)
+		if err != nil {
+			return err
+		}
+		for _, p := range doc.parts {
+			parts += len(p)
+		}
+		if together = append(together, doc); parts >= partsMost {
+			if err := s.sealTogether(ctx, together); err != nil {
+				return err
+			}
+			together, parts = nil, 0
+		}
+	}
+	return s.sealTogether(ctx, together)
+}
+
+// document is what a close commits to.
+func (s *Service) document(ctx context.Context, c *store.Sealing) (closeDocument, error) {
+	doc := closeDocument{Close: seal.Close{Subscription: c.SubscriptionID, Customer: c.Draft.CustomerID, Period: c.Period, Position: c.Position}}
+	if len(c.Draft.Lines) > 0 {
+		doc.Invoice, doc.Lines = c.Draft.ID, c.Draft.Lines
+	}
+	for _, u := range c.Usage {
+		parts, count, err := s.contributions(ctx, store.SeriesKey{CustomerID: c.Draft.CustomerID, Meter: u.Meter}, c.Period, c.Position, true)
+		if err != nil {
+			return doc, fmt.Errorf("meter %s: %w", u.Meter, err)
+		}
+		doc.Series = append(doc.Series, seal.Series{Meter: u.Meter, Value: u.Quantity, Count: count})
+		doc.parts = append(doc.parts, parts)
+	}
+	return doc, nil
+}
+
+// sealTogether reads the records that closes commit to in the order of the log, once, and appends the documents.
+func (s *Service) sealTogether(ctx context.Context, list []closeDocument) error {
+	var positions []uint64
+	for i := range list {
+		for _, p := range list[i].parts {
+			positions = append(positions, p...)
+		}
+	}
+	slices.Sort(positions)
+	positions = slices.Compact(positions)
+	all, err := s.hashesOf(ctx, positions)
+	if err != nil {
+		return err
+	}
+	var documents [][]byte
+	var at []store.SealedClose
+	size := 0
+	for i := range list {
+		doc := &list[i]
+		for k, parts := range doc.parts {
+			hashes := make([]tlog.Hash, len(parts))
+			for n, p := range parts {
+				found, _ := slices.BinarySearch(positions, p)
+				hashes[n] = all[found]
+			}
+			doc.Series[k].Root = seal.RootOf(hashes)
+		}
+		b, err := doc.Encode()
+		if err != nil {
+			return err
+		}
+		documents, size = append(documents, b), size+len(b)
+		at = append(at, store.SealedClose{SubscriptionID: doc.Subscription, Period: doc.Period, InvoiceID: doc.Invoice})
+		if size >= documentsMost {
+			if err := s.appendDocuments(ctx, documents, at); err != nil {
+				return err
+			}
+			documents, at, size = nil, nil, 0
+		}
+	}
+	return s.appendDocuments(ctx, documents, at)
+}
+
+func (s *Service) appendDocuments(ctx context.Context, documents [][]byte, at []store.SealedClose) error {
+	if len(documents) == 0 {
 		return nil
 	}
-	if !errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("seal close: %w", err)
-	}
-	doc := seal.Close{Subscription: c.SubscriptionID, Customer: draft.CustomerID, Period: c.Period, Position: c.Position}
-	if len(draft.Lines) > 0 {
-		doc.Invoice, doc.Lines = draft.ID, draft.Lines
-	}
-	for _, u := range usage {
-		parts, count, err := s.contributions(ctx, store.SeriesKey{CustomerID: draft.CustomerID, Meter: u.Meter}, c.Period, c.Position, true)
-		if err != nil {
-			return fmt.Errorf("seal close: meter %s: %w", u.Meter, err)
-		}
-		hashes, err := s.hashesOf(ctx, parts)
-		if err != nil {
-			return fmt.Errorf("seal close: meter %s: %w", u.Meter, err)
-		}
-		doc.Series = append(doc.Series, seal.Series{Meter: u.Meter, Value: u.Quantity, Count: count, Root: seal.RootOf(hashes)})
-	}
-	b, err := doc.Encode()
+	first, err := s.cfg.Journal.Seal(ctx, documents...)
 	if err != nil {
-		return fmt.Errorf("seal close: %w", err)
+		return err
 	}
-	at.InvoiceID = doc.Invoice
-	if at.Position, err = s.cfg.Journal.Seal(ctx, b); err != nil {
-		return fmt.Errorf("seal close: %w", err)
+	for i := range at {
+		at[i].Position = first + uint64(i) //nolint:gosec // counts up
 	}
-	if _, err := s.cfg.Seals.PutSealedClose(ctx, s.fence, at); err != nil {
-		return fmt.Errorf("seal close: %w", fencedAs(err))
+	if err := s.cfg.Seals.PutSealedCloses(ctx, s.fence, at); err != nil {
+		return fencedAs(err)
 	}
 	s.due = true
 	return nil

@@ -180,7 +180,7 @@ func (w *world) closeMonth() string {
 	usage := []invoice.Usage{{Meter: "calls", Quantity: used.Sum}}
 	w.revise(store.Void, "a5", 0) // late: after the close's position, before it is sealed
 	for range 2 {                 // again after a crash: nothing more
-		ok(w.t, w.seal.SealClose(ctx, c, usage, draft))
+		ok(w.t, w.seal.SealCloses(ctx, []store.Sealing{{Close: c, Usage: usage, Draft: draft}}))
 	}
 	_, err = w.records.FinishClose(ctx, c, store.Issue{Invoice: &draft}, w.now)
 	ok(w.t, err)

@@ -35,6 +35,7 @@ const (
 	MaxDistinct     = 256
 	MaxRevisions    = 16384 // of one call
 	MaxDocument     = 1 << 20
+	MaxDocuments    = 4 << 20 // of one call together
 
 	DefaultSegmentBytes = 64 << 20
 	DefaultCheckpoint   = 500_000

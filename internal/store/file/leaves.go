@@ -11,31 +11,44 @@ import (
 )
 
 // Seal implements store.Journal.
-func (j *Journal) Seal(ctx context.Context, document []byte) (uint64, error) {
+func (j *Journal) Seal(ctx context.Context, documents ...[]byte) (uint64, error) {
 	if err := j.enter(ctx); err != nil {
 		return 0, fmt.Errorf("seal: %w", err)
 	}
 	defer j.leave()
-	if len(document) == 0 || len(document) > MaxDocument {
-		return 0, fmt.Errorf("seal: %w", invalid("a document has 1 to %d bytes", MaxDocument))
+	list, bytes := make([]record.Record, len(documents)), 0
+	for i, d := range documents {
+		if len(d) == 0 || len(d) > MaxDocument {
+			return 0, fmt.Errorf("seal: %w", invalid("a document has 1 to %d bytes", MaxDocument))
+		}
+		bytes += len(d)
+		list[i] = record.Record{Kind: record.KindSeal, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: time.UnixMicro(0)}, Document: d}
 	}
-	position, err := j.appendRecord(ctx, &record.Record{
-		Kind: record.KindSeal, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: time.UnixMicro(0)}, Document: document,
-	})
+	if len(list) == 0 || bytes > MaxDocuments {
+		return 0, fmt.Errorf("seal: %w", invalid("documents have 1 to %d bytes together", MaxDocuments))
+	}
+	position, err := j.appendRecords(ctx, list)
 	if err != nil {
 		return 0, fmt.Errorf("seal: %w", err)
 	}
 	return position, nil
 }
 
-// appendRecord appends a record that the index does not look at, and returns its position after fsync.
-func (j *Journal) appendRecord(ctx context.Context, r *record.Record) (position uint64, err error) {
+// appendRecords appends records that the index does not look at, as one group, and returns the first one's position after fsync.
+func (j *Journal) appendRecords(ctx context.Context, list []record.Record) (position uint64, err error) {
 	c, _ := j.pool.Get().(*call)
 	defer j.recycle(c)
-	rec := c.encode(r)
+	spans := make([]span, len(list))
+	for i := range list {
+		spans[i] = c.encode(&list[i])
+	}
 	c.alone = func() (func(), error) {
-		j.put(c, rec)
-		position = j.group.Position()
+		for i, s := range spans {
+			j.put(c, s)
+			if i == 0 {
+				position = j.group.Position()
+			}
+		}
 		return func() { j.index.Apply(j.group) }, nil
 	}
 	err = j.submit(ctx, c)

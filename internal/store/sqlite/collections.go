@@ -49,7 +49,7 @@ func scanNote(row scanner) (n store.CreditNote, err error) {
 }
 
 // insertStanding stores the next one; the table refuses one that does not follow.
-func insertStanding(ctx context.Context, tx *sql.Tx, s invoice.Standing) error {
+func insertStanding(ctx context.Context, tx transaction, s invoice.Standing) error {
 	if err := s.Check(); err != nil {
 		return err
 	}

@@ -36,60 +36,100 @@ func readClose(ctx context.Context, q queryer, c store.Close) (store.Close, erro
 }
 
 // BeginClose implements store.Invoices. An unknown subscription is store.ErrNotFound.
-func (r *Records) BeginClose(ctx context.Context, c store.Close) (stored store.Close, err error) {
-	if c.Position > math.MaxInt64 {
-		return store.Close{}, fmt.Errorf("records: begin close: position %d is out of range", c.Position)
-	}
-	err = r.write(ctx, "begin close of "+c.SubscriptionID, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO closes (subscription_id, period_start, period_end, position, closed_at, progressive, catalog_version,
-			changes) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro(), int64(c.Position), c.ClosedAt.UnixMicro(), c.Progressive, c.CatalogVersion,
-			c.Changes)
-		if err != nil {
-			return err
-		}
-		stored, err = readClose(ctx, tx, c)
-		return err
-	})
+func (r *Records) BeginClose(ctx context.Context, c store.Close) (store.Close, error) {
+	stored, err := r.BeginCloses(ctx, []store.Close{c})
 	if err != nil {
 		return store.Close{}, err
 	}
-	return stored, nil
+	return stored[0], nil
 }
 
-// FinishClose implements store.Invoices. A close that was not begun is store.ErrNotFound.
-func (r *Records) FinishClose(ctx context.Context, c store.Close, issue store.Issue, at time.Time) (*invoice.Invoice, error) {
-	var final *invoice.Invoice
-	err := r.write(ctx, "finish close of "+c.SubscriptionID, func(tx *sql.Tx) error {
-		stored, err := readClose(ctx, tx, c)
-		if err != nil {
-			return err
+// BeginCloses implements store.Closings.
+func (r *Records) BeginCloses(ctx context.Context, list []store.Close) (stored []store.Close, err error) {
+	for i := range list {
+		if list[i].Position > math.MaxInt64 {
+			return nil, fmt.Errorf("records: begin close: position %d is out of range", list[i].Position)
 		}
-		if stored.Done {
-			return conflict("the period is closed already")
-		}
-		id := ""
-		if issue.Invoice != nil {
-			if final, err = finalize(ctx, tx, *issue.Invoice, at); err != nil {
-				return err
+	}
+	err = r.writeMany(ctx, "begin close", func(tx transaction) error {
+		for i := range list {
+			c, err := beginClose(ctx, tx, &list[i])
+			if err != nil {
+				return fmt.Errorf("subscription %s: %w", list[i].SubscriptionID, err)
 			}
-			if err := postInvoice(ctx, tx, *final, issue.Entries); err != nil {
-				return err
-			}
-			id = final.ID
+			stored = append(stored, c)
 		}
-		_, err = tx.ExecContext(ctx, "UPDATE closes SET done = 1, invoice_id = ?"+closeKey,
-			id, c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro())
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return final, nil
+	return stored, nil
+}
+
+func beginClose(ctx context.Context, tx transaction, c *store.Close) (store.Close, error) {
+	_, err := tx.ExecContext(ctx, `INSERT INTO closes (subscription_id, period_start, period_end, position, closed_at, progressive, catalog_version,
+		changes) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro(), int64(c.Position), c.ClosedAt.UnixMicro(), c.Progressive, c.CatalogVersion, //nolint:gosec // checked
+		c.Changes)
+	if err != nil {
+		return store.Close{}, err
+	}
+	return readClose(ctx, tx, *c)
+}
+
+// FinishClose implements store.Invoices. A close that was not begun is store.ErrNotFound.
+func (r *Records) FinishClose(ctx context.Context, c store.Close, issue store.Issue, at time.Time) (*invoice.Invoice, error) {
+	finals, err := r.FinishCloses(ctx, []store.Finish{{Close: c, Issue: issue}}, at)
+	if err != nil {
+		return nil, err
+	}
+	return finals[0], nil
+}
+
+// FinishCloses implements store.Closings.
+func (r *Records) FinishCloses(ctx context.Context, list []store.Finish, at time.Time) (finals []*invoice.Invoice, err error) {
+	err = r.writeMany(ctx, "finish close", func(tx transaction) error {
+		for i := range list {
+			final, err := finishClose(ctx, tx, &list[i], at)
+			if err != nil {
+				return fmt.Errorf("subscription %s: %w", list[i].SubscriptionID, err)
+			}
+			finals = append(finals, final)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return finals, nil
+}
+
+func finishClose(ctx context.Context, tx transaction, f *store.Finish, at time.Time) (final *invoice.Invoice, err error) {
+	stored, err := readClose(ctx, tx, f.Close)
+	if err != nil {
+		return nil, err
+	}
+	if stored.Done {
+		return nil, conflict("the period is closed already")
+	}
+	id := ""
+	if f.Invoice != nil {
+		if final, err = finalize(ctx, tx, *f.Invoice, at); err != nil {
+			return nil, err
+		}
+		if err := postInvoice(ctx, tx, *final, f.Entries); err != nil {
+			return nil, err
+		}
+		id = final.ID
+	}
+	_, err = tx.ExecContext(ctx, "UPDATE closes SET done = 1, invoice_id = ?"+closeKey,
+		id, stored.SubscriptionID, stored.Period.Start.UnixMicro(), stored.Period.End.UnixMicro())
+	return final, err
 }
 
 // finalize takes the next number of its series for a draft and stores it.
-func finalize(ctx context.Context, tx *sql.Tx, draft invoice.Invoice, at time.Time) (*invoice.Invoice, error) {
+func finalize(ctx context.Context, tx transaction, draft invoice.Invoice, at time.Time) (*invoice.Invoice, error) {
 	var next, number int64
 	err := tx.QueryRowContext(ctx, `SELECT (SELECT coalesce(max(number), 0) + 1 FROM invoices),
 		(SELECT coalesce(max(coalesce(series_number, number)), 0) + 1 FROM invoices WHERE series = ?)`, draft.Series).Scan(&next, &number)
@@ -124,7 +164,7 @@ func finalize(ctx context.Context, tx *sql.Tx, draft invoice.Invoice, at time.Ti
 	return &inv, nil
 }
 
-func insertLine(ctx context.Context, tx *sql.Tx, inv *invoice.Invoice, l *invoice.Line) error {
+func insertLine(ctx context.Context, tx transaction, inv *invoice.Invoice, l *invoice.Line) error {
 	if l.Rounded.Currency() != inv.Currency {
 		return errors.New("amount in another currency")
 	}

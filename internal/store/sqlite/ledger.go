@@ -67,7 +67,7 @@ func readPostings(ctx context.Context, q queryer, entries []storedEntry) ([]ledg
 }
 
 // insertEntries stores entries within a transaction; see store.Ledger.PutEntries.
-func insertEntries(ctx context.Context, tx *sql.Tx, entries []ledger.Entry) error {
+func insertEntries(ctx context.Context, tx transaction, entries []ledger.Entry) error {
 	for i := range entries {
 		if err := insertEntry(ctx, tx, &entries[i]); err != nil {
 			return fmt.Errorf("ledger entry %s: %w", entries[i].Key, err)
@@ -76,7 +76,7 @@ func insertEntries(ctx context.Context, tx *sql.Tx, entries []ledger.Entry) erro
 	return nil
 }
 
-func insertEntry(ctx context.Context, tx *sql.Tx, e *ledger.Entry) error {
+func insertEntry(ctx context.Context, tx transaction, e *ledger.Entry) error {
 	if err := e.Check(); err != nil {
 		return err
 	}
@@ -129,9 +129,7 @@ func sameEntry(a, b ledger.Entry) bool {
 }
 
 // postInvoice stores what a finalized invoice posts, and its first standing.
-//
-//nolint:unused // of FinishClose
-func postInvoice(ctx context.Context, tx *sql.Tx, inv invoice.Invoice, entries []ledger.Entry) error {
+func postInvoice(ctx context.Context, tx transaction, inv invoice.Invoice, entries []ledger.Entry) error {
 	standing, err := invoice.Open(inv, "system")
 	if err != nil {
 		return err

@@ -48,7 +48,7 @@ func (r *Records) TakeFence(ctx context.Context, seen uint64) (uint64, error) {
 }
 
 // fenced refuses who is not the present sealer.
-func fenced(ctx context.Context, tx *sql.Tx, fence uint64) error {
+func fenced(ctx context.Context, tx queryer, fence uint64) error {
 	have, err := readFence(ctx, tx)
 	if err != nil {
 		return err
@@ -115,24 +115,24 @@ func readSealedClose(ctx context.Context, q queryer, c store.SealedClose) (store
 	return scanSealedClose(q.QueryRowContext(ctx, sealedCloseColumns+closeKey, c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro()))
 }
 
-// PutSealedClose implements store.Seals.
-func (r *Records) PutSealedClose(ctx context.Context, fence uint64, c store.SealedClose) (stored store.SealedClose, err error) {
-	if c.Position == 0 || c.Position > math.MaxInt64 {
-		return stored, fmt.Errorf("records: put sealed close: position %d is out of range: %w", c.Position, store.ErrInvalid)
-	}
-	err = r.write(ctx, "put sealed close of "+c.SubscriptionID, func(tx *sql.Tx) error {
+// PutSealedCloses implements store.Seals.
+func (r *Records) PutSealedCloses(ctx context.Context, fence uint64, list []store.SealedClose) error {
+	return r.writeMany(ctx, "put sealed closes", func(tx transaction) error {
 		if err := fenced(ctx, tx, fence); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO sealed_closes (subscription_id, period_start, period_end, invoice_id, position)
-			VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro(), c.InvoiceID, int64(c.Position)); err != nil {
-			return err
+		for _, c := range list {
+			if c.Position == 0 || c.Position > math.MaxInt64 {
+				return fmt.Errorf("subscription %s: position %d is out of range: %w", c.SubscriptionID, c.Position, store.ErrInvalid)
+			}
+			if _, err := tx.ExecContext(ctx, `INSERT INTO sealed_closes (subscription_id, period_start, period_end, invoice_id, position)
+				VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+				c.SubscriptionID, c.Period.Start.UnixMicro(), c.Period.End.UnixMicro(), c.InvoiceID, int64(c.Position)); err != nil {
+				return err
+			}
 		}
-		stored, err = readSealedClose(ctx, tx, store.SealedClose{SubscriptionID: c.SubscriptionID, Period: c.Period})
-		return err
+		return nil
 	})
-	return stored, err
 }
 
 // SealedClose implements store.Seals.

@@ -184,6 +184,61 @@ func (r *Records) write(ctx context.Context, what string, do func(tx *sql.Tx) er
 	return r.wrap(what, tx.Commit())
 }
 
+// transaction is what writes that belong together go through.
+type transaction interface {
+	queryer
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// repeated is a transaction that prepares each statement once, for writes of many rows. They are closed with it.
+type repeated struct {
+	tx       *sql.Tx
+	prepared map[string]*sql.Stmt
+}
+
+func (t *repeated) statement(ctx context.Context, query string) (*sql.Stmt, error) {
+	if s, ok := t.prepared[query]; ok {
+		return s, nil
+	}
+	s, err := t.tx.PrepareContext(ctx, query)
+	if err == nil {
+		t.prepared[query] = s
+	}
+	return s, err
+}
+
+// ExecContext implements transaction.
+func (t *repeated) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	s, err := t.statement(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return s.ExecContext(ctx, args...)
+}
+
+// QueryContext implements queryer.
+func (t *repeated) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	s, err := t.statement(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return s.QueryContext(ctx, args...)
+}
+
+// QueryRowContext implements queryer.
+func (t *repeated) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	s, err := t.statement(ctx, query)
+	if err != nil {
+		return t.tx.QueryRowContext(ctx, query, args...) // the row has the error
+	}
+	return s.QueryRowContext(ctx, args...)
+}
+
+// writeMany is write for many rows of the same kinds.
+func (r *Records) writeMany(ctx context.Context, what string, do func(tx transaction) error) error {
+	return r.write(ctx, what, func(tx *sql.Tx) error { return do(&repeated{tx, map[string]*sql.Stmt{}}) })
+}
+
 // writeAudited is write with the operator action that it is part of.
 func (r *Records) writeAudited(ctx context.Context, what string, a store.Audit, do func(tx *sql.Tx) error) error {
 	return r.write(ctx, what, func(tx *sql.Tx) error {

@@ -29,6 +29,7 @@ func Records(t *testing.T, open func(t *testing.T) store.Records) {
 		"WriteCarriesItsAudit": recordsWriteCarriesItsAudit,
 		"Audit":                recordsAudit,
 		"Close":                recordsClose,
+		"CloseManyAtOnce":      recordsCloseManyAtOnce,
 		"CloseWithoutInvoice":  recordsCloseWithoutInvoice,
 		"CloseInvoiceIsWhole":  recordsCloseInvoiceIsWhole,
 		"NumbersHaveNoGaps":    recordsNumbersHaveNoGaps,

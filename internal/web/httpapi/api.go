@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/tallystick/tallystick/internal/app/bill"
+	"github.com/tallystick/tallystick/internal/app/billrun"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
@@ -41,17 +42,18 @@ type Config struct {
 	Credits *credits.Service
 	Enforce *enforce.Enforcer
 	// Flush brings what was decided into the journal, that of gateways in other processes too; nil: Enforce.Flush.
-	Flush   func(ctx context.Context) error
-	Receive *receive.Receiver
-	Ingest  *ingest.Service
-	Bill    *bill.Service
-	WhatIf  *whatif.Service // nil: catalogs are planned without their money
-	Collect *collect.Service
-	Usage   *usage.Service
-	Recount *recount.Service
-	Correct *correct.Service
-	Inbox   *inbox.Service
-	Seal    *seal.Service
+	Flush       func(ctx context.Context) error
+	Receive     *receive.Receiver
+	Ingest      *ingest.Service
+	Bill        *bill.Service
+	WhatIf      *whatif.Service // nil: catalogs are planned without their money
+	Collect     *collect.Service
+	BillingRuns *billrun.Service
+	Usage       *usage.Service
+	Recount     *recount.Service
+	Correct     *correct.Service
+	Inbox       *inbox.Service
+	Seal        *seal.Service
 	// Erasures takes a person's content away; nil: it is refused.
 	Erasures Erasures
 	// Gateways are those in processes of their own; the zero value: there can be none, and their calls fail.
@@ -96,6 +98,7 @@ func New(cfg Config) (http.Handler, error) {
 	switch {
 	case cfg.Govern == nil, cfg.Credits == nil, cfg.Enforce == nil, cfg.Receive == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Collect == nil, cfg.Correct == nil, cfg.Inbox == nil,
 		cfg.Seal == nil, cfg.Usage == nil, cfg.Recount == nil, cfg.Clock == nil, cfg.Replays == nil, cfg.Notify == nil,
+		cfg.BillingRuns == nil,
 		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
 		return nil, errors.New("httpapi: incomplete configuration")
 	}
@@ -124,6 +127,7 @@ func assemble(cfg Config) (*api, error) {
 	a.subscriptions()
 	a.subscriptionChanges()
 	a.invoices()
+	a.billingRuns()
 	a.collections()
 	a.documents()
 	a.events()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/tallystick/tallystick/internal/app/billrun"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/ingest"
@@ -155,6 +156,7 @@ func problemOf(err error) *problem {
 	var reported *ingest.Invalid
 	var asked *usage.Invalid
 	var ordered *recount.Invalid
+	var run *billrun.Invalid
 	var faults *govern.CatalogFaults
 	switch {
 	case errors.As(err, &p):
@@ -168,6 +170,8 @@ func problemOf(err error) *problem {
 		return invalid(strings.TrimPrefix(asked.Pointer, "/"), asked.Rule, asked.Fix)
 	case errors.As(err, &ordered):
 		return invalid(strings.TrimPrefix(ordered.Pointer, "/"), ordered.Rule, ordered.Fix)
+	case errors.As(err, &run):
+		return invalid(strings.TrimPrefix(run.Pointer, "/"), run.Rule, run.Fix)
 	case errors.As(err, &faults):
 		return catalogProblem(faults)
 	}

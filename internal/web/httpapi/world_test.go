@@ -36,7 +36,6 @@ import (
 	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/app/usage"
 	"github.com/tallystick/tallystick/internal/core/account"
-	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/receipt"
 	coreseal "github.com/tallystick/tallystick/internal/core/seal"
 	"github.com/tallystick/tallystick/internal/store"
@@ -171,7 +170,7 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	w.seal = must[*seal.Service](t)(seal.Open(ctx, seal.Config{
 		Seals: records, Keys: records, Invoices: records, Journal: w.journal, Tiles: tiles, Signer: noteKey, Verifier: verifier, Now: w.clock.Now, Random: own,
 	}))
-	bills := must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: w.journal, Invoices: records, Now: w.clock.Now, Seal: w.sealClose}))
+	bills := must[*bill.Service](t)(bill.New(bill.Config{Directory: w.govern, Journal: w.journal, Invoices: records, Now: w.clock.Now, Seal: w.sealCloses}))
 	w.correct = must[*correct.Service](t)(correct.New(correct.Config{
 		Directory: w.govern, Resolver: in, Journal: w.journal, Backfills: records, Closes: records, Audit: w.govern.Audit, Now: w.clock.Now,
 		Random: random, Counted: w.enforce.Counted, Flush: w.enforce.Flush,
@@ -197,7 +196,7 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	}))
 	w.replays = must[*replay.Replays](t)(replay.New(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
-		Govern: w.govern, Credits: w.credits, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Collect: w.collect, Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
+		Govern: w.govern, Credits: w.credits, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Collect: w.collect, BillingRuns: billingRuns(t, w, records, bills), Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
 		Clock: w.clock, Replays: w.replays, Notify: told, Refunds: records.ListRefunds, GatewayCount: func(context.Context) (int, error) { return w.gateways, nil },
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
@@ -220,11 +219,11 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	return w
 }
 
-func (w *world) sealClose(ctx context.Context, c store.Close, used []invoice.Usage, draft invoice.Invoice) error {
+func (w *world) sealCloses(ctx context.Context, list []store.Sealing) error {
 	if !w.sealing {
 		return nil
 	}
-	return w.seal.SealClose(ctx, c, used, draft)
+	return w.seal.SealCloses(ctx, list)
 }
 
 // answer is what came back.

@@ -65,7 +65,7 @@ func oneSealer(t *testing.T, r store.Records) {
 	if err := r.PutCheckpoint(ctx, first, checkpoint(2)); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("a checkpoint of the sealer that was replaced: %v", err)
 	}
-	if _, err := r.PutSealedClose(ctx, first, store.SealedClose{SubscriptionID: "sub", Position: 1}); !errors.Is(err, store.ErrConflict) {
+	if err := r.PutSealedCloses(ctx, first, []store.SealedClose{{SubscriptionID: "sub", Position: 1}}); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("a close of the sealer that was replaced: %v", err)
 	}
 }
@@ -125,13 +125,12 @@ func sealedCloses(t *testing.T, r store.Records) {
 	again := first
 	again.Position = 9 // the same document once more, after a crash
 	for _, put := range []store.SealedClose{first, again} {
-		got, err := r.PutSealedClose(ctx, fence, put)
-		if diff := cmp.Diff(first, got); diff != "" || err != nil {
-			t.Errorf("put: %v (-want +got):\n%s", err, diff)
+		if err := r.PutSealedCloses(ctx, fence, []store.SealedClose{put}); err != nil {
+			t.Errorf("put: %v", err)
 		}
 	}
 	start := store.SealedClose{SubscriptionID: "sub_1", Period: period.Interval{Start: noon(0), End: noon(0)}, Position: 4}
-	if _, err := r.PutSealedClose(ctx, fence, start); err != nil {
+	if err := r.PutSealedCloses(ctx, fence, []store.SealedClose{start, again}); err != nil {
 		t.Fatal(err)
 	}
 	for _, by := range []store.SealedClose{at, {InvoiceID: "inv_1"}} {
