@@ -72,7 +72,7 @@ func New(cfg Config) (*Clock, error) {
 	if st.Offset != 0 && !cfg.Test {
 		return nil, fmt.Errorf("clock: this deployment's clock was advanced by %v in test mode: %w; start it in test mode, or use another folder", st.Offset, ErrNotTest)
 	}
-	if st.Offset < 0 || st.Floor.Year() > lastYear {
+	if st.Floor.Year() > lastYear {
 		return nil, fmt.Errorf("clock: the saved state is damaged (offset %v, floor %s): restore it from a backup", st.Offset, period.Format(st.Floor))
 	}
 	base := cfg.Real()
