@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tallystick/tallystick/internal/app/document"
 	"github.com/tallystick/tallystick/internal/store"
@@ -12,6 +16,9 @@ import (
 
 // documentPage is how many records one read of a list takes.
 const documentPage = 200
+
+// creditNoteSeries is before the numbers of credit notes.
+const creditNoteSeries = "CN-"
 
 // standing puts the payments of an issued invoice on its document.
 func (s *server) standing(ctx context.Context, d *document.Document) error {
@@ -35,21 +42,40 @@ func (s *server) standing(ctx context.Context, d *document.Document) error {
 type written struct {
 	Dir   string `json:"dir"`
 	Files int    `json:"files"`
-	Bytes int64  `json:"bytes"`
 }
 
-// writeDocuments writes all issued invoices and credit notes as PDF into a folder.
+// writeDocuments writes all issued invoices and credit notes as PDF into a folder, as many at a time as there are processors.
 func (s *server) writeDocuments(ctx context.Context, dir string) (written, error) {
 	out := written{Dir: dir}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return out, err
 	}
-	byID := map[string]document.Document{}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	write := func(d document.Document) {
+		out.Files++
+		g.Go(func() error {
+			b, err := document.PDF(d)
+			if err != nil {
+				return fmt.Errorf("%s: %w", d.ID, err)
+			}
+			return os.WriteFile(filepath.Join(dir, d.FileName()+".pdf"), b, 0o600)
+		})
+	}
+	err := s.eachInvoice(ctx, func(d document.Document) error {
+		write(d)
+		return s.eachCreditNote(ctx, d, write)
+	})
+	return out, errors.Join(err, g.Wait())
+}
+
+// eachInvoice hands over all issued invoices, newest first, with what stands beside them.
+func (s *server) eachInvoice(ctx context.Context, use func(document.Document) error) error {
 	q := store.Query{Limit: documentPage}
-	for more := true; more; {
+	for {
 		list, err := s.bill.Invoices(ctx, q)
 		if err != nil {
-			return out, err
+			return err
 		}
 		for _, inv := range list {
 			q.Cursor = inv.ID
@@ -58,39 +84,10 @@ func (s *server) writeDocuments(ctx context.Context, dir string) (written, error
 				d.Zone = c.Zone
 			}
 			if err := s.standing(ctx, &d); err != nil {
-				return out, err
+				return fmt.Errorf("payments of invoice %s: %w", inv.ID, err)
 			}
-			if err := out.write(&d); err != nil {
-				return out, fmt.Errorf("invoice %s: %w", inv.ID, err)
-			}
-			byID[inv.ID] = d
-		}
-		more = len(list) == documentPage
-	}
-	return out, s.writeCreditNotes(ctx, &out, byID)
-}
-
-func (s *server) writeCreditNotes(ctx context.Context, out *written, invoices map[string]document.Document) error {
-	q := store.RecordQuery{Query: store.Query{Limit: documentPage}}
-	for {
-		list, err := s.collect.CreditNotes(ctx, q)
-		if err != nil {
-			return err
-		}
-		for _, n := range list {
-			q.Cursor = n.ID
-			lines := make([]document.Credited, len(n.Lines))
-			for i, l := range n.Lines {
-				lines[i] = document.Credited{LineID: l.LineID, Net: l.Net, Tax: l.Tax}
-			}
-			d, err := document.Credit(invoices[n.InvoiceID], document.CreditNote{
-				ID: n.ID, Series: creditNoteSeries, Number: n.Number, IssuedAt: n.CreatedAt, Reason: n.Reason,
-			}, lines)
-			if err != nil {
+			if err := use(d); err != nil {
 				return err
-			}
-			if err := out.write(&d); err != nil {
-				return fmt.Errorf("credit note %s: %w", n.ID, err)
 			}
 		}
 		if len(list) < documentPage {
@@ -99,16 +96,22 @@ func (s *server) writeCreditNotes(ctx context.Context, out *written, invoices ma
 	}
 }
 
-// creditNoteSeries is before the numbers of credit notes.
-const creditNoteSeries = "CN-"
-
-func (w *written) write(d *document.Document) error {
-	b, err := document.PDF(*d)
+// eachCreditNote hands over those of an invoice.
+func (s *server) eachCreditNote(ctx context.Context, of document.Document, use func(document.Document)) error {
+	list, err := s.collect.CreditNotes(ctx, store.RecordQuery{Query: store.Query{Limit: documentPage}, InvoiceID: of.ID})
 	if err != nil {
 		return err
 	}
-	w.Files++
-	w.Bytes += int64(len(b))
-	return os.WriteFile(filepath.Join(w.Dir, d.FileName()+".pdf"), b, 0o600)
+	for _, n := range list {
+		lines := make([]document.Credited, len(n.Lines))
+		for i, l := range n.Lines {
+			lines[i] = document.Credited{LineID: l.LineID, Net: l.Net, Tax: l.Tax}
+		}
+		d, err := document.Credit(of, document.CreditNote{ID: n.ID, Series: creditNoteSeries, Number: n.Number, IssuedAt: n.CreatedAt, Reason: n.Reason}, lines)
+		if err != nil {
+			return err
+		}
+		use(d)
+	}
+	return nil
 }
-

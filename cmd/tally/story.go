@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	_ "embed"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -37,6 +39,7 @@ var errDifference = errors.New("the story does not add up: a difference is not 0
 // it is in one order.
 func (d *demoCmd) tell(e *cli.Env) error {
 	s := &server{ports: ports{listen: d.listen, log: logger(io.Discard)}, dir: e.DataDir(), mode: "test", grace: 0, demo: true}
+	s.endpoint.API, s.endpoint.Gateway = "http://"+d.API, "http://"+d.Gateway // where commands find it once it is served
 	r, err := s.tell(e.Ctx, cmp.Or(d.Out, filepath.Join(s.dir, "invoices")))
 	if err != nil {
 		return fmt.Errorf("story: %w", err)
@@ -70,7 +73,9 @@ func (d *demoCmd) serve(e *cli.Env) error {
 
 // tell opens the folder, runs the story, adds it up and writes its documents to a folder.
 func (s *server) tell(ctx context.Context, documents string) (r *report, err error) {
-	began := time.Now()
+	began := realNow()
+	floor := make([]byte, heapFloor)
+	defer runtime.KeepAlive(floor)
 	if s.folder, err = openFolder(s.dir); err != nil {
 		return nil, err
 	}
@@ -89,11 +94,19 @@ func (s *server) tell(ctx context.Context, documents string) (r *report, err err
 	if err := s.addUp(ctx, r); err != nil {
 		return nil, err
 	}
-	if r.documents, err = s.writeDocuments(ctx, documents); err != nil {
+	if r.documents, err = s.storyDocuments(ctx, documents, r.told.Steps > 0); err != nil {
 		return nil, err
 	}
-	r.took = time.Since(began)
+	r.took = realNow().Sub(began)
 	return r, nil
+}
+
+// storyDocuments writes them after a story that was just told, or into a folder that is not there yet.
+func (s *server) storyDocuments(ctx context.Context, dir string, fresh bool) (written, error) {
+	if list, err := filepath.Glob(filepath.Join(dir, "*.pdf")); err != nil || !fresh && len(list) > 0 {
+		return written{Dir: dir, Files: len(list)}, err
+	}
+	return s.writeDocuments(ctx, dir)
 }
 
 // setClock lets a new folder's clock stand at the story's beginning.
@@ -193,9 +206,20 @@ var revenueHeads = []string{"invoices", "invoiced", "discounts", "credits", "tax
 func figures(r *story.Revenue) []string {
 	out := []string{fmt.Sprint(r.Invoices)}
 	for _, minor := range []int64{r.Invoiced, r.Discounts, r.Credits, r.Tax, r.CreditNotes, r.Voided, r.Net} {
-		out = append(out, r.Amount(minor).Decimal().String())
+		out = append(out, r.Amount(minor).String())
 	}
 	return out
+}
+
+// sparse are a row's figures with a dash for what is 0.
+func sparse(r *story.Revenue) string {
+	list := figures(r)
+	for i, text := range list {
+		if strings.Trim(text, "0.") == "" {
+			list[i] = "–"
+		}
+	}
+	return strings.Join(list, "\t")
 }
 
 // json is the report as one document.
@@ -216,13 +240,13 @@ func (r *report) json() map[string]any {
 	for i := range r.table.Totals {
 		t := &r.table.Totals[i]
 		m := row(&t.Revenue)
-		m["ledger"], m["difference"] = t.Amount(t.Ledger).Decimal().String(), t.Amount(t.Difference()).Decimal().String()
+		m["ledger"], m["difference"] = t.Amount(t.Ledger).String(), t.Amount(t.Difference()).String()
 		totals = append(totals, m)
 	}
 	for _, c := range r.ledger {
 		checks = append(checks, map[string]any{
-			"currency": c.Currency.Code(), "sum": c.Sum.Decimal().String(), "receivable": c.Receivable.Decimal().String(), "open": c.Open.Decimal().String(),
-			"balance": c.Balance.Decimal().String(), "difference": c.Difference.Decimal().String(),
+			"currency": c.Currency.Code(), "sum": c.Sum.String(), "receivable": c.Receivable.String(), "open": c.Open.String(),
+			"balance": c.Balance.String(), "difference": c.Difference.String(),
 		})
 	}
 	b := &r.books
@@ -237,8 +261,22 @@ func (r *report) json() map[string]any {
 }
 
 // print writes the report for people.
-func (r *report) print(w io.Writer) error {
+func (r *report) print(out io.Writer) error {
+	w := &bytes.Buffer{}
 	fmt.Fprintf(w, "\n  %d: %d customers, 12 months\n\n", story.Year, r.told.Customers)
+	if err := r.printRevenue(w); err != nil {
+		return err
+	}
+	r.printChecks(w)
+	for line := range bytes.Lines(w.Bytes()) {
+		if _, err := fmt.Fprintln(out, strings.TrimRight(string(line), " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *report) printRevenue(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	heads := strings.ToUpper(strings.ReplaceAll(strings.Join(revenueHeads, "\t"), "_", " "))
 	for i := range r.table.Totals {
@@ -246,27 +284,27 @@ func (r *report) print(w io.Writer) error {
 		fmt.Fprintf(tw, "  %s\t%s\t\n", t.Currency, heads)
 		for j := range r.table.Months {
 			if m := &r.table.Months[j]; m.Currency == t.Currency {
-				fmt.Fprintf(tw, "  %s\t%s\t\n", m.Month, strings.Join(figures(m), "\t"))
+				fmt.Fprintf(tw, "  %s\t%s\t\n", m.Month, sparse(m))
 			}
 		}
-		fmt.Fprintf(tw, "  %d\t%s\t\n\t\t\t\t\t\t\t\t\t\n", story.Year, strings.Join(figures(&t.Revenue), "\t"))
+		fmt.Fprintf(tw, "  %d\t%s\t\n\t\t\t\t\t\t\t\t\t\n", story.Year, sparse(&t.Revenue))
 	}
-	if err := tw.Flush(); err != nil {
-		return err
-	}
+	return tw.Flush()
+}
+
+func (r *report) printChecks(w io.Writer) {
 	for i := range r.table.Totals {
 		t := &r.table.Totals[i]
-		fmt.Fprintf(w, "  revenue    net %s = ledger %s %s, difference %s\n", t.Amount(t.Net).Decimal(), t.Amount(t.Ledger).Decimal(), t.Currency, t.Amount(t.Difference()).Decimal())
+		fmt.Fprintf(w, "  revenue    net %s = ledger %s %s, difference %s\n", t.Amount(t.Net).String(), t.Amount(t.Ledger).String(), t.Currency, t.Amount(t.Difference()).String())
 	}
 	for _, c := range r.ledger {
-		fmt.Fprintf(w, "  ledger     sums to %s, receivable %s = open %s %s, difference %s\n", c.Sum.Decimal(), c.Receivable.Decimal(), c.Open.Decimal(), c.Currency, c.Difference.Decimal())
+		fmt.Fprintf(w, "  ledger     sums to %s, receivable %s = open %s %s, difference %s\n", c.Sum.String(), c.Receivable.String(), c.Open.String(), c.Currency, c.Difference.String())
 	}
 	b := &r.books
-	_, err := fmt.Fprintf(w, `  books      admitted %s + reported %s − voided %s = metered %s = rated %s + unpriced %s, difference %s
+	fmt.Fprintf(w, `  books      admitted %s + reported %s − voided %s = metered %s = rated %s + unpriced %s, difference %s
   documents  %d PDFs in %s
 `, b.Admitted, b.Reported, b.Voided, b.Metered, b.Rated, b.Unpriced, b.Difference, r.documents.Files, r.documents.Dir)
-	if err == nil && r.told.Steps > 0 {
-		_, err = fmt.Fprintf(w, "  told       %d events in %d steps of the clock, %.1f s\n", r.told.Events, r.told.Steps, r.took.Seconds())
+	if r.told.Steps > 0 {
+		fmt.Fprintf(w, "  told       %d events in %d steps of the clock, %.1f s\n", r.told.Events, r.told.Steps, r.took.Seconds())
 	}
-	return err
 }

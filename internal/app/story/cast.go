@@ -151,6 +151,6 @@ func (c *customer) pays(issued time.Time) time.Time {
 // chance is a source of numbers of this customer's own, the same in each run.
 func (c *customer) chance(of string) *rand.Rand {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(c.key + "/" + of)) // a hash takes everything
+	_, _ = h.Write([]byte(c.key + "/" + of))      // a hash takes everything
 	return rand.New(rand.NewPCG(h.Sum64(), Year)) //nolint:gosec // the year must be the same each time
 }

@@ -138,7 +138,9 @@ func (r *Revenue) of(k invoice.LineKind) *int64 {
 }
 
 func (s *summing) notes(ctx context.Context) error {
-	return pages(func(q store.Query) ([]store.CreditNote, error) { return s.Collect.CreditNotes(ctx, store.RecordQuery{Query: q}) },
+	return pages(func(q store.Query) ([]store.CreditNote, error) {
+		return s.Collect.CreditNotes(ctx, store.RecordQuery{Query: q})
+	},
 		func(n *store.CreditNote) string {
 			s.row(n.CreatedAt.In(s.zone(n.CustomerID)), n.Total.Currency()).CreditNotes -= n.Total.Minor()
 			return n.ID

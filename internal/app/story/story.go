@@ -36,7 +36,7 @@ const stride = 5
 func Begin() time.Time { return noon(time.January, 0) }
 
 // end is when the last periods of the year are closed and billed, in every zone.
-func end() time.Time { return noon(time.December, 33) }
+func end() time.Time { return noon(time.December, 32) }
 
 // noon is noon of a day in UTC.
 func noon(m time.Month, day int) time.Time { return time.Date(Year, m, day, 12, 0, 0, 0, time.UTC) }

@@ -62,7 +62,9 @@ func (y *year) send(ctx context.Context, events []meter.Event) error {
 func (c *customer) used(start, next time.Time) []meter.Event {
 	date := start.In(period.MustZone(c.zone).Location()).Format(time.DateOnly)
 	dice := c.chance(date)
-	at := func() time.Time { return period.Truncate(start.Add(time.Duration(dice.Int64N(int64(next.Sub(start)))))) }
+	at := func() time.Time {
+		return period.Truncate(start.Add(time.Duration(dice.Int64N(int64(next.Sub(start))))))
+	}
 	growth := 100 + 4*int64(start.Month()-time.January)
 	weekday := start.In(period.MustZone(c.zone).Location()).Weekday()
 	if weekday == time.Saturday || weekday == time.Sunday {
