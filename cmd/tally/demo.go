@@ -92,8 +92,12 @@ func (c *demoRunCmd) Run(e *cli.Env, d *demoCmd) error {
 // seed makes the demo's catalog, customers and history through the same services that the API uses. It may be interrupted
 // anywhere: every step finds out what is there, and events have fixed ids.
 func (s *server) seed(ctx context.Context, upstream string) error {
-	if told, err := s.records.Setting(ctx, storyTold); err != nil || told != "" {
-		return errors.Join(err, fmt.Errorf("%s holds the story of a year: serve it with --story year --serve, or name another folder with --dir", s.dir))
+	told, err := s.records.Setting(ctx, storyTold)
+	if err != nil {
+		return err
+	}
+	if told != "" {
+		return fmt.Errorf("%s holds the story of a year: serve it with --story year --serve, or name another folder with --dir", s.dir)
 	}
 	if err := s.demoCatalog(ctx, upstream); err != nil {
 		return err

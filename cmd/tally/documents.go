@@ -18,7 +18,7 @@ import (
 const documentPage = 200
 
 // creditNoteSeries is before the numbers of credit notes.
-const creditNoteSeries = "CN-"
+const creditNoteSeries = "CN"
 
 // standing puts the payments of an issued invoice on its document.
 func (s *server) standing(ctx context.Context, d *document.Document) error {
@@ -38,22 +38,16 @@ func (s *server) standing(ctx context.Context, d *document.Document) error {
 	return nil
 }
 
-// written counts the files of writeDocuments.
-type written struct {
-	Dir   string `json:"dir"`
-	Files int    `json:"files"`
-}
-
-// writeDocuments writes all issued invoices and credit notes as PDF into a folder, as many at a time as there are processors.
-func (s *server) writeDocuments(ctx context.Context, dir string) (written, error) {
-	out := written{Dir: dir}
+// writeDocuments writes all issued invoices and credit notes as PDF into a folder, as many at a time as there are processors, and counts
+// them.
+func (s *server) writeDocuments(ctx context.Context, dir string) (files int, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return out, err
+		return 0, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	write := func(d document.Document) {
-		out.Files++
+		files++
 		g.Go(func() error {
 			b, err := document.PDF(d)
 			if err != nil {
@@ -62,11 +56,11 @@ func (s *server) writeDocuments(ctx context.Context, dir string) (written, error
 			return os.WriteFile(filepath.Join(dir, d.FileName()+".pdf"), b, 0o600)
 		})
 	}
-	err := s.eachInvoice(ctx, func(d document.Document) error {
+	err = s.eachInvoice(ctx, func(d document.Document) error {
 		write(d)
 		return s.eachCreditNote(ctx, d, write)
 	})
-	return out, errors.Join(err, g.Wait())
+	return files, errors.Join(err, g.Wait())
 }
 
 // eachInvoice hands over all issued invoices, newest first, with what stands beside them.

@@ -29,7 +29,6 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 		Seal: s.seal, Erasures: s.journal, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays, Notify: s.notify,
 		Signer: s.signer, PortalLink: s.portalLink, Version: version, Ready: s.serving.Load, Metrics: s.metrics.handler(), Log: s.log,
 		Real: realNow, Gateways: s.gateways(), GatewayCount: s.gatewayCount, Refunds: s.listRefunds,
-		Standing: s.standing,
 	})
 	if err != nil {
 		return nil, nil, err
