@@ -25,7 +25,7 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	}
 	rest, err := httpapi.New(httpapi.Config{
 		Govern: s.govern, Enforce: s.enforce, Flush: s.flush, Receive: s.receive, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox,
-		Collect: s.collect, Credits: s.credits,
+		Collect: s.collect, Credits: s.credits, WhatIf: s.whatIf,
 		Seal: s.seal, Erasures: s.journal, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays, Notify: s.notify,
 		Signer: s.signer, PortalLink: s.portalLink, Version: version, Ready: s.serving.Load, Metrics: s.metrics.handler(), Log: s.log,
 		Real: realNow, Gateways: s.gateways(), GatewayCount: s.gatewayCount, Refunds: s.listRefunds,

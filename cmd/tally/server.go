@@ -31,6 +31,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/replay"
 	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/app/usage"
+	"github.com/tallystick/tallystick/internal/app/whatif"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
@@ -87,6 +88,7 @@ type server struct {
 	hub       *node.Server
 	ingest    *ingest.Service
 	bill      *bill.Service
+	whatIf    *whatif.Service
 	queue     *queue.Queue
 	jobFaults chan error // of a store that failed in a job: the process must stop
 	collect   *collect.Service
@@ -170,6 +172,9 @@ func (s *server) open(ctx context.Context) error {
 	if s.bill, err = bill.New(bill.Config{
 		Directory: s.govern, Journal: s.journal, Invoices: s.records, Coupons: s.govern, Balances: s.records, Now: s.clock.Now, Grace: s.grace, Settled: s.settled, Seal: s.seal.SealClose, Log: s.log,
 	}); err != nil {
+		return err
+	}
+	if s.whatIf, err = whatif.New(whatif.Config{Directory: s.govern, Journal: s.journal, Rater: s.bill, Now: s.clock.Now}); err != nil {
 		return err
 	}
 	if err := s.openCorrections(); err != nil {

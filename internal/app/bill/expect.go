@@ -113,7 +113,7 @@ func (st *statement) findChanges() {
 	}
 	for i := range st.term.history.Changes {
 		c := &st.term.history.Changes[i]
-		see(c.CreatedAt, c.At)
+		see(c.CreatedAt, c.At.Add(-time.Microsecond)) // a period that the change has ended is over then, and had not been
 	}
 }
 
@@ -214,13 +214,7 @@ func (st *statement) expected(c *charge) bool {
 	if !st.closing.progressive && st.book.Billed(invoice.KeyOf(&c.Charge)) == nil {
 		return false
 	}
-	switch c.Position { // the period is not over: what is due at its end is not due yet
-	case price.Single:
-		c.Position = price.First
-	case price.Last:
-		c.Position = price.Middle
-	case price.First, price.Middle:
-	}
+	c.Position = going(c.Position) // what is due at the end of the period is not due yet
 	return true
 }
 

@@ -29,6 +29,8 @@ type sold struct {
 	ctx context.Context //nolint:containedctx // it lives as long as one call
 	dir Directory
 	err error
+	// proposed is a catalog that takes the place of every version, for what it has.
+	proposed *catalog.Compiled
 }
 
 func (s *sold) version(v int64) *catalog.Compiled {
@@ -44,6 +46,11 @@ func (s *sold) version(v int64) *catalog.Compiled {
 
 // Plan implements subscription.Plans.
 func (s *sold) Plan(version int64, key string) (catalog.Plan, bool) {
+	if s.proposed != nil {
+		if p, ok := s.proposed.Plan(key); ok {
+			return p, true
+		}
+	}
 	if c := s.version(version); c != nil {
 		return c.Plan(key)
 	}
@@ -52,6 +59,11 @@ func (s *sold) Plan(version int64, key string) (catalog.Plan, bool) {
 
 // AddOn implements subscription.Plans.
 func (s *sold) AddOn(version int64, key string) (catalog.AddOn, bool) {
+	if s.proposed != nil {
+		if a, ok := s.proposed.AddOn(key); ok {
+			return a, true
+		}
+	}
 	if c := s.version(version); c != nil {
 		return c.AddOn(key)
 	}
@@ -60,6 +72,11 @@ func (s *sold) AddOn(version int64, key string) (catalog.AddOn, bool) {
 
 // kind is how a meter aggregates; 0: no such meter.
 func (s *sold) kind(version int64, key string) meter.Aggregation {
+	if s.proposed != nil {
+		if m, ok := s.proposed.Meter(key); ok {
+			return m.Aggregation
+		}
+	}
 	c := s.version(version)
 	if c == nil {
 		return 0
@@ -70,11 +87,16 @@ func (s *sold) kind(version int64, key string) meter.Aggregation {
 
 // term reads a subscription as it was known at an instant, with further changes that nobody made yet.
 func (s *Service) term(ctx context.Context, subscriptionID string, customer account.Customer, known time.Time, further ...subscription.Change) (term, error) {
+	return s.termAt(ctx, subscriptionID, customer, known, nil, further...)
+}
+
+// termAt is term at the prices of a catalog that is not applied; nil: at those that it has.
+func (s *Service) termAt(ctx context.Context, subscriptionID string, customer account.Customer, known time.Time, proposed *catalog.Compiled, further ...subscription.Change) (term, error) {
 	history, ok := s.cfg.Directory.History(subscriptionID)
 	if !ok {
 		return term{}, absent(fmt.Sprintf("there is no subscription %q", subscriptionID))
 	}
-	t := term{customer: customer, history: history, sold: &sold{ctx: ctx, dir: s.cfg.Directory}}
+	t := term{customer: customer, history: history, sold: &sold{ctx: ctx, dir: s.cfg.Directory, proposed: proposed}}
 	t.Subscription = t.history.Subscription
 	t.history.Changes = slices.DeleteFunc(slices.Clone(t.history.Changes), func(c subscription.Change) bool { return c.CreatedAt.After(known) })
 	for _, c := range further {

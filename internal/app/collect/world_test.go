@@ -17,6 +17,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
@@ -189,7 +190,11 @@ func (w *world) finalize(dueDays int, percent int64, lines ...int64) invoice.Inv
 	bare := full
 	bare.Taxes, bare.Tax, bare.Subtotal = nil, money.Amount{}, money.Amount{}
 	bare.Lines = []invoice.Line{{ID: full.ID, Number: 1, Kind: invoice.UsageLine, Price: "p", Period: c.Period, Rounded: full.Total}}
-	_, err = w.r.FinishClose(w.t.Context(), c, store.Issue{Invoice: &bare}, w.now)
+	posted := full
+	posted.FinalizedAt = w.now
+	entries, err := ledger.OfInvoice(posted, nil)
+	w.ok(err)
+	_, err = w.r.FinishClose(w.t.Context(), c, store.Issue{Invoice: &bare, Entries: entries}, w.now)
 	w.ok(err)
 	full.Status, full.FinalizedAt = invoice.Finalized, w.now
 	w.r.invoices[full.ID] = full

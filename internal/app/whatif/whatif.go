@@ -36,16 +36,10 @@ type Directory interface {
 	ActiveSubscription(customerID string, at time.Time) (account.Subscription, bool)
 }
 
-// Accrual is what a customer's subscription was, or would have been, charged in a span.
-type Accrual struct {
-	Currency money.Currency
-	Amount   money.Rational
-}
-
 // Rater charges recorded usage; bill.Service fits. With a proposed catalog the subscription is taken to be at its prices, of the
 // plan of the same key, for the whole span; nil: at the prices that it had. ok is false where nothing was in force.
 type Rater interface {
-	Accrue(ctx context.Context, customer account.Customer, in period.Interval, proposed *catalog.Compiled) (a Accrual, ok bool, err error)
+	Accrue(ctx context.Context, customer account.Customer, in period.Interval, proposed *catalog.Compiled) (c money.Currency, amount money.Rational, ok bool, err error)
 }
 
 // Config is what a Service needs; all of it.
@@ -203,27 +197,27 @@ func (s *Service) money(ctx context.Context, out *Report, totals map[money.Curre
 }
 
 func (s *Service) impact(ctx context.Context, c account.Customer, in period.Interval, proposed *catalog.Compiled) (i Impact, ok bool, err error) {
-	before, was, err := s.cfg.Rater.Accrue(ctx, c, in, nil)
-	if err != nil || !was {
+	currency, before, ok, err := s.cfg.Rater.Accrue(ctx, c, in, nil)
+	if err != nil || !ok {
 		return i, false, err
 	}
-	after, is, err := s.cfg.Rater.Accrue(ctx, c, in, proposed)
+	other, after, _, err := s.cfg.Rater.Accrue(ctx, c, in, proposed)
 	if err != nil {
 		return i, false, fmt.Errorf("under the proposed catalog: %w", err)
 	}
-	if !is || after.Currency != before.Currency {
-		return i, false, errors.New("its plan is not in the proposed catalog, or in another currency: it keeps its prices")
+	if other != currency {
+		return i, false, fmt.Errorf("its plan is in %s now and would be in %s: it keeps its prices", currency, other)
 	}
 	i.Customer = c.Key
 	if sub, ok := s.cfg.Directory.ActiveSubscription(c.ID, in.End); ok {
 		i.Plan = sub.Plan
 	}
-	if i.Before, err = before.Amount.Round(before.Currency, money.HalfUp); err != nil {
+	if i.Before, err = before.Round(currency, money.HalfUp); err != nil {
 		return i, false, err
 	}
-	if i.After, err = after.Amount.Round(after.Currency, money.HalfUp); err != nil {
+	if i.After, err = after.Round(currency, money.HalfUp); err != nil {
 		return i, false, err
 	}
-	i.Difference, err = i.After.Add(money.NewAmount(-i.Before.Minor(), before.Currency))
+	i.Difference, err = i.After.Add(money.NewAmount(-i.Before.Minor(), currency))
 	return i, err == nil, err
 }

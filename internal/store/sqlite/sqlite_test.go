@@ -274,7 +274,7 @@ func TestForeignAndDamagedFiles(t *testing.T) {
 }
 
 func TestFullDisk(t *testing.T) {
-	storetest.OnSmallDisk(t, 1<<20, func(t *testing.T, dir string) {
+	storetest.OnSmallDisk(t, 2<<20, func(t *testing.T, dir string) {
 		r := mustOpen(t, filepath.Join(dir, "records.db"))
 		populate(t, r)
 		stored := 0

@@ -158,7 +158,10 @@ type addOn struct {
 func (o *oracle) end() time.Time {
 	end := o.History.End
 	changes := o.known()
-	sort.SliceStable(changes, func(i, j int) bool { return changes[i].CreatedAt.Before(changes[j].CreatedAt) })
+	sort.SliceStable(changes, func(i, j int) bool {
+		a, b := changes[i], changes[j]
+		return a.CreatedAt.Before(b.CreatedAt) || a.CreatedAt.Equal(b.CreatedAt) && a.ID < b.ID
+	})
 	for _, c := range changes {
 		switch c.Kind {
 		case subscription.Cancel:
@@ -178,7 +181,7 @@ func (o *oracle) trialEnd() time.Time {
 		end = o.firstOf(y, m, d+p.Terms.TrialDays)
 	}
 	for _, c := range o.known() {
-		if c.Kind == subscription.Trial {
+		if c.Kind == subscription.Trial && (c.At.Before(end) || c.At.Equal(o.History.Start)) {
 			end = c.Until
 		}
 	}
@@ -227,6 +230,9 @@ func (o *oracle) at(t time.Time) state {
 		case subscription.ToPlan:
 			was, _ := o.planOf(s.version, s.plan)
 			next, _ := o.planOf(c.Version, c.Plan)
+			if !o.fits(s, next) {
+				continue
+			}
 			if was.Interval().String() != next.Interval().String() || was.Terms.Calendar != next.Terms.Calendar {
 				restarts = append(restarts, c.At)
 			}
@@ -234,9 +240,20 @@ func (o *oracle) at(t time.Time) state {
 		case subscription.ToPrices:
 			s.version = c.Version
 		case subscription.Quantity:
-			s.quantities[c.Key] = rat(c.Quantity.String())
+			plan, _ := o.planOf(s.version, s.plan)
+			if slices.ContainsFunc(plan.Prices, func(p price.Price) bool { return p.Key == c.Key }) {
+				s.quantities[c.Key] = rat(c.Quantity.String())
+			}
 		case subscription.SetAddOn:
+			plan, _ := o.planOf(s.version, s.plan)
+			before, had := s.addOns[c.Key]
 			s.addOns[c.Key] = addOn{c.Version, rat(c.Quantity.String())}
+			if !o.fits(s, plan) {
+				delete(s.addOns, c.Key)
+				if had {
+					s.addOns[c.Key] = before
+				}
+			}
 		case subscription.SetPrice:
 			if c.Price == nil {
 				delete(s.prices, c.Key)
@@ -256,6 +273,23 @@ func (o *oracle) at(t time.Time) state {
 		}
 	}
 	return s
+}
+
+// fits says that all add-ons can stand beside a plan. A change whose ground a later decision took away does nothing.
+func (o *oracle) fits(s state, plan catalog.Plan) bool {
+	for key, a := range s.addOns {
+		if a.quantity.Sign() == 0 {
+			continue
+		}
+		for _, x := range o.Catalogs[a.version].AddOns {
+			for _, p := range x.Prices {
+				if _, whole := p.Every.Times(plan.Interval()); x.Key == key && !whole {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // priced is a price in force, with what names it.
