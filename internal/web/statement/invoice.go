@@ -20,10 +20,10 @@ func (s Sources) Document(ctx context.Context, inv invoice.Invoice) (document.Do
 	if c, ok := s.Govern.Customer(inv.CustomerID); ok {
 		d.Zone = c.Zone
 	}
-	if s.Beside == nil {
+	if s.Collect == nil {
 		return d, nil
 	}
-	if err := s.Beside(ctx, &d); err != nil {
+	if err := s.Collect.Beside(ctx, &d); err != nil {
 		return d, fmt.Errorf("standing of invoice %s: %w", inv.ID, err)
 	}
 	return d, nil
@@ -188,4 +188,24 @@ func invoiceName(inv invoice.Invoice) string {
 		return "Invoice " + ui.Int(inv.Number)
 	}
 	return "Invoice " + strings.TrimSpace(document.Number(inv.Series, inv.Number))
+}
+
+// exactText is a line's amount without rounding; of one that does not end, as many decimals as help to check it.
+func exactText(l invoice.Line, c money.Currency) string {
+	const decimals = 8
+	if !l.Inexact {
+		return ui.Money(l.Exact, c)
+	}
+	d, err := l.Exact.RoundTo(decimals)
+	if err != nil {
+		return ui.Money(l.Exact, c)
+	}
+	return "≈ " + ui.Money(d, c)
+}
+
+func firstOf(text, otherwise string) string {
+	if text != "" {
+		return text
+	}
+	return otherwise
 }
