@@ -36,12 +36,14 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 	pages, err := console.New(console.Config{
 		Govern: s.govern, Credits: s.credits, Enforce: s.enforce, Bill: s.bill, Notify: s.notify, Ship: s.flush, Ingest: s.ingest, Correct: s.correct, Inbox: s.inbox, Clock: s.clock, Signer: s.signer, PortalLink: s.portalLink,
 		Version: version, Demo: s.demo, Log: s.log, Gateways: s.hub.List,
+		Collect: s.collect,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	theirs, err := portal.New(portal.Config{
 		Govern: s.govern, Credits: s.credits, Enforce: s.enforce, Bill: s.bill, Notify: s.notify, Ship: s.flush, Clock: s.clock, Signer: s.signer, Demo: s.demo, Log: s.log,
+		Collect: s.collect,
 	})
 	if err != nil {
 		return nil, nil, err

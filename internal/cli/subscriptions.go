@@ -229,7 +229,27 @@ func (c *subscriptionsMigrateCmd) Run(e *Env) error {
 		body["to_version"] = c.ToVersion
 	}
 	return sendTo(e, "/v1/subscriptions/migrate", dryRun(c.DryRun), body,
-		table("CUSTOMER|SUBSCRIPTION|PLAN|FROM VERSION|TO VERSION|AT|REFUSED", "customer", "subscription_id", "plan", "from_version", "to_version", "at", "refused"))
+		migrationText)
+}
+
+// migrationText prints what moves; of a dry run with the totals of the next invoices.
+func migrationText(w io.Writer, d doc) error {
+	dry := d.s("dry_run") == "true"
+	heads, names := "CUSTOMER|SUBSCRIPTION|PLAN|FROM VERSION|TO VERSION|AT", []string{"customer", "subscription_id", "plan", "from_version", "to_version", "at"}
+	if dry {
+		heads, names = heads+"|BEFORE|AFTER|DIFFERENCE", append(names, "money.before.amount", "money.after.amount", "money.difference.amount")
+	}
+	if err := table(heads+"|REFUSED", append(names, "refused")...)(w, d); err != nil {
+		return err
+	}
+	out := lines{w: w}
+	for _, t := range d.list("totals") {
+		out.put("Next invoices in "+t.s("before.currency"), "", "", "", "", "", t.s("before.amount"), t.s("after.amount"), t.s("difference.amount"))
+	}
+	if dry {
+		out.put("Nothing was changed.")
+	}
+	return out.err
 }
 
 // timelineText prints a subscription, what was decided, and what follows.
@@ -263,9 +283,38 @@ func timelineText(w io.Writer, d doc) error {
 		out.put(g.s("start"), g.s("end"), g.s("plan"), g.s("catalog_version"), g.s("every"), quantities(g), note)
 	}
 	if d.s("dry_run") == "true" {
+		moneyText(&out, d)
 		out.put("Nothing was changed.")
 	}
 	return out.err
+}
+
+// moneyText prints the next invoice without and with a change.
+func moneyText(out *lines, d doc) {
+	if d.s("money.before.amount") == "" {
+		return
+	}
+	out.put("")
+	out.put("NEXT INVOICE", "LINE", "PERIOD", d.s("money.before.currency"))
+	for _, side := range []struct{ name, field, total string }{
+		{"without the change", "invoice_before", "before"}, {"with the change", "invoice_after", "after"},
+	} {
+		money, _ := d["money"].(map[string]any)
+		inv, _ := money[side.field].(map[string]any)
+		for _, l := range doc(inv).list("lines") {
+			name := l.s("name")
+			if name == "" {
+				name = l.s("price")
+			}
+			out.put(side.name, name, l.s("period.start")+" to "+l.s("period.end"), l.s("rounded.amount"))
+		}
+		if tax := doc(inv).s("tax.amount"); strings.Trim(tax, "0.") != "" {
+			out.put(side.name, "tax", "", tax)
+		}
+		out.put(side.name, "total", "", d.s("money."+side.total+".amount"))
+	}
+	out.put("difference", "", "", d.s("money.difference.amount"))
+	out.put("")
 }
 
 // quantities are a segment's seats and add-ons on one line.

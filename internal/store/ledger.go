@@ -103,6 +103,7 @@ type RecordQuery struct {
 	Query
 	InvoiceID string // empty: all
 	Reference string // of payments; empty: all
+	ID        string // of credit notes: only this one; empty: all
 }
 
 // OpenQuery asks for open invoices, by due date and id.

@@ -38,7 +38,7 @@ type Reference struct {
 	Reason   string // why it is corrected; may be empty
 }
 
-// Payment is money that was received for an invoice, or given back where the amount is negative.
+// Payment is what paid a part of an invoice: money that was received, or a credit note; given back where the amount is negative.
 type Payment struct {
 	At     time.Time
 	Method string // in words; may be empty

@@ -199,7 +199,7 @@ func (r *Records) CreditNotes(ctx context.Context, q store.RecordQuery) ([]store
 		}
 	}
 	notes, err := page(ctx, r, "credit notes", q.Limit, scanNote, noteColumns+` WHERE number < ?1 AND (?2 = '' OR customer_id = ?2)
-		AND (?3 = '' OR invoice_id = ?3) ORDER BY number DESC`, below, q.CustomerID, q.InvoiceID)
+		AND (?3 = '' OR invoice_id = ?3) AND (?4 = '' OR id = ?4) ORDER BY number DESC`, below, q.CustomerID, q.InvoiceID, q.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -28,19 +28,28 @@ type allowances struct {
 	hints     map[string]string // the ends of keys, by id
 	limits    []string          // keys of the plan's limits
 	meters    []string
-	wrong     string // why a form was refused
-	wrongOf   string // which form: overrideForm or grantForm
-	form      url.Values
+	refusedForm
+}
+
+// refusedForm is a form that was refused; the zero value: none was.
+type refusedForm struct {
+	wrong   string // why
+	wrongOf string // which of the page's forms
+	form    url.Values
 }
 
 // The forms of the page.
 const (
 	overrideForm = "override"
 	grantForm    = "grant"
+	changeForm   = "change"
+	couponForm   = "coupon"
+	depositForm  = "deposit"
+	billingForm  = "billing"
 )
 
 // field is what was typed into a form that was refused.
-func (v allowances) field(form, name string) string {
+func (v refusedForm) field(form, name string) string {
 	if v.wrongOf != form {
 		return ""
 	}
@@ -159,7 +168,7 @@ func (c *console) allow(r *http.Request, which string, do func(ctx context.Conte
 	if err != nil {
 		return answer{}, err
 	}
-	v.wrong, v.wrongOf, v.form = text, which, form
+	v.refusedForm = refusedForm{text, which, form}
 	return answer{status: http.StatusUnprocessableEntity, page: customerPage(c.frame(r, v.Customer.Key), v)}, nil
 }
 

@@ -13,9 +13,9 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/credits"
-	"github.com/tallystick/tallystick/internal/app/document"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
@@ -45,9 +45,8 @@ type Config struct {
 	Demo       bool                            // say on every page that nothing here is real
 	Notify     *notify.Service                 // nil: no reminders
 	Ship       func(ctx context.Context) error // see statement.Sources
-	// Beside is that of statement.Sources.
-	Beside func(ctx context.Context, d *document.Document) error
-	Log    *slog.Logger
+	Collect    *collect.Service                // see statement.Sources
+	Log        *slog.Logger
 	// Gateways lists those of other processes; nil: there is no page of them.
 	Gateways func() []node.Status
 }
@@ -71,13 +70,13 @@ type answer struct {
 func New(cfg Config) (http.Handler, error) {
 	c := &console{cfg: cfg, Sources: statement.Sources{
 		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Notify: cfg.Notify, Ship: cfg.Ship, Log: cfg.Log,
-		Beside: cfg.Beside,
+		Collect: cfg.Collect,
 	}}
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	if cfg.Signer == nil || cfg.PortalLink == nil || cfg.Credits == nil || cfg.Ingest == nil || cfg.Correct == nil || cfg.Inbox == nil {
-		return nil, fmt.Errorf("console: signer, portal link, credits, ingest, corrections and inbox are required: %w", account.ErrInvalid)
+	if cfg.Signer == nil || cfg.PortalLink == nil || cfg.Credits == nil || cfg.Ingest == nil || cfg.Correct == nil || cfg.Inbox == nil || cfg.Collect == nil {
+		return nil, fmt.Errorf("console: signer, portal link, credits, ingest, corrections, inbox and collect are required: %w", account.ErrInvalid)
 	}
 	var err error
 	if c.assets, err = ui.LoadAssets(); err != nil {
@@ -104,6 +103,16 @@ func New(cfg Config) (http.Handler, error) {
 		"POST /customers/{ref}/overrides/end": c.endOverride,
 		"POST /customers/{ref}/grants":        c.createGrant,
 		"POST /customers/{ref}/grants/void":   c.voidGrant,
+		"POST /customers/{ref}/changes":       c.changeSubscription,
+		"POST /customers/{ref}/coupons":       c.redeem,
+		"POST /customers/{ref}/coupons/end":   c.endRedemption,
+		"POST /customers/{ref}/deposits":      c.deposit,
+		"POST /customers/{ref}/billing":       c.billTo,
+		"POST /invoices/{id}/payments":        c.pay,
+		"POST /invoices/{id}/void":            c.voidInvoice,
+		"POST /invoices/{id}/uncollectible":   c.giveUp,
+		"POST /invoices/{id}/credit-notes":    c.creditInvoice,
+		"GET /credit-notes/{id}/{form}":       c.creditNoteFile,
 		"GET /notices":                        c.notices,
 		"POST /notices/{id}/redeliver":        c.redeliver,
 		"GET /invoices":                       c.invoices,

@@ -54,6 +54,7 @@ type customerView struct {
 	subscriptions []account.Subscription
 	invoices      []invoice.Invoice
 	allowances
+	billing
 }
 
 func (c *console) customer(r *http.Request) (answer, error) {
@@ -80,6 +81,9 @@ func (c *console) customerView(r *http.Request) (v customerView, err error) {
 		return v, err
 	}
 	v.subscriptions = c.Govern.SubscriptionsOf(id)
+	if v.billing, err = c.billing(ctx, v.Statement, v.subscriptions); err != nil {
+		return v, err
+	}
 	v.invoices, err = c.Invoices(ctx, id)
 	return v, err
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
@@ -72,6 +73,7 @@ type world struct {
 	t       *testing.T
 	h       http.Handler
 	govern  *govern.Service
+	collect *collect.Service
 	credits *credits.Service
 	enforce *enforce.Enforcer
 	bill    *bill.Service
@@ -148,8 +150,11 @@ func newWorld(t *testing.T) *world {
 	w.notify = must[*notify.Service](t)(notify.New(notify.Config{
 		Directory: w.govern, Records: records, Sender: hook.New(), Now: w.clock.Now, Random: rand.NewChaCha8([32]byte{3}), Key: make([]byte, 32), Log: log,
 	}))
+	w.collect = must[*collect.Service](t)(collect.New(collect.Config{
+		Directory: w.govern, Records: records, Now: w.clock.Now, Random: rand.NewChaCha8([32]byte{4}), Post: w.notify.Post, Suspend: w.govern.SetUnpaid, Log: log,
+	}))
 	w.h = must[http.Handler](t)(console.New(console.Config{
-		Notify: w.notify,
+		Notify: w.notify, Collect: w.collect,
 		Ingest: w.ingest, Correct: corrections, Inbox: w.inbox,
 		Govern: w.govern, Credits: w.credits, Enforce: w.enforce, Bill: w.bill, Clock: w.clock, Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Log: log, Gateways: func() []node.Status { return w.gateways },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {

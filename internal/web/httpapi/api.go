@@ -20,7 +20,6 @@ import (
 	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/credits"
-	"github.com/tallystick/tallystick/internal/app/document"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
@@ -68,12 +67,10 @@ type Config struct {
 	GatewayCount func(ctx context.Context) (int, error)
 	// Refunds lists what was given back; nil: nothing.
 	Refunds func(ctx context.Context, q store.Query) ([]store.Refund, error)
-	// Standing fills in what stands beside an issued invoice: its payments; nil: nothing does.
-	Standing func(ctx context.Context, d *document.Document) error
-	Ready    func() bool      // whether the process takes traffic
-	Metrics  http.Handler     // answers /metrics
-	Log      *slog.Logger     // one line for each 500
-	Real     func() time.Time // the machine's clock
+	Ready   func() bool      // whether the process takes traffic
+	Metrics http.Handler     // answers /metrics
+	Log     *slog.Logger     // one line for each 500
+	Real    func() time.Time // the machine's clock
 }
 
 // operator is the actor of all calls with the operator's token; producer is where events that it reports come from.

@@ -18,6 +18,7 @@ type TimelineBody struct {
 	Changes      []subscriptionChangeBody `json:"changes" doc:"In the order in which they were decided"`
 	Segments     []segmentBody            `json:"segments" doc:"What follows from them: spans in which nothing changes"`
 	DryRun       bool                     `json:"dry_run,omitempty" doc:"The last change is not stored"`
+	Money        *moneyChangeBody         `json:"money,omitempty" doc:"Of a dry run: the next invoice without and with the change; absent where no billing period runs"`
 }
 
 type subscriptionChangeBody struct {
@@ -80,6 +81,7 @@ type migrationBody struct {
 type migratedBody struct {
 	DryRun bool              `json:"dry_run,omitempty" doc:"Nothing was changed"`
 	Items  []migratedSubBody `json:"items"`
+	Totals []TotalsBody      `json:"totals,omitempty" doc:"Of a dry run: sums of the items' money, by currency"`
 }
 
 type migratedSubBody struct {
@@ -90,6 +92,8 @@ type migratedSubBody struct {
 	ToVersion    int64     `json:"to_version"`
 	At           time.Time `json:"at"`
 	Refused      string    `json:"refused,omitempty" doc:"Why it stays as it is"`
+
+	Money *TotalsBody `json:"money,omitempty" doc:"Of a dry run: totals of the next invoice without and with the move; at most 1,000 entries have it"`
 }
 
 // DryRun asks what would follow.
@@ -206,7 +210,11 @@ func (a *api) change(ctx context.Context, id string, n govern.NewChange, dry boo
 	if err != nil {
 		return TimelineBody{}, err
 	}
-	return a.timelineOf(t, dry), nil
+	out := a.timelineOf(t, dry)
+	if dry {
+		out.Money, err = a.moneyOfChange(ctx, &t.History)
+	}
+	return out, err
 }
 
 func (b *newSubscriptionChangeBody) value() (n govern.NewChange, err error) {
@@ -220,26 +228,4 @@ func (b *newSubscriptionChangeBody) value() (n govern.NewChange, err error) {
 		}
 	}
 	return n, nil
-}
-
-func (a *api) migrate(ctx context.Context, in *struct {
-	DryRun
-	Body migrationBody
-},
-) (migratedBody, error) {
-	b := in.Body
-	list, err := a.cfg.Govern.Migrate(ctx, operator, govern.Migration{
-		Plan: b.Plan, Customer: b.Customer, ToVersion: b.ToVersion, At: b.At, Reason: b.Reason,
-	}, in.DryRun.DryRun)
-	if err != nil {
-		return migratedBody{}, err
-	}
-	out := migratedBody{DryRun: in.DryRun.DryRun, Items: []migratedSubBody{}}
-	for _, m := range list {
-		out.Items = append(out.Items, migratedSubBody{
-			Customer: m.Customer.Key, Subscription: m.Subscription.ID, Plan: m.Subscription.Plan, FromVersion: m.Subscription.CatalogVersion,
-			ToVersion: m.ToVersion, At: instant(m.At), Refused: m.Refused,
-		})
-	}
-	return out, nil
 }

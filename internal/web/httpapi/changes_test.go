@@ -22,6 +22,10 @@ func TestSubscriptionOverTime(t *testing.T) {
 	wantField(t, dry, "subscription.plan", "pro")
 	wantField(t, dry, "dry_run", true)
 	wantField(t, w.get(path), "plan", "free")
+	wantField(t, dry, "money.before.amount", "0.00")
+	wantField(t, dry, "money.after.amount", dry.text(t, "money.invoice_after.total.amount"))
+	wantField(t, dry, "money.difference.amount", dry.text(t, "money.after.amount"))
+	wantField(t, dry, "money.invoice_after.status", "preview")
 
 	wantField(t, w.want(http.StatusOK, http.MethodPost, path+"/pause", ``), "subscription.status", "paused")
 	w.step()
@@ -91,5 +95,22 @@ func TestLimitsFollowTheTimeline(t *testing.T) {
 	w.want(http.StatusOK, http.MethodPost, "/v1/subscriptions/acme/resume", `{}`)
 	if a := w.request(secret); !a.Allowed() {
 		t.Errorf("resumed: %s, %s", a.Code, a.Detail)
+	}
+}
+
+func TestMigrationIsPricedFirst(t *testing.T) {
+	t.Parallel()
+	w, _ := invoiced(t)
+	w.want(http.StatusCreated, http.MethodPost, "/v1/catalog/versions", strings.Replace(testCatalog, `amount: "20.00"`, `amount: "25.00"`, 1), "Content-Type", "application/yaml")
+	moved := w.want(http.StatusOK, http.MethodPost, "/v1/subscriptions/migrate?dry_run=true", `{"plan":"pro","at":"period_end"}`)
+	for field, want := range map[string]any{
+		"items.0.customer": "acme", "items.0.money.before.amount": "20.00", "items.0.money.after.amount": "25.00",
+		"items.0.money.difference.amount": "5.00", "totals.0.difference.amount": "5.00", "totals.0.after.currency": "USD", "dry_run": true,
+	} {
+		wantField(t, moved, field, want)
+	}
+	wantField(t, w.get("/v1/subscriptions?customer=acme"), "items.0.catalog_version", 1)
+	if moved = w.want(http.StatusOK, http.MethodPost, "/v1/subscriptions/migrate", `{"plan":"pro","at":"period_end"}`); strings.Contains(string(moved.body), "money") {
+		t.Errorf("a migration that was made tells what it would cost: %s", moved.body)
 	}
 }

@@ -154,3 +154,23 @@ func TestBalances(t *testing.T) {
 	w.want(http.StatusNotFound, http.MethodPost, "/v1/customers/nobody/balance", `{"amount":{"amount":"1","currency":"USD"}}`)
 	w.ledgerHolds()
 }
+
+func TestCreditNoteDocuments(t *testing.T) {
+	t.Parallel()
+	w, id := invoiced(t)
+	note := w.post(http.StatusCreated, "/v1/invoices/"+id+"/credit-notes", `{"reason":"an outage","lines":[{"line":"1","amount":{"amount":"5.00","currency":"USD"}}]}`)
+	path := "/v1/credit-notes/" + note.text(t, "id")
+	wantField(t, w.get(path), "total.amount", "5.00")
+	pdf := w.want(http.StatusOK, http.MethodGet, path+"/pdf", "")
+	if !strings.HasPrefix(string(pdf.body), "%PDF-") || pdf.header.Get("Content-Disposition") != `attachment; filename="credit-note-CN-1.pdf"` {
+		t.Errorf("the file is %q of %d bytes", pdf.header.Get("Content-Disposition"), len(pdf.body))
+	}
+	// The standard demands parties that this seller and customer do not name.
+	wantField(t, w.want(http.StatusUnprocessableEntity, http.MethodGet, path+"/ubl", ""), "code", "document_incomplete")
+	wantField(t, w.want(http.StatusNotFound, http.MethodGet, "/v1/credit-notes/crn_none", ""), "code", "not_found")
+	w.want(http.StatusNotFound, http.MethodGet, "/v1/credit-notes/crn_none/pdf", "")
+	csv := w.want(http.StatusOK, http.MethodGet, "/v1/invoices/"+id+"/csv", "")
+	if !strings.Contains(string(csv.body), "finalized") {
+		t.Errorf("the invoice: %s", csv.body)
+	}
+}

@@ -59,6 +59,7 @@ func (a *api) documents() {
 		}
 		return a.sendDocument(w, r, i, formats()[0])
 	})
+	a.creditNoteDocuments()
 	a.usageTables()
 	a.exports()
 }
@@ -108,10 +109,10 @@ func (a *api) documentOf(ctx context.Context, i invoice.Invoice) (document.Docum
 	if c, ok := a.cfg.Govern.Customer(i.CustomerID); ok {
 		d.Zone = c.Zone
 	}
-	if a.cfg.Standing == nil {
+	if i.Number == 0 {
 		return d, nil
 	}
-	if err := a.cfg.Standing(ctx, &d); err != nil {
+	if err := a.cfg.Collect.Beside(ctx, &d); err != nil {
 		return d, fmt.Errorf("standing of invoice %s: %w", i.ID, err)
 	}
 	return d, nil
@@ -130,7 +131,11 @@ func (a *api) sendDocument(w http.ResponseWriter, r *http.Request, i invoice.Inv
 	if err != nil {
 		return err
 	}
-	b, err := a.render(&d, f)
+	return a.send(w, &d, f)
+}
+
+func (a *api) send(w http.ResponseWriter, d *document.Document, f document.Form) error {
+	b, err := a.render(d, f)
 	if errors.Is(err, document.ErrIncomplete) {
 		return newProblem(codeDocumentIncomplete, err.Error()+".")
 	}

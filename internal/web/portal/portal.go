@@ -13,8 +13,8 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/credits"
-	"github.com/tallystick/tallystick/internal/app/document"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/notify"
@@ -31,7 +31,7 @@ const root = statement.Root("/portal")
 
 const cookieName = "tally_portal"
 
-// Config is what the portal needs; all but Credits, Demo and Beside are required.
+// Config is what the portal needs; all but Credits, Demo and Collect are required.
 type Config struct {
 	Govern  *govern.Service
 	Credits *credits.Service // nil: no page tells of credits
@@ -43,8 +43,7 @@ type Config struct {
 	Notify  *notify.Service                 // nil: no reminders
 	Ship    func(ctx context.Context) error // see statement.Sources
 	Log     *slog.Logger
-	// Beside is that of statement.Sources.
-	Beside func(ctx context.Context, d *document.Document) error
+	Collect *collect.Service // see statement.Sources
 }
 
 type portal struct {
@@ -58,7 +57,7 @@ type portal struct {
 func New(cfg Config) (http.Handler, error) {
 	p := &portal{cfg: cfg, Sources: statement.Sources{
 		Govern: cfg.Govern, Enforce: cfg.Enforce, Bill: cfg.Bill, Clock: cfg.Clock, Notify: cfg.Notify, Ship: cfg.Ship, Log: cfg.Log,
-		Beside: cfg.Beside,
+		Collect: cfg.Collect,
 	}}
 	if err := p.Check(); err != nil {
 		return nil, fmt.Errorf("portal: %w", err)
@@ -207,7 +206,11 @@ func (p *portal) home(r *http.Request, cust account.Customer) (templ.Component, 
 	if err != nil {
 		return nil, err
 	}
-	return homePage(p.frame("Usage and bill", cust), s, list), nil
+	m, err := p.means(r.Context(), cust)
+	if err != nil {
+		return nil, err
+	}
+	return homePage(p.frame("Usage and bill", cust), s, m, list), nil
 }
 
 // live is the part of the overview that asks for itself.

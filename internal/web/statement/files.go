@@ -20,14 +20,19 @@ type File struct {
 
 // File makes one; account.ErrNotFound for a form that is not among the allowed ones, document.ErrIncomplete.
 func (s Sources) File(ctx context.Context, inv invoice.Invoice, form string, allowed ...string) (*File, error) {
+	d, err := s.Document(ctx, inv)
+	if err != nil {
+		return nil, err
+	}
+	return FileOf(&d, form, allowed...)
+}
+
+// FileOf makes one of a document. Errors as File's.
+func FileOf(d *document.Document, form string, allowed ...string) (*File, error) {
 	forms := document.Forms()
 	at := slices.IndexFunc(forms, func(f document.Form) bool { return f.Name == form })
 	if at < 0 || !slices.Contains(allowed, form) {
 		return nil, fmt.Errorf("invoice as %q: %w", form, account.ErrNotFound)
-	}
-	d, err := s.Document(ctx, inv)
-	if err != nil {
-		return nil, err
 	}
 	b, err := d.As(form)
 	if err != nil {

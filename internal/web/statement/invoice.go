@@ -20,10 +20,10 @@ func (s Sources) Document(ctx context.Context, inv invoice.Invoice) (document.Do
 	if c, ok := s.Govern.Customer(inv.CustomerID); ok {
 		d.Zone = c.Zone
 	}
-	if s.Beside == nil {
+	if s.Collect == nil {
 		return d, nil
 	}
-	if err := s.Beside(ctx, &d); err != nil {
+	if err := s.Collect.Beside(ctx, &d); err != nil {
 		return d, fmt.Errorf("standing of invoice %s: %w", inv.ID, err)
 	}
 	return d, nil

@@ -12,7 +12,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/clock"
-	"github.com/tallystick/tallystick/internal/app/document"
+	"github.com/tallystick/tallystick/internal/app/collect"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/notify"
@@ -34,7 +34,7 @@ const (
 	decisionsKept  = 1024 // what enforcement keeps of the latest decisions
 )
 
-// Sources are where the figures come from; all but Notify, Ship and Beside are required.
+// Sources are where the figures come from; all but Notify, Ship and Collect are required.
 type Sources struct {
 	Govern  *govern.Service
 	Enforce *enforce.Enforcer
@@ -43,9 +43,9 @@ type Sources struct {
 	Notify  *notify.Service // nil: nobody is reminded of anything
 	// Ship has all gateways hand over what they settled; nil: there is only Enforce.
 	Ship func(ctx context.Context) error
-	// Beside fills in what stands beside an issued invoice: its payments; nil: nothing does.
-	Beside func(ctx context.Context, d *document.Document) error
-	Log    *slog.Logger
+	// Collect knows what became of issued invoices; nil: they show as they were issued.
+	Collect *collect.Service
+	Log     *slog.Logger
 }
 
 // Check says what is missing.
@@ -168,10 +168,18 @@ func (s Sources) limits(out *Statement, states []enforce.LimitStatus) {
 
 // used is the meter's quantity in the period: what the bill charges for, or without a price the sum of the days.
 func used(s bill.Standing) (sum money.Decimal, err error) {
+	first := "" // the price that measures it; its lines are parts of the period
 	for _, l := range s.Preview.Lines {
-		if l.Kind == invoice.UsageLine && l.Meter == s.Meter {
-			return l.Quantity, nil
+		if l.Kind != invoice.UsageLine || l.Meter != s.Meter || !s.Period.Contains(l.Period.Start) || first != "" && l.Price != first {
+			continue
 		}
+		first = l.Price
+		if sum, err = sum.Add(l.Quantity); err != nil {
+			return sum, fmt.Errorf("sum of the lines: %w", err)
+		}
+	}
+	if first != "" {
+		return sum, nil
 	}
 	for _, d := range s.Daily {
 		if sum, err = sum.Add(d.Value); err != nil {
@@ -242,5 +250,24 @@ func (s Sources) decisions(customerID string, denied bool) []enforce.Recent {
 
 // Invoices are a customer's latest, finalized ones.
 func (s Sources) Invoices(ctx context.Context, customerID string) ([]invoice.Invoice, error) {
-	return s.Bill.Invoices(ctx, govern.Query{CustomerID: customerID, Limit: invoicesShown})
+	list, err := s.Bill.Invoices(ctx, govern.Query{CustomerID: customerID, Limit: invoicesShown})
+	if err != nil {
+		return nil, err
+	}
+	return list, s.Settle(ctx, list)
+}
+
+// Settle gives issued invoices their present status and what is left to pay of them.
+func (s Sources) Settle(ctx context.Context, list []invoice.Invoice) error {
+	if s.Collect == nil || len(list) == 0 {
+		return nil
+	}
+	views, err := s.Collect.Views(ctx, list)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		list[i].Status, list[i].Due = views[i].Status, views[i].Remaining
+	}
+	return nil
 }

@@ -126,6 +126,8 @@ func creditNotes(w *world) {
 	list(store.RecordQuery{Query: store.Query{Limit: 1, Cursor: want[0].ID}}, want[1])
 	list(store.RecordQuery{Query: store.Query{Limit: 9, CustomerID: cus(1)}}, want[1])
 	list(store.RecordQuery{Query: store.Query{Limit: 9}, InvoiceID: "inv_1"}, want[2])
+	list(store.RecordQuery{Query: store.Query{Limit: 9}, ID: want[1].ID}, want[1])
+	list(store.RecordQuery{Query: store.Query{Limit: 9}, ID: "crn_none"})
 }
 
 // A movement of which one part cannot be stored leaves nothing, the number of its credit note included.

@@ -1,0 +1,85 @@
+package console_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// between is the first text between two others.
+func between(t *testing.T, page, before, after string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(page, before)
+	if !ok {
+		t.Fatalf("the page lacks %q", before)
+	}
+	found, _, _ := strings.Cut(rest, after)
+	return found
+}
+
+func TestChangeIsPreviewedFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.seed()
+	w.signIn()
+	page := w.page("/customers/bolt")
+	id := between(t, page, `name="subscription" value="`, `"`)
+	change := url.Values{"subscription": {id}, "kind": {"plan"}, "plan": {"pro"}, "at": {"now"}, "reason": {"<b>grows"}}
+	_, page = w.post(http.StatusOK, "/customers/bolt/changes", change)
+	for _, want := range []string{"Nothing was changed yet", `data-test="change-difference"`, "Make the change", "&lt;b&gt;grows"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the preview lacks %q", want)
+		}
+	}
+	if before, after := between(t, page, `data-test="change-before" data-value="`, `"`), between(t, page, `data-test="change-after" data-value="`, `"`); before == after {
+		t.Errorf("both plans cost %s", before)
+	}
+	if subs := w.govern.SubscriptionsOf(mustCustomer(t, w)); len(subs) != 1 || subs[0].Plan == "pro" {
+		t.Fatal("the preview changed the plan")
+	}
+	change.Set("confirm", "yes")
+	if to, _ := w.post(http.StatusSeeOther, "/customers/bolt/changes", change); to != "/customers/bolt#changes-title" {
+		t.Errorf("leads to %s", to)
+	}
+	if page = w.page("/customers/bolt"); !strings.Contains(page, "to plan pro") {
+		t.Error("the change is not told")
+	}
+	change.Set("plan", "none")
+	if _, page = w.post(http.StatusUnprocessableEntity, "/customers/bolt/changes", change); strings.Count(page, `role="alert"`) != 1 {
+		t.Error("an unknown plan is not told once")
+	}
+	change.Set("subscription", "sub_none")
+	w.post(http.StatusNotFound, "/customers/bolt/changes", change)
+}
+
+func mustCustomer(t *testing.T, w *world) string {
+	t.Helper()
+	c, ok := w.govern.Customer("bolt")
+	if !ok {
+		t.Fatal("no customer")
+	}
+	return c.ID
+}
+
+func TestMoneyAndBillingDetails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.seed()
+	w.signIn()
+	w.post(http.StatusSeeOther, "/customers/bolt/deposits", url.Values{"amount": {"12.34"}, "method": {"transfer"}, "reference": {"b 1"}})
+	w.post(http.StatusSeeOther, "/customers/bolt/deposits", url.Values{"amount": {"12.34"}, "method": {"transfer"}, "reference": {"b 1"}}) // once
+	if _, page := w.post(http.StatusUnprocessableEntity, "/customers/bolt/deposits", url.Values{"amount": {"1.234"}}); !strings.Contains(page, "at most 2 decimals") {
+		t.Error("a wrong amount is not told")
+	}
+	w.post(http.StatusSeeOther, "/customers/bolt/billing", url.Values{"legal_name": {"Bolt SAS"}, "country": {"FR"}, "exempt": {"yes"}})
+	if _, page := w.post(http.StatusUnprocessableEntity, "/customers/bolt/billing", url.Values{"country": {"france"}}); !strings.Contains(page, `role="alert"`) {
+		t.Error("a wrong country is not told")
+	}
+	page := w.page("/customers/bolt")
+	for _, want := range []string{`data-test="balance" data-value="12.34"`, "Bolt SAS", "<dd>exempt</dd>"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+}
