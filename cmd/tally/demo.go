@@ -61,6 +61,9 @@ const (
 
 type demoCmd struct {
 	listen
+	Story string       `help:"Tell a story instead: year is twelve months of 50 customers on a test clock." enum:",year" default:"" placeholder:"year"`
+	Out   string       `help:"With --story: where the invoices are written as PDF (default DIR/invoices)." type:"path" placeholder:"DIR"`
+	Serve bool         `help:"With --story: stay up with console and API at its end."`
 	Reset demoResetCmd `cmd:"" help:"Delete the demo's data folder, so that the next demo starts anew."`
 	Run_  demoRunCmd   `cmd:"" default:"1" hidden:"" name:"run"`
 }
@@ -68,6 +71,9 @@ type demoCmd struct {
 type demoRunCmd struct{}
 
 func (c *demoRunCmd) Run(e *cli.Env, d *demoCmd) error {
+	if d.Story != "" {
+		return d.tell(e)
+	}
 	up, err := startUpstream(e.Ctx, e.Stderr)
 	if err != nil {
 		return err
@@ -86,6 +92,13 @@ func (c *demoRunCmd) Run(e *cli.Env, d *demoCmd) error {
 // seed makes the demo's catalog, customers and history through the same services that the API uses. It may be interrupted
 // anywhere: every step finds out what is there, and events have fixed ids.
 func (s *server) seed(ctx context.Context, upstream string) error {
+	told, err := s.records.Setting(ctx, storyTold)
+	if err != nil {
+		return err
+	}
+	if told != "" {
+		return fmt.Errorf("%s holds the story of a year: serve it with --story year --serve, or name another folder with --dir", s.dir)
+	}
 	if err := s.demoCatalog(ctx, upstream); err != nil {
 		return err
 	}

@@ -341,7 +341,7 @@ func (s *server) beforeAdvance(ctx context.Context) error { return s.flush(ctx) 
 // afterAdvance does all work that became due.
 func (s *server) afterAdvance(ctx context.Context) error {
 	s.advanced(ctx)
-	if err := s.flush(ctx); err != nil {
+	if err := s.flush(ctx); err != nil || !s.billing.Load() {
 		return err
 	}
 	if err := s.billAll(ctx); err != nil {

@@ -160,10 +160,14 @@ func invoiceText(w io.Writer, d doc) error {
 	out.put("")
 	out.put("LINE", "FROM", "QUANTITY", "EXACT", "ROUNDED")
 	for _, l := range d.list("lines") {
-		out.put(l.s("number")+" "+l.s("price"), l.s("period.start"), l.s("quantity"), l.s("exact"), l.s("rounded.amount"))
+		name, quantity := lineName(l)
+		out.put(l.s("number")+" "+name, l.s("period.start"), quantity, l.s("exact"), l.s("rounded.amount"))
 		for _, t := range l.list("tiers") {
 			out.put("  tier "+t.s("tier"), "", t.s("quantity")+" × "+t.s("unit_amount"), t.s("amount"), "")
 		}
+	}
+	for _, t := range d.list("taxes") {
+		out.put(strings.TrimSpace(t.s("name")+" "+t.s("percent")+" %"), "", "", "", t.s("amount.amount"))
 	}
 	out.put("total", "", "", "", d.s("total.amount")+" "+d.s("total.currency"))
 	for _, x := range [][2]string{{"from the balance", "balance_applied"}, {"paid", "paid"}, {"credited", "credited"}, {"remaining", "remaining"}} {
@@ -172,6 +176,20 @@ func invoiceText(w io.Writer, d doc) error {
 		}
 	}
 	return out.err
+}
+
+// lineName is what an invoice's line is called, with its kind where it is no price's, and its quantity where it has one.
+func lineName(l doc) (name, quantity string) {
+	name, quantity = cmp.Or(l.s("price"), l.s("name")), l.s("quantity")
+	switch kind := l.s("kind"); kind {
+	case "flat", "usage":
+	default:
+		name = strings.TrimSpace(name + " (" + kind + ")")
+		if quantity == "0" {
+			quantity = ""
+		}
+	}
+	return name, quantity
 }
 
 // secretText is a new key with its secret.

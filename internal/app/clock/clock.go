@@ -23,6 +23,7 @@ var (
 const (
 	advanceYears = 10
 	lastYear     = 2199
+	behindMax    = 100 * 366 * 24 * time.Hour // a test clock may begin in the past
 )
 
 // State is what clock.json holds. Floor: the highest business time known to have been used.
@@ -72,7 +73,7 @@ func New(cfg Config) (*Clock, error) {
 	if st.Offset != 0 && !cfg.Test {
 		return nil, fmt.Errorf("clock: this deployment's clock was advanced by %v in test mode: %w; start it in test mode, or use another folder", st.Offset, ErrNotTest)
 	}
-	if st.Offset < 0 || st.Floor.Year() > lastYear {
+	if st.Offset < -behindMax || st.Floor.Year() > lastYear {
 		return nil, fmt.Errorf("clock: the saved state is damaged (offset %v, floor %s): restore it from a backup", st.Offset, period.Format(st.Floor))
 	}
 	base := cfg.Real()

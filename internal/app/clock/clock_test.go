@@ -248,13 +248,36 @@ func TestRefusedAdvances(t *testing.T) {
 	}
 }
 
+func TestBeginsInThePast(t *testing.T) {
+	t.Parallel()
+	m := newMachine(start)
+	var kept clock.State
+	then := start.AddDate(-3, 0, 0)
+	open := func(st clock.State) *clock.Clock {
+		c, err := clock.New(clock.Config{
+			Real: m.now, Test: true, Load: func() (clock.State, error) { return st, nil }, Save: func(st clock.State) error { kept = st; return nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := open(clock.State{Offset: then.Sub(start)})
+	wantNow(t, c, then)
+	if _, err := c.Advance(t.Context(), then.AddDate(1, 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	m.run(time.Minute)
+	wantNow(t, open(kept), then.AddDate(1, 0, 0).Add(time.Minute))
+}
+
 func TestRefusedStates(t *testing.T) {
 	t.Parallel()
 	m, broken := newMachine(start), errors.New("no disk")
 	for name, cfg := range map[string]clock.Config{
 		"nothing":               {},
 		"offset in live mode":   {Real: m.now, Load: func() (clock.State, error) { return clock.State{Offset: 1}, nil }},
-		"negative offset":       {Real: m.now, Test: true, Load: func() (clock.State, error) { return clock.State{Offset: -1}, nil }},
+		"offset far back":       {Real: m.now, Test: true, Load: func() (clock.State, error) { return clock.State{Offset: -101 * 366 * 24 * time.Hour}, nil }},
 		"floor of another time": {Real: m.now, Test: true, Load: func() (clock.State, error) { return clock.State{Floor: start.AddDate(400, 0, 0)}, nil }},
 		"load fails":            {Real: m.now, Test: true, Load: func() (clock.State, error) { return clock.State{}, broken }},
 	} {

@@ -65,10 +65,16 @@ func (j *Journal) position() uint64 {
 	return j.index.Position()
 }
 
+// leavesMany is from how many records on a scan reads in large pieces: the few that came since the last close are read as the
+// index reads, since a piece for each of thousands of closes would cost more than all the rest of them.
+const leavesMany = 5000
+
 func (j *Journal) leaves(ctx context.Context, from uint64, limit int, each func(store.Leaf) error) (next uint64, err error) {
 	last := j.position()
 	l := newReader(j)
-	l.window.Chunk = 0
+	if last >= from+leavesMany {
+		l.window.Chunk = 0
+	}
 	for next = from; limit > 0 && next <= last; next++ {
 		if err := ctx.Err(); err != nil {
 			return next, err
