@@ -28,3 +28,22 @@ func TestInvoiceText(t *testing.T) {
 		}
 	}
 }
+
+func TestGrantsSayWhatTheyAreOf(t *testing.T) {
+	t.Parallel()
+	d, err := parseDoc([]byte(`{"items":[
+		{"id":"grt_1","customer":"acme","currency":"EUR","amount":"25","status":"active"},
+		{"id":"grt_2","customer":"acme","meter":"minutes","amount":"1000","status":"active"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := grantsText(&b, d); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []string{"grt_1\tacme\tEUR\t25\t", "grt_2\tacme\tminutes\t1000\t"} {
+		if !strings.Contains(b.String(), row) {
+			t.Errorf("without the row %q:\n%s", row, b.String())
+		}
+	}
+}
