@@ -5,6 +5,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/govern"
 )
 
 // between is the first text between two others.
@@ -81,5 +84,59 @@ func TestMoneyAndBillingDetails(t *testing.T) {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
+	}
+}
+
+func TestInvoiceIsCreditedPaidAndNotVoided(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.seed()
+	w.pass(time.Hour)
+	w.signIn()
+	list, err := w.bill.Invoices(t.Context(), govern.Query{CustomerID: "acme"})
+	if err != nil || len(list) == 0 {
+		t.Fatalf("invoices of acme: %v, %v", list, err)
+	}
+	path := "/invoices/" + list[len(list)-1].ID
+	page := w.page(path)
+	left := between(t, page, `data-test="remaining" data-value="`, `"`)
+	line := between(t, page, `<option value="iln_`, `"`)
+	if _, page = w.post(http.StatusUnprocessableEntity, path+"/void", url.Values{"reason": {" "}}); strings.Count(page, `role="alert"`) != 1 {
+		t.Error("a void without a reason is not told once")
+	}
+	credit := url.Values{"line": {"iln_" + line}, "amount": {"1.00"}, "reason": {"<b>outage"}}
+	if to, _ := w.post(http.StatusSeeOther, path+"/credit-notes", credit); to != path+"#actions-title" {
+		t.Errorf("leads to %s", to)
+	}
+	credit.Set("amount", "1000000")
+	if _, page = w.post(http.StatusUnprocessableEntity, path+"/credit-notes", credit); strings.Count(page, `role="alert"`) != 1 {
+		t.Error("a credit note above the line is not told once")
+	}
+	page = w.page(path)
+	for _, want := range []string{"CN-1", "operator: &lt;b&gt;outage", "credit note CN-1"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if strings.Contains(page, path+"/void") {
+		t.Error("an invoice with a credit note can be voided")
+	}
+	if pdf := text(t, w.call(http.MethodGet, "/credit-notes/"+between(t, page, `data-note="`, `"`)+"/pdf", nil)); !strings.HasPrefix(pdf, "%PDF-") {
+		t.Errorf("the credit note is %.20q", pdf)
+	}
+	rest := between(t, page, `data-test="remaining" data-value="`, `"`)
+	if rest == left {
+		t.Errorf("%s are left with the credit note and were before", rest)
+	}
+	w.post(http.StatusSeeOther, path+"/payments", url.Values{"amount": {rest}, "method": {"transfer"}})
+	page = w.page(path)
+	if got := between(t, page, `data-test="remaining" data-value="`, `"`); got != "0.00" {
+		t.Errorf("%s are left of a paid invoice", got)
+	}
+	if got := between(t, page, `data-test="invoice-status" data-value="`, `"`); got != "paid" {
+		t.Errorf("a paid invoice is %s", got)
+	}
+	if page = w.page("/invoices?status=paid&customer=acme"); !strings.Contains(page, path+`"`) {
+		t.Error("the list does not have it as paid")
 	}
 }
