@@ -8,7 +8,7 @@ import (
 func TestInvoiceText(t *testing.T) {
 	t.Parallel()
 	d, err := parseDoc([]byte(`{"id":"inv_1","number":7,"lines":[
-		{"number":1,"kind":"flat","price":"base","quantity":"1","exact":"50","rounded":{"amount":"50.00"}},
+		{"number":1,"kind":"flat","price":"base","quantity":"1","exact":"50","rounded":{"amount":"50.00"},"tiers":[{"tier":0,"quantity":"1","unit_amount":"50","amount":"50"}]},
 		{"number":2,"kind":"adjustment","price":"seats","quantity":"-1","exact":"-5","rounded":{"amount":"-5.00"}},
 		{"number":3,"kind":"coupon","price":"","name":"Spring offer","quantity":"0","exact":"-9","rounded":{"amount":"-9.00"}}],
 		"taxes":[{"name":"USt.","percent":"19","amount":{"amount":"6.84"}}],"total":{"amount":"42.84","currency":"EUR"}}`))
@@ -20,7 +20,7 @@ func TestInvoiceText(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, row := range []string{
-		"1 base\t\t1\t50\t50.00\n", "2 seats (adjustment)\t\t-1\t-5\t-5.00\n", "3 Spring offer (coupon)\t\t\t-9\t-9.00\n",
+		"1 base\t\t1\t50\t50.00\n\t\t1 × 50\t50\t\n", "2 seats (adjustment)\t\t-1\t-5\t-5.00\n", "3 Spring offer (coupon)\t\t\t-9\t-9.00\n",
 		"USt. 19 %\t\t\t\t6.84\n", "total\t\t\t\t42.84 EUR\n",
 	} {
 		if !strings.Contains(b.String(), row) {
