@@ -52,10 +52,11 @@ lint: toolchain
 fmt: toolchain
 	$(TOOL) golangci-lint fmt ./...
 
-soak: toolchain build ## many kill -9 rounds, then gateways under faults: make soak ROUNDS=500 NODES=100
+soak: toolchain build ## many kill -9 rounds, gateways under faults, 10,000 subscription histories: make soak ROUNDS=500 NODES=100
 	test/faults/run.sh $(ROUNDS)
 	test/nodes/run.sh $(NODES)
 	test/nodes/run.sh --prove 5
+	for seed in $$(seq 20); do go test -timeout 30m ./internal/app/bill/oracle -histories 500 -seed $$seed; done
 
 vuln: toolchain ## needs the network
 	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

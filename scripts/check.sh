@@ -7,6 +7,7 @@ tool() { go tool -modfile=tools/go.mod "$@"; }
 rounds=5 # of kill -9; "make soak" runs more
 nodes=2 # of three gateways under faults
 events=1000000 # ingested twice
+histories=500 # random subscriptions, billed and compared with the oracle; "make soak" runs 10,000
 
 times=()
 phase() { # name, command...
@@ -40,6 +41,7 @@ phase 'format' formatted
 phase 'lint' tool golangci-lint run ./...
 phase 'vet' go vet ./...
 phase 'race tests' env CGO_ENABLED=1 go test -race -shuffle=on ./...
+phase 'subscription histories' go test ./internal/app/bill/oracle -histories "$histories"
 [[ -x test/faults/run.sh ]] && phase 'faults' test/faults/run.sh "$rounds"
 phase 'gateways under faults' test/nodes/run.sh "$nodes"
 phase 'doors' test/doors/run.sh

@@ -43,7 +43,7 @@ func aggregate(in *object) (any, *Fault) {
 	p := printer{}
 	var answer aggregated
 	answer.Value, answer.Inexact = p.exact(value)
-	return answer, p.fault
+	return answer, nil
 }
 
 func (o *object) aggregation() meter.Aggregation {
@@ -73,7 +73,7 @@ func (f *fold) read(in *object) {
 		r := meter.Reading{Time: at.UnixMicro(), Position: uint64(i)}
 		switch f.aggregation {
 		case meter.Count:
-			in.maybe("value", text)
+			in.has("value") // of any kind: it is not looked at
 		case meter.Unique:
 			if r.Distinct = in.text("value"); len(r.Distinct) > distinctMax {
 				in.fail("value", "longer than %d bytes", distinctMax)

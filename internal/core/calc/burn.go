@@ -43,7 +43,7 @@ func burn(in *object) (any, *Fault) {
 	}
 	answer.Overage, _ = p.exact(out.Overage)
 	answer.Usage, _ = p.exact(out.Usage)
-	return answer, p.fault
+	return answer, nil
 }
 
 // grants reads the grants. One that says no effective_at is effective from start on.

@@ -27,7 +27,7 @@ type Fault struct {
 // faulty is the fault of an error of the packages below.
 func faulty(err error) *Fault {
 	if errors.Is(err, money.ErrOverflow) {
-		return &Fault{Code: CodeOverflow, Detail: err.Error()}
+		return &Fault{Code: CodeOverflow, Detail: "the result, or a step to it, has more digits than are kept"}
 	}
 	return &Fault{Code: CodeInvalid, Detail: err.Error()}
 }

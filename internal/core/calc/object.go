@@ -185,10 +185,19 @@ func (o *object) maybeTime(name string) time.Time {
 
 // interval is an object of start and end, where end is later.
 func (o *object) interval(name string) period.Interval {
+	i := o.span(name)
+	if *o.first == nil && i.Empty() {
+		o.fail(name, "the end is not after the start")
+	}
+	return i
+}
+
+// span is an interval that may be empty: its end is not before its start.
+func (o *object) span(name string) period.Interval {
 	in := o.object(name)
 	i := period.Interval{Start: in.time("start"), End: in.time("end")}
-	if in.done() == nil && !i.Start.Before(i.End) {
-		o.fail(name, "the end is not after the start")
+	if in.done() == nil && i.End.Before(i.Start) {
+		o.fail(name, "the end is before the start")
 	}
 	return i
 }

@@ -1,10 +1,6 @@
 package calc
 
-import (
-	"strings"
-
-	"github.com/tallystick/tallystick/internal/core/money"
-)
+import "github.com/tallystick/tallystick/internal/core/money"
 
 // figure is an amount in an answer.
 type figure struct {
@@ -13,10 +9,9 @@ type figure struct {
 	Rounded string `json:"rounded,omitempty"` // to the currency's minor unit; absent without a currency
 }
 
-// printer prints numbers; the first fault sticks.
+// printer prints numbers.
 type printer struct {
 	currency money.Currency // zero: nothing is rounded
-	fault    *Fault
 }
 
 // figure is an amount, exact and rounded.
@@ -36,16 +31,7 @@ func (p *printer) exact(r money.Rational) (text string, inexact bool) {
 
 // rounded is an amount with all minor digits of the currency: half away from zero.
 func (p *printer) rounded(amount money.Rational) string {
-	d, err := amount.RoundTo(p.currency.Digits())
-	p.fail(err)
-	text := d.String()
-	if missing := p.currency.Digits() - d.Scale(); missing > 0 {
-		if d.Scale() == 0 {
-			text += "."
-		}
-		text += strings.Repeat("0", missing)
-	}
-	return text
+	return string(amount.AppendFixed(nil, p.currency.Digits()))
 }
 
 // posted is rounded where there is a currency, else exact: for amounts that have no exact one beside them.
@@ -55,10 +41,4 @@ func (p *printer) posted(amount money.Rational) string {
 	}
 	text, _ := p.exact(amount)
 	return text
-}
-
-func (p *printer) fail(err error) {
-	if err != nil && p.fault == nil {
-		p.fault = faulty(err)
-	}
 }

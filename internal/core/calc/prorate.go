@@ -14,7 +14,7 @@ type prorated struct {
 // prorate takes the part of an amount that a service takes up of its period, by price.Ratio.
 func prorate(in *object) (any, *Fault) {
 	c, amount := in.currency(), in.decimal("amount")
-	service, full := in.interval("service"), in.interval("period")
+	service, full := in.span("service"), in.interval("period")
 	by, zone := price.ProrateSeconds, in.zone("zone")
 	if in.word("by", "second", "day") == "day" {
 		by = price.ProrateDays
@@ -34,7 +34,7 @@ func prorate(in *object) (any, *Fault) {
 	p := printer{currency: c}
 	answer := prorated{figure: p.figure(part)}
 	answer.Ratio, _ = p.exact(ratio)
-	return answer, p.fault
+	return answer, nil
 }
 
 // weightsMax bounds an allocation.

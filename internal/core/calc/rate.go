@@ -14,6 +14,7 @@ import (
 // Bounds of a rating, beside those of a request.
 const (
 	discountsMax = 100
+	namesMax     = 16      // dimensions of one event, cell or filter
 	countMax     = 1 << 53 // of events
 )
 
@@ -31,11 +32,7 @@ func rate(in *object) (any, *Fault) {
 		return nil, ratingFault(err, in.has("events"))
 	}
 	out := printer{currency: currency}
-	answer := out.rating(&result)
-	if out.fault != nil {
-		return nil, out.fault
-	}
-	return answer, nil
+	return out.rating(&result), nil
 }
 
 // ratingFault leads the pointer of a price's error to its place in the request.
@@ -195,6 +192,10 @@ func (o *object) maybeCount(name string) int64 {
 func (o *object) dimensions(name string) []meter.Dimension {
 	v := o.maybe(name, table)
 	if v == nil {
+		return nil
+	}
+	if len(v.members) > namesMax {
+		o.fail(name, "more than %d", namesMax)
 		return nil
 	}
 	out := make([]meter.Dimension, len(v.members))

@@ -3,14 +3,15 @@ package calc
 import (
 	"strings"
 
+	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/price"
 )
 
-// Bounds of a price: more than any catalog has.
+// Bounds of a price: what any catalog has, or more.
 const (
 	tiersMax = 1000
-	cellsMax = 1000
+	cellsMax = 200
 )
 
 // readPrice reads a price as the catalog has it. What only matters to an invoice is read and checked as far as it can be here.
@@ -113,7 +114,11 @@ func readTier(in *object, m price.Model) price.Tier {
 	}
 	in.into("flat_amount", &t.FlatAmount)
 	for _, name := range [...]string{"unit_amount", "percent"} {
-		if name != rate && in.has(name) {
+		if name == rate {
+			continue
+		}
+		var other money.Decimal // a "0" says nothing
+		if in.into(name, &other); !other.IsZero() {
 			in.fail(name, "a tier of a %s price does not have it", m)
 		}
 	}

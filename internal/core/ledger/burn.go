@@ -10,8 +10,8 @@ import (
 	"github.com/tallystick/tallystick/internal/core/period"
 )
 
-// changesMax bounds how many changes of grants one Burn looks at while there is overage: so many with up to 99 grants, fewer with
-// more. Only absurd dates have as many.
+// changesMax bounds how many changes of grants one Burn looks at. While there is overage it looks at each, and an instant at which
+// one changes counts as at least a hundredth of the grants; else it skips to the last before a use. Only absurd dates have as many.
 const changesMax = 100_000
 
 // Use is usage that grants pay for.
@@ -145,7 +145,7 @@ type burning struct {
 	owed    []owed // the oldest first
 	usage   money.Rational
 	burned  []Burned
-	changes int // while there was overage
+	changes int // looked at
 }
 
 func newBurning(start time.Time, grants []Grant) (*burning, error) {
@@ -185,16 +185,15 @@ func (b *burning) advance(t time.Time) error {
 		if at.IsZero() || at.After(t) {
 			return nil
 		}
-		if b.changes++; b.changes > changesMax/(1+len(b.held)/100) {
-			return fmt.Errorf("%w: too many grants and refills meet overage", ErrInvalid)
+		b.changes += len(b.held) / 100
+		if err := b.settle(at); err != nil {
+			return err
 		}
-		b.settle(at)
 		if err := b.payOwed(at); err != nil {
 			return err
 		}
 	}
-	b.settle(t) // without overage only the last refill counts
-	return nil
+	return b.settle(t) // without overage only the last refill counts
 }
 
 // nextChange is the next instant at which a grant changes by itself; zero: never.
@@ -208,7 +207,7 @@ func (b *burning) nextChange() (first time.Time) {
 }
 
 // settle has grants end, start and be refilled that do so by t.
-func (b *burning) settle(t time.Time) {
+func (b *burning) settle(t time.Time) error {
 	for i := range b.held {
 		h := &b.held[i]
 		if h.change.IsZero() || h.change.After(t) {
@@ -220,7 +219,12 @@ func (b *burning) settle(t time.Time) {
 			h.balance = h.Amount.Rational()
 		}
 		h.change = h.next(t)
+		b.changes++
 	}
+	if b.changes > changesMax {
+		return fmt.Errorf("%w: too many beginnings, ends and refills of grants", ErrInvalid)
+	}
+	return nil
 }
 
 // payOwed takes overage from the grants, as long as one of them has something left.
@@ -295,7 +299,9 @@ func (b *burning) reset(r Reset) error {
 	if !r.PreserveOverage {
 		b.owed = nil
 	}
-	b.settle(r.At)
+	if err := b.settle(r.At); err != nil {
+		return err
+	}
 	return b.payOwed(r.At)
 }
 

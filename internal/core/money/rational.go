@@ -130,8 +130,8 @@ func (r Rational) Decimal() (d Decimal, inexact bool, err error) {
 	return d, true, err
 }
 
-// AppendDigits appends r in plain digits: all of them where they end, else 34 significant ones (half away from zero), at most 38
-// of them after the point, and inexact. Unlike a Decimal, the digits may be any number.
+// AppendDigits appends r in plain digits: all of them where they end, else 34 significant ones (half away from zero) and
+// inexact. Unlike a Decimal, the digits may be any number.
 func (r Rational) AppendDigits(b []byte) (digits []byte, inexact bool) {
 	if r.rat == nil {
 		return r.dec.append(b), false
@@ -139,25 +139,42 @@ func (r Rational) AppendDigits(b []byte) (digits []byte, inexact bool) {
 	if n, exact := r.rat.FloatPrec(); exact {
 		return append(b, r.rat.FloatString(n)...), false
 	}
-	text := r.rat.FloatString(min(max(printedDigits-wholeDigits(r.rat), 0), maxDigits))
+	text := r.rat.FloatString(max(printedDigits-wholeDigits(r.rat), 0))
 	if strings.Contains(text, ".") {
 		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
-	}
-	if text == "-0" {
-		text = "0"
 	}
 	return append(b, text...), true
 }
 
-// wholeDigits counts the digits before the point; below 1 it is 0 or negative by the zeros after it.
-func wholeDigits(r *big.Rat) int {
-	whole := new(big.Int).Quo(new(big.Int).Abs(r.Num()), r.Denom())
-	if whole.Sign() > 0 {
-		return len(whole.String())
+// AppendFixed appends r with so many decimals, 0 to 38, half away from zero: "12.30". The digits may be any number.
+func (r Rational) AppendFixed(b []byte, decimals int) []byte {
+	d, err := r.RoundTo(decimals)
+	if err != nil { // too many digits before the point, so no zero with a sign either
+		return append(b, r.big().FloatString(decimals)...)
 	}
-	text := new(big.Rat).Abs(r).FloatString(maxDigits)
-	fraction := strings.TrimPrefix(text, "0.")
-	return -(len(fraction) - len(strings.TrimLeft(fraction, "0")))
+	b = d.append(b)
+	if decimals > 0 && d.Scale() == 0 {
+		b = append(b, '.')
+	}
+	for range decimals - d.Scale() {
+		b = append(b, '0')
+	}
+	return b
+}
+
+// wholeDigits counts the digits before the point; below 1 it is 0 or negative by the zeros after it. r is not 0.
+func wholeDigits(r *big.Rat) int {
+	num, den := new(big.Int).Abs(r.Num()), r.Denom()
+	n := len(num.String()) - len(den.String()) // 10^(n-1) < |r| < 10^(n+1)
+	if n < 0 {
+		num.Mul(num, power(int64(-n)))
+	} else {
+		den = new(big.Int).Mul(den, power(int64(n)))
+	}
+	if num.Cmp(den) < 0 {
+		return n
+	}
+	return n + 1
 }
 
 // decimals rounds half away from zero to so many decimals.

@@ -171,16 +171,8 @@ func (u *Usage) check(p *Price) error {
 	if err == nil {
 		err = u.checkDiscounts()
 	}
-	if err == nil {
-		err = checkBounds(u.Minimum, u.Maximum, "/minimum_spend", "/maximum_spend")
-	}
-	if err == nil && (u.Minimum != nil || u.Maximum != nil) {
-		low, high := u.bounds(p)
-		at := "/minimum_spend"
-		if u.Minimum == nil {
-			at = "/maximum_spend"
-		}
-		err = checkBounds(low, high, at, at)
+	if err == nil { // one above the other is fine here: the minimum comes after the maximum
+		err = cmp.Or(checkBounds(u.Minimum, nil, "/minimum_spend", ""), checkBounds(nil, u.Maximum, "", "/maximum_spend"))
 	}
 	if fault, ok := err.(*Invalid); ok { //nolint:errorlint // it was made above and is not wrapped yet
 		fault.OfUsage = true

@@ -2,6 +2,7 @@ package price
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -208,12 +209,11 @@ func (p *Price) cellOf(dimensions []meter.Dimension) int {
 func (e *Event) Fits(when []meter.Dimension) bool { return fits(when, e.Dimensions) }
 
 func fits(when, dimensions []meter.Dimension) bool {
+	if len(when) > len(dimensions) {
+		return false
+	}
 	for _, want := range when {
-		found := false
-		for _, have := range dimensions {
-			found = found || have == want
-		}
-		if !found {
+		if !slices.Contains(dimensions, want) {
 			return false
 		}
 	}

@@ -226,27 +226,11 @@ func later(a, b time.Time) time.Time {
 
 // part is what is charged of the price for the service.
 func part(c *Charge, zone period.Zone) (money.Rational, error) {
-	if !c.Price.Licensed() || c.Price.Prorate == price.ProrateNone {
-		return money.FromInt(1).Rational(), nil
+	by := c.Price.Prorate
+	if !c.Price.Licensed() {
+		by = price.ProrateNone
 	}
-	return ratio(c.Service, c.Full, c.Price.Prorate, zone)
-}
-
-// ratio is how much of full lies in an interval; the parts of full add up to 1. A local day belongs to what is in force at its end.
-func ratio(service, full period.Interval, by price.Proration, zone period.Zone) (money.Rational, error) {
-	if by == price.ProrateDays {
-		return money.NewRational(daysEnded(service, zone), daysEnded(full, zone))
-	}
-	return money.NewRational(money.FromInt(service.End.Sub(service.Start).Microseconds()), money.FromInt(full.End.Sub(full.Start).Microseconds()))
-}
-
-// daysEnded counts the local days that an interval touches, without one that goes on after it.
-func daysEnded(i period.Interval, zone period.Zone) money.Decimal {
-	n := zone.Days(i)
-	if y, m, d := zone.Date(i.End); n > 0 && i.End.After(zone.StartOfDay(y, m, d)) {
-		n--
-	}
-	return money.FromInt(int64(n))
+	return price.Ratio(c.Service, c.Full, by, zone)
 }
 
 // once leaves one charge of each licensed price without proration in each period, and lets one in advance last to its end.

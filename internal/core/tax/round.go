@@ -6,95 +6,56 @@ import (
 	"github.com/tallystick/tallystick/internal/core/money"
 )
 
-// cell is the place of a tax in a table.
-type cell struct{ line, rate int }
-
-// round brings all taxes to minor units.
+// round brings all taxes to minor units: each rate once, over all lines or on each of them.
 func (t *table) round() error {
-	for _, group := range t.groups() {
-		total, err := t.sum(group)
-		if err != nil {
-			return err
+	for rate := range t.rates {
+		var group []*money.Rational
+		for line := range t.cells {
+			cell := t.cells[line][rate]
+			if cell == nil {
+				continue
+			}
+			if group = append(group, cell); !t.PerLine {
+				continue
+			}
+			if err := t.roundTogether(group); err != nil {
+				return err
+			}
+			group = group[:0]
 		}
-		rounded, err := total.Round(t.Currency, t.Rounding)
-		if err != nil {
-			return fmt.Errorf("round a tax: %w", err)
-		}
-		if err := t.divide(rounded, group); err != nil {
+		if err := t.roundTogether(group); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// groups are the taxes that are rounded together, each group once.
-func (t *table) groups() [][]cell {
-	byGroup := map[cell]int{}
-	var groups [][]cell
-	for line := range t.cells {
-		for rate, tax := range t.cells[line] {
-			if tax == nil {
-				continue
-			}
-			key := cell{}
-			if t.PerLine {
-				key.line = line
-			}
-			if !t.Inclusive {
-				key.rate = rate
-			}
-			g, known := byGroup[key]
-			if !known {
-				g = len(groups)
-				byGroup[key], groups = g, append(groups, nil)
-			}
-			groups[g] = append(groups[g], cell{line, rate})
-		}
+// roundTogether rounds the sum of taxes and gives each its part of that, by largest remainder.
+func (t *table) roundTogether(taxes []*money.Rational) error {
+	if len(taxes) == 0 {
+		return nil
 	}
-	return groups
-}
-
-// divide gives the taxes of a group their parts of what they are together: first the rates, then the lines of each.
-func (t *table) divide(total money.Amount, group []cell) error {
-	byRate := make([][]cell, len(t.rates))
-	for _, c := range group {
-		byRate[c.rate] = append(byRate[c.rate], c)
+	var total adder
+	shares := make([]money.Rational, len(taxes))
+	for i, tax := range taxes {
+		total.add(*tax)
+		shares[i] = *tax
 	}
-	var shares []money.Rational
-	for _, cells := range byRate {
-		share, err := t.sum(cells)
-		if err != nil {
-			return err
-		}
-		shares = append(shares, share)
+	if total.err != nil {
+		return fmt.Errorf("add up a tax: %w", total.err)
 	}
-	ofRates, err := total.Apportion(shares)
+	rounded, err := total.sum.Round(t.Currency, t.Rounding)
+	if err != nil {
+		return fmt.Errorf("round a tax: %w", err)
+	}
+	parts, err := rounded.Apportion(shares)
 	if err != nil {
 		return fmt.Errorf("divide a tax: %w", err)
 	}
-	for rate, cells := range byRate {
-		shares = shares[:0]
-		for _, c := range cells {
-			shares = append(shares, *t.cells[c.line][c.rate])
-		}
-		ofLines, err := ofRates[rate].Apportion(shares)
-		if err != nil {
-			return fmt.Errorf("divide a tax: %w", err)
-		}
-		for i, c := range cells {
-			t.cells[c.line][c.rate] = new(ofLines[i].Decimal().Rational())
-		}
+	for i, part := range parts {
+		*taxes[i] = part.Decimal().Rational()
 	}
 	return nil
-}
-
-func (t *table) sum(group []cell) (total money.Rational, err error) {
-	for _, c := range group {
-		if total, err = total.Add(*t.cells[c.line][c.rate]); err != nil {
-			return total, fmt.Errorf("add up a tax: %w", err)
-		}
-	}
-	return total, nil
 }
 
 // adder adds up until it overflows.

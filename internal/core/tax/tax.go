@@ -53,10 +53,9 @@ type Result struct {
 	Tax, Total money.Rational
 }
 
-// Compute taxes lines. Rates are added up, each on the net amount, but compound ones. Exclusive taxes are rounded once for each rate
-// over all lines, or with PerLine for each rate of each line; a line's part of the former follows by largest remainder. Of amounts
-// that contain them, the taxes together are rounded once, over all lines or for each line, and divided among rates and lines by
-// largest remainder; what is left is the base, so that base and taxes are the amount again. ErrInvalid, money.ErrOverflow.
+// Compute taxes lines. Rates are added up, each on the net amount, but compound ones. Each rate is rounded once over all lines, or
+// with PerLine on each line; a line's part of the former follows by largest remainder. Of amounts that contain taxes, what the
+// rounded taxes leave is the base, so that base and taxes are the amount again. ErrInvalid, money.ErrOverflow.
 func Compute(r Request) (Result, error) {
 	t, err := newTable(r)
 	if err != nil {
@@ -76,6 +75,10 @@ type table struct {
 	rates []Rate
 	index map[string]int      // by Rate.Key
 	cells [][]*money.Rational // by line, then by rate; nil: the rate does not apply
+
+	// What the rates of the last line are of its amount: most lines share theirs.
+	of     []Rate
+	shares []money.Rational
 }
 
 func newTable(r Request) (*table, error) {
@@ -99,16 +102,12 @@ func newTable(r Request) (*table, error) {
 // exact computes a line's taxes without rounding.
 func (t *table) exact(line int) error {
 	l := &t.Lines[line]
-	parts, all, err := factors(l.Rates)
-	if err != nil {
+	if err := t.divideAmong(l.Rates); err != nil {
 		return err
 	}
 	t.cells[line] = make([]*money.Rational, len(t.rates))
 	for i, rate := range l.Rates {
-		amount, err := l.Amount.Mul(parts[i])
-		if err == nil && t.Inclusive {
-			amount, err = amount.Quo(all)
-		}
+		amount, err := l.Amount.Mul(t.shares[i])
 		if err != nil {
 			return err
 		}
@@ -119,6 +118,21 @@ func (t *table) exact(line int) error {
 		*cell = &amount
 	}
 	return nil
+}
+
+// divideAmong sets the shares of an amount that are these rates' taxes.
+func (t *table) divideAmong(rates []Rate) error {
+	if len(rates) == len(t.of) && (len(rates) == 0 || &rates[0] == &t.of[0]) {
+		return nil
+	}
+	shares, all, err := factors(rates)
+	for i := range shares {
+		if err == nil && t.Inclusive {
+			shares[i], err = shares[i].Quo(all)
+		}
+	}
+	t.of, t.shares = rates, shares
+	return err
 }
 
 // factors are the taxes on a net amount of 1, and that with all of them.

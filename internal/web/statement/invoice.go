@@ -189,3 +189,23 @@ func invoiceName(inv invoice.Invoice) string {
 	}
 	return "Invoice " + strings.TrimSpace(document.Number(inv.Series, inv.Number))
 }
+
+// exactText is a line's amount without rounding; of one that does not end, as many decimals as help to check it.
+func exactText(l invoice.Line, c money.Currency) string {
+	const decimals = 8
+	if !l.Inexact {
+		return ui.Money(l.Exact, c)
+	}
+	d, err := l.Exact.RoundTo(decimals)
+	if err != nil {
+		return ui.Money(l.Exact, c)
+	}
+	return "≈ " + ui.Money(d, c)
+}
+
+func firstOf(text, otherwise string) string {
+	if text != "" {
+		return text
+	}
+	return otherwise
+}
