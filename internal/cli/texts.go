@@ -163,11 +163,11 @@ func invoiceText(w io.Writer, d doc) error {
 		name, quantity := lineName(l)
 		out.put(l.s("number")+" "+name, l.s("period.start"), quantity, l.s("exact"), l.s("rounded.amount"))
 		for _, t := range l.list("tiers") {
-			band := "  tier " + t.s("tier")
-			if t.s("tier") == "0" { // a price without tiers
-				band = ""
+			tier := "  tier " + t.s("tier")
+			if t.s("tier") == "0" {
+				tier = "  charged" // by a price without tiers
 			}
-			out.put(band, "", t.s("quantity")+" × "+t.s("unit_amount"), t.s("amount"), "")
+			out.put(tier, "", t.s("quantity")+" × "+t.s("unit_amount"), t.s("amount"), "")
 		}
 	}
 	for _, t := range d.list("taxes") {

@@ -20,7 +20,7 @@ func TestInvoiceText(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, row := range []string{
-		"1 base\t\t1\t50\t50.00\n\t\t1 × 50\t50\t\n", "2 seats (adjustment)\t\t-1\t-5\t-5.00\n", "3 Spring offer (coupon)\t\t\t-9\t-9.00\n",
+		"1 base\t\t1\t50\t50.00\n  charged\t\t1 × 50\t50\t\n", "2 seats (adjustment)\t\t-1\t-5\t-5.00\n", "3 Spring offer (coupon)\t\t\t-9\t-9.00\n",
 		"USt. 19 %\t\t\t\t6.84\n", "total\t\t\t\t42.84 EUR\n",
 	} {
 		if !strings.Contains(b.String(), row) {

@@ -169,8 +169,12 @@ func (p *page) tierRows(l *invoice.Line, in float64) []row {
 	c := p.doc.Currency
 	var out []row
 	for _, t := range l.Tiers {
+		name := "Charged" // by a price without tiers: packages, cells
+		if t.Tier > 0 {
+			name = "Tier " + strconv.Itoa(t.Tier)
+		}
 		r := row{
-			text: "Tier " + strconv.Itoa(t.Tier), quantity: count(t.Quantity), unit: cost(t.UnitAmount, c), amount: cost(t.Amount, c),
+			text: name, quantity: count(t.Quantity), unit: cost(t.UnitAmount, c), amount: cost(t.Amount, c),
 			indent: in, fine: true,
 		}
 		if !t.FlatAmount.IsZero() {
@@ -205,7 +209,7 @@ func unitPrice(l *invoice.Line) (money.Decimal, bool) {
 	switch {
 	case l.Kind != invoice.FlatLine && l.Kind != invoice.UsageLine, l.Ratio != "", l.Inexact, l.Quantity.Sign() <= 0:
 		return money.Decimal{}, false
-	case len(l.Tiers) == 1 && l.Tiers[0].FlatAmount.IsZero():
+	case len(l.Tiers) == 1 && l.Tiers[0].FlatAmount.IsZero() && ofUnits(l):
 		return l.Tiers[0].UnitAmount, true
 	case len(l.Tiers) > 0:
 		return money.Decimal{}, false
@@ -216,6 +220,15 @@ func unitPrice(l *invoice.Line) (money.Decimal, bool) {
 	}
 	d, inexact, err := r.Decimal()
 	return d, err == nil && !inexact
+}
+
+// ofUnits says whether the one thing that a line charges is its own units, and not packages of them or what is above a free amount.
+func ofUnits(l *invoice.Line) bool {
+	charged, err := l.Quantity.Sub(l.Included)
+	if err == nil {
+		charged, err = charged.Sub(l.Credited)
+	}
+	return err == nil && (charged.Equal(l.Tiers[0].Quantity) || l.Quantity.Equal(l.Tiers[0].Quantity))
 }
 
 // taxOf is a line's tax in a word.

@@ -73,7 +73,7 @@ func cast() []customer {
 		{key: "hokkai", name: "Hokkai Yuki KK", country: "JP", zone: "Asia/Tokyo", plan: "starter-jpy", joins: feb, day: 3, daily: 1900},
 		{key: "ivory", name: "Ivory Weddings LLC", country: "US", region: "NY", zone: "America/New_York", plan: "starter-usd", joins: feb, day: 8, daily: 1500},
 		{key: "jade", name: "Jade Freight Ltd.", country: "HK", zone: "Asia/Hong_Kong", plan: "team-usd", joins: feb, day: 10, daily: 9100, seats: 5},
-		{key: "krone", name: "Krone Immobilien GmbH", country: "AT", zone: "Europe/Vienna", plan: "starter", joins: feb, day: 14, daily: 1600},
+		{key: "krone", name: "Krone Hotels GmbH", country: "AT", zone: "Europe/Vienna", plan: "starter", joins: feb, day: 14, daily: 1600},
 		{key: "lagoon", name: "Lagoon Charter S.r.l.", country: "IT", zone: "Europe/Rome", plan: "starter", joins: feb, day: 20, daily: 2000},
 		{key: "mesa", name: "Mesa Solar Inc.", country: "US", region: "AZ", zone: "America/Phoenix", plan: "team-usd", joins: feb, day: 29, daily: 7400, seats: 6},
 		{key: "nimbus", name: "Nimbus Wetter GmbH", country: "DE", zone: "Europe/Berlin", plan: "scale", joins: mar, day: 1, daily: 38000, seats: 12, coupon: "spring"},
