@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -67,9 +68,23 @@ type creditsListCmd struct {
 }
 
 func (c *creditsListCmd) Run(e *Env) error {
-	return c.ask(e, "/v1/grants", only("customer", c.Customer),
-		table("ID|CUSTOMER|OF|AMOUNT|KIND|STATUS|PRIORITY|EFFECTIVE|EXPIRES|REASON",
-			"id", "customer", "meter", "amount", "kind", "status", "priority", "effective_at", "expires_at", "reason"))
+	return c.ask(e, "/v1/grants", only("customer", c.Customer), grantsText)
+}
+
+// grantsText prints a line for each grant.
+func grantsText(w io.Writer, d doc) error {
+	out := lines{w: w}
+	out.put("ID", "CUSTOMER", "OF", "AMOUNT", "KIND", "STATUS", "PRIORITY", "EFFECTIVE", "EXPIRES", "REASON")
+	for _, g := range d.list("items") {
+		out.put(g.s("id"), g.s("customer"), creditsOf(g), g.s("amount"), g.s("kind"), g.s("status"), g.s("priority"),
+			g.s("effective_at"), g.s("expires_at"), g.s("reason"))
+	}
+	return out.err
+}
+
+// creditsOf says what a grant or a balance is of: a meter, or the currency of money.
+func creditsOf(d doc) string {
+	return cmp.Or(d.s("meter"), d.s("currency"))
 }
 
 type creditsBalanceCmd struct {
@@ -86,10 +101,7 @@ func balanceText(w io.Writer, d doc) error {
 		return err
 	}
 	for _, b := range d.list("credits") {
-		of := b.s("meter")
-		if of == "" {
-			of = b.s("currency")
-		}
+		of := creditsOf(b)
 		if _, err := fmt.Fprintf(w, "%s\tall\t\t\t%s\t%s\t%s\t%s\n", of, b.s("left"), b.s("burned"), b.s("overage"), b.s("next_expiry")); err != nil {
 			return err
 		}

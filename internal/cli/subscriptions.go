@@ -289,13 +289,13 @@ func timelineText(w io.Writer, d doc) error {
 	return out.err
 }
 
-// moneyText prints the next invoice without and with a change.
+// moneyText prints what is invoiced up to the end of the period, without and with a change.
 func moneyText(out *lines, d doc) {
 	if d.s("money.before.amount") == "" {
 		return
 	}
 	out.put("")
-	out.put("NEXT INVOICE", "LINE", "PERIOD", d.s("money.before.currency"))
+	out.put("UP TO PERIOD END", "LINE", "PERIOD", d.s("money.before.currency"))
 	for _, side := range []struct{ name, field, total string }{
 		{"without the change", "invoice_before", "before"}, {"with the change", "invoice_after", "after"},
 	} {

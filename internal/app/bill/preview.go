@@ -71,14 +71,19 @@ const aheadMost = 2000
 // ahead builds the invoices of all closings that are not done, up to the end of the current billing period as if it closed now at a
 // position of the journal. What was begun keeps its own; a zero now stops there. The book takes them in. The last one is the preview.
 func (s *Service) ahead(ctx context.Context, t *term, b billed, position uint64, now time.Time) ([]invoice.Invoice, error) {
+	until := now
+	if p, ok := t.period(now); ok {
+		until = p.End
+	}
+	return s.aheadTo(ctx, t, b, position, now, until)
+}
+
+// aheadTo is ahead up to an instant.
+func (s *Service) aheadTo(ctx context.Context, t *term, b billed, position uint64, now, until time.Time) ([]invoice.Invoice, error) {
 	before := b.last()
 	var after time.Time
 	if before != nil {
 		after = before.in.End
-	}
-	until := now
-	if p, ok := t.period(now); ok {
-		until = p.End
 	}
 	var steps []closing
 	for _, c := range b.closes {
@@ -119,6 +124,19 @@ func (s *Service) ahead(ctx context.Context, t *term, b billed, position uint64,
 	return out, nil
 }
 
+// coming is ahead up to an instant, of what the records have now. account.ErrNotFound: nothing is to be billed.
+func (s *Service) coming(ctx context.Context, t *term, position uint64, now, until time.Time) ([]invoice.Invoice, error) {
+	b, err := s.billed(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.aheadTo(ctx, t, b, position, now, until)
+	if err == nil && len(list) == 0 {
+		err = absent(fmt.Sprintf("subscription %s is billed to its end", t.ID))
+	}
+	return list, err
+}
+
 // preview is the next invoice of a term, at a position.
 func (s *Service) preview(ctx context.Context, t *term, position uint64, now time.Time) (invoice.Invoice, error) {
 	b, err := s.billed(ctx, t)
@@ -147,9 +165,10 @@ func (s *Service) position(ctx context.Context) (position uint64, err error) {
 	return position, nil
 }
 
-// PreviewChange is the next invoice as it is, and as it would be with changes that nobody made: what the customer would owe at the
-// end of the current billing period. A change that bills at once stands on the same invoice here, so that the two compare.
-// Nothing is stored. account.ErrNotFound for an unknown subscription; subscription.ErrInvalid for a change that cannot be.
+// PreviewChange is what the customer would owe by the end of the current billing period as it is, and as it would be with changes
+// that nobody made: the invoices up to there, as one. A change that bills at once or begins new periods makes several; what
+// the change leaves as it is, such as an earlier period in its grace, is in neither. Nothing is stored.
+// account.ErrNotFound for an unknown subscription; subscription.ErrInvalid for a change that cannot be.
 func (s *Service) PreviewChange(ctx context.Context, subscriptionID string, changes []subscription.Change) (before, after invoice.Invoice, err error) {
 	now := s.cfg.Now()
 	history, _ := s.cfg.Directory.History(subscriptionID)
@@ -165,16 +184,62 @@ func (s *Service) PreviewChange(ctx context.Context, subscriptionID string, chan
 	for i := range further {
 		further[i].SubscriptionID, further[i].CreatedAt, further[i].Now = subscriptionID, now, false
 	}
-	for i, out := range []*invoice.Invoice{&before, &after} {
+	until := now
+	var lists [2][]invoice.Invoice
+	for i := range lists {
 		t, err := s.term(ctx, subscriptionID, customer, now, further[:i*len(further)]...)
 		if err != nil {
 			return before, after, err
 		}
-		if *out, err = s.preview(ctx, &t, position, now); err != nil && (i == 0 || !errors.Is(err, account.ErrNotFound)) {
+		if p, ok := t.period(now); ok && i == 0 {
+			until = p.End
+		}
+		if lists[i], err = s.coming(ctx, &t, position, now, until); err != nil && (i == 0 || !errors.Is(err, account.ErrNotFound)) {
 			return before, after, fmt.Errorf("preview of a change: %w", err)
 		}
 	}
-	return before, after, nil
+	for len(lists[0]) > 1 && len(lists[1]) > 1 && lists[0][0].ID == lists[1][0].ID && lists[0][0].Total == lists[1][0].Total {
+		lists[0], lists[1] = lists[0][1:], lists[1][1:]
+	}
+	if before, err = asOne(lists[0]); err == nil {
+		after, err = asOne(lists[1])
+	}
+	return before, after, err
+}
+
+// asOne is a list of previews as one, over the time of all, with the lines and taxes of all. Of none it is the zero invoice.
+func asOne(list []invoice.Invoice) (one invoice.Invoice, err error) {
+	if len(list) == 0 {
+		return one, nil
+	}
+	one = list[len(list)-1]
+	one.Lines, one.Taxes = nil, nil
+	for i := range list {
+		inv := &list[i]
+		if inv.Period.Start.Before(one.Period.Start) {
+			one.Period.Start = inv.Period.Start
+		}
+		one.Lines, one.Taxes = append(one.Lines, inv.Lines...), append(one.Taxes, inv.Taxes...)
+		if i == len(list)-1 {
+			break // it is what one began as
+		}
+		for _, sum := range []struct {
+			to   *money.Amount
+			more money.Amount
+		}{{&one.Subtotal, inv.Subtotal}, {&one.Tax, inv.Tax}, {&one.Total, inv.Total}, {&one.Balance, inv.Balance}, {&one.Due, inv.Due}} {
+			if sum.more == (money.Amount{}) {
+				continue
+			}
+			if *sum.to == (money.Amount{}) {
+				*sum.to = sum.more
+				continue
+			}
+			if *sum.to, err = sum.to.Add(sum.more); err != nil {
+				return one, fmt.Errorf("previews of subscription %s as one: %w", one.SubscriptionID, err)
+			}
+		}
+	}
+	return one, nil
 }
 
 // Preview is the next invoice as if the current period closed now: usage so far and next period's in-advance prices.

@@ -11,7 +11,10 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
+	"github.com/tallystick/tallystick/internal/core/price"
 	"github.com/tallystick/tallystick/internal/core/subscription"
 )
 
@@ -169,6 +172,41 @@ func TestADryRunSaysWhatARunDoes(t *testing.T) {
 	}
 	if due, err = s.bill.Due(t.Context(), bill.Part{}); err != nil || due != 0 {
 		t.Errorf("due afterwards: %d, %v", due, err)
+	}
+}
+
+// TestWhatIfPeriodsBeginAnew previews changes that close the period in its middle, and then makes them: what is invoiced up to the end
+// of the period is what the preview said.
+func TestWhatIfPeriodsBeginAnew(t *testing.T) {
+	t.Parallel()
+	for _, plan := range []string{"yearly", "weekly"} {
+		t.Run(plan, func(t *testing.T) {
+			t.Parallel()
+			s := tell(t, "pro", func(c *catalog.Catalog) {
+				fee := price.Price{Key: "licence", Model: price.Flat, Amount: money.MustDecimal("70"), Charge: price.InAdvance, Every: period.MustEvery("week")}
+				c.Plans = append(c.Plans, catalog.Plan{Key: "weekly", Name: "Weekly", Currency: c.Plans[0].Currency, Prices: []price.Price{fee}})
+				fee.Every = period.MustEvery("year")
+				c.Plans = append(c.Plans, catalog.Plan{Key: "yearly", Name: "Yearly", Currency: c.Plans[0].Currency, Prices: []price.Price{fee}})
+			})
+			s.use(date(2026, 1, 5), 100, "")
+			s.now = date(2026, 1, 11)
+			change := subscription.Change{Kind: subscription.ToPlan, Plan: plan, Version: 1, At: s.now}
+			before, after, err := s.bill.PreviewChange(t.Context(), s.sub.ID, []subscription.Change{change})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.change(change)
+			s.at(date(2026, 2, 1))
+			made := money.NewAmount(0, before.Currency)
+			for _, inv := range s.invoices()[1:] {
+				if made, err = made.Add(inv.Total); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if before.Total.String() != "32.00" || after.Total != made || len(after.Lines) < 3 {
+				t.Errorf("without the change %s; with it %s, and %s were invoiced", before.Total, after.Total, made)
+			}
+		})
 	}
 }
 

@@ -74,15 +74,15 @@ func (s *Service) DryRun(ctx context.Context, part Part, each func(Forecast) err
 			return err
 		}
 		f := Forecast{Customer: customer, SubscriptionID: id}
-		if f.Invoices, f.Err = s.coming(ctx, id, customer, position, part.Until, now); f.Err == nil && len(f.Invoices) == 0 {
+		if f.Invoices, f.Err = s.forecast(ctx, id, customer, position, part.Until, now); f.Err == nil && len(f.Invoices) == 0 {
 			return nil
 		}
 		return each(f)
 	})
 }
 
-// coming are the invoices of all closings of a subscription that are due at an instant.
-func (s *Service) coming(ctx context.Context, id string, customer account.Customer, position uint64, at, now time.Time) ([]invoice.Invoice, error) {
+// forecast is the invoices of all closings of a subscription that are due at an instant.
+func (s *Service) forecast(ctx context.Context, id string, customer account.Customer, position uint64, at, now time.Time) ([]invoice.Invoice, error) {
 	t, err := s.term(ctx, id, customer, now)
 	if err != nil {
 		return nil, err

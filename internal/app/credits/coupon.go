@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/account"
@@ -30,7 +31,7 @@ func (s *Service) Redeem(ctx context.Context, actor, ref, coupon, reason string)
 	now, cat := s.now(), s.cfg.Directory.Current()
 	o, ok := cat.Coupon(coupon)
 	if !ok {
-		return r, invalid("/coupon", fmt.Sprintf("there is no coupon %q", coupon), "`tally catalog show` lists them")
+		return r, invalid("/coupon", fmt.Sprintf("there is no coupon %q", coupon), "`tally catalog get` has them")
 	}
 	if err := redeemable(&o, c, now); err != nil {
 		return r, err
@@ -46,7 +47,7 @@ func (s *Service) Redeem(ctx context.Context, actor, ref, coupon, reason string)
 	err = s.cfg.Records.Redeem(ctx, r, store.RedemptionLimits{InAll: o.Limit, PerCustomer: o.PerCustomer}, a)
 	switch {
 	case errors.Is(err, store.ErrFull):
-		return r, fmt.Errorf("%w: %d times in all and %d times by one customer are the most (0: no bound)", ErrUsedUp, o.Limit, o.PerCustomer)
+		return r, fmt.Errorf("%w: %s", ErrUsedUp, bounds(&o))
 	case errors.Is(err, store.ErrConflict):
 		return r, fmt.Errorf("%w: the customer has coupon %q already; end it first", account.ErrState, o.Key)
 	case err != nil:
@@ -97,4 +98,16 @@ func (s *Service) ListRedemptions(ctx context.Context, q store.Query) ([]account
 		return nil, err
 	}
 	return s.cfg.Records.ListRedemptions(ctx, q)
+}
+
+// bounds says how often a coupon may be redeemed.
+func bounds(o *catalog.Coupon) string {
+	var list []string
+	if o.Limit > 0 {
+		list = append(list, fmt.Sprintf("%d in all", o.Limit))
+	}
+	if o.PerCustomer > 0 {
+		list = append(list, fmt.Sprintf("%d by one customer", o.PerCustomer))
+	}
+	return "redemptions are bounded to " + strings.Join(list, " and ")
 }

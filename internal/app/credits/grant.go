@@ -102,7 +102,7 @@ func (s *Service) what(g *account.Grant, n *NewGrant, c account.Customer) (err e
 	}
 	for i, key := range n.Meters {
 		if _, ok := s.cfg.Directory.Current().Meter(key); !ok {
-			return invalid(fmt.Sprintf("/meters/%d", i), fmt.Sprintf("there is no meter %q", key), "`tally catalog show` lists them")
+			return invalid(fmt.Sprintf("/meters/%d", i), fmt.Sprintf("there is no meter %q", key), "`tally catalog get` has them")
 		}
 	}
 	return nil
@@ -114,7 +114,7 @@ func (s *Service) amount(pointer, text, meterKey string) (d money.Decimal, err e
 	if meterKey != "" {
 		var ok bool
 		if m, ok = s.cfg.Directory.Current().Meter(meterKey); !ok {
-			return d, invalid("/meter", fmt.Sprintf("there is no meter %q", meterKey), "`tally catalog show` lists them")
+			return d, invalid("/meter", fmt.Sprintf("there is no meter %q", meterKey), "`tally catalog get` has them")
 		}
 		if !m.Aggregation.Additive() {
 			return d, invalid("/meter", fmt.Sprintf("%q does not add up, so its units cannot be given", meterKey), "a meter with aggregation count, sum or custom; or money")

@@ -154,6 +154,9 @@ func (r *replay) toPlan(c Change, key, pointer string) error {
 
 // fits says why an add-on cannot stand beside a plan.
 func fits(c Change, pointer string, plan *catalog.Plan, a *catalog.AddOn) error {
+	if !a.For(plan) {
+		return fault(c, pointer, "Add-on %q is not sold beside plan %q.", a.Key, plan.Key)
+	}
 	every := plan.Interval()
 	for i := range a.Prices {
 		p := &a.Prices[i]

@@ -233,6 +233,8 @@ func TestFaults(t *testing.T) {
 		"no such add-on":        {"/key", []subscription.Change{addOn("none", "1", "2026-04-10")}},
 		"add-on not there":      {"/key", []subscription.Change{addOn("support", "0", "2026-04-10")}},
 		"add-on in euros":       {"/key", []subscription.Change{addOn("euro", "1", "2026-04-10")}},
+		"add-on not sold there": {"/key", []subscription.Change{addOn("elsewhere", "1", "2026-04-10")}},
+		"plan without add-on":   {"/plan", []subscription.Change{toPlan("max", "2026-04-10"), addOn("elsewhere", "1", "2026-04-11"), toPlan("pro", "2026-04-12")}},
 		"add-on of weeks":       {"/key", []subscription.Change{addOn("weekly", "1", "2026-04-10")}},
 		"add-on's key is taken": {"/key", []subscription.Change{addOn("clash", "1", "2026-04-10")}},
 		"add-on's own quantity": {"/key", []subscription.Change{addOn("support", "1", "2026-04-10"), quantity("desk", "2", "2026-04-11")}},

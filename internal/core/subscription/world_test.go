@@ -68,6 +68,7 @@ func world() subscription.Plans {
 				{Key: "weekly", Currency: usd, Prices: []price.Price{flat("week", "10", "week")}},
 				{Key: "clash", Currency: usd, Prices: []price.Price{flat("platform", "10", "month")}},
 				{Key: "euro", Currency: eur, Prices: []price.Price{flat("help", "10", "month")}},
+				{Key: "elsewhere", Currency: usd, Plans: []string{"max"}, Prices: []price.Price{flat("lounge", "10", "month")}},
 			},
 		}
 	}

@@ -27,7 +27,7 @@ type TotalsBody struct {
 // moneyChangeBody is the money of a change that was not made.
 type moneyChangeBody struct {
 	TotalsBody
-	InvoiceBefore invoiceBody `json:"invoice_before" doc:"The next invoice as if the period closed now"`
+	InvoiceBefore invoiceBody `json:"invoice_before" doc:"The invoices up to the end of the billing period, as one"`
 	InvoiceAfter  invoiceBody `json:"invoice_after" doc:"The same with the change"`
 }
 
