@@ -156,6 +156,9 @@ func (s *Service) Units(v store.View, customerID, meterKey string, at time.Time)
 		return out, err
 	}
 	out.Used = r.Sum
-	out.Reported, err = v.Reported(k, open)
+	if out.Reported, err = v.Reported(k, open); err != nil {
+		return out, err
+	}
+	out.Voided, err = v.Voided(k, open)
 	return out, err
 }
