@@ -11,6 +11,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/baseline"
 	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/notify"
+	"github.com/tallystick/tallystick/internal/core/credit"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
@@ -56,6 +57,9 @@ func (s *server) used(ctx context.Context, customerID, meterKey string, in perio
 func (s *server) openCredits(ctx context.Context) (err error) {
 	s.credits, err = credits.New(ctx, credits.Config{
 		Directory: s.govern, Records: s.records, Journal: s.journal, Flush: s.flush, Now: s.clock.Now, Random: rand.Reader, Tell: s.notify.Store,
+		Spent: func(ctx context.Context, customerID string, at time.Time) (credit.Spent, error) {
+			return s.bill.Spent(ctx, customerID, at) // which is there before the first request
+		},
 	})
 	return err
 }

@@ -207,6 +207,7 @@ func (s *server) openEnforce(ctx context.Context) error {
 		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(started) },
 		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
 		Credits: s.credits.Units,
+		Usage:   s.govern.UsageAt, Wallet: s.credits.Wallet,
 	}); err != nil {
 		return err
 	}

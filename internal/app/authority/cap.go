@@ -297,13 +297,16 @@ func (w *draw) pending(ctx context.Context, i int, left money.Rational) (money.R
 func (w *draw) known(i int, p *spendcap.Period, meterKey string, u *spendcap.Use) (paid int64, err error) {
 	wallet := w.caps[i].known
 	scale := w.rules.scale(meterKey)
+	first := 0
 	for n := range p.Spans {
 		var used, off money.Decimal
+		begins := n == 0
 		for k := range wallet.Usage {
 			x := &wallet.Usage[k]
 			if x.Meter != meterKey || !p.Spans[n].Contains(x.At) {
 				continue
 			}
+			begins = true
 			if used, err = used.Add(x.Quantity); err == nil {
 				off, err = off.Add(x.Paid)
 			}
@@ -311,9 +314,13 @@ func (w *draw) known(i int, p *spendcap.Period, meterKey string, u *spendcap.Use
 				return 0, err
 			}
 		}
-		paid = arith.Floored(off, scale)
+		w.caps[i].ahead = w.caps[i].ahead || u.Low[n] < u.High[n]
+		if !begins { // it is charged as the span before, and a part of what is known of that
+			u.Low[first], paid = max(0, arith.Sub(u.Low[first], u.Low[n])), 0
+			continue
+		}
+		first, paid = n, arith.Floored(off, scale)
 		low := arith.Scaled(used, scale)
-		w.caps[i].ahead = w.caps[i].ahead || low < u.High[n]
 		u.Low[n], u.High[n] = arith.Sub(low, paid), arith.Sub(max(low, u.High[n]), paid)
 	}
 	return paid, nil

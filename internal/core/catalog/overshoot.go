@@ -90,7 +90,7 @@ func (c *Catalog) unknownCost(plan *Plan, l *Limit) (match, reason string) {
 	}
 	for i := range c.Routes {
 		r := &c.Routes[i]
-		if r.From == 0 || r.Meter == "" || !l.applies(plan, r.Meter) || len(l.Routes) > 0 && !slices.Contains(l.Routes, r.Match) {
+		if r.From == 0 || r.Meter == "" || !c.limits(l, r.Meter) || len(l.Routes) > 0 && !slices.Contains(l.Routes, r.Match) {
 			continue
 		}
 		switch {
@@ -101,4 +101,10 @@ func (c *Catalog) unknownCost(plan *Plan, l *Limit) (match, reason string) {
 		}
 	}
 	return "", ""
+}
+
+// limits tells whether requests on a meter, or without one, come under the limit.
+func (c *Catalog) limits(l *Limit, meterKey string) bool {
+	m, _ := c.Meter(meterKey)
+	return l.applies(&m)
 }

@@ -75,7 +75,7 @@ func (c *customer) views() []*catalog.Route {
 			b.looks = append(b.looks, &catalog.Route{Meter: m.Key})
 		}
 		byRoute := func(lim *catalog.Limit, r *catalog.Route) bool {
-			return applies(lim, &b.plan, r) && (len(lim.Routes) > 0 || slices.Contains(lim.Per, catalog.PerRoute))
+			return applies(lim, b.cat, r) && (len(lim.Routes) > 0 || slices.Contains(lim.Per, catalog.PerRoute))
 		}
 		for i := range b.cat.Routes {
 			r := &b.cat.Routes[i]
@@ -235,6 +235,10 @@ func (s *Set) line(i int, now int64) (Line, error) {
 		n.Quota, n.Consumed = money.FromScaled(lim.Burst, scale), money.FromScaled(size-remaining, scale)
 		return n, nil
 	case quota.SpendCap:
+		if r.Declared.Credits {
+			n.Meter, n.Window, n.Currency, n.Remaining = "", "credits", r.Cap.Currency.Code(), money.Decimal{}
+			return n, nil
+		}
 		spent, err := r.Cap.Charge(s.Meter, st.Consumed)
 		if err != nil {
 			return n, err
