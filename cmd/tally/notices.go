@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/baseline"
 	"github.com/tallystick/tallystick/internal/app/credits"
+	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/core/credit"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -124,4 +125,10 @@ func (c *noticeCollector) Collect(ch chan<- prometheus.Metric) {
 	} {
 		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), x.kind, float64(x.n))
 	}
+}
+
+// spending is what limits on money show of a customer.
+func (s *server) spending(ctx context.Context, customerID string) (enforce.Spending, error) {
+	charged, b, err := s.credits.Spending(ctx, customerID)
+	return enforce.Spending{Charged: charged, Left: b.Left, Burned: b.Burned, Granted: b.Granted.Rational()}, err
 }

@@ -215,6 +215,7 @@ func (s *server) openEnforce(ctx context.Context) error {
 		Directory: s.govern, Spool: s.spool, Authority: s.authority, Past: enforce.JournalPast{Journal: s.journal}, Keyring: ring, Node: gatewayNode,
 		Boot: bootID(), Now: s.clock.Now, Real: realNow, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
 		Deliver: sender.Deliver, Notice: s.notify.Passed,
+		Spending: s.spending,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
 	}

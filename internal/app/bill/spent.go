@@ -49,6 +49,11 @@ func (s *Service) Spent(ctx context.Context, customerID string, at time.Time) (o
 	out.Uses = make([]ledger.Use, len(uses))
 	for i := range uses {
 		out.Uses[i] = uses[i].Use
+		if uses[i].end.After(at) {
+			if out.Open, err = out.Open.Add(uses[i].Quantity); err != nil {
+				return out, err
+			}
+		}
 	}
 	return out, nil
 }

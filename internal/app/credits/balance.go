@@ -106,6 +106,20 @@ func (s *Service) balance(ctx context.Context, c account.Customer, meterKey stri
 	return b, nil
 }
 
+// Spending is what a customer's usage costs, and the credits in money that pay for it, by what the journal knows.
+func (s *Service) Spending(ctx context.Context, customerID string) (charged money.Rational, b Balance, err error) {
+	c, err := s.customer(customerID)
+	if err != nil {
+		return charged, b, err
+	}
+	now := s.now()
+	spent, err := s.cfg.Spent(ctx, c.ID, now)
+	if err == nil {
+		b, err = s.balance(ctx, c, "", now)
+	}
+	return spent.Open, b, err
+}
+
 // Wallet is what the quota authority admits by: what credits in money have left for usage of a meter.
 func (s *Service) Wallet(ctx context.Context, customerID, meterKey string, at time.Time) (out authority.Wallet, err error) {
 	c, ok := s.cfg.Directory.Customer(customerID)

@@ -69,6 +69,10 @@ func TestCreditsInMoneyStopRequests(t *testing.T) {
 	if left, over := w.purse(); sum != 16 || left != "0.1" || over != "0" {
 		t.Errorf("%d passed, %s left, %s without money", sum, left, over)
 	}
+	list, err := w.enforce.Limits(t.Context(), "acme")
+	if err != nil || len(list) != 2 || list[0].Remaining.String() != "0.1" || list[0].Consumed.String() != "4" || list[1].Consumed.String() != "4" || list[1].Remaining.String() != "5" {
+		t.Errorf("limits %+v, %v", list, err)
+	}
 	g := w.grant("acme", credits.NewGrant{Amount: "5", Meters: []string{"tokens"}})
 	if code := w.ask(c.ID, 0); code != "credits_exhausted" {
 		t.Errorf("a call on money for tokens: %q", code)
@@ -77,7 +81,7 @@ func TestCreditsInMoneyStopRequests(t *testing.T) {
 		t.Errorf("tokens: %q", code)
 	}
 	w.pass(time.Second)
-	_, err := w.VoidGrant(t.Context(), "op", g.ID, "test")
+	_, err = w.VoidGrant(t.Context(), "op", g.ID, "test")
 	ok(t, err)
 	w.pass(time.Second)
 	if code := w.ask(c.ID, 1); code != "" { // the package that is paid has one more token, and 1 begins another

@@ -194,6 +194,10 @@ func (w *world) open() {
 	w.enforce, err = enforce.Open(ctx, enforce.Config{
 		Directory: w.govern, Spool: w.spool, Authority: quotas, Past: enforce.JournalPast{Journal: w.journal}, Deliver: enforce.Straight(w.journal),
 		Node: 1, Boot: "b", Now: w.clock, Real: w.clock, Log: slog.New(slog.DiscardHandler), Keyring: ring,
+		Spending: func(ctx context.Context, customerID string) (enforce.Spending, error) {
+			charged, b, err := w.Spending(ctx, customerID)
+			return enforce.Spending{Charged: charged, Left: b.Left, Burned: b.Burned, Granted: b.Granted.Rational()}, err
+		},
 	})
 	ok(t, err)
 	quotas.Register(1, w.enforce)

@@ -183,7 +183,8 @@ func (p *Pool) NextExpiry(b *Balance, now time.Time) (at time.Time) {
 
 // Spent is what a customer's usage came to, by one position of the journal.
 type Spent struct {
-	Uses  []ledger.Use // what it costs before credits in money, piece by piece
+	Uses  []ledger.Use   // what it costs before credits in money, piece by piece
+	Open  money.Rational // what of that is of periods that are not over
 	Usage []Usage
 }
 
