@@ -136,7 +136,7 @@ func TestMoneyPaysForCharges(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.customer("acme", "UTC")
-	w.on("acme", "open")
+	w.on("open")
 	w.grant("acme", credits.NewGrant{Amount: "1.00", Priority: 1, Meters: []string{"tokens"}})
 	w.grant("acme", credits.NewGrant{Amount: "0.60", Priority: 2})
 	w.calls(c.ID, 13) // 10 are free, 3 cost 0.25

@@ -46,7 +46,7 @@ func TestCreditsInMoneyStopRequests(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.customer("acme", "UTC")
-	w.on("acme", "wallet")
+	w.on("wallet")
 	for n := range 12 { // 10 calls are free
 		if code := w.ask(c.ID, 0); (code == "") != (n < 10) || code != "" && code != "credits_exhausted" {
 			t.Fatalf("without money call %d: %q", n, code)
@@ -121,7 +121,7 @@ func TestInvoicesNeverPassTheCap(t *testing.T) {
 			w := newWorld(t)
 			c := w.customer("acme", "UTC")
 			plans := []string{"bounded", "steep"}
-			w.on("acme", plans[0])
+			w.on(plans[0])
 			var story []string
 			tell := func(format string, a ...any) { story = append(story, fmt.Sprintf(format, a...)) }
 			for range 25 {
@@ -129,7 +129,7 @@ func TestInvoicesNeverPassTheCap(t *testing.T) {
 				switch random.IntN(6) {
 				case 0:
 					plan := plans[random.IntN(2)]
-					w.on("acme", plan)
+					w.on(plan)
 					tell("plan %s", plan)
 				case 1:
 					n := random.Int64N(2)

@@ -237,10 +237,10 @@ func (w *world) customer(key, zone string) account.Customer {
 	return c
 }
 
-// on puts a customer on another plan, now.
-func (w *world) on(key, plan string) {
+// on puts acme on another plan, now.
+func (w *world) on(plan string) {
 	w.t.Helper()
-	_, err := w.govern.ChangeSubscription(context.Background(), "op", key, govern.NewChange{Kind: subscription.ToPlan, Plan: plan, Reason: "test"}, false)
+	_, err := w.govern.ChangeSubscription(context.Background(), "op", "acme", govern.NewChange{Kind: subscription.ToPlan, Plan: plan, Reason: "test"}, false)
 	ok(w.t, err)
 }
 
