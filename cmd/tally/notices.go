@@ -10,7 +10,9 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/baseline"
 	"github.com/tallystick/tallystick/internal/app/credits"
+	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/notify"
+	"github.com/tallystick/tallystick/internal/core/credit"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
@@ -56,6 +58,9 @@ func (s *server) used(ctx context.Context, customerID, meterKey string, in perio
 func (s *server) openCredits(ctx context.Context) (err error) {
 	s.credits, err = credits.New(ctx, credits.Config{
 		Directory: s.govern, Records: s.records, Journal: s.journal, Flush: s.flush, Now: s.clock.Now, Random: rand.Reader, Tell: s.notify.Store,
+		Spent: func(ctx context.Context, customerID string, at time.Time) (credit.Spent, error) {
+			return s.bill.Spent(ctx, customerID, at) // which is there before the first request
+		},
 	})
 	return err
 }
@@ -120,4 +125,10 @@ func (c *noticeCollector) Collect(ch chan<- prometheus.Metric) {
 	} {
 		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), x.kind, float64(x.n))
 	}
+}
+
+// spending is what limits on money show of a customer.
+func (s *server) spending(ctx context.Context, customerID string) (enforce.Spending, error) {
+	charged, b, err := s.credits.Spending(ctx, customerID)
+	return enforce.Spending{Charged: charged, Left: b.Left, Burned: b.Burned, Granted: b.Granted.Rational()}, err
 }

@@ -212,6 +212,7 @@ func (s *server) openEnforce(ctx context.Context) error {
 		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(started) },
 		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
 		Credits: s.credits.Units,
+		Usage:   s.govern.UsageAt, Wallet: s.credits.Wallet,
 	}); err != nil {
 		return err
 	}
@@ -219,6 +220,7 @@ func (s *server) openEnforce(ctx context.Context) error {
 		Directory: s.govern, Spool: s.spool, Authority: s.authority, Past: enforce.JournalPast{Journal: s.journal}, Keyring: ring, Node: gatewayNode,
 		Boot: bootID(), Now: s.clock.Now, Real: realNow, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
 		Deliver: sender.Deliver, Notice: s.notify.Passed,
+		Spending: s.spending,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
 	}

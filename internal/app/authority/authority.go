@@ -14,6 +14,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/core/subscription"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -41,6 +42,11 @@ type Config struct {
 	Mono      func() time.Duration // monotonic time since some instant: liveness of holders
 	// Credits tells what a customer's usage credits of a meter come to. Default: nothing was granted.
 	Credits func(v store.View, customerID, meterKey string, at time.Time) (Credit, error)
+	// Usage lists how usage is charged in a customer's billing period around an instant: subscription.UsageAt. Default: at the prices
+	// of the plan, as the subscription is pinned.
+	Usage func(ctx context.Context, customerID string, at time.Time) ([]subscription.Span, error)
+	// Wallet tells what credits in money are left for usage of a meter. Default: nothing was granted.
+	Wallet func(ctx context.Context, customerID, meterKey string, at time.Time) (Wallet, error)
 	// Local is the node whose gateway runs in this process: what it holds in memory dies with ours. 0: none.
 	Local uint16
 	// Rebooted and Torn say that the last requests before this start may not be known: the machine was started anew, or the spool
@@ -114,6 +120,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.Credits == nil {
 		cfg.Credits = func(store.View, string, string, time.Time) (none Credit, _ error) { return none, nil }
+	}
+	if cfg.Wallet == nil {
+		cfg.Wallet = func(context.Context, string, string, time.Time) (none Wallet, _ error) { return none, nil }
 	}
 	s := &Service{
 		cfg: cfg, started: cfg.Now().UnixMicro(), born: cfg.Mono(),

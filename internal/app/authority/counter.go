@@ -49,6 +49,7 @@ type counter struct {
 	ahead    bool  // of credits: leases count more than the journal knows
 	leases   []lease
 	reported int64 // usage reported from outside in the window
+	voided   int64 // usage of the window that was taken away again
 	unleased int64 // usage in the window while no limit used this counter; of a window in memory, what may have been used before this start
 	begun    bool  // what it counts besides its leases was read
 	stale    bool  // a write failed: read the rows again
@@ -114,7 +115,7 @@ func (c *counter) total() int64 {
 	for i := range c.leases {
 		sum = arith.Add(sum, c.leases[i].charged)
 	}
-	return sum
+	return max(0, arith.Sub(sum, c.voided))
 }
 
 // writtenOff is what is charged without being known to be spent, for good.
@@ -233,23 +234,23 @@ func (s *Service) begin(ctx context.Context, c *counter, scale int, back int64) 
 		c.begun = true
 		return nil
 	}
-	used, reported, err := s.usage(ctx, c.id.CounterKey, c.end, scale)
+	t, err := s.usage(ctx, c.id.CounterKey, c.end, scale)
 	if err != nil {
 		return err
 	}
-	c.catchUp(used, reported)
+	c.catchUp(t)
 	c.begun = true
 	return nil
 }
 
 // catchUp takes in what the journal knows of the window, and what of it was admitted without any lease.
-func (c *counter) catchUp(used, reported int64) {
-	c.reported = reported
+func (c *counter) catchUp(t tally) {
+	c.reported, c.voided = t.reported, t.voided
 	leased := int64(0)
 	for i := range c.leases {
 		leased = arith.Add(leased, c.leases[i].charged)
 	}
-	c.unleased = max(c.unleased, arith.Sub(arith.Sub(used, reported), leased))
+	c.unleased = max(c.unleased, arith.Sub(arith.Sub(arith.Add(t.used, t.voided), t.reported), leased))
 }
 
 // beginShort takes up a window that lives in memory. It counts what gateways admit: the journal cannot tell what was reported in
@@ -275,14 +276,14 @@ func (s *Service) before() int64 {
 	return s.started
 }
 
-// refresh reads again what was reported.
+// refresh reads again what was reported, and what was taken away.
 func (s *Service) refresh(ctx context.Context, c *counter, scale int) error {
 	if c.id.Scope != "" || !c.id.durable() || c.id.credits() {
 		return nil
 	}
-	_, reported, err := s.usage(ctx, c.id.CounterKey, c.end, scale)
+	t, err := s.usage(ctx, c.id.CounterKey, c.end, scale)
 	if err == nil {
-		c.reported = reported
+		c.reported, c.voided = t.reported, t.voided
 	}
 	return err
 }
@@ -308,25 +309,31 @@ func interval(k store.CounterKey, end int64) period.Interval {
 	return in
 }
 
-// usage is what the journal knows of a counter's window, and the reported part of it.
-func (s *Service) usage(ctx context.Context, k store.CounterKey, end int64, scale int) (used, reported int64, err error) {
+// tally is what the journal knows of a counter's window: admitted + reported − voided = used.
+type tally struct{ used, reported, voided int64 }
+
+func tallyOf(v store.View, k store.SeriesKey, in period.Interval, scale int) (t tally, err error) {
+	r, err := v.Usage(k, in)
+	if err != nil {
+		return t, err
+	}
+	from, err := v.Reported(k, in)
+	if err != nil {
+		return t, err
+	}
+	gone, err := v.Voided(k, in)
+	return tally{arith.Scaled(r.Sum, scale), arith.Scaled(from, scale), arith.Floored(gone, scale)}, err
+}
+
+func (s *Service) usage(ctx context.Context, k store.CounterKey, end int64, scale int) (t tally, err error) {
 	err = s.cfg.Journal.View(ctx, func(v store.View) error {
-		series, in := store.SeriesKey{CustomerID: k.CustomerID, Meter: k.Meter}, interval(k, end)
-		r, err := v.Usage(series, in)
-		if err != nil {
-			return err
-		}
-		from, err := v.Reported(series, in)
-		if err != nil {
-			return err
-		}
-		used, reported = arith.Scaled(r.Sum, scale), arith.Scaled(from, scale)
-		return nil
+		t, err = tallyOf(v, store.SeriesKey{CustomerID: k.CustomerID, Meter: k.Meter}, interval(k, end), scale)
+		return err
 	})
 	if err != nil {
-		return 0, 0, fmt.Errorf("read usage: %w", err)
+		return t, fmt.Errorf("read usage: %w", err)
 	}
-	return used, reported, nil
+	return t, nil
 }
 
 // admittedSince is what was admitted on a customer's meter since an instant, or a little before.

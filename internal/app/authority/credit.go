@@ -13,7 +13,8 @@ import (
 // Credit is what a customer's usage credits of a meter come to at an instant, by all that the journal knows.
 type Credit struct {
 	Since          time.Time     // from when on usage burns them; zero: nothing was ever granted
-	Used, Reported money.Decimal // since then; Reported is the part that came from outside
+	Used, Reported money.Decimal // since then; Reported came from outside
+	Voided         money.Decimal // taken away again since then, of both
 	Left           money.Decimal // after Used; below 0: used without a grant, and taken from the next one
 	Granted        money.Decimal // what the grants that are active came to at first
 }
@@ -39,17 +40,17 @@ func (w *draw) credits(ctx context.Context, i int, c *counter) (ceiling int64, e
 	if !cr.Since.IsZero() {
 		since = cr.Since.UnixMicro()
 	}
-	used, reported := arith.Scaled(cr.Used, scale), arith.Scaled(cr.Reported, scale)
+	t := tally{arith.Scaled(cr.Used, scale), arith.Scaled(cr.Reported, scale), arith.Floored(cr.Voided, scale)}
 	if c.since != since {
 		c.since, c.unleased, c.behind = since, 0, true
 	}
-	if c.reported = reported; c.behind {
-		c.catchUp(used, reported)
+	if c.reported, c.voided = t.reported, t.voided; c.behind {
+		c.catchUp(t)
 		c.behind = false
 	}
-	c.ahead = arith.Sub(c.total(), c.writtenOff()) > used
+	c.ahead = arith.Sub(c.total(), c.writtenOff()) > t.used
 	left := arith.Floored(cr.Left, scale)
-	ceiling = arith.Add(used, left)
+	ceiling = arith.Add(t.used, left)
 	w.before[i] = arith.Sub(ceiling, max(left, arith.Floored(cr.Granted, scale)))
 	return ceiling, nil
 }

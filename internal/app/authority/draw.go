@@ -9,7 +9,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/app/authority/commit"
-	"github.com/tallystick/tallystick/internal/app/authority/spendcap"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -27,9 +26,9 @@ type draw struct {
 	n       *node
 	c       *customer
 	rules   *rules
-	limits  [][]rule        // of each ask
-	caps    []*spendcap.Cap // of each ask; nil without a spend cap
-	before  []int64         // of each ask on credits: what was burned of grants that are not active any more
+	limits  [][]rule  // of each ask
+	caps    []*capped // of each ask; nil without a limit of money
+	before  []int64   // of each ask on credits: what was burned of grants that are not active any more
 	answers []Answer
 	rows    []store.Lease
 	touched []*counter
@@ -81,7 +80,7 @@ func (s *Service) Draw(ctx context.Context, d Draw) ([]Answer, error) {
 
 // resolve finds the limits of each ask.
 func (w *draw) resolve(ctx context.Context) (err error) {
-	w.limits, w.caps, w.before = make([][]rule, len(w.Asks)), make([]*spendcap.Cap, len(w.Asks)), make([]int64, len(w.Asks))
+	w.limits, w.caps, w.before = make([][]rule, len(w.Asks)), make([]*capped, len(w.Asks)), make([]int64, len(w.Asks))
 	for i := range w.Asks {
 		a := &w.Asks[i]
 		if a.Counter.CustomerID != w.CustomerID {
@@ -91,10 +90,17 @@ func (w *draw) resolve(ctx context.Context) (err error) {
 			return err
 		}
 		for k := range w.limits[i] {
-			if l := &w.limits[i][k]; l.Kind == quota.SpendCap && w.caps[i] == nil {
-				if w.caps[i], err = w.s.spendCap(ctx, w.rules, &l.declared); err != nil {
+			l := &w.limits[i][k]
+			if l.Kind != quota.SpendCap {
+				continue
+			}
+			if w.caps[i] == nil {
+				if w.caps[i], err = w.s.capped(ctx, w.rules, a); err != nil {
 					return err
 				}
+			}
+			if err := w.caps[i].limit(l); err != nil {
+				return err
 			}
 		}
 	}
@@ -154,6 +160,9 @@ func (w *draw) locked(ctx context.Context, last bool) (t commit.Ticket[store.Lea
 	w.c = w.s.lock(w.CustomerID)
 	defer w.c.mu.Unlock()
 	w.fresh, w.near = map[counterID]bool{}, map[counterID][]*counter{}
+	for _, by := range w.caps {
+		by.again()
+	}
 	if !last {
 		for i := range w.Asks {
 			if err := w.look(ctx, i); err != nil {
@@ -206,7 +215,7 @@ func (s *Service) finish(ctx context.Context, customerID string, t commit.Ticket
 // look finds out whether an ask lacks something that other nodes could give back.
 func (w *draw) look(ctx context.Context, i int) error {
 	a := &w.Asks[i]
-	if a.Need <= 0 && a.Kind != quota.Credits {
+	if a.Need <= 0 && !w.fades(i) {
 		return nil
 	}
 	if a.Kind == quota.TokenBucket {
@@ -217,10 +226,10 @@ func (w *draw) look(ctx context.Context, i int) error {
 		return err
 	}
 	_, hard, err := w.ceilings(ctx, i, c)
-	if err != nil || arith.Sub(hard, c.taken(w.Node)) >= w.missing(c, a, hard) {
+	if err != nil || arith.Sub(hard, c.taken(w.Node)) >= w.missing(i, c, hard) {
 		return err
 	}
-	if w.behind = w.behind || c.ahead; a.Need <= 0 {
+	if w.behind = w.behind || c.ahead || w.caps[i] != nil && w.caps[i].ahead; a.Need <= 0 {
 		return nil // it has enough, but of grants that may have ended
 	}
 	w.lack(c)
@@ -293,16 +302,22 @@ func (w *draw) current(ctx context.Context, id counterID, end int64, scale int, 
 	return c, err
 }
 
+// fades says that what is leased may be lost before it is used, with the grant that it came from.
+func (w *draw) fades(i int) bool {
+	return w.Asks[i].Kind == quota.Credits || w.caps[i] != nil && w.caps[i].wallet
+}
+
 // over is how much of what is leased has gone with grants that ended: it is not to be used any more. Only credits are lost so.
-func (w *draw) over(c *counter, hard int64) int64 {
-	if !c.id.credits() {
+func (w *draw) over(i int, c *counter, hard int64) int64 {
+	if !w.fades(i) {
 		return 0
 	}
 	return max(0, arith.Sub(c.taken(w.Node), hard))
 }
 
 // missing is what the holder lacks for what it needs.
-func (w *draw) missing(c *counter, a *Ask, hard int64) int64 {
+func (w *draw) missing(i int, c *counter, hard int64) int64 {
+	a := &w.Asks[i]
 	need := a.Need
 	if a.Kind == quota.Concurrency {
 		need = min(1, need)
@@ -312,7 +327,7 @@ func (w *draw) missing(c *counter, a *Ask, hard int64) int64 {
 		return need
 	}
 	have := arith.Sub(own.open(), a.Spent)
-	if over := w.over(c, hard); over > 0 {
+	if over := w.over(i, c, hard); over > 0 {
 		have = max(0, arith.Sub(have, over))
 	}
 	return max(0, arith.Sub(need, have))
@@ -339,7 +354,7 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	missing := w.missing(c, a, hard)
+	missing := w.missing(i, c, hard)
 	left := max(0, arith.Sub(hard, c.taken(w.Node)))
 	want := max(missing, min(left/leaseShare, arith.Times(max(1, a.Need), leaseCosts)))
 	if a.Want > 0 {
@@ -396,7 +411,7 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	own := c.find(w.Node, w.Epoch)
 	out.Granted = own.open()
 	out.Base = arith.Sub(arith.Sub(c.taken(w.Node), out.Granted), w.before[i])
-	if over := w.over(c, hard); over > 0 {
+	if over := w.over(i, c, hard); over > 0 {
 		out.Granted = max(min(out.Granted, a.Spent), arith.Sub(out.Granted, over))
 	}
 	out.Ceiling = unlimited
@@ -414,7 +429,7 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	var spent bool
 	out.Shared, spent = c.shared(w.Node)
 	if w.caps[i] != nil {
-		out.Shared = out.Shared || w.capShared(i)
+		out.Shared = out.Shared || w.capShared(i) || w.caps[i].ahead
 	}
 	out.Shared = out.Shared || c.ahead // more may be left than is known: it is asked for before anything is refused
 	out.ValidFor = w.s.validity(w.Node, !c.id.durable())
@@ -462,7 +477,14 @@ func (w *draw) ceilings(ctx context.Context, i int, c *counter) (each []int64, h
 		n := l.ceiling
 		switch l.Kind {
 		case quota.SpendCap:
-			n, err = w.capCeiling(ctx, i)
+			switch {
+			case w.caps[i].stale:
+				n = c.total()
+			case l.declared.Credits:
+				n, err = w.walletCeiling(ctx, i)
+			default:
+				n, err = w.capCeiling(ctx, i, l)
+			}
 		case quota.Rolling:
 			err = w.family(ctx, c.id, l)
 			n = l.RollingCeiling(w.uses(i, c), c.id.Start)

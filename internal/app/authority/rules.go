@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority/arith"
-	"github.com/tallystick/tallystick/internal/app/authority/spendcap"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/quota"
@@ -158,12 +157,3 @@ func (r *rules) override(c *catalog.Compiled, plan catalog.Plan, l catalog.Limit
 
 // enforced says that beyond the ceiling nothing is granted.
 func (r *rule) enforced() bool { return r.Mode == quota.Hard || r.Mode == quota.Grace }
-
-// spendCap prices a cap for a subscription.
-func (s *Service) spendCap(ctx context.Context, r *rules, l *catalog.Limit) (*spendcap.Cap, error) {
-	pinned, err := s.cfg.Directory.Version(ctx, r.sub.CatalogVersion)
-	if err != nil {
-		return nil, fmt.Errorf("catalog version %d: %w", r.sub.CatalogVersion, err)
-	}
-	return spendcap.New(l, &r.plan, r.plans, pinned)
-}

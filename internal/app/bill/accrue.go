@@ -110,7 +110,7 @@ func (st *statement) inside(x *subscription.Charge, in period.Interval) *charge 
 	c.group = groupKey{c.Price.Meter, filterText(c.Price.Filter), c.Period.Start.UnixMicro(), c.Period.End.UnixMicro()}
 	if c.Service.End.After(in.End) {
 		c.Service.End = in.End
-		c.Position = going(c.Position)
+		c.Position = c.Position.Open()
 	}
 	if !c.Service.Start.Before(c.Service.End) {
 		return nil
@@ -123,18 +123,6 @@ func (st *statement) inside(x *subscription.Charge, in period.Interval) *charge 
 	}
 	c.pieces = pieces(c.Service, []time.Time{in.Start})
 	return c
-}
-
-// going is the position of a split whose period is not over.
-func going(p price.Position) price.Position {
-	switch p {
-	case price.Single:
-		return price.First
-	case price.Last:
-		return price.Middle
-	case price.First, price.Middle:
-	}
-	return p
 }
 
 // accrued is the part of a charge that lies in a span.

@@ -214,7 +214,7 @@ func (st *statement) expected(c *charge) bool {
 	if !st.closing.progressive && st.book.Billed(invoice.KeyOf(&c.Charge)) == nil {
 		return false
 	}
-	c.Position = going(c.Position) // what is due at the end of the period is not due yet
+	c.Position = c.Position.Open() // what is due at the end of the period is not due yet
 	return true
 }
 

@@ -139,10 +139,14 @@ func (st *statement) chargeAll(ctx context.Context) error {
 // chargeGroup rates the splits of one period in the order of time: each goes on where the ones before have come to. Prices of the
 // same plan and time that read the same usage are rated side by side.
 func (st *statement) chargeGroup(ctx context.Context, list []*charge) error {
+	group := make([]*subscription.Charge, len(list))
+	for i, c := range list {
+		group[i] = &c.Charge
+	}
 	for _, c := range list {
 		var prior price.Prior
 		for _, o := range list { // those of other times, of any plan, in the place of this price
-			if o == c || !o.Service.Start.Before(c.Service.Start) || !st.precedes(o, c, list) {
+			if !subscription.Precedes(&o.Charge, &c.Charge, group) {
 				continue
 			}
 			u := o.usage()
@@ -160,20 +164,6 @@ func (st *statement) chargeGroup(ctx context.Context, list []*charge) error {
 		}
 	}
 	return nil
-}
-
-// precedes says that o is what c goes on from. Where a plan has several prices on the same usage, those of one key follow each
-// other, and what has no earlier one of its key follows the first of the other plan.
-func (st *statement) precedes(o, c *charge, list []*charge) bool {
-	if o.Plan == c.Plan && o.AddOn == c.AddOn {
-		return o.Price.Key == c.Price.Key
-	}
-	for _, x := range list { // the first price of o's plan and time
-		if x.Service.Start.Equal(o.Service.Start) && x.Plan == o.Plan && x.AddOn == o.AddOn {
-			return x == o
-		}
-	}
-	return false
 }
 
 // usage is what a charge is on, without units that credits pay for.

@@ -73,7 +73,9 @@ func (s *Service) balance(ctx context.Context, c account.Customer, meterKey stri
 	pool := h.Units(meterKey, now)
 	var uses []ledger.Use
 	if meterKey == "" {
-		uses, err = s.charges(ctx, c, &pool, now)
+		var spent credit.Spent
+		spent, err = s.cfg.Spent(ctx, c.ID, now)
+		uses = spent.Uses
 	} else {
 		err = s.cfg.Journal.View(ctx, func(v store.View) (err error) {
 			uses, err = unitUses(v, store.SeriesKey{CustomerID: c.ID, Meter: meterKey}, &pool, now)
@@ -102,6 +104,44 @@ func (s *Service) balance(ctx context.Context, c account.Customer, meterKey stri
 		b.Grants = append(b.Grants, one)
 	}
 	return b, nil
+}
+
+// Spending is what a customer's usage costs, and the credits in money that pay for it, by what the journal knows.
+func (s *Service) Spending(ctx context.Context, customerID string) (charged money.Rational, b Balance, err error) {
+	c, err := s.customer(customerID)
+	if err != nil {
+		return charged, b, err
+	}
+	now := s.now()
+	spent, err := s.cfg.Spent(ctx, c.ID, now)
+	if err == nil {
+		b, err = s.balance(ctx, c, "", now)
+	}
+	return spent.Open, b, err
+}
+
+// Wallet is what the quota authority admits by: what credits in money have left for usage of a meter.
+func (s *Service) Wallet(ctx context.Context, customerID, meterKey string, at time.Time) (out authority.Wallet, err error) {
+	c, ok := s.cfg.Directory.Customer(customerID)
+	if !ok {
+		return out, nil
+	}
+	h := s.holder(c)
+	pool := h.Money(at)
+	if len(pool.Grants) == 0 {
+		return out, nil
+	}
+	spent, err := s.cfg.Spent(ctx, c.ID, at)
+	if err != nil {
+		return out, err
+	}
+	b, err := pool.Burn(spent.Uses, at)
+	if err != nil {
+		return out, err
+	}
+	out.Usage = spent.Usage
+	out.Left, err = pool.Payable(&b, meterKey, at)
+	return out, err
 }
 
 // unitUses are the usage of a meter in each slice of a pool.
@@ -156,6 +196,9 @@ func (s *Service) Units(v store.View, customerID, meterKey string, at time.Time)
 		return out, err
 	}
 	out.Used = r.Sum
-	out.Reported, err = v.Reported(k, open)
+	if out.Reported, err = v.Reported(k, open); err != nil {
+		return out, err
+	}
+	out.Voided, err = v.Voided(k, open)
 	return out, err
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
-	"github.com/tallystick/tallystick/internal/core/ledger"
+	"github.com/tallystick/tallystick/internal/core/credit"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -65,7 +65,7 @@ type Journal interface {
 	View(ctx context.Context, read func(store.View) error) error
 }
 
-// Config of a Service; all fields but Charges are required.
+// Config of a Service; all fields but Spent are required.
 type Config struct {
 	Directory Directory
 	Records   Records
@@ -76,9 +76,8 @@ type Config struct {
 	Random io.Reader
 	// Tell stores a notice; of two with the same Once, one.
 	Tell func(ctx context.Context, m notify.Message) error
-	// Charges are what usage of a customer costs before credits, exactly, in each of the slices, which tile the time; each use at
-	// the start of its slice. nil: by the prices that the subscriptions are pinned to.
-	Charges func(ctx context.Context, customerID string, slices []period.Interval) ([]ledger.Use, error)
+	// Spent is what a customer's usage costs before credits, up to an instant, as invoices rate it. nil: it costs nothing.
+	Spent func(ctx context.Context, customerID string, at time.Time) (credit.Spent, error)
 }
 
 // Service is safe for concurrent use. It is the only writer of its records.
@@ -96,6 +95,9 @@ type Service struct {
 func New(ctx context.Context, cfg Config) (*Service, error) {
 	if cfg.Directory == nil || cfg.Records == nil || cfg.Journal == nil || cfg.Flush == nil || cfg.Now == nil || cfg.Random == nil || cfg.Tell == nil {
 		return nil, errors.New("credits: incomplete configuration")
+	}
+	if cfg.Spent == nil {
+		cfg.Spent = func(context.Context, string, time.Time) (none credit.Spent, _ error) { return none, nil }
 	}
 	s := &Service{cfg: cfg, marks: map[purse]account.CreditMark{}, told: map[string]bool{}}
 	marks, err := cfg.Records.CreditMarks(ctx)

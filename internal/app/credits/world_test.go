@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
@@ -20,6 +21,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/receipt"
+	"github.com/tallystick/tallystick/internal/core/subscription"
 	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
@@ -37,9 +39,47 @@ plans:
       - {key: calls, meter: calls, model: graduated, tiers: [{up_to: "10", unit_amount: "0"}, {unit_amount: "0.25"}]}
     limits:
       - {key: prepaid, meter: calls, credits: true}
+  - key: open
+    currency: USD
+    prices:
+      - {key: calls, meter: calls, model: graduated, tiers: [{up_to: "10", unit_amount: "0"}, {unit_amount: "0.25"}]}
+  - key: wallet
+    currency: USD
+    prices:
+      - {key: calls, meter: calls, model: graduated, tiers: [{up_to: "10", unit_amount: "0"}, {unit_amount: "0.25"}]}
+      - {key: tokens, meter: tokens, model: package, size: "3", amount: "1"}
+    limits:
+      - {key: money, credits: true}
+      - {key: cap, spend_cap: "9", window: billing_period}
+  - key: dear
+    currency: USD
+    prices:
+      - {key: calls, meter: calls, model: unit, unit_amount: "0.4"}
+    limits:
+      - {key: money, credits: true}
+      - {key: cap, spend_cap: "9", window: billing_period}
+  - key: bounded
+    currency: USD
+    prices:
+      - {key: calls, meter: calls, model: unit, unit_amount: "0.4", included: "5"}
+    limits:
+      - {key: cap, spend_cap: "9", window: billing_period}
+  - key: steep
+    currency: USD
+    prices:
+      - {key: calls, meter: calls, model: graduated, tiers: [{up_to: "4", unit_amount: "2"}, {unit_amount: "0.1"}]}
+    limits:
+      - {key: cap, spend_cap: "9", window: billing_period}
+add_ons:
+  - key: more
+    plans: [bounded, steep, dear]
+    currency: USD
+    prices:
+      - {key: more_tokens, meter: tokens, model: unit, unit_amount: "0.7"}
 gateway:
   routes:
     - {match: "GET /hello", upstream: "http://127.0.0.1:9000", meter: calls, cost: "1"}
+    - {match: "GET /words", upstream: "http://127.0.0.1:9000", meter: tokens, cost: "2"}
 `
 
 // world is credits over real stores, with enforcement in front.
@@ -53,6 +93,7 @@ type world struct {
 	spool   *spool.Spool
 	govern  *govern.Service
 	enforce *enforce.Enforcer
+	bill    *bill.Service
 	failing func() error // before each notice
 	coupons []catalog.Coupon
 
@@ -136,14 +177,16 @@ func (w *world) open() {
 	})
 	ok(t, err)
 	seed[31]++
+	w.bill, err = bill.New(bill.Config{Directory: w.govern, Journal: w.journal, Invoices: w.records, Now: w.clock})
+	ok(t, err)
 	w.Service, err = credits.New(ctx, credits.Config{
 		Directory: selling{w.govern, w}, Records: w.records, Journal: w.journal, Flush: func(ctx context.Context) error { return w.enforce.Flush(ctx) }, Now: w.clock,
-		Random: rand.NewChaCha8(seed), Tell: w.tell,
+		Random: rand.NewChaCha8(seed), Tell: w.tell, Spent: w.bill.Spent,
 	})
 	ok(t, err)
 	quotas, err := authority.New(authority.Config{
 		Directory: w.govern, Leases: w.records, Journal: w.journal, Now: w.clock, Mono: func() time.Duration { return 0 }, Local: 1,
-		Credits: w.Units, Log: slog.New(slog.DiscardHandler),
+		Credits: w.Units, Usage: w.govern.UsageAt, Wallet: w.Wallet, Log: slog.New(slog.DiscardHandler),
 	})
 	ok(t, err)
 	ring, err := receipt.ParseKeyring(receipt.NewKeyringFile(make([]byte, 32)))
@@ -151,6 +194,10 @@ func (w *world) open() {
 	w.enforce, err = enforce.Open(ctx, enforce.Config{
 		Directory: w.govern, Spool: w.spool, Authority: quotas, Past: enforce.JournalPast{Journal: w.journal}, Deliver: enforce.Straight(w.journal),
 		Node: 1, Boot: "b", Now: w.clock, Real: w.clock, Log: slog.New(slog.DiscardHandler), Keyring: ring,
+		Spending: func(ctx context.Context, customerID string) (enforce.Spending, error) {
+			charged, b, err := w.Spending(ctx, customerID)
+			return enforce.Spending{Charged: charged, Left: b.Left, Burned: b.Burned, Granted: b.Granted.Rational()}, err
+		},
 	})
 	ok(t, err)
 	quotas.Register(1, w.enforce)
@@ -188,6 +235,13 @@ func (w *world) customer(key, zone string) account.Customer {
 	_, err = w.govern.CreateSubscription(context.Background(), "op", govern.NewSubscription{Customer: key, Plan: "pro"})
 	ok(w.t, err)
 	return c
+}
+
+// on puts acme on another plan, now.
+func (w *world) on(plan string) {
+	w.t.Helper()
+	_, err := w.govern.ChangeSubscription(context.Background(), "op", "acme", govern.NewChange{Kind: subscription.ToPlan, Plan: plan, Reason: "test"}, false)
+	ok(w.t, err)
 }
 
 // grant gives a customer units of calls.

@@ -70,6 +70,10 @@ func (e *Enforcer) deny(ctx context.Context, a *Admission, x *scratch) {
 	case quota.SpendCap:
 		outcome, code, fix = receipt.DeniedSpend, "spend_cap_reached", "Raise the spend cap, or wait for the next billing period."
 		detail = fmt.Sprintf("The spend cap %q is reached for this billing period.", l.Key)
+		if s.Rules[d.Deciding].Declared.Credits {
+			outcome, code, fix = receipt.DeniedCredits, "credits_exhausted", "Get more credits."
+			detail = fmt.Sprintf("The credits in money of the limit %q are used up.", l.Key)
+		}
 	case quota.Credits:
 		outcome, code, fix = receipt.DeniedCredits, "credits_exhausted", "Get more credits."
 		detail = fmt.Sprintf("The credits of the limit %q are used up.", l.Key)
@@ -172,6 +176,10 @@ func (e *Enforcer) describe(x *scratch) {
 			out.Quota, out.After, out.WindowStart, out.ResetAt = l.Burst, l.Burst-remaining, 0, resetAt
 			out.Before = max(0, out.After-spent)
 		case quota.SpendCap:
+			if s.Rules[i].Declared.Credits {
+				out.Quota, out.After, out.Before, out.ResetAt = st.Ceiling, st.Consumed, st.Consumed-spent, 0
+				continue
+			}
 			describeCap(out, s.Rules[i].Cap, s.Meter, st.Consumed, spent)
 		case quota.Concurrency:
 			out.Scale, out.Quota, out.After, out.WindowStart, out.ResetAt = 0, l.Quota, st.Consumed, 0, 0

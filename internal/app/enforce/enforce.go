@@ -69,6 +69,8 @@ type Config struct {
 	CarryBehind int64
 	// Notice is told of passed thresholds; it must not block. Nil: nobody.
 	Notice func(Notice)
+	// Spending is what limits on money show. Nil: what usage costs at the plan's prices.
+	Spending func(ctx context.Context, customerID string) (Spending, error)
 	// MaxCounters bounds the counters held at once: see lessee.Config.
 	MaxCounters int
 	Log         *slog.Logger

@@ -407,3 +407,29 @@ func (s *Service) History(subscriptionID string) (subscription.History, bool) {
 func (s *Service) Segments(ctx context.Context, h subscription.History) ([]subscription.Segment, error) {
 	return s.segments(ctx, h)
 }
+
+// UsageAt lists how usage is charged in the customer's billing period around an instant; nil without a subscription in force then.
+func (s *Service) UsageAt(ctx context.Context, customerID string, at time.Time) ([]subscription.Span, error) {
+	customer, ok := s.directory.customer(customerID)
+	if !ok {
+		return nil, nil
+	}
+	plans := subscription.Catalogs(func(v int64) *catalog.Catalog {
+		c, err := s.Version(ctx, v)
+		if err != nil {
+			return nil
+		}
+		return c.Catalog
+	})
+	for _, h := range s.directory.historiesOf(customer.ID) {
+		segments, err := s.segments(ctx, h)
+		if err != nil {
+			return nil, err
+		}
+		spans, err := subscription.UsageAt(segments, customer.Zone, plans, at)
+		if len(spans) > 0 || err != nil {
+			return spans, err
+		}
+	}
+	return nil, nil
+}

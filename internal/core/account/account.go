@@ -104,6 +104,7 @@ type Subscription struct {
 	Calendar bool         // billing periods follow the calendar
 	Paused   bool         // at the instant it was asked for: nothing is admitted and nothing charged
 	TrialEnd time.Time    // zero: no trial
+	PricedAt time.Time    // since when usage is charged as at the instant it was asked for; zero: since Start
 }
 
 // Active says whether now lies in [Start, End).

@@ -196,13 +196,13 @@ func (p Plan) Entitled(key string) string {
 
 // Limit is as declared; exactly one of Bucket, Quota, Concurrency, SpendCap, Credits is set.
 type Limit struct {
-	Key, Meter string // Meter is empty for a spend cap, and for a concurrency limit over all routes
+	Key, Meter string // Meter is empty for a spend cap, for credits in money, and for a concurrency limit over all routes
 	Bucket     *Bucket
 	Quota      *money.Decimal // in the meter's unit, in each Window, Fixed or Rolling
 	SpendCap   *money.Decimal // in the plan's currency, before tax and credits
 	// Concurrency is how many requests may run at once; 0: none declared.
 	Concurrency int64
-	Credits     bool          // what the customer was granted of the meter, and has not used
+	Credits     bool          // what the customer was granted of the meter, or of money, and has not used
 	Window      period.Window // calendar window of a Quota or SpendCap; zero otherwise
 	Fixed       time.Duration // Quota: windows of this length, one after the other from 1970 on; zero: none
 	Rolling     time.Duration // Quota: at any instant, the last so long (a sliding window); zero: none

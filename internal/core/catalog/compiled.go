@@ -76,8 +76,8 @@ func (c *Compiled) Bounds(plan, meterKey string) []Bound {
 }
 
 // CompileLimits turns a plan's limits into quota.Limits in the meters' scales, in declared order, those that apply to meterKey
-// (a spend cap applies to each meter that a price of the plan charges, a limit on requests at once without a meter to all, and
-// to meterKey ""). ErrInvalid.
+// (a limit on money applies to each meter that adds up, a limit on requests at once without a meter to all, and to meterKey "").
+// ErrInvalid.
 func (c *Catalog) CompileLimits(plan Plan, meterKey string) ([]quota.Limit, error) {
 	bounds, err := c.compileBounds(&plan, meterKey)
 	return limitsOf(bounds), err
@@ -99,7 +99,7 @@ func (c *Catalog) compileBounds(plan *Plan, meterKey string) ([]Bound, error) {
 	var out []Bound
 	for i := range plan.Limits {
 		l := &plan.Limits[i]
-		if !l.applies(plan, meterKey) {
+		if !l.applies(&m) {
 			continue
 		}
 		compiled, err := l.compile(m)
@@ -115,16 +115,23 @@ func (c *Catalog) compileBounds(plan *Plan, meterKey string) ([]Bound, error) {
 	return out, nil
 }
 
-// applies tells whether requests on a meter come under the limit.
-func (l *Limit) applies(plan *Plan, meterKey string) bool {
+// applies tells whether requests on a meter come under the limit. Money may be charged on any meter: by the plan, by an add-on, or by
+// the version that a subscription is pinned to.
+func (l *Limit) applies(m *Meter) bool {
 	switch {
-	case l.SpendCap != nil:
-		return len(plan.PricesOf(meterKey)) > 0
+	case l.Money():
+		return m.Key != "" && (m.Aggregation == 0 || m.Aggregation.Additive())
 	case l.Concurrency != 0 && l.Meter == "":
 		return true
 	}
-	return l.Meter == meterKey && meterKey != ""
+	return l.Meter == m.Key && m.Key != ""
 }
+
+// Wallet says that the limit is on credits in money.
+func (l *Limit) Wallet() bool { return l.Credits && l.Meter == "" }
+
+// Money says that the limit is on what usage costs.
+func (l *Limit) Money() bool { return l.SpendCap != nil || l.Wallet() }
 
 func (l *Limit) compile(m Meter) (quota.Limit, error) {
 	out := quota.Limit{Key: l.Key, Meter: m.Key, Mode: l.Mode, Window: l.Window}
@@ -142,7 +149,7 @@ func (l *Limit) compile(m Meter) (quota.Limit, error) {
 		if l.Rolling != 0 {
 			out.Kind, out.Length, out.Slot = quota.Rolling, l.Rolling.Microseconds(), RollingSlot(l.Rolling).Microseconds()
 		}
-	case l.SpendCap != nil:
+	case l.Money():
 		out.Kind = quota.SpendCap
 		out.Window = period.BillingPeriod
 	case l.Concurrency != 0:

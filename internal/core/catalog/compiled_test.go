@@ -28,7 +28,7 @@ func TestCompile(t *testing.T) {
 			{Key: "daily", Kind: quota.Quota, Meter: "calls", Window: period.Day, Quota: 100},
 		},
 		"free gb":   nil,
-		"pro calls": nil,
+		"pro calls": {{Key: "spend", Kind: quota.SpendCap, Meter: "calls", Window: period.BillingPeriod}}, // an add-on may charge it
 		"pro gb": {
 			{Key: "spend", Kind: quota.SpendCap, Meter: "gb", Window: period.BillingPeriod},
 			{Key: "slow", Kind: quota.TokenBucket, Meter: "gb", Rate: 1, Per: 40_000, Burst: 2000},

@@ -32,7 +32,7 @@ func (o Overshoot) Exact() bool { return o.Most != nil && o.Most.IsZero() }
 // Overshoot states a limit's bound for a number of gateways, at least 1. It is 0 where the limit refuses (hard, or at the end of its
 // grace), its failure mode is closed, and what a request may cost is known before it is admitted. Usage that is
 // reported from outside is never refused and not part of it.
-func (c *Catalog) Overshoot(plan *Plan, l *Limit, gateways int) Overshoot {
+func (c *Catalog) Overshoot(_ *Plan, l *Limit, gateways int) Overshoot {
 	var why []string
 	switch {
 	case l.Mode == quota.Soft:
@@ -42,7 +42,7 @@ func (c *Catalog) Overshoot(plan *Plan, l *Limit, gateways int) Overshoot {
 	case l.Failure.Kind == FailOpen:
 		why = append(why, "failure open: all is admitted while the authority is away")
 	}
-	if route, reason := c.unknownCost(plan, l); reason != "" {
+	if route, reason := c.unknownCost(l); reason != "" {
 		why = append(why, fmt.Sprintf("route %q %s", route, reason))
 	}
 	if len(why) > 0 {
@@ -84,13 +84,13 @@ func (l *Limit) localOvershoot(gateways int) Overshoot {
 }
 
 // unknownCost is the first route under the limit that may cost more than it reserves, and how. Requests at once cost 1 always.
-func (c *Catalog) unknownCost(plan *Plan, l *Limit) (match, reason string) {
+func (c *Catalog) unknownCost(l *Limit) (match, reason string) {
 	if l.Concurrency != 0 {
 		return "", ""
 	}
 	for i := range c.Routes {
 		r := &c.Routes[i]
-		if r.From == 0 || r.Meter == "" || !l.applies(plan, r.Meter) || len(l.Routes) > 0 && !slices.Contains(l.Routes, r.Match) {
+		if r.From == 0 || r.Meter == "" || !c.limits(l, r.Meter) || len(l.Routes) > 0 && !slices.Contains(l.Routes, r.Match) {
 			continue
 		}
 		switch {
@@ -101,4 +101,10 @@ func (c *Catalog) unknownCost(plan *Plan, l *Limit) (match, reason string) {
 		}
 	}
 	return "", ""
+}
+
+// limits tells whether requests on a meter, or without one, come under the limit.
+func (c *Catalog) limits(l *Limit, meterKey string) bool {
+	m, _ := c.Meter(meterKey)
+	return l.applies(&m)
 }

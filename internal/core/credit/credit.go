@@ -180,3 +180,30 @@ func (p *Pool) NextExpiry(b *Balance, now time.Time) (at time.Time) {
 	}
 	return at
 }
+
+// Spent is what a customer's usage came to, by one position of the journal.
+type Spent struct {
+	Uses  []ledger.Use   // what it costs before credits in money, piece by piece
+	Open  money.Rational // what of that is of periods that are not over
+	Usage []Usage
+}
+
+// Usage is a quantity of a meter that is charged, from an instant on up to the next one of the meter. Credits in units pay Paid of it.
+type Usage struct {
+	Meter          string
+	At             time.Time
+	Quantity, Paid money.Decimal
+}
+
+// Payable is what is left of a pool of money for usage of a meter.
+func (p *Pool) Payable(b *Balance, meterKey string, now time.Time) (sum money.Rational, err error) {
+	for i := range p.Grants {
+		g := &p.Grants[i]
+		if active(g, now) && (len(g.Meters) == 0 || slices.Contains(g.Meters, meterKey)) {
+			if sum, err = sum.Add(b.Grants[g.ID]); err != nil {
+				return sum, err
+			}
+		}
+	}
+	return sum, nil
+}

@@ -17,6 +17,18 @@ const (
 	Last
 )
 
+// Open is the position of a split whose period is not over: what is due at the end is not due yet.
+func (p Position) Open() Position {
+	switch p {
+	case Single:
+		return First
+	case Last:
+		return Middle
+	case First, Middle:
+	}
+	return p
+}
+
 // Event is one event as percentage, dynamic and matrix prices see it. For a matrix, events of equal dimensions may stand as one.
 type Event struct {
 	Quantity   money.Decimal // of percentage and dynamic prices: an amount of money

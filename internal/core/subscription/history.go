@@ -97,6 +97,9 @@ func AsOf(s account.Subscription, segments []Segment, t time.Time) (as account.S
 	g := &segments[i]
 	s.Plan, s.CatalogVersion, s.Paused = g.Plan, g.Version, g.Paused
 	s.AnchorAt, s.BillingDay, s.Every, s.Calendar = g.Anchor.Start, g.Anchor.Day, g.Anchor.Every, g.Anchor.Calendar
+	if first := pricedFrom(segments, i); first > 0 {
+		s.PricedAt = segments[first].Start
+	}
 	return s, true
 }
 

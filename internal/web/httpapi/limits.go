@@ -10,6 +10,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/quota"
 )
 
 type limitBody struct {
@@ -106,8 +107,12 @@ func (a *api) limitsOf(c account.Customer, sub account.Subscription, list []enfo
 			out.Entitlements = append(out.Entitlements, entitlementBody{l.Key, l.Entitlement})
 			continue
 		}
+		kind := l.Kind
+		if l.Credits {
+			kind = quota.Credits
+		}
 		out.Items = append(out.Items, limitBody{
-			Limit: l.Key, Kind: kindName(l.Kind), Meter: l.Meter, Window: l.Window, Consumed: l.Consumed, Quota: l.Quota, Remaining: l.Remaining,
+			Limit: l.Key, Kind: kindName(kind), Meter: l.Meter, Window: l.Window, Consumed: l.Consumed, Quota: l.Quota, Remaining: l.Remaining,
 			ResetsAt: reset(l.ResetsAt), WindowStart: reset(l.WindowStart), Enforcement: l.Enforcement, Overage: l.Overage,
 			Failure: l.Failure, Scope: l.Scope, Template: l.Template, Override: l.Override, Bound: l.Bound, Currency: l.Currency,
 		})

@@ -15,10 +15,14 @@ type Cap struct {
 }
 
 // spendCap prices a cap for a customer.
-func (l *Lessee) spendCap(ctx context.Context, b *basis, amount money.Decimal) (*Cap, error) {
+func (l *Lessee) spendCap(ctx context.Context, b *basis, lim *catalog.Limit) (*Cap, error) {
 	pinned, err := l.cfg.Directory.Version(ctx, b.sub.CatalogVersion)
 	if err != nil {
 		return nil, err
+	}
+	var amount money.Decimal // credits in money have none
+	if lim.SpendCap != nil {
+		amount = *lim.SpendCap
 	}
 	return newCap(b.plans, pinned, b.plan, amount), nil
 }

@@ -54,6 +54,9 @@ func keyOf(lim *quota.Limit, s *Set, scope string, nth map[string]int64, now int
 	}
 	in, ok := lim.Window.Containing(time.UnixMicro(now), s.customer.Zone, s.Anchor)
 	k.Window, k.Start = lim.Window, in.Start.UnixMicro()
+	if lim.Kind == quota.SpendCap { // what was used at other prices counts on another counter
+		k.Start = max(k.Start, s.priced)
+	}
 	return k, in.End.UnixMicro(), ok
 }
 

@@ -40,7 +40,7 @@ func (v *view) rearm() {
 	v.noticeAt = math.MaxInt64
 	lim := &v.lim
 	of := most(lim, &v.state)
-	if !told(lim.Kind) || of <= 0 || of == math.MaxInt64 {
+	if !told(lim.Kind) || v.declared.Wallet() || of <= 0 || of == math.MaxInt64 {
 		return
 	}
 	if lim.Kind == quota.Rolling { // what has left the window may be told of again

@@ -77,6 +77,12 @@ func (l *Lessee) passes(ctx context.Context, cat *catalog.Compiled, plan *catalo
 		if !ok {
 			continue
 		}
+		if b.Declared.Wallet() { // the customer's, whatever the plan
+			if q.Set.Rules[q.Decision.Deciding].Declared.Wallet() {
+				return false, nil
+			}
+			continue
+		}
 		if lim.Kind == quota.SpendCap {
 			charge, err := newCap(cat, cat, *plan, *b.Declared.SpendCap).Charge(s.Meter, arith.Add(st.Consumed, q.Cost))
 			if err != nil || charge.Cmp(*b.Declared.SpendCap) > 0 {

@@ -117,13 +117,14 @@ type template struct {
 
 func (t *template) needs(s catalog.Scope) bool { return t.per&(1<<s) != 0 }
 
-// applies tells whether a limit counts requests on the route. A spend cap counts where the plan has a price.
-func applies(lim *catalog.Limit, plan *catalog.Plan, route *catalog.Route) bool {
+// applies tells whether a limit counts requests on the route. One on money counts wherever there may be a price.
+func applies(lim *catalog.Limit, cat *catalog.Compiled, route *catalog.Route) bool {
 	switch {
 	case len(lim.Routes) > 0 && !slices.Contains(lim.Routes, route.Match):
 		return false
-	case lim.SpendCap != nil:
-		return route.Meter != "" && len(plan.PricesOf(route.Meter)) > 0
+	case lim.Money():
+		m, ok := cat.Meter(route.Meter)
+		return ok && (m.Aggregation == 0 || m.Aggregation.Additive())
 	case lim.Concurrency > 0 && lim.Meter == "":
 		return true
 	}
@@ -148,7 +149,7 @@ func (c *customer) template(route *catalog.Route) (*template, error) {
 	}
 	for i := range c.basis.plan.Limits {
 		lim := &c.basis.plan.Limits[i]
-		if !applies(lim, &c.basis.plan, route) {
+		if !applies(lim, c.basis.cat, route) {
 			continue
 		}
 		t.limits = append(t.limits, *lim)
@@ -207,6 +208,7 @@ type Set struct {
 
 	customer    account.Customer
 	whose       quota.Whose
+	priced      int64 // microseconds: since when usage is charged as it is
 	basis       uint64
 	counters    []*counter
 	strays      []*counter // see stray
@@ -269,6 +271,10 @@ func (l *Lessee) build(ctx context.Context, c *customer, t *template, q *Questio
 		return nil, fmt.Errorf("subscription %s has not begun", b.sub.ID)
 	}
 	s.PeriodStart = billing.Start.UnixMicro()
+	s.priced = b.sub.Start.UnixMicro()
+	if !b.sub.PricedAt.IsZero() {
+		s.priced = b.sub.PricedAt.UnixMicro()
+	}
 	s.from, s.until = s.PeriodStart, min(s.until, billing.End.UnixMicro())
 	if s.Meter != "" {
 		s.Total, s.load = c.total(s.Meter, s.PeriodStart), c.load(s.Meter)
@@ -306,7 +312,7 @@ func (l *Lessee) addLimit(ctx context.Context, c *customer, s *Set, lim catalog.
 		return err
 	}
 	if compiled.Kind == quota.SpendCap {
-		if r.Cap, err = l.spendCap(ctx, b, *lim.SpendCap); err != nil {
+		if r.Cap, err = l.spendCap(ctx, b, &lim); err != nil {
 			return err
 		}
 	}

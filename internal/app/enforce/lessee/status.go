@@ -21,7 +21,8 @@ type Line struct {
 	Kind                       quota.Kind
 	Consumed, Quota, Remaining money.Decimal
 	WindowStart, ResetsAt      time.Time
-	Currency                   string // spend caps only
+	Currency                   string // of limits on money only
+	Credits                    bool   // of money: it is on credits
 	Enforcement                string // the mode as text: "hard"
 	Bound                      string // how far it can be passed: "0"
 	CatalogVersion             int64
@@ -75,7 +76,7 @@ func (c *customer) views() []*catalog.Route {
 			b.looks = append(b.looks, &catalog.Route{Meter: m.Key})
 		}
 		byRoute := func(lim *catalog.Limit, r *catalog.Route) bool {
-			return applies(lim, &b.plan, r) && (len(lim.Routes) > 0 || slices.Contains(lim.Per, catalog.PerRoute))
+			return applies(lim, b.cat, r) && (len(lim.Routes) > 0 || slices.Contains(lim.Per, catalog.PerRoute))
 		}
 		for i := range b.cat.Routes {
 			r := &b.cat.Routes[i]
@@ -127,6 +128,9 @@ func (list *listing) add(c *customer, s *Set, i int, now int64) error {
 		return err
 	}
 	n.Bound = c.basis.cat.Overshoot(&c.basis.plan, &s.Rules[i].Declared, list.gateways).String()
+	if n.Credits && len(list.lines[n.Key]) > 0 {
+		return nil
+	}
 	if have := list.lines[n.Key]; n.Kind == quota.SpendCap && len(have) > 0 { // it stands with each priced meter: its spend is the sum
 		if n.Consumed, err = n.Consumed.Add(have[0].Consumed); err != nil {
 			return err
@@ -235,6 +239,11 @@ func (s *Set) line(i int, now int64) (Line, error) {
 		n.Quota, n.Consumed = money.FromScaled(lim.Burst, scale), money.FromScaled(size-remaining, scale)
 		return n, nil
 	case quota.SpendCap:
+		if r.Declared.Credits {
+			n.Credits = true
+			n.Meter, n.Window, n.Currency, n.Remaining = "", "credits", r.Cap.Currency.Code(), money.Decimal{}
+			return n, nil
+		}
 		spent, err := r.Cap.Charge(s.Meter, st.Consumed)
 		if err != nil {
 			return n, err

@@ -65,6 +65,11 @@ func (v *validator) limit(path string, p *catalog.Plan, l *catalog.Limit, counte
 		v.spendCap(path, p, l, counters)
 		return
 	}
+	if l.Wallet() {
+		v.noWindow(path, l)
+		v.money(path+".credits", p, l, counters)
+		return
+	}
 	m, known := catalog.Meter{}, false
 	if l.Meter != "" || l.Concurrency == 0 {
 		if m, known = v.meterRef(path+".meter", l.Meter); known && m.Key != "" && !m.Aggregation.Additive() && m.Aggregation != 0 {
@@ -314,25 +319,34 @@ func (v *validator) spendCap(path string, p *catalog.Plan, l *catalog.Limit, cou
 		}
 		v.add(path+".window", message, "billing_period", "billing_period")
 	}
+	v.money(path+".spend_cap", p, l, counters)
+}
+
+// money checks that a limit on what usage costs can hold, and is the only one of its kind.
+func (v *validator) money(path string, p *catalog.Plan, l *catalog.Limit, counters map[string]string) {
+	kind, one := "spend_cap", "spend cap"
+	if l.Wallet() {
+		kind, one = "wallet", "limit on credits in money"
+	}
 	if !measures(p) {
-		v.add(path+".spend_cap", "caps nothing: the plan has no price on a meter", "a price with a meter in this plan", "")
+		v.add(path, "limits nothing: the plan has no price on a meter", "a price with a meter in this plan", "")
 	}
 	for i := range p.Prices {
-		if fault, want := v.uncapped(&p.Prices[i], l); fault != "" {
-			v.add(path+".spend_cap", "cannot hold: "+fault, want, "")
+		if fault, want := v.uncapped(&p.Prices[i], p, l); fault != "" {
+			v.add(path, "cannot hold: "+fault, want, "")
 			break
 		}
 	}
-	if first, taken := counters["spend_cap"]; taken {
-		v.add(path, fmt.Sprintf("is a second spend cap after limit %q", first), "one spend cap in a plan", "")
+	if first, taken := counters[kind]; taken {
+		v.add(path, fmt.Sprintf("is a second %s after limit %q", one, first), "one "+one+" in a plan", "")
 	}
-	counters["spend_cap"] = l.Key
+	counters[kind] = l.Key
 }
 
-// uncapped is why a spend cap cannot hold for a price, and what would be right; empty where it can. What the cap knows of a request
+// uncapped is why a limit on money cannot hold for a price, and what would be right; empty where it can. What the limit knows of a request
 // is how much of which meter it takes.
-func (v *validator) uncapped(p *price.Price, l *catalog.Limit) (fault, want string) {
-	const another = ", or another plan without the cap for it"
+func (v *validator) uncapped(p *price.Price, plan *catalog.Plan, l *catalog.Limit) (fault, want string) {
+	const another = ", or another plan without the limit for it"
 	m, known := v.meters[p.Meter]
 	if !known || p.Licensed() || m.Aggregation == 0 {
 		return "", ""
@@ -341,14 +355,17 @@ func (v *validator) uncapped(p *price.Price, l *catalog.Limit) (fault, want stri
 	switch {
 	case !m.Aggregation.Additive():
 		return fmt.Sprintf("%s, and what aggregation %s measures does not add up request by request", name, m.Word()),
-			"usage prices on meters with aggregation count, sum or custom, or another plan without the cap for them"
+			"usage prices on meters with aggregation count, sum or custom, or another plan without the limit for them"
 	case len(p.Filter) > 0:
-		return name + " with a filter, and the cap counts all of the meter", "a price without a filter" + another
+		return name + " with a filter, and the limit counts all of the meter", "a price without a filter" + another
 	case p.Model.ByEvent() && !p.Monotone():
 		return fmt.Sprintf("%s with model %s, and no total of the meter tells what it charges", name, p.Model), "a model with tiers or a unit_amount" + another
 	case l.Mode == quota.Hard && !p.Monotone():
 		return fmt.Sprintf("%s with model %s, of which more usage may cost less, or a single unit much", name, p.Model),
 			"model: graduated, unit or package, or enforcement: soft"
+	case l.Mode == quota.Hard && !p.Every.Equal(plan.Interval()):
+		return fmt.Sprintf("price %q is charged every %s, and the limit counts a billing period of %s", p.Key, p.Every, plan.Interval()),
+			"the billing period as interval of the price" + another
 	}
 	return "", ""
 }

@@ -161,16 +161,16 @@ func (v *validator) clash(path string, a *catalog.AddOn, others []price.Price, w
 	}
 }
 
-// cappedBeside checks that a plan's spend cap can hold for an add-on's price too.
+// cappedBeside checks that a plan's limits on money can hold for an add-on's price too.
 func (v *validator) cappedBeside(path string, pr *price.Price, p *catalog.Plan) {
 	for i := range p.Limits {
-		if p.Limits[i].SpendCap == nil {
+		if !p.Limits[i].Money() {
 			continue
 		}
-		if fault, want := v.uncapped(pr, &p.Limits[i]); fault != "" {
-			v.add(path+".meter", fmt.Sprintf("does not go with spend cap %q of plan %s: %s", p.Limits[i].Key, p.Key, fault), want, "")
+		if fault, want := v.uncapped(pr, p, &p.Limits[i]); fault != "" {
+			v.add(path+".meter", fmt.Sprintf("does not go with limit %q of plan %s: %s", p.Limits[i].Key, p.Key, fault), want, "")
+			return
 		}
-		return
 	}
 }
 
