@@ -27,7 +27,7 @@ func (c *config) preview(ctx context.Context, out io.Writer) (rows []row, err er
 	if err := seed(ctx, filepath.Join(dir, "records.db"), previewCustomers); err != nil {
 		return nil, err
 	}
-	w, err := open(ctx, dir, func() time.Time { return end.Add(-time.Hour) })
+	w, err := open(ctx, dir, func() time.Time { return end().Add(-time.Hour) })
 	if err != nil {
 		return nil, err
 	}

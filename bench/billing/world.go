@@ -50,10 +50,9 @@ const metersCount = 4
 // lines on each invoice.
 const lines = metersCount + 1
 
-var (
-	start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	end   = time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)
-)
+func start() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
+
+func end() time.Time { return start().AddDate(0, 1, 0) }
 
 func customerID(i int) string { return fmt.Sprintf("cus_%026d", i) }
 
@@ -63,7 +62,7 @@ func seed(ctx context.Context, path string, n int) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.PutCatalog(ctx, store.CatalogVersion{Version: 1, Source: []byte(sold), AppliedAt: start, AppliedBy: "bench"}, 0); err != nil {
+	if err := r.PutCatalog(ctx, store.CatalogVersion{Version: 1, Source: []byte(sold), AppliedAt: start(), AppliedBy: "bench"}, 0); err != nil {
 		return errors.Join(err, r.Close())
 	}
 	if err := r.Close(); err != nil {
@@ -78,7 +77,7 @@ func seed(ctx context.Context, path string, n int) (err error) {
 	if err != nil {
 		return err
 	}
-	at := start.UnixMicro()
+	at := start().UnixMicro()
 	for i := range n {
 		sub := fmt.Sprintf("sub_%026d", i)
 		for _, x := range []struct {
@@ -101,10 +100,10 @@ func seed(ctx context.Context, path string, n int) (err error) {
 func use(ctx context.Context, j *file.Journal, customers, events int) error {
 	const batch = 10_000
 	for from := 0; from < events; from += batch {
-		b := store.Batch{Producer: "api/bench", ReceivedAt: end}
+		b := store.Batch{Producer: "api/bench", ReceivedAt: end()}
 		for i := from; i < min(events, from+batch); i++ {
 			m := i / customers % metersCount
-			at := start.Add(time.Duration(i%2_591_999) * time.Second)
+			at := start().Add(time.Duration(i%2_591_999) * time.Second)
 			b.Entries = append(b.Entries, store.Entry{
 				Event:  meter.Event{Source: "bench", ID: fmt.Sprint(i), Type: fmt.Sprint("e", m), Subject: customerID(i % customers), Time: at},
 				Origin: meter.Reported,
@@ -187,7 +186,7 @@ func (c *config) runOf(ctx context.Context, out io.Writer, n int) (m measured, e
 	if err := seed(ctx, filepath.Join(dir, "records.db"), n); err != nil {
 		return m, err
 	}
-	w, err := open(ctx, dir, func() time.Time { return end })
+	w, err := open(ctx, dir, func() time.Time { return end() })
 	if err != nil {
 		return m, err
 	}

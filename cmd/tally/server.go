@@ -168,6 +168,16 @@ func (s *server) open(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := s.openBilling(ctx); err != nil {
+		return err
+	}
+	s.clock.OnAdvance(s.beforeAdvance, s.afterAdvance)
+	s.billing.Store(!s.demo)
+	return s.openSecrets()
+}
+
+// openBilling readies what closes periods, and what becomes of invoices.
+func (s *server) openBilling(ctx context.Context) (err error) {
 	if err := s.openQueue(ctx); err != nil {
 		return err
 	}
@@ -185,12 +195,7 @@ func (s *server) open(ctx context.Context) error {
 	if err := s.openCorrections(); err != nil {
 		return err
 	}
-	if err := s.openCollections(ctx); err != nil {
-		return err
-	}
-	s.clock.OnAdvance(s.beforeAdvance, s.afterAdvance)
-	s.billing.Store(!s.demo)
-	return s.openSecrets()
+	return s.openCollections(ctx)
 }
 
 // openEnforce brings up the quota authority, and the gateway's enforcement on its leases.

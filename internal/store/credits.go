@@ -39,3 +39,9 @@ type Credits interface {
 	Redemptions
 	TopUps
 }
+
+// Allowed keeps what customers are allowed and what is taken off their invoices.
+type Allowed interface {
+	Allowances
+	Redemptions
+}

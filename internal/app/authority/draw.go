@@ -467,37 +467,3 @@ func (w *draw) clears(i int, c *counter) (at int64) {
 	}
 	return at
 }
-
-// ceilings are those of each limit of an ask, grace included, and the least of those that are enforced.
-func (w *draw) ceilings(ctx context.Context, i int, c *counter) (each []int64, hard int64, err error) {
-	hard = unlimited
-	each = make([]int64, len(w.limits[i]))
-	for k := range w.limits[i] {
-		l := &w.limits[i][k]
-		n := l.ceiling
-		switch l.Kind {
-		case quota.SpendCap:
-			switch {
-			case w.caps[i].stale:
-				n = c.total()
-			case l.declared.Credits:
-				n, err = w.walletCeiling(ctx, i)
-			default:
-				n, err = w.capCeiling(ctx, i, l)
-			}
-		case quota.Rolling:
-			err = w.family(ctx, c.id, l)
-			n = l.RollingCeiling(w.uses(i, c), c.id.Start)
-		case quota.Credits:
-			n, err = w.credits(ctx, i, c)
-		case quota.TokenBucket, quota.Quota, quota.Fixed, quota.Concurrency:
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		if each[k] = n; l.enforced() {
-			hard = min(hard, n)
-		}
-	}
-	return each, hard, nil
-}

@@ -56,7 +56,7 @@ func (s *Service) batch(ctx context.Context, q *queue, part Part, now time.Time,
 			}
 		}
 	}
-	return list, nil
+	return list, nil //nolint:nilerr // errors of single ones are in their work
 }
 
 // closeAll takes periods from open to finalized. First it fixes the journal position in the records, then it rates the usage up to

@@ -79,9 +79,6 @@ type lastFirst struct{ dueHeap }
 
 func (h lastFirst) Less(i, j int) bool { return h.dueHeap[i].before(&h.dueHeap[j]) > 0 }
 
-// more says whether anything is due that is not closed.
-func (q *queue) more() bool { return len(q.page) > 0 || q.full }
-
 func (q *queue) clear() { q.page, q.full = nil, false }
 
 // fail leaves a subscription out until all others had their turn. Its closes are read again then: what was begun goes first.
@@ -205,7 +202,7 @@ func (q *queue) regular(ctx context.Context, s *Service, id string, customer acc
 		if err != nil {
 			// It is closed, and fails, so that it is named.
 			d.in, d.alone, d.failed = period.Interval{Start: now, End: now}, true, err
-			return d, true, nil
+			return d, true, nil //nolint:nilerr // it is in d
 		}
 		u.changes = changes
 		in, at, ok := t.next(u.last)

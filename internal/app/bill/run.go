@@ -58,7 +58,7 @@ type Forecast struct {
 }
 
 // DryRun hands over what a run at an instant would finalize, as previews, subscription by subscription, in no particular order; zero:
-// now. An instant to come is a what-if: the usage so far, and what is decided by now. Only subscriptions with invoices or an error
+// now. An instant to come is a what-if: the usage so far, and what is decided by now. Invoices of thresholds are left out. Only subscriptions with invoices or an error
 // are handed over. It stores nothing. An error of each ends it.
 func (s *Service) DryRun(ctx context.Context, part Part, each func(Forecast) error) error {
 	now := s.cfg.Now()

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"time"
 
@@ -188,9 +189,7 @@ func (s *Service) Stats() Stats {
 	defer s.mu.Unlock()
 	out := s.stats
 	out.Ended = map[store.RunState]int64{}
-	for state, n := range s.stats.Ended {
-		out.Ended[state] = n
-	}
+	maps.Copy(out.Ended, s.stats.Ended)
 	return out
 }
 

@@ -151,7 +151,7 @@ func (p *page) watermark() {
 		word = "VOID"
 	case invoice.Paid:
 		word = "PAID"
-	case invoice.Finalized, invoice.Uncollectible:
+	case invoice.Finalized, invoice.PastDue, invoice.Uncollectible:
 		return
 	}
 	const size, angle = 110, 52

@@ -110,7 +110,7 @@ func (p *page) payment() [][2]string {
 	switch d.Status {
 	case invoice.Preview, invoice.Draft, invoice.Paid, invoice.Void:
 		return nil
-	case invoice.Finalized, invoice.Uncollectible:
+	case invoice.Finalized, invoice.PastDue, invoice.Uncollectible:
 	}
 	out := [][2]string{{"Payee", d.Seller.Name}, {"IBAN", spaced(d.Seller.IBAN)}, {"Reference", Number(d.Series, d.Number)}}
 	if !d.DueAt.IsZero() {

@@ -44,8 +44,7 @@ type Records interface {
 	store.Catalogs
 	store.Accounts
 	store.SubscriptionChanges
-	store.Allowances
-	store.Redemptions
+	store.Allowed
 	store.Keys
 	store.Producers
 	store.Housekeeping

@@ -19,7 +19,7 @@ type cluster struct {
 	made   int
 }
 
-var servers struct { //nolint:gochecknoglobals // one server for the package's tests, stopped in TestMain
+var servers struct { // one server for the package's tests, stopped in TestMain
 	sync.Mutex
 	*cluster
 }
@@ -51,7 +51,7 @@ func postgres(t *testing.T) string {
 
 func start(t *testing.T) *cluster {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "pg") // a short path: a socket's may have 107 bytes
+	folder, err := os.MkdirTemp("", "pg") //nolint:usetesting // outlives the test, and a socket's path may have 107 bytes only
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func (c *cluster) pg(program string, args ...string) error {
 	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin"); bin == "" && len(found) > 0 {
 		bin = found[len(found)-1]
 	}
-	cmd := exec.Command(filepath.Join(cmp.Or(bin, "/usr/bin"), program), args...) //nolint:noctx // ends by itself
+	cmd := exec.Command(filepath.Join(cmp.Or(bin, "/usr/bin"), program), args...)
 	cmd.Dir = c.folder
 	if uid, gid, ok := c.other(); ok {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}

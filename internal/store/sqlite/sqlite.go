@@ -209,7 +209,7 @@ func (t *repeated) statement(ctx context.Context, query string) (*sql.Stmt, erro
 
 // ExecContext implements transaction.
 func (t *repeated) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	s, err := t.statement(ctx, query)
+	s, err := t.statement(ctx, query) //nolint:sqlclosecheck // it is closed with the transaction
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +218,7 @@ func (t *repeated) ExecContext(ctx context.Context, query string, args ...any) (
 
 // QueryContext implements queryer.
 func (t *repeated) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	s, err := t.statement(ctx, query)
+	s, err := t.statement(ctx, query) //nolint:sqlclosecheck // it is closed with the transaction
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func (t *repeated) QueryContext(ctx context.Context, query string, args ...any) 
 
 // QueryRowContext implements queryer.
 func (t *repeated) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	s, err := t.statement(ctx, query)
+	s, err := t.statement(ctx, query) //nolint:sqlclosecheck // it is closed with the transaction
 	if err != nil {
 		return t.tx.QueryRowContext(ctx, query, args...) // the row has the error
 	}

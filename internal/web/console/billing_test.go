@@ -10,14 +10,14 @@ import (
 	"github.com/tallystick/tallystick/internal/app/govern"
 )
 
-// between is the first text between two others.
-func between(t *testing.T, page, before, after string) string {
+// quoted is the first text between another one and a quotation mark.
+func quoted(t *testing.T, page, before string) string {
 	t.Helper()
 	_, rest, ok := strings.Cut(page, before)
 	if !ok {
 		t.Fatalf("the page lacks %q", before)
 	}
-	found, _, _ := strings.Cut(rest, after)
+	found, _, _ := strings.Cut(rest, `"`)
 	return found
 }
 
@@ -27,7 +27,7 @@ func TestChangeIsPreviewedFirst(t *testing.T) {
 	w.seed()
 	w.signIn()
 	page := w.page("/customers/bolt")
-	id := between(t, page, `name="subscription" value="`, `"`)
+	id := quoted(t, page, `name="subscription" value="`)
 	change := url.Values{"subscription": {id}, "kind": {"plan"}, "plan": {"pro"}, "at": {"now"}, "reason": {"<b>grows"}}
 	_, page = w.post(http.StatusOK, "/customers/bolt/changes", change)
 	for _, want := range []string{"Nothing was changed yet", `data-test="change-difference"`, "Make the change", "&lt;b&gt;grows"} {
@@ -35,7 +35,7 @@ func TestChangeIsPreviewedFirst(t *testing.T) {
 			t.Errorf("the preview lacks %q", want)
 		}
 	}
-	if before, after := between(t, page, `data-test="change-before" data-value="`, `"`), between(t, page, `data-test="change-after" data-value="`, `"`); before == after {
+	if before, after := quoted(t, page, `data-test="change-before" data-value="`), quoted(t, page, `data-test="change-after" data-value="`); before == after {
 		t.Errorf("both plans cost %s", before)
 	}
 	if subs := w.govern.SubscriptionsOf(mustCustomer(t, w)); len(subs) != 1 || subs[0].Plan == "pro" {
@@ -99,8 +99,8 @@ func TestInvoiceIsCreditedPaidAndNotVoided(t *testing.T) {
 	}
 	path := "/invoices/" + list[len(list)-1].ID
 	page := w.page(path)
-	left := between(t, page, `data-test="remaining" data-value="`, `"`)
-	line := between(t, page, `<option value="iln_`, `"`)
+	left := quoted(t, page, `data-test="remaining" data-value="`)
+	line := quoted(t, page, `<option value="iln_`)
 	if _, page = w.post(http.StatusUnprocessableEntity, path+"/void", url.Values{"reason": {" "}}); strings.Count(page, `role="alert"`) != 1 {
 		t.Error("a void without a reason is not told once")
 	}
@@ -121,19 +121,19 @@ func TestInvoiceIsCreditedPaidAndNotVoided(t *testing.T) {
 	if strings.Contains(page, path+"/void") {
 		t.Error("an invoice with a credit note can be voided")
 	}
-	if pdf := text(t, w.call(http.MethodGet, "/credit-notes/"+between(t, page, `data-note="`, `"`)+"/pdf", nil)); !strings.HasPrefix(pdf, "%PDF-") {
+	if pdf := text(t, w.call(http.MethodGet, "/credit-notes/"+quoted(t, page, `data-note="`)+"/pdf", nil)); !strings.HasPrefix(pdf, "%PDF-") {
 		t.Errorf("the credit note is %.20q", pdf)
 	}
-	rest := between(t, page, `data-test="remaining" data-value="`, `"`)
+	rest := quoted(t, page, `data-test="remaining" data-value="`)
 	if rest == left {
 		t.Errorf("%s are left with the credit note and were before", rest)
 	}
 	w.post(http.StatusSeeOther, path+"/payments", url.Values{"amount": {rest}, "method": {"transfer"}})
 	page = w.page(path)
-	if got := between(t, page, `data-test="remaining" data-value="`, `"`); got != "0.00" {
+	if got := quoted(t, page, `data-test="remaining" data-value="`); got != "0.00" {
 		t.Errorf("%s are left of a paid invoice", got)
 	}
-	if got := between(t, page, `data-test="invoice-status" data-value="`, `"`); got != "paid" {
+	if got := quoted(t, page, `data-test="invoice-status" data-value="`); got != "paid" {
 		t.Errorf("a paid invoice is %s", got)
 	}
 	if page = w.page("/invoices?status=paid&customer=acme"); !strings.Contains(page, path+`"`) {

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/catalog"
@@ -67,11 +68,12 @@ type Line struct {
 
 // String is the invoice on a few lines, to be compared.
 func (i Invoice) String() string {
-	s := fmt.Sprintf("%s subtotal %d tax %d total %d", i.Closing.UTC().Format(time.RFC3339Nano), i.Subtotal, i.Tax, i.Total)
+	var s strings.Builder
+	fmt.Fprintf(&s, "%s subtotal %d tax %d total %d", i.Closing.UTC().Format(time.RFC3339Nano), i.Subtotal, i.Tax, i.Total)
 	for _, l := range i.Lines {
-		s += fmt.Sprintf("\n  %s %d", l.What, l.Minor)
+		fmt.Fprintf(&s, "\n  %s %d", l.What, l.Minor)
 	}
-	return s
+	return s.String()
 }
 
 // Invoices are all that have a line, in order.
@@ -164,10 +166,10 @@ func (o *oracle) end() time.Time {
 		return a.CreatedAt.Before(b.CreatedAt) || a.CreatedAt.Equal(b.CreatedAt) && a.ID < b.ID
 	})
 	for _, c := range changes {
-		switch c.Kind {
-		case subscription.Cancel:
+		if c.Kind == subscription.Cancel {
 			end = c.At
-		case subscription.Revive:
+		}
+		if c.Kind == subscription.Revive {
 			end = time.Time{}
 		}
 	}
@@ -198,6 +200,21 @@ func (o *oracle) planOf(version int64, key string) (catalog.Plan, bool) {
 	return catalog.Plan{}, false
 }
 
+// calendarAt is whether billing follows the calendar when a trial ends.
+func (o *oracle) calendarAt(at time.Time) bool {
+	plan, version := o.History.Plan, o.History.CatalogVersion
+	for _, c := range o.known() {
+		if c.At.After(at) {
+			break
+		}
+		if c.Kind == subscription.ToPlan {
+			plan, version = c.Plan, c.Version
+		}
+	}
+	p, _ := o.planOf(version, plan)
+	return p.Terms.Calendar
+}
+
 // at replays all changes up to an instant.
 func (o *oracle) at(t time.Time) state {
 	trialEnd := o.trialEnd()
@@ -207,20 +224,7 @@ func (o *oracle) at(t time.Time) state {
 		prices: map[string]price.Price{}, anchor: o.History.Start, day: o.History.BillingDay,
 	}
 	s.trial = t.Before(trialEnd)
-	calendarAt := func(at time.Time) bool { // whether billing follows the calendar when a trial ends
-		plan, version := o.History.Plan, o.History.CatalogVersion
-		for _, c := range o.known() {
-			if c.At.After(at) {
-				break
-			}
-			if c.Kind == subscription.ToPlan {
-				plan, version = c.Plan, c.Version
-			}
-		}
-		p, _ := o.planOf(version, plan)
-		return p.Terms.Calendar
-	}
-	if trialEnd.After(o.History.Start) && !s.trial && !calendarAt(trialEnd) {
+	if trialEnd.After(o.History.Start) && !s.trial && !o.calendarAt(trialEnd) {
 		restarts = append(restarts, trialEnd)
 	}
 	for _, c := range o.known() {

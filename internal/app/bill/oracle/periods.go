@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/big"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/period"
@@ -127,12 +128,11 @@ func sameAnchor(a, b atom) bool {
 // piece is one price for a part of one of its periods.
 type piece struct {
 	priced
-	content       string // of the price: equal texts charge the same
-	period, full  span
-	service       span
-	due           time.Time
-	ratio         *big.Rat
-	trialOrPaused bool
+	content      string // of the price: equal texts charge the same
+	period, full span
+	service      span
+	due          time.Time
+	ratio        *big.Rat
 }
 
 func (p piece) key() string {
@@ -265,8 +265,8 @@ func (o *oracle) nextClosing(step time.Time) (closing, bool) {
 		bounds := o.boundaries(atoms[i].state, atoms[i].every, atoms[i].calendar, whole.to)
 		for k := 1; k < len(bounds); k++ {
 			p := intersect(span{bounds[k-1], bounds[k]}, whole)
-			if p.from.Before(p.to) && (p.to.Before(step.AddDate(1, 2, 0))) {
-				list = append(list, closing{p.from, p.to})
+			if p.from.Before(p.to) && p.to.Before(step.AddDate(1, 2, 0)) {
+				list = append(list, closing(p))
 			}
 		}
 		for a := i + 1; a < j; a++ {
@@ -376,12 +376,13 @@ func (o *oracle) points(atoms []atom, a int, bounds []time.Time) []closing {
 
 // text is all that is in force.
 func (o *oracle) text(a atom) string {
-	s := fmt.Sprint(a.plan, a.version, a.paused, a.trial, a.prices)
+	var s strings.Builder
+	fmt.Fprint(&s, a.plan, a.version, a.paused, a.trial, a.prices)
 	for _, p := range o.prices(a.state) {
-		s += fmt.Sprint(p.Key, p.addOn, p.quantity)
+		fmt.Fprint(&s, p.Key, p.addOn, p.quantity)
 	}
 	for k, x := range a.addOns {
-		s += fmt.Sprint(k, x.version, x.quantity)
+		fmt.Fprint(&s, k, x.version, x.quantity)
 	}
-	return s
+	return s.String()
 }

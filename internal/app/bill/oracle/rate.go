@@ -237,6 +237,7 @@ func whole(p price.Price, q *big.Rat, atZero bool) *big.Rat {
 		return new(big.Rat).Mul(rat(p.Amount.String()), new(big.Rat).SetInt(packages))
 	case price.Graduated, price.Volume, price.Stairstep:
 		return tiers(p, q, atZero)
+	case price.Percentage, price.GraduatedPercentage, price.Dynamic, price.Matrix:
 	}
 	panic("oracle: model " + p.Model.String())
 }
@@ -245,7 +246,7 @@ func whole(p price.Price, q *big.Rat, atZero bool) *big.Rat {
 func tiers(p price.Price, q *big.Rat, atZero bool) *big.Rat {
 	sum, below := new(big.Rat), new(big.Rat)
 	for i, t := range p.Tiers {
-		reached := q.Cmp(below) > 0 || i == 0 && atZero && !(p.WaiveAtZero && q.Sign() == 0)
+		reached := q.Cmp(below) > 0 || i == 0 && atZero && (!p.WaiveAtZero || q.Sign() != 0)
 		inside := t.UpTo == nil || q.Cmp(rat(t.UpTo.String())) <= 0
 		switch {
 		case !reached:
