@@ -42,15 +42,15 @@ phase 'lint' tool golangci-lint run ./...
 phase 'vet' go vet ./...
 # Billing is one loop over long random histories: the race detector would take ten times as long and find what its tests with
 # several callers find alone.
-slow='/internal/app/(bill|bill/oracle|collect)$'
+slow='/internal/app/(bill|bill/oracle|collect|correct)$'
 race() {
 	local -a all
 	mapfile -t all < <(go list ./... | grep -vE "$slow")
 	CGO_ENABLED=1 go test -race -shuffle=on "${all[@]}" &&
-		CGO_ENABLED=1 go test -race -run 'Concurrent|AtOnce' ./internal/app/bill ./internal/app/collect
+		CGO_ENABLED=1 go test -race -run 'Concurrent|AtOnce' ./internal/app/bill ./internal/app/collect ./internal/app/correct
 }
 phase 'race tests' race
-phase 'billing' go test -shuffle=on ./internal/app/bill ./internal/app/collect
+phase 'billing' go test -shuffle=on ./internal/app/bill ./internal/app/collect ./internal/app/correct
 phase 'subscription histories' go test ./internal/app/bill/oracle -histories "$histories"
 [[ -x test/faults/run.sh ]] && phase 'faults' test/faults/run.sh "$rounds"
 phase 'gateways under faults' test/nodes/run.sh "$nodes"
