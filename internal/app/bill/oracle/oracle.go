@@ -218,7 +218,9 @@ func (o *oracle) calendarAt(at time.Time) bool {
 // at replays all changes up to an instant.
 func (o *oracle) at(t time.Time) state {
 	trialEnd := o.trialEnd()
-	var restarts []time.Time // of the anchor
+	var restarts []time.Time // of the anchor; zero: none
+	var moved time.Time      // the last instant of a move to another plan
+	var from catalog.Plan    // before it
 	s := state{
 		plan: o.History.Plan, version: o.History.CatalogVersion, quantities: map[string]*big.Rat{}, addOns: map[string]addOn{},
 		prices: map[string]price.Price{}, anchor: o.History.Start, day: o.History.BillingDay,
@@ -238,8 +240,12 @@ func (o *oracle) at(t time.Time) state {
 			if !o.fits(s, next) {
 				continue
 			}
-			if was.Interval().String() != next.Interval().String() || was.Terms.Calendar != next.Terms.Calendar {
-				restarts = append(restarts, c.At)
+			if !c.At.Equal(moved) { // of several moves at one instant, what was before them and the last one count
+				moved, from, restarts = c.At, was, append(restarts, time.Time{})
+			}
+			restarts[len(restarts)-1] = time.Time{}
+			if from.Interval().String() != next.Interval().String() || from.Terms.Calendar != next.Terms.Calendar {
+				restarts[len(restarts)-1] = c.At
 			}
 			s.plan, s.version = c.Plan, c.Version
 		case subscription.ToPrices:
