@@ -17,27 +17,6 @@ import (
 // documentPage is how many records one read of a list takes.
 const documentPage = 200
 
-// creditNoteSeries is before the numbers of credit notes.
-const creditNoteSeries = "CN"
-
-// standing puts the payments of an issued invoice on its document.
-func (s *server) standing(ctx context.Context, d *document.Document) error {
-	if d.Number == 0 {
-		return nil
-	}
-	list, err := s.collect.Payments(ctx, store.RecordQuery{Query: store.Query{Limit: documentPage}, InvoiceID: d.ID})
-	if err != nil {
-		return err
-	}
-	for i := range list { // newest first
-		p := &list[len(list)-1-i]
-		if p.Applied.Minor() != 0 {
-			d.Payments = append(d.Payments, document.Payment{At: p.ReceivedAt, Method: p.Method, Amount: p.Applied})
-		}
-	}
-	return nil
-}
-
 // writeDocuments writes all issued invoices and credit notes as PDF into a folder, as many at a time as there are processors, and counts
 // them.
 func (s *server) writeDocuments(ctx context.Context, dir string) (files int, err error) {
@@ -77,8 +56,8 @@ func (s *server) eachInvoice(ctx context.Context, use func(document.Document) er
 			if c, ok := s.govern.Customer(inv.CustomerID); ok {
 				d.Zone = c.Zone
 			}
-			if err := s.standing(ctx, &d); err != nil {
-				return fmt.Errorf("payments of invoice %s: %w", inv.ID, err)
+			if err := s.collect.Beside(ctx, &d); err != nil {
+				return err
 			}
 			if err := use(d); err != nil {
 				return err
@@ -97,11 +76,7 @@ func (s *server) eachCreditNote(ctx context.Context, of document.Document, use f
 		return err
 	}
 	for _, n := range list {
-		lines := make([]document.Credited, len(n.Lines))
-		for i, l := range n.Lines {
-			lines[i] = document.Credited{LineID: l.LineID, Net: l.Net, Tax: l.Tax}
-		}
-		d, err := document.Credit(of, document.CreditNote{ID: n.ID, Series: creditNoteSeries, Number: n.Number, IssuedAt: n.CreatedAt, Reason: n.Reason}, lines)
+		d, err := s.collect.NoteDocument(ctx, n.ID)
 		if err != nil {
 			return err
 		}

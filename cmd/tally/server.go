@@ -278,9 +278,11 @@ func (s *server) rebooted(ctx context.Context) (bool, error) {
 }
 
 func (s *server) openStores(ctx context.Context) (err error) {
-	if s.records, err = sqlite.Open(ctx, s.folder.path("records.db")); err != nil {
+	records, err := sqlite.Open(ctx, s.folder.path("records.db"))
+	if err != nil {
 		return fmt.Errorf("records: %w", err)
 	}
+	s.records = records // only now: an interface around nothing would be closed
 	s.salts = newSalts(s.records)
 	if s.journal, err = file.Open(file.Config{Dir: s.folder.path("journal"), Commit: s.salts.commit, Forget: s.forget}); err != nil {
 		return fmt.Errorf("journal: %w", err)

@@ -122,7 +122,7 @@ func (s *Service) begin(ctx context.Context, batch []*work, now time.Time) {
 		return
 	}
 	for i, w := range batch {
-		if w.begun = begun[i]; !sameInterval(w.begun.Period, w.in) {
+		if w.begun = begun[i]; !w.begun.Period.Equal(w.in) {
 			w.err = fmt.Errorf("begin: the records hold a close of %s to %s instead", period.Format(w.begun.Period.Start), period.Format(w.begun.Period.End))
 		}
 	}

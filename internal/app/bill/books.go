@@ -334,7 +334,7 @@ func (r *figures) lateUnpriced(v store.View) error {
 		return nil
 	}
 	for _, c := range r.span.folder.billed.closes {
-		if !sameInterval(c.Period, r.span.in) {
+		if !c.Period.Equal(r.span.in) {
 			continue
 		}
 		var err error

@@ -143,7 +143,7 @@ func (f *file) measured(out []books.Measured, r figures) ([]books.Measured, erro
 	}
 	for i, sh := range r.span.shares {
 		again := slices.ContainsFunc(r.span.shares[:i], func(o *share) bool {
-			return sameInterval(o.Service, sh.Service) && o.group.filter == sh.group.filter
+			return o.Service.Equal(sh.Service) && o.group.filter == sh.group.filter
 		})
 		if again {
 			continue
@@ -156,7 +156,7 @@ func (f *file) measured(out []books.Measured, r figures) ([]books.Measured, erro
 		}
 		m.Rated = m.Metered
 		for _, o := range r.span.shares { // all prices on the same usage
-			if !sameInterval(o.Service, sh.Service) || o.group.filter != sh.group.filter || m.Rated.Cmp(m.Metered) != 0 {
+			if !o.Service.Equal(sh.Service) || o.group.filter != sh.group.filter || m.Rated.Cmp(m.Metered) != 0 {
 				continue
 			}
 			wrong, err := r.span.folder.difference(o)

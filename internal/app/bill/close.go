@@ -147,9 +147,7 @@ func (s *Service) issue(ctx context.Context, draft invoice.Invoice, now time.Tim
 	}
 	kinds := map[string]account.GrantKind{}
 	for _, g := range s.cfg.Directory.Grants(draft.CustomerID) {
-		if kinds[g.ID] = g.Kind; g.Kind == "" {
-			kinds[g.ID] = account.Promotional
-		}
+		kinds[g.ID] = ledger.Bears(&g)
 	}
 	posted := draft
 	posted.Status, posted.FinalizedAt = invoice.Finalized, period.Truncate(now)
@@ -163,7 +161,7 @@ func lastBefore(closes []store.Close, in period.Interval) *closing {
 	var last *closing
 	for i := range closes {
 		c := &closes[i]
-		if c.Done && !sameInterval(c.Period, in) && !c.Period.End.After(in.End) && (last == nil || !c.Period.End.Before(last.in.End)) {
+		if c.Done && !c.Period.Equal(in) && !c.Period.End.After(in.End) && (last == nil || !c.Period.End.Before(last.in.End)) {
 			last = new(closingOf(c))
 		}
 	}

@@ -157,12 +157,9 @@ func (st *statement) coupons(plan string) ([]invoice.Coupon, error) {
 		if c.Name == "" {
 			c.Name = o.Key
 		}
-		c.Once = o.Amount != nil && o.Periods == 1
-		fits := len(o.Plans) == 0 || slices.Contains(o.Plans, plan)
-		spent := o.Periods > 0 && !c.Once && st.book.Invoices(r.ID) >= o.Periods
+		c.Once = o.Keeps()
 		ended := !r.EndedAt.IsZero() && !st.closing.in.End.Before(r.EndedAt)
-		early := st.closing.in.End.Before(r.RedeemedAt) && st.closing.known.Before(r.RedeemedAt)
-		c.Active = fits && !spent && !ended && !early
+		c.Active = !ended && o.Holds(plan, st.book.Invoices(r.ID))
 		out = append(out, c)
 	}
 	return out, nil

@@ -95,11 +95,11 @@ func (s *Service) aheadTo(ctx context.Context, t *term, b billed, position uint6
 	if !now.IsZero() {
 		coming = subscription.Closings(t.segments, after, until, aheadMost)
 	}
-	if in, _, ok := t.next(before); ok && !now.IsZero() && !in.End.After(until) && !slices.ContainsFunc(coming, func(c period.Interval) bool { return sameInterval(c, in) }) {
+	if in, _, ok := t.next(before); ok && !now.IsZero() && !in.End.After(until) && !slices.ContainsFunc(coming, func(c period.Interval) bool { return c.Equal(in) }) {
 		coming = append(coming, in) // for decisions that came late
 	}
 	for _, in := range coming {
-		if !slices.ContainsFunc(steps, func(c closing) bool { return sameInterval(c.in, in) }) {
+		if !slices.ContainsFunc(steps, func(c closing) bool { return c.in.Equal(in) }) {
 			steps = append(steps, closing{in: in, position: position, known: now, changes: len(t.history.Changes)})
 		}
 	}

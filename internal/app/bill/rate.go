@@ -124,7 +124,7 @@ func (st *statement) chargeAll(ctx context.Context) error {
 			continue
 		}
 		var err error
-		if c.result, err = licensed(&c.Charge); err != nil {
+		if c.result, err = c.Price.ChargeLicensed(c.Quantity); err != nil {
 			return err
 		}
 	}
@@ -223,7 +223,7 @@ func merge(a, b []price.Event) []price.Event {
 
 // chargeOne rates one split: all of it for its lines, and where credits in money may pay, each piece by itself.
 func (st *statement) chargeOne(ctx context.Context, c *charge, prior price.Prior) (err error) {
-	minimum, err := c.minimum(st.term.customer.Zone)
+	minimum, err := c.Price.MinimumOf(c.Period, c.Full, st.term.customer.Zone)
 	if err != nil {
 		return fmt.Errorf("price %q: %w", c.Price.Key, err)
 	}
@@ -275,28 +275,6 @@ func within(p price.Position, i, n int) price.Position {
 	return price.Middle
 }
 
-// minimum is the price's minimum spend for a part of a period, where it is prorated; nil: as the price says.
-func (c *charge) minimum(zone period.Zone) (*money.Decimal, error) {
-	p := &c.Price
-	if p.MinimumSpend == nil || !p.ProrateMin || sameInterval(c.Period, c.Full) {
-		return nil, nil
-	}
-	part, whole := c.Period.End.Sub(c.Period.Start).Microseconds(), c.Full.End.Sub(c.Full.Start).Microseconds()
-	if p.Prorate == price.ProrateDays {
-		part, whole = int64(zone.Days(c.Period)), int64(zone.Days(c.Full))
-	}
-	ratio, err := money.NewRational(money.FromInt(part), money.FromInt(whole))
-	if err != nil {
-		return nil, err
-	}
-	value, err := ratio.Mul(p.MinimumSpend.Rational())
-	if err != nil {
-		return nil, err
-	}
-	d, _, err := value.Decimal()
-	return &d, err
-}
-
 // parts are the looked-at charges as an invoice takes them.
 func (st *statement) parts() ([]invoice.Part, error) {
 	var out []invoice.Part
@@ -311,21 +289,4 @@ func (st *statement) parts() ([]invoice.Part, error) {
 		out = append(out, invoice.Part{Charge: c.Charge, Quantity: quantity, Credited: paid, Result: c.result})
 	}
 	return out, nil
-}
-
-// licensed charges a quantity of the subscription for a whole period. A flat price is for one of what it is for: twice the add-on
-// costs twice as much.
-func licensed(c *subscription.Charge) (price.Result, error) {
-	r, err := c.Price.ChargeFor(price.Usage{Quantity: c.Quantity, Position: price.Single})
-	if err != nil || c.Price.Model != price.Flat {
-		return r, err
-	}
-	times := c.Quantity.Rational()
-	for i := range r.Lines {
-		if r.Lines[i].Amount, err = r.Lines[i].Amount.Mul(times); err != nil {
-			return r, err
-		}
-	}
-	r.Amount, err = r.Amount.Mul(times)
-	return r, err
 }

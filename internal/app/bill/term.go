@@ -177,7 +177,7 @@ func (t *term) periods(until time.Time) []period.Interval {
 	for i := 0; i < len(t.segments); {
 		span := t.segments[i].Interval
 		next := i + 1
-		for ; next < len(t.segments) && sameAnchor(t.segments[next].Anchor, t.segments[i].Anchor); next++ {
+		for ; next < len(t.segments) && t.segments[next].Anchor.Equal(t.segments[i].Anchor); next++ {
 			span.End = t.segments[next].End
 		}
 		for from := span.Start; span.Contains(from) && !from.After(until) && len(list) < periodsMax; {
@@ -199,10 +199,6 @@ func (t *term) periods(until time.Time) []period.Interval {
 	return list
 }
 
-func sameAnchor(a, b period.Anchor) bool {
-	return a.Start.Equal(b.Start) && a.Day == b.Day && a.Every.Equal(b.Every) && a.Calendar == b.Calendar
-}
-
 // end is where the subscription ends as it is known; zero: open.
 func (t *term) end() time.Time {
 	if len(t.segments) == 0 {
@@ -210,8 +206,6 @@ func (t *term) end() time.Time {
 	}
 	return t.segments[len(t.segments)-1].End
 }
-
-func sameInterval(a, b period.Interval) bool { return a.Start.Equal(b.Start) && a.End.Equal(b.End) }
 
 // next is the first closing after another one (nil: the first of all): the next that follows from the history, or one for decisions
 // that came after their time was closed, and bill at once or are about a subscription that has ended.

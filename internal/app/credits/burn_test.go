@@ -93,7 +93,7 @@ func (h *history) grant(t *rapid.T) {
 func (h *history) void(t *rapid.T) {
 	all := h.w.govern.Grants(h.c.ID)
 	if len(all) == 0 {
-		t.Skip("no grant")
+		return
 	}
 	_, err := h.w.VoidGrant(h.w.t.Context(), "op", rapid.SampledFrom(all).Draw(t, "grant").ID, "test")
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/credit"
+	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -53,7 +54,7 @@ type Directory interface {
 
 // Records is what is kept.
 type Records interface {
-	PutGrant(ctx context.Context, g account.Grant, a store.Audit) error
+	PutGrant(ctx context.Context, g account.Grant, posted []ledger.Entry, a store.Audit) error
 	VoidGrant(ctx context.Context, id string, at time.Time, reason string, a store.Audit) (account.Grant, error)
 	ListGrants(ctx context.Context, q store.Query) ([]account.Grant, error)
 	store.Credits

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
@@ -215,7 +216,12 @@ func (s *Service) putGrant(ctx context.Context, actor string, g account.Grant) (
 	if err := s.cut(ctx, &g); err != nil {
 		return g, err
 	}
-	if err := s.cfg.Records.PutGrant(ctx, g, a); err != nil {
+	c, _ := s.cfg.Directory.Customer(g.CustomerID)
+	posted, err := ledger.OfBought(&g, c.Currency)
+	if err != nil {
+		return g, invalid("/paid", err.Error(), "an amount that the currency can hold")
+	}
+	if err := s.cfg.Records.PutGrant(ctx, g, posted, a); err != nil {
 		return g, fmt.Errorf("put grant: %w", err)
 	}
 	s.cfg.Directory.PutGrant(g)

@@ -14,6 +14,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -151,6 +152,21 @@ func TestMoneyPaysForCharges(t *testing.T) {
 	list, _, err = w.Balances(t.Context(), "acme")
 	if err != nil || list[0].Left.String() != "1" || !list[0].Overage.IsZero() {
 		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// TestBoughtCreditsAreOwed: the ledger has what was paid for money, and what it is worth is owed until it is used.
+func TestBoughtCreditsAreOwed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.customer("acme", "UTC")
+	w.grant("acme", credits.NewGrant{Amount: "25.00", Kind: account.Prepaid, Paid: "20"})
+	w.grant("acme", credits.NewGrant{Amount: "7.00"})
+	w.grant("acme", credits.NewGrant{Amount: "100", Meter: "tokens", Kind: account.Prepaid, Paid: "9"})
+	for of, want := range map[ledger.Account]int64{ledger.Prepaid: -2500, ledger.Promotion: 500} {
+		if held, err := w.records.Balance(t.Context(), c.ID, of); err != nil || held.Minor() != want {
+			t.Errorf("%s has %s, %v; want %d", of, held, err, want)
+		}
 	}
 }
 

@@ -106,6 +106,14 @@ type Coupon struct {
 	Until       string // RFC 3339; not redeemed from then on; empty: always
 }
 
+// Keeps says that a fixed amount is due once, and what is left of it waits for the next invoices.
+func (c *Coupon) Keeps() bool { return c.Amount != nil && c.Periods == 1 }
+
+// Holds says whether it is taken off an invoice of a plan, when it was on so many before.
+func (c *Coupon) Holds(plan string, before int) bool {
+	return (len(c.Plans) == 0 || slices.Contains(c.Plans, plan)) && (c.Periods == 0 || c.Keeps() || before < c.Periods)
+}
+
 // Coupon finds a coupon by key.
 func (c *Catalog) Coupon(key string) (Coupon, bool) {
 	for _, o := range c.Coupons {

@@ -201,6 +201,36 @@ func OfGrant(grantID, customerID string, paid, face money.Amount, at time.Time) 
 	return balanced(e, paid.Currency(), rest, leg{Cash, paid.Minor()}, leg{Prepaid, -face.Minor()})
 }
 
+// Bears is the side of the books that pays for what a grant of money takes off invoices: Prepaid where it was bought once, else
+// it is a gift. What was paid for a grant that is refilled, or for units, is not what its use is worth.
+func Bears(g *account.Grant) account.GrantKind {
+	if g.Meter == "" && g.Every == nil && g.Paid.Sign() > 0 {
+		return account.Prepaid
+	}
+	return account.Promotional
+}
+
+// OfBought is what a grant posts when it is made, in the customer's currency. A grant of money that was bought once is owed to the
+// customer until it is used; all others post nothing.
+func OfBought(g *account.Grant, c money.Currency) ([]Entry, error) {
+	if Bears(g) != account.Prepaid {
+		return nil, nil
+	}
+	paid, err := money.Round(g.Paid, c, money.HalfUp)
+	if err != nil {
+		return nil, err
+	}
+	face, err := money.Round(g.Amount, c, money.HalfUp)
+	if err != nil {
+		return nil, err
+	}
+	entry, some, err := OfGrant(g.ID, g.CustomerID, paid, face, g.CreatedAt)
+	if err != nil || !some {
+		return nil, err
+	}
+	return []Entry{entry}, nil
+}
+
 // OfBreakage is what is earned by bought usage credits that expired, were used up as units, or were voided: what is left of
 // their face. Nothing left posts nothing.
 func OfBreakage(grantID, customerID string, left money.Amount, at time.Time) (entry Entry, some bool, err error) {

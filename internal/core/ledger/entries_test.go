@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/period"
 )
 
 var at = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -224,4 +226,33 @@ func TestInvoicesBalance(t *testing.T) {
 		}
 		posts(r, "taken back", of(all...), map[ledger.Account]int64{})
 	})
+}
+
+// TestBought: only a grant of money that was bought once is owed, and only what is owed is taken from prepaid.
+func TestBought(t *testing.T) {
+	t.Parallel()
+	d := money.MustDecimal
+	for name, tt := range map[string]struct {
+		grant account.Grant
+		want  map[ledger.Account]int64
+	}{
+		"at face value":  {account.Grant{Amount: d("90"), Paid: d("90")}, map[ledger.Account]int64{ledger.Cash: 9000, ledger.Prepaid: -9000}},
+		"with a bonus":   {account.Grant{Amount: d("100"), Paid: d("90")}, map[ledger.Account]int64{ledger.Cash: 9000, ledger.Prepaid: -10000, ledger.Promotion: 1000}},
+		"with a premium": {account.Grant{Amount: d("80"), Paid: d("90")}, map[ledger.Account]int64{ledger.Cash: 9000, ledger.Prepaid: -8000, ledger.Revenue: -1000}},
+		"given":          {account.Grant{Amount: d("80")}, nil},
+		"units":          {account.Grant{Meter: "calls", Amount: d("80"), Paid: d("90")}, nil},
+		"refilled":       {account.Grant{Amount: d("80"), Paid: d("90"), Every: new(period.EveryMonth())}, nil},
+	} {
+		tt.grant.ID, tt.grant.CustomerID, tt.grant.CreatedAt = "grt_1", "c", at
+		entries, err := ledger.OfBought(&tt.grant, money.MustCurrency("EUR"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := of(entries...); !maps.Equal(got, tt.want) {
+			t.Errorf("%s posts %v, want %v", name, got, tt.want)
+		}
+		if owed := ledger.Bears(&tt.grant) == account.Prepaid; owed != (len(entries) > 0) {
+			t.Errorf("%s is taken from prepaid: %v", name, owed)
+		}
+	}
 }

@@ -28,6 +28,11 @@ func (a Anchor) Period(t time.Time) (p Interval, ok bool) {
 	return p, true
 }
 
+// Equal reports whether a and b place the same periods.
+func (a Anchor) Equal(b Anchor) bool {
+	return a.Start.Equal(b.Start) && a.Day == b.Day && a.Zone.Equal(b.Zone) && a.Every.Equal(b.Every) && a.Calendar == b.Calendar
+}
+
 // Full is the whole period that p is, or is a part of: what a price is divided by when it is charged for a part. A first period
 // that begins on the day on which periods begin is whole, whatever its hour.
 func (a Anchor) Full(p Interval) Interval {

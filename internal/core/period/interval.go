@@ -16,6 +16,9 @@ func (i Interval) Contains(t time.Time) bool {
 // Empty reports that no instant is inside.
 func (i Interval) Empty() bool { return !i.End.IsZero() && !i.Start.Before(i.End) }
 
+// Equal reports whether i and j begin and end at the same instants.
+func (i Interval) Equal(j Interval) bool { return i.Start.Equal(j.Start) && i.End.Equal(j.End) }
+
 // BucketLength is the grid of the rollups. Since 1972 every local midnight of every zone lies on it.
 const BucketLength = 15 * time.Minute
 

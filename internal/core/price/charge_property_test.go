@@ -204,7 +204,7 @@ func TestChargeStaysWithinItsBounds(t *testing.T) {
 		u.Quantity = total(t, u.Events)
 		gross := mustCharge(t, p, u)
 		if gross.Sign() < 0 { // a volume price whose first tier, at zero, was charged by an earlier split
-			t.Skip()
+			return
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "discounts") {
 			d := price.Discount{Amount: maybe(t, 200, "amount off")}

@@ -36,6 +36,41 @@ func Ratio(service, full period.Interval, by Proration, zone period.Zone) (money
 	return quotient(microseconds(part), microseconds(full))
 }
 
+// MinimumOf is the minimum spend for a part of a full period: all of it, or where ProrateMin says so its Ratio, to 34 digits. nil: there is
+// none.
+func (p *Price) MinimumOf(part, full period.Interval, zone period.Zone) (*money.Decimal, error) {
+	if p.MinimumSpend == nil || !p.ProrateMin || part.Equal(full) {
+		return p.MinimumSpend, nil
+	}
+	ratio, err := Ratio(part, full, p.Prorate, zone)
+	if err != nil {
+		return nil, err
+	}
+	value, err := ratio.Mul(p.MinimumSpend.Rational())
+	if err != nil {
+		return nil, err
+	}
+	d, _, err := value.Decimal()
+	return &d, err
+}
+
+// ChargeLicensed charges a quantity of the subscription for a whole period. A flat price is for one of what it is for: twice the
+// add-on costs twice as much.
+func (p *Price) ChargeLicensed(quantity money.Decimal) (Result, error) {
+	r, err := p.ChargeFor(Usage{Quantity: quantity, Position: Single})
+	if err != nil || p.Model != Flat {
+		return r, err
+	}
+	times := quantity.Rational()
+	for i := range r.Lines {
+		if r.Lines[i].Amount, err = r.Lines[i].Amount.Mul(times); err != nil {
+			return r, err
+		}
+	}
+	r.Amount, err = r.Amount.Mul(times)
+	return r, err
+}
+
 func quotient(part, whole int64) (money.Rational, error) {
 	if whole == 0 {
 		return money.Rational{}, fmt.Errorf("%w: no local day ends in the period", ErrInvalid)

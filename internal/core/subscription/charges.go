@@ -102,10 +102,10 @@ func spansOf(segments []Segment, plans Plans, in period.Interval) ([]span, error
 // anchored is the span of all segments around i with its anchor.
 func anchored(segments []Segment, i int) period.Interval {
 	first, last := i, i
-	for first > 0 && sameAnchor(segments[first-1].Anchor, segments[i].Anchor) {
+	for first > 0 && segments[first-1].Anchor.Equal(segments[i].Anchor) {
 		first--
 	}
-	for last+1 < len(segments) && sameAnchor(segments[last+1].Anchor, segments[i].Anchor) {
+	for last+1 < len(segments) && segments[last+1].Anchor.Equal(segments[i].Anchor) {
 		last++
 	}
 	return period.Interval{Start: segments[first].Start, End: segments[last].End}
@@ -160,7 +160,7 @@ func (g *Segment) quantity(key string) money.Decimal {
 
 // continues says that next is charged as s is, from where s ends.
 func (s *span) continues(next *span) bool {
-	return s.over.End.Equal(next.over.Start) && sameAnchor(s.anchor, next.anchor) && s.Quantity.Equal(next.Quantity) &&
+	return s.over.End.Equal(next.over.Start) && s.anchor.Equal(next.anchor) && s.Quantity.Equal(next.Quantity) &&
 		samePrice(&s.Price, &next.Price)
 }
 

@@ -19,7 +19,7 @@ func Closings(segments []Segment, after, until time.Time, limit int) []period.In
 	}
 	for i := 0; i < len(segments); {
 		next := i + 1
-		for next < len(segments) && sameAnchor(segments[next].Anchor, segments[i].Anchor) {
+		for next < len(segments) && segments[next].Anchor.Equal(segments[i].Anchor) {
 			next++
 		}
 		if !closeSpan(segments, i, next, after, add) {

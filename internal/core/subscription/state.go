@@ -87,16 +87,12 @@ func (s *state) segment(over period.Interval) Segment {
 
 // like reports that nothing but the interval differs.
 func (g *Segment) like(h *Segment) bool {
-	return g.Plan == h.Plan && g.Version == h.Version && g.Paused == h.Paused && g.Trial == h.Trial && sameAnchor(g.Anchor, h.Anchor) &&
+	return g.Plan == h.Plan && g.Version == h.Version && g.Paused == h.Paused && g.Trial == h.Trial && g.Anchor.Equal(h.Anchor) &&
 		maps.EqualFunc(g.Quantities, h.Quantities, money.Decimal.Equal) &&
 		slices.EqualFunc(g.AddOns, h.AddOns, func(a, b AddOn) bool {
 			return a.Key == b.Key && a.Version == b.Version && a.Quantity.Equal(b.Quantity)
 		}) &&
 		slices.EqualFunc(g.Prices, h.Prices, func(a, b price.Price) bool { return samePrice(&a, &b) })
-}
-
-func sameAnchor(a, b period.Anchor) bool {
-	return a.Start.Equal(b.Start) && a.Day == b.Day && a.Zone.Equal(b.Zone) && a.Every.Equal(b.Every) && a.Calendar == b.Calendar
 }
 
 // fault is what is wrong with a change.

@@ -66,7 +66,7 @@ func pricedUntil(segments []Segment, i int) time.Time {
 
 // chargedAs says that usage is charged alike in two neighbours.
 func (g *Segment) chargedAs(h *Segment) bool {
-	return g.Plan == h.Plan && g.Version == h.Version && g.Paused == h.Paused && g.Trial == h.Trial && sameAnchor(g.Anchor, h.Anchor) &&
+	return g.Plan == h.Plan && g.Version == h.Version && g.Paused == h.Paused && g.Trial == h.Trial && g.Anchor.Equal(h.Anchor) &&
 		slices.EqualFunc(g.AddOns, h.AddOns, func(a, b AddOn) bool { return a.Key == b.Key && a.Version == b.Version }) &&
 		slices.EqualFunc(g.Prices, h.Prices, func(a, b price.Price) bool { return samePrice(&a, &b) })
 }

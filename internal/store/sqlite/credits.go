@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -58,7 +59,7 @@ func textsColumn(list []string) (string, error) {
 }
 
 // PutGrant implements store.Allowances.
-func (r *Records) PutGrant(ctx context.Context, g account.Grant, a store.Audit) error {
+func (r *Records) PutGrant(ctx context.Context, g account.Grant, posted []ledger.Entry, a store.Audit) error {
 	return r.writeAudited(ctx, "put grant "+g.ID, a, func(tx *sql.Tx) error {
 		meters, err := textsColumn(g.Meters)
 		if err != nil {
@@ -79,7 +80,10 @@ func (r *Records) PutGrant(ctx context.Context, g account.Grant, a store.Audit) 
 			min_rollover, max_rollover, paid, once) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			g.ID, g.CustomerID, g.Meter, g.Amount.String(), g.GrantID, g.Reason, g.Author, g.CreatedAt.UnixMicro(), g.EffectiveAt.UnixMicro(),
 			micros(g.ExpiresAt), string(g.Kind), g.Priority, meters, every, micros(g.Anchor), least, most, g.Paid.String(), g.Once)
-		return err
+		if err != nil {
+			return err
+		}
+		return insertEntries(ctx, tx, posted)
 	})
 }
 

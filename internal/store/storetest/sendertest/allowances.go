@@ -76,15 +76,15 @@ func grants(t *testing.T, r store.Records) {
 	}
 	back := g
 	back.ID, back.Amount, back.GrantID, back.ExpiresAt = id("grt", 2), money.MustDecimal("-0.25"), g.ID, time.Time{}
-	ok(t, r.PutGrant(ctx, g, audit(1)))
-	ok(t, r.PutGrant(ctx, back, audit(2)))
-	wantErr(t, "taken id", r.PutGrant(ctx, g, audit(3)), store.ErrExists)
+	ok(t, r.PutGrant(ctx, g, nil, audit(1)))
+	ok(t, r.PutGrant(ctx, back, nil, audit(2)))
+	wantErr(t, "taken id", r.PutGrant(ctx, g, nil, audit(3)), store.ErrExists)
 	twice := back
 	twice.ID = id("grt", 3)
-	wantErr(t, "a second correction", r.PutGrant(ctx, twice, audit(3)), store.ErrExists)
+	wantErr(t, "a second correction", r.PutGrant(ctx, twice, nil, audit(3)), store.ErrExists)
 	nobody := g
 	nobody.ID, nobody.CustomerID = id("grt", 4), id("cus", 9)
-	wantErr(t, "unknown customer", r.PutGrant(ctx, nobody, audit(3)), store.ErrNotFound)
+	wantErr(t, "unknown customer", r.PutGrant(ctx, nobody, nil, audit(3)), store.ErrNotFound)
 	got, err := r.ListGrants(ctx, store.Query{Limit: 10, CustomerID: g.CustomerID})
 	ok(t, err)
 	same(t, "grants", got, []account.Grant{back, g})

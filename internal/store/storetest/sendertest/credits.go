@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
@@ -26,13 +27,24 @@ func grantsInFull(t *testing.T, r store.Records) {
 		ID: id("grt", 2), CustomerID: id("cus", 1), Meter: "tokens", Amount: money.FromInt(5), CreatedAt: noon(1), EffectiveAt: noon(1), Kind: account.TopUp,
 		Rollover: &account.Rollover{},
 	}
-	ok(t, r.PutGrant(ctx, g, audit(1)))
-	ok(t, r.PutGrant(ctx, plain, audit(2)))
+	sold := g
+	sold.Every = nil
+	bought, err := ledger.OfBought(&sold, money.MustCurrency("USD"))
+	ok(t, err)
+	ok(t, r.PutGrant(ctx, g, bought, audit(1)))
+	ok(t, r.PutGrant(ctx, plain, nil, audit(2)))
 	again := g
 	again.ID = id("grt", 3)
-	wantErr(t, "the same occasion", r.PutGrant(ctx, again, audit(3)), store.ErrExists)
+	other := sold
+	other.ID = again.ID
+	unsold, err := ledger.OfBought(&other, money.MustCurrency("USD"))
+	ok(t, err)
+	wantErr(t, "the same occasion", r.PutGrant(ctx, again, unsold, audit(3)), store.ErrExists)
+	owed, err := r.Balance(ctx, g.CustomerID, ledger.Prepaid)
+	ok(t, err)
+	same(t, "what is owed of what was bought, without what was not stored", owed.Minor(), int64(-2550))
 	again.CustomerID = id("cus", 2)
-	ok(t, r.PutGrant(ctx, again, audit(3)))
+	ok(t, r.PutGrant(ctx, again, nil, audit(3)))
 	got, err := r.ListGrants(ctx, store.Query{Limit: 10, CustomerID: g.CustomerID})
 	ok(t, err)
 	same(t, "grants", got, []account.Grant{plain, g})
@@ -47,7 +59,7 @@ func grantsInFull(t *testing.T, r store.Records) {
 	back := account.Grant{
 		ID: id("grt", 4), CustomerID: g.CustomerID, Meter: "tokens", Amount: money.FromInt(-1), GrantID: plain.ID, CreatedAt: noon(2), EffectiveAt: noon(2),
 	}
-	ok(t, r.PutGrant(ctx, back, audit(4)))
+	ok(t, r.PutGrant(ctx, back, nil, audit(4)))
 	_, err = r.VoidGrant(ctx, back.ID, noon(3), "x", audit(20))
 	wantErr(t, "void a correction", err, store.ErrConflict)
 	got, err = r.ListGrants(ctx, store.Query{Limit: 1, CustomerID: g.CustomerID, Cursor: plain.ID})
