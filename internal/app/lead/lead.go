@@ -13,7 +13,7 @@ import (
 )
 
 // ErrLost says that this process led and must not act as leader any more. It has to end: what it holds in memory may be wrong.
-var ErrLost = errors.New("another server leads, or this one could not renew its lead in time")
+var ErrLost = errors.New("another server has taken the lead")
 
 // Defaults of a Config.
 const (
@@ -92,9 +92,7 @@ func (s *Service) Tick(ctx context.Context) error {
 	var l store.Lead
 	var err error
 	switch {
-	case st.Leading && !s.Valid():
-		return s.lose(errors.New("its time has run out"))
-	case st.Leading:
+	case st.Leading: // also when its time has run out: if nobody took it meanwhile, nothing has happened
 		l, err = s.cfg.Leaders.KeepLead(ctx, st.Lead.Fence, s.cfg.Hold)
 		if errors.Is(err, store.ErrConflict) {
 			return s.lose(err)
@@ -122,6 +120,9 @@ func (s *Service) learn(l store.Lead, sent time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	mine := l.Holder == s.cfg.Holder && !s.retired
+	if s.retired && l.Holder == s.cfg.Holder { // yielding is under way
+		l = store.Lead{Fence: l.Fence}
+	}
 	changed := mine != s.state.Leading || l.Fence != s.state.Lead.Fence
 	if mine {
 		s.until = sent + s.cfg.Hold - s.cfg.Margin
