@@ -13,7 +13,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store/storetest"
 )
 
-const wait = 30 * time.Second // for what must come on a busy machine
+const wait = 20 * time.Second // for what must come on a busy machine
 
 func TestLeaders(t *testing.T) {
 	t.Parallel()
@@ -24,7 +24,7 @@ func TestLeaders(t *testing.T) {
 }
 
 // blocked waits until n sessions of the database wait for a lock.
-func blocked(t *testing.T, r *Records, n int) {
+func blocked(t *testing.T, r *Records, n int) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
@@ -32,9 +32,9 @@ func blocked(t *testing.T, r *Records, n int) {
 	defer tick.Stop()
 	for {
 		var got int
-		ok(t, r.db.pool.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&got))
-		if got >= n {
-			return
+		err := r.db.pool.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&got)
+		if err != nil || got >= n {
+			return err
 		}
 		<-tick.C
 	}
@@ -59,7 +59,9 @@ func TestFence(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		blocked(t, b, 1)
+		if err := blocked(t, b, 1); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, "UPDATE settings SET value = '2' WHERE name = 'x'")
 		return err
 	}))
