@@ -49,7 +49,14 @@ func together(handles [2]*Records, n int, do func(r *Records, i int) error) []er
 func two(t *testing.T) [2]*Records {
 	t.Helper()
 	dsn := migrated(t)
-	return [2]*Records{mustOpen(t, dsn), mustOpen(t, dsn)}
+	rs := [2]*Records{mustOpen(t, dsn), mustOpen(t, dsn)}
+	for _, err := range together(rs, 12, func(r *Records, _ int) error { // connects all, so that what follows does meet
+		_, err := r.db.pool.Exec(t.Context(), "SELECT pg_sleep(0.05)")
+		return err
+	}) {
+		ok(t, err)
+	}
+	return rs
 }
 
 // succeeded counts the errors that are nil; the others must be want.
@@ -205,7 +212,7 @@ func TestAccountsAtOnce(t *testing.T) {
 	t.Parallel()
 	rs := two(t)
 	putCustomer(t, rs[0], 1)
-	errs := together(rs, 6, func(r *Records, i int) error { return r.PutSubscription(t.Context(), subscribed(1, i), audit()) })
+	errs := together(rs, 12, func(r *Records, i int) error { return r.PutSubscription(t.Context(), subscribed(1, i), audit()) })
 	if n := succeeded(t, errs, store.ErrConflict); n != 1 {
 		t.Errorf("%d subscriptions that overlap", n)
 	}

@@ -9,11 +9,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/storetest"
 )
 
-const wait = 30 * time.Second // for what must come on a busy machine
+const wait = 20 * time.Second // for what must come on a busy machine
 
 func TestLeaders(t *testing.T) {
 	t.Parallel()
@@ -24,7 +25,7 @@ func TestLeaders(t *testing.T) {
 }
 
 // blocked waits until n sessions of the database wait for a lock.
-func blocked(t *testing.T, r *Records, n int) {
+func blocked(t *testing.T, r *Records, n int) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
@@ -32,9 +33,9 @@ func blocked(t *testing.T, r *Records, n int) {
 	defer tick.Stop()
 	for {
 		var got int
-		ok(t, r.db.pool.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&got))
-		if got >= n {
-			return
+		err := r.db.pool.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&got)
+		if err != nil || got >= n {
+			return err
 		}
 		<-tick.C
 	}
@@ -59,7 +60,9 @@ func TestFence(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		blocked(t, b, 1)
+		if err := blocked(t, b, 1); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, "UPDATE settings SET value = '2' WHERE name = 'x'")
 		return err
 	}))
@@ -81,6 +84,33 @@ func TestFence(t *testing.T) {
 	}
 	ok(t, b.Fenced(second.Fence).PutSetting(ctx, "x", "4"))
 	ok(t, a.PutSetting(ctx, "x", "5")) // without a fence
+}
+
+// TestLeadIsKeptUnderLoad: also when writes that wait have all connections.
+func TestLeadIsKeptUnderLoad(t *testing.T) {
+	t.Parallel()
+	ctx, dsn := t.Context(), migrated(t)
+	busy, other := mustOpen(t, dsn+"&pool_max_conns=2"), mustOpen(t, dsn)
+	l, err := busy.TakeLead(ctx, "a", "http://a", time.Hour)
+	ok(t, err)
+	var wg sync.WaitGroup
+	ok(t, other.write(ctx, "test", lockBooks, func(pgx.Tx) error {
+		for range 3 {
+			wg.Go(func() {
+				if err := busy.write(ctx, "test", lockBooks, func(pgx.Tx) error { return nil }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		if err := blocked(t, other, 2); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
+		_, err := busy.KeepLead(ctx, l.Fence, time.Hour)
+		return err
+	}))
+	wg.Wait()
 }
 
 // TestStoppedLeaderIsEnded: a transaction whose process stands still ends before long, so that another one can lead.
@@ -164,10 +194,19 @@ func TestChanges(t *testing.T) {
 	expect(told{store.TopicCatalog, ""})
 	putCustomer(t, a, 1)
 	expect(told{store.TopicDirectory, ""})
+	ok(t, a.PutSubscription(ctx, subscribed(1, 1), audit()))
+	expect(told{store.TopicDirectory, ""})
+	c := store.Close{SubscriptionID: "sub_1", Period: draft(1).Period, ClosedAt: instant}
+	_, err := a.BeginClose(ctx, c)
+	ok(t, err)
+	final, err := a.FinishClose(ctx, c, store.Issue{Invoice: draft(1)}, instant) // a new invoice suspends nobody
+	ok(t, err)
+	ok(t, a.Move(ctx, store.Movement{Standing: paid(t, a, final.ID)}, audit())) // a paid one may end a suspension
+	expect(told{store.TopicDirectory, ""})
 	if err := a.PutCatalog(ctx, store.CatalogVersion{}, 7); !errors.Is(err, store.ErrConflict) { // takes itself back
 		t.Errorf("put catalog: %v", err)
 	}
-	_, err := a.RevokeKey(ctx, "key_none", instant, store.Audit{})
+	_, err = a.RevokeKey(ctx, "key_none", instant, store.Audit{})
 	if !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("revoke: %v", err)
 	}
@@ -185,4 +224,15 @@ func TestChanges(t *testing.T) {
 			t.Errorf("notify of %q: %v", bad.topic, err)
 		}
 	}
+}
+
+// paid is the next standing of an open invoice.
+func paid(t *testing.T, r *Records, id string) *invoice.Standing {
+	t.Helper()
+	all, err := r.Standings(t.Context(), []string{id})
+	ok(t, err)
+	s := all[id]
+	s.Turn++
+	s.Paid, s.Status = s.Total, invoice.Paid
+	return &s
 }
