@@ -440,11 +440,12 @@ func (b *balancer) retry(to http.RoundTripper) http.RoundTripper {
 		for try := 0; ; try++ {
 			at := b.pick()
 			if at == "" {
-				if try < 500 { // all are restarted at once
-					time.Sleep(10 * time.Millisecond) //nolint:forbidigo // a balancer of a test
+				select {
+				case <-time.After(10 * time.Millisecond): // all are restarted at once
 					continue
+				case <-r.Context().Done():
+					return nil, r.Context().Err()
 				}
-				return nil, fmt.Errorf("no server is ready")
 			}
 			u, err := url.Parse(at)
 			if err != nil {
