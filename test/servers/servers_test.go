@@ -307,3 +307,49 @@ func TestStandby(t *testing.T) {
 		t.Errorf("the gateway of the leader: %d %v %s", status, err, text)
 	}
 }
+
+// TestWhatADeadLeaderLeft: what a leader decided itself and what it had leased is brought to its end when its folder is started
+// again, although another one leads: the whole limit can be reached.
+func TestWhatADeadLeaderLeft(t *testing.T) {
+	t.Parallel()
+	const limit, own = 1000, 7
+	w := newWorld(t, 2, limit)
+	secret := w.customer("acme")
+	var made struct{ ID string }
+	w.command(&made, "reservations", "create", "acme", "api_calls", fmt.Sprint(own))
+	var open struct{ ID string }
+	w.command(&open, "reservations", "create", "acme", "api_calls", "1", "--ttl", "3s")
+	var ignored any
+	w.command(&ignored, "reservations", "settle", made.ID, fmt.Sprint(own))
+	first := w.leader()
+	first.kill()
+	if w.leader() == first {
+		t.Fatal("the killed one leads")
+	}
+	first.start()
+	if _, err := first.process.Stderr.Until(patient(t), func(text []byte) bool {
+		return strings.Contains(string(text), "its spool is shipped, its leases are closed")
+	}); err != nil {
+		t.Fatalf("%v\n%s", err, first.process.Stderr.Bytes())
+	}
+	l, _ := w.load()
+	door := w.gateway("east")
+	admitted := 0
+	for {
+		status, text, err := l.send(http.MethodGet, door+"/hello", secret, "", "")
+		if err != nil || status != http.StatusOK && status != http.StatusTooManyRequests {
+			t.Fatalf("%d %v %s", status, err, text)
+		}
+		if status == http.StatusTooManyRequests {
+			break
+		}
+		admitted++
+	}
+	if want := limit - own - 1; admitted != want {
+		t.Errorf("%d requests were admitted, want %d: all but what was reserved", admitted, want)
+	}
+	if n := w.usage("acme"); n != limit {
+		t.Errorf("usage is %d, want %d", n, limit)
+	}
+	w.books()
+}
