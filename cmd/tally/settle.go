@@ -117,7 +117,7 @@ func (m *member) settleRun(ctx context.Context, g *gatewayRole, node uint16, sen
 		return err
 	}
 	g.enforce.Store(e)
-	for e.Stats().Open > 0 { // explicit ones, until they expire
+	for e.Stats().Held > 0 { // explicit ones, until they expire
 		if _, err := e.Tick(ctx); err != nil {
 			return err
 		}

@@ -70,7 +70,7 @@ func (l *load) send(method, at, secret, body, contentType string) (status int, t
 	if err != nil {
 		return 0, nil, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // a test
+	defer resp.Body.Close()
 	text, err = io.ReadAll(resp.Body)
 	return resp.StatusCode, text, err
 }

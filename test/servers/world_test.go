@@ -5,9 +5,11 @@ package servers_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -166,7 +168,7 @@ func freeAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // nothing was served
+	defer l.Close()
 	return l.Addr().String()
 }
 
@@ -197,7 +199,7 @@ func (s *server) probe(path string) (status int, text string) {
 	if err != nil {
 		return 0, ""
 	}
-	defer resp.Body.Close() //nolint:errcheck // a test
+	defer resp.Body.Close()
 	b, _ := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(b)
 }
@@ -348,7 +350,7 @@ func newBalancer(t *testing.T) *balancer {
 	b := &balancer{fine: map[string]bool{}}
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	proxy := &httputil.ReverseProxy{
-		FlushInterval: -1, Transport: b.retry(transport), Rewrite: func(r *httputil.ProxyRequest) { r.Out.Host = r.In.Host },
+		FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0), Transport: b.retry(transport), Rewrite: func(r *httputil.ProxyRequest) { r.Out.Host = r.In.Host },
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() == nil {
 				http.Error(w, "balancer: "+err.Error(), http.StatusBadGateway)
@@ -453,7 +455,7 @@ func (b *balancer) retry(to http.RoundTripper) http.RoundTripper {
 			}
 			r.URL.Scheme, r.URL.Host = u.Scheme, u.Host
 			resp, err := to.RoundTrip(r)
-			if op, ok := err.(*net.OpError); ok && op.Op == "dial" && try < 500 {
+			if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" && try < 500 {
 				b.mu.Lock()
 				b.fine[at] = false
 				b.mu.Unlock()
