@@ -26,7 +26,7 @@ const (
 )
 
 // shared is the cluster that all tests of the binary use.
-var shared struct {
+var shared struct { //nolint:gochecknoglobals // one server for a test binary, however many tests it has
 	sync.Mutex
 	*Cluster
 }

@@ -86,16 +86,16 @@ func (r *Records) YieldLead(ctx context.Context, fence uint64) error {
 
 // Leader implements store.Leaders.
 func (r *Records) Leader(ctx context.Context) (store.Lead, error) {
-	l, err := scanLead(r.db.pool.QueryRow(ctx, "SELECT "+leadColumns+" FROM leadership"))
+	l, err := scanLead(r.db.leads.QueryRow(ctx, "SELECT "+leadColumns+" FROM leadership"))
 	if err == nil && l.Fence == 0 {
 		l = store.Lead{}
 	}
 	return l, r.wrap("leader", err)
 }
 
-// unfenced is write without a fence and without a lock.
+// unfenced is write without a fence and without a lock, on the connections for that.
 func (r *Records) unfenced(ctx context.Context, what string, do func(tx pgx.Tx) error) error {
-	return (&Records{db: r.db}).write(ctx, what, noLock, do)
+	return r.writeOn(ctx, r.db.leads, what, "BEGIN", do)
 }
 
 // fenceNumber is a fence as the table holds it; those beyond it never were.

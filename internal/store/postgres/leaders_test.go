@@ -85,6 +85,33 @@ func TestFence(t *testing.T) {
 	ok(t, a.PutSetting(ctx, "x", "5")) // without a fence
 }
 
+// TestLeadIsKeptUnderLoad: also when writes that wait have all connections.
+func TestLeadIsKeptUnderLoad(t *testing.T) {
+	t.Parallel()
+	ctx, dsn := t.Context(), migrated(t)
+	busy, other := mustOpen(t, dsn+"&pool_max_conns=2"), mustOpen(t, dsn)
+	l, err := busy.TakeLead(ctx, "a", "http://a", time.Hour)
+	ok(t, err)
+	var wg sync.WaitGroup
+	ok(t, other.write(ctx, "test", lockBooks, func(pgx.Tx) error {
+		for range 3 {
+			wg.Go(func() {
+				if err := busy.write(ctx, "test", lockBooks, func(pgx.Tx) error { return nil }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		if err := blocked(t, other, 2); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
+		_, err := busy.KeepLead(ctx, l.Fence, time.Hour)
+		return err
+	}))
+	wg.Wait()
+}
+
 // TestStoppedLeaderIsEnded: a transaction whose process stands still ends before long, so that another one can lead.
 func TestStoppedLeaderIsEnded(t *testing.T) {
 	t.Parallel()

@@ -31,6 +31,7 @@ import (
 
 const (
 	poolDefault = 16
+	leadConns   = 2
 	attemptsMax = 10 // of a transaction that met others in a deadlock
 	oldest      = 14 // version of PostgreSQL
 
@@ -47,6 +48,7 @@ type Records struct {
 // shared is what all handles on it share.
 type shared struct {
 	pool    *pgxpool.Pool
+	leads   *pgxpool.Pool // of its own, so that a lead is kept while all other connections wait
 	closed  atomic.Bool
 	zonesMu sync.Mutex
 	zones   map[string]period.Zone // loaded once each; bounded by the zones there are
@@ -72,7 +74,14 @@ func Open(ctx context.Context, dsn string) (*Records, error) {
 	if err != nil {
 		return nil, fmt.Errorf("records: open %s: %w", place(cfg.ConnConfig), err)
 	}
-	return &Records{db: &shared{pool: pool, zones: map[string]period.Zone{}}}, nil
+	cfg = cfg.Copy()
+	cfg.MaxConns = leadConns
+	leads, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("records: open %s: %w", place(cfg.ConnConfig), err)
+	}
+	return &Records{db: &shared{pool: pool, leads: leads, zones: map[string]period.Zone{}}}, nil
 }
 
 // config reads a DSN and fills in what it leaves open.
@@ -119,6 +128,7 @@ func (r *Records) Ping(ctx context.Context) error { return r.wrap("ping", r.db.p
 func (r *Records) Close() error {
 	if !r.db.closed.Swap(true) {
 		r.db.pool.Close()
+		r.db.leads.Close()
 	}
 	return nil
 }
@@ -163,21 +173,28 @@ func (r *Records) begin(under lock) string {
 // write runs do in one durable transaction, under a lock. what names it in errors. do may run several times; only what the last
 // one did stays.
 func (r *Records) write(ctx context.Context, what string, under lock, do func(tx pgx.Tx) error) error {
+	return r.writeOn(ctx, r.db.pool, what, r.begin(under), do)
+}
+
+func (r *Records) writeOn(ctx context.Context, pool *pgxpool.Pool, what, begin string, do func(tx pgx.Tx) error) error {
 	if r.db.closed.Load() {
 		return fmt.Errorf("records: %s: %w", what, store.ErrClosed)
 	}
 	var err error
 	for range attemptsMax {
-		if err = r.attempt(ctx, under, do); err == nil || !again(err) || ctx.Err() != nil {
+		if err = attempt(ctx, pool, begin, do); err == nil || !again(err) || ctx.Err() != nil {
 			break
 		}
 	}
 	return r.wrap(what, err)
 }
 
-func (r *Records) attempt(ctx context.Context, under lock, do func(tx pgx.Tx) error) error {
-	tx, err := r.db.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: r.begin(under)})
+func attempt(ctx context.Context, pool *pgxpool.Pool, begin string, do func(tx pgx.Tx) error) error {
+	tx, err := pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: begin})
 	if err != nil {
+		if stale(err) {
+			err = fmt.Errorf("%w: %w", errAgain, err)
+		}
 		return err
 	}
 	if err := do(tx); err != nil {
@@ -191,7 +208,17 @@ func (r *Records) attempt(ctx context.Context, under lock, do func(tx pgx.Tx) er
 }
 
 // errAgain asks write for another attempt.
-var errAgain = errors.New("met another write, several times over")
+var errAgain = errors.New("tried several times")
+
+// stale says whether a transaction could not begin because its connection was gone, as all are after PostgreSQL was restarted.
+// A database that takes no connections is none of that.
+func stale(err error) bool {
+	if pe := (*pgconn.PgError)(nil); errors.As(err, &pe) {
+		return pe.Code == "57P01" || pe.Code == "57P02" || pe.Code == "25P03" // ended by the administrator, a crash, its idleness
+	}
+	connect := (*pgconn.ConnectError)(nil)
+	return !errors.As(err, &connect) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
 
 // again says whether a transaction that failed so left nothing and may succeed when it is tried again.
 func again(err error) bool {

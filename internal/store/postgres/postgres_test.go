@@ -69,6 +69,35 @@ func TestSeals(t *testing.T) {
 	sealtest.Seals(t, fresh)
 }
 
+// TestRestart: connections that PostgreSQL's restart cut off are no error of the next call.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	c := pgtest.Start(t, pgtest.Config{Fsync: true})
+	r := mustOpen(t, c.Database(t))
+	l, err := r.TakeLead(t.Context(), "a", "http://a", time.Hour)
+	ok(t, err)
+	leading := r.Fenced(l.Fence)
+	for i, mode := range []string{"fast", "immediate"} {
+		for _, err := range together([2]*Records{leading, r}, 8, func(r *Records, n int) error {
+			return r.PutSetting(t.Context(), string(rune('a'+n)), mode)
+		}) {
+			ok(t, err)
+		}
+		ok(t, c.Stop(t.Context(), mode))
+		if err := leading.PutSetting(t.Context(), "x", mode); err == nil {
+			t.Error("a write without a database")
+		}
+		ok(t, c.Resume(t.Context()))
+		if _, err := r.KeepLead(t.Context(), l.Fence, time.Hour); err != nil {
+			t.Errorf("restart %d: %v", i, err)
+		}
+		ok(t, leading.PutSetting(t.Context(), "x", mode))
+		if got, err := r.Setting(t.Context(), "h"); err != nil || got != mode {
+			t.Errorf("what was acknowledged before restart %d: %q, %v", i, got, err)
+		}
+	}
+}
+
 // A caller that went away takes its write back, and the store stays usable.
 func TestCanceledWrite(t *testing.T) {
 	t.Parallel()

@@ -95,9 +95,9 @@ func yielded(t *testing.T, one, other store.Leaders) {
 
 func runsOut(t *testing.T, one, other store.Leaders) {
 	first := take(t, one, "a", 20*time.Millisecond)
-	end := time.NewTimer(leadWait)
+	end := time.NewTimer(leadWait) //nolint:forbidigo // it is the clock of the database that is waited for
 	defer end.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(5 * time.Millisecond) //nolint:forbidigo // as above
 	defer tick.Stop()
 	second := take(t, other, "b", leadHold)
 	for second.Holder != "b" {
