@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tallystick/tallystick/internal/store/pgtest"
 )
 
 // load sends calls without pause until stop, and counts what became of them.
@@ -350,6 +352,47 @@ func TestWhatADeadLeaderLeft(t *testing.T) {
 	}
 	if n := w.usage("acme"); n != limit {
 		t.Errorf("usage is %d, want %d", n, limit)
+	}
+	w.books()
+}
+
+// TestDatabaseRestarts: PostgreSQL goes away for a moment and comes back. No server ends, one leads, and calls work again.
+func TestDatabaseRestarts(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Start(t, pgtest.Config{})
+	w := newWorldOn(t, db.Database(t), 2, 1000)
+	secret := w.customer("acme")
+	door := w.gateway("east")
+	l, _ := w.load()
+	admit := func() int {
+		status, _, err := l.send(http.MethodGet, door+"/hello", secret, "", "")
+		if err != nil {
+			return 0
+		}
+		return status
+	}
+	eventually(t, "a request is admitted", func() bool { return admit() == http.StatusOK })
+	if err := db.Stop(patient(t), "immediate"); err != nil {
+		t.Fatal(err)
+	}
+	if status := admit(); status != http.StatusOK {
+		t.Errorf("while the database is away a request that a lease covers is %d", status)
+	}
+	pause(t, 2*time.Second)
+	if err := db.Resume(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+	w.leader()
+	eventually(t, "calls work again", func() bool {
+		status, _, err := l.send(http.MethodPost, w.balancer.URL+"/v1/customers", l.token, `{"key":"later"}`, "application/json")
+		return err == nil && (status < 300 || status == http.StatusConflict)
+	})
+	for _, s := range w.servers {
+		select {
+		case <-s.process.Ended():
+			t.Errorf("%s has ended:\n%s", s.name, s.process.Stderr.Bytes())
+		default:
+		}
 	}
 	w.books()
 }

@@ -123,7 +123,12 @@ type server struct {
 
 func newWorld(t *testing.T, servers, limit int, args ...string) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), records: pgtest.Database(t), shared: t.TempDir(), args: args}
+	return newWorldOn(t, pgtest.Database(t), servers, limit, args...)
+}
+
+func newWorldOn(t *testing.T, records string, servers, limit int, args ...string) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), records: records, shared: t.TempDir(), args: args}
 	w.upstream = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		w.calls.Add(1)
 		_, _ = io.WriteString(rw, "{}\n")
