@@ -357,7 +357,7 @@ func (m *member) handOver(ctx context.Context, stop func(), g *errgroup.Group, e
 	m.gateway.Store(nil)
 	var errs []error
 	if s.hub != nil {
-		s.hub.Close()
+		s.hub.HandOver()
 	}
 	patient, cancel := context.WithTimeout(ctx, s.DrainTimeout)
 	if err := m.front.Retire(patient); err != nil {
