@@ -59,7 +59,7 @@ func (s *server) takeNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	deployment, err := origin(ctx, s.records)
+	deployment, err := s.folder.origin(ctx, s.records)
 	if err != nil {
 		return err
 	}

@@ -271,16 +271,8 @@ const readyLook = 20 * time.Millisecond
 
 // leadOnce waits until this process leads, leads until ending, and hands over. ctx ends when something failed.
 func (m *member) leadOnce(ending, ctx context.Context, gw *http.Server) error {
-	for {
-		st, changed := m.lead.State()
-		if st.Leading {
-			break
-		}
-		select {
-		case <-changed:
-		case <-ending.Done():
-			return m.retire()
-		}
+	if !m.follow(ending) {
+		return m.retire()
 	}
 	s := m.s
 	m.since.Store(int64(realNow().Sub(m.started)))
@@ -304,6 +296,28 @@ func (m *member) leadOnce(ending, ctx context.Context, gw *http.Server) error {
 		return errors.Join(err, g.Wait())
 	}
 	return errors.Join(err, m.handOver(context.WithoutCancel(ctx), stop, g, envoys))
+}
+
+// follow waits until this process leads; false: it ends before. Meanwhile it brings to an end what an earlier run left here.
+func (m *member) follow(ending context.Context) bool {
+	settling, stop := context.WithCancel(ending)
+	var g errgroup.Group
+	g.Go(func() error { m.settle(settling); return nil })
+	defer func() {
+		stop()
+		_ = g.Wait() // it has no error
+	}()
+	for {
+		st, changed := m.lead.State()
+		if st.Leading {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ending.Done():
+			return false
+		}
+	}
 }
 
 // promote opens all services and takes requests.
@@ -343,7 +357,7 @@ func (m *member) handOver(ctx context.Context, stop func(), g *errgroup.Group, e
 	m.gateway.Store(nil)
 	var errs []error
 	if s.hub != nil {
-		s.hub.Close()
+		s.hub.HandOver()
 	}
 	patient, cancel := context.WithTimeout(ctx, s.DrainTimeout)
 	if err := m.front.Retire(patient); err != nil {

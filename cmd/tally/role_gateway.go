@@ -357,6 +357,15 @@ func (s *gatewayRole) api() http.Handler {
 		}
 		plain(w, http.StatusOK, "ok")
 	})
+	var started atomic.Bool
+	mux.HandleFunc("GET /startupz", func(w http.ResponseWriter, _ *http.Request) {
+		if !started.Load() && !s.serving.Load() {
+			plain(w, http.StatusServiceUnavailable, "starting")
+			return
+		}
+		started.Store(true)
+		plain(w, http.StatusOK, "ok")
+	})
 	mux.Handle("GET /metrics", s.metrics.handler())
 	to, err := url.Parse(s.Server)
 	if err == nil {

@@ -56,7 +56,7 @@ func (c *serveCmd) Run(e *cli.Env) error {
 		return g.run(e.Ctx)
 	}
 	s := &server{ports: ports{listen: c.listen, log: logger(e.Stderr)}, apart: c.apart, storage: c.storage, dir: e.DataDir(), mode: account.Mode(c.Mode), grace: c.Grace, keepEvents: c.KeepEvents, catalog: c.Catalog}
-	if c.storage.shared() {
+	if c.shared() {
 		return s.runMember(e.Ctx, func(ctx context.Context) error { return s.announceMember(ctx, e) })
 	}
 	return s.run(e.Ctx, func(ctx context.Context) error {

@@ -147,6 +147,15 @@ type attempt struct {
 
 type attemptKey struct{}
 
+// attemptOf is what pass has put into the request.
+func attemptOf(r *http.Request) *attempt {
+	a, ok := r.Context().Value(attemptKey{}).(*attempt)
+	if !ok {
+		panic("forward: a request without an attempt")
+	}
+	return a
+}
+
 // pass sends the request to the leader. True: it was answered.
 func (x *exchange) pass(l Leader) bool {
 	to := target(l, x.f.cfg.Self)
@@ -180,7 +189,7 @@ func (f *Front) newProxy() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Transport: f.cfg.Transport, FlushInterval: -1, ErrorLog: slog.NewLogLogger(f.cfg.Log.Handler(), slog.LevelDebug),
 		Rewrite: func(p *httputil.ProxyRequest) {
-			a := p.In.Context().Value(attemptKey{}).(*attempt) //nolint:forcetypeassert // pass sets it
+			a := attemptOf(p.In)
 			p.SetURL(a.to)
 			p.Out.Host = p.In.Host
 			p.Out.Header["X-Forwarded-For"] = p.In.Header["X-Forwarded-For"]
@@ -201,7 +210,7 @@ func (f *Front) newProxy() *httputil.ReverseProxy {
 
 // failed decides what becomes of a request that was not answered.
 func (f *Front) failed(w http.ResponseWriter, r *http.Request, err error) {
-	a := r.Context().Value(attemptKey{}).(*attempt) //nolint:forcetypeassert // pass sets it
+	a := attemptOf(r)
 	x := a.x
 	a.err = err
 	if x.r.Context().Err() != nil {

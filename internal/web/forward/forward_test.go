@@ -100,7 +100,7 @@ func send(t *testing.T, m *member, method, path string, body io.Reader, header .
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // a test
+	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -209,8 +209,8 @@ func TestHandOver(t *testing.T) {
 	go func() { second <- send(t, a, http.MethodPost, "/v1/x", strings.NewReader("2")) }()
 	settle(t, func() bool { return a.Stats().Waiting == 1 })
 	select {
-	case <-retired:
-		t.Fatal("retired while a request ran")
+	case err := <-retired:
+		t.Fatal("retired while a request ran", err)
 	default:
 	}
 	close(goOn)

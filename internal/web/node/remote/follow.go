@@ -202,6 +202,7 @@ func (s *following) take(line []byte) error {
 		s.session, s.run = m.Hello.Session, m.Hello.Run
 		f.cfg.Hello(time.UnixMicro(m.Hello.Now).UTC())
 		f.cfg.Client.breaker.done(f.cfg.Client.cfg.Real(), true)
+		f.cfg.Client.settled()
 		s.works.Go(s.beats)
 	case m.Reset:
 		f.run = "" // until all is there, a new stream begins anew
@@ -223,6 +224,8 @@ func (s *following) take(line []byte) error {
 		f.once.Do(func() { close(f.complete) })
 	case m.Call != nil && m.Call.What == wire.CallCounted:
 		f.cfg.Counted(m.Call.Customers)
+	case m.Call != nil && m.Call.What == wire.CallMove:
+		f.cfg.Client.moved()
 	case m.Call != nil:
 		s.answer(*m.Call)
 	}
