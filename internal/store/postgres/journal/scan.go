@@ -34,9 +34,10 @@ func parseCursor(s string) (c cursor, err error) {
 		return c, nil
 	}
 	bucket, position, ok := strings.Cut(s, ".")
-	var err1, err2 error
+	var err1 error
 	c.bucket, err1 = strconv.ParseInt(bucket, 36, 64)
-	c.position, err2 = strconv.ParseInt(position, 36, 64)
+	n, err2 := strconv.ParseUint(position, 36, 63)
+	c.position = int64(n)
 	if !ok || err1 != nil || err2 != nil {
 		return c, invalid("cursor %q: take it from the page before", s)
 	}
