@@ -35,6 +35,7 @@ type commands struct {
 	Journal      journalCmd  `cmd:"" help:"Check, compact or export the journal of a stopped folder."`
 	Backup       backupCmd   `cmd:"" help:"Copy a data folder, also of a running server, into a folder of backups."`
 	Restore      restoreCmd  `cmd:"" help:"Make a data folder of a backup, and audit it; or list and check backups."`
+	Migrate      migrateCmd  `cmd:"" help:"Show and change the schema of records and journal."`
 
 	cli.Commands
 	gatewayCommands
