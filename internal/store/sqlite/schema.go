@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,4 +37,9 @@ func Schema(ctx context.Context, path string, do func(*schema.Schema) error) (er
 		return err
 	}
 	return do(s)
+}
+
+// Raw opens the file's tables for a transfer. The file must have been opened by Open before, and by nobody else now.
+func Raw(path string) (*sql.DB, error) {
+	return (&Records{path: path}).pool(1, "synchronous(full)", "foreign_keys(1)")
 }

@@ -53,6 +53,10 @@ func Tables(ctx context.Context, from, to Database) (moved []Table, err error) {
 			err = errors.Join(err, tx.Rollback())
 		}
 	}()
+	again, err := to.silence(ctx, tx, tables)
+	if err != nil {
+		return nil, fmt.Errorf("put the triggers aside: %w", err)
+	}
 	for _, t := range tables {
 		one, err := t.move(ctx, from, to, tx)
 		if err != nil {
@@ -60,7 +64,35 @@ func Tables(ctx context.Context, from, to Database) (moved []Table, err error) {
 		}
 		moved = append(moved, one)
 	}
+	for _, statement := range again {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return nil, fmt.Errorf("put the triggers back: %w", err)
+		}
+	}
 	return moved, tx.Commit()
+}
+
+// silence puts the triggers aside within the transaction: they hold what a service may write, one row at a time and in its
+// order. What is copied was held to that once. It returns what puts them back. Foreign keys go on being checked.
+func (d Database) silence(ctx context.Context, tx *sql.Tx, tables []*table) (again []string, err error) {
+	var now []string
+	if d.Dialect == Postgres {
+		for _, t := range tables {
+			now = append(now, "ALTER TABLE "+d.path(t.name)+" DISABLE TRIGGER USER")
+			again = append(again, "ALTER TABLE "+d.path(t.name)+" ENABLE TRIGGER USER")
+		}
+	} else {
+		err = each(ctx, tx, "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'", nil, func(v []any) error {
+			now, again = append(now, "DROP TRIGGER "+strconv.Quote(text(v[0]))), append(again, text(v[1]))
+			return nil
+		})
+	}
+	for _, statement := range now {
+		if err == nil {
+			_, err = tx.ExecContext(ctx, statement)
+		}
+	}
+	return again, err
 }
 
 // table is one of the target with its columns, sorted by name.

@@ -15,7 +15,8 @@ import (
 
 const (
 	sqliteTables = `CREATE TABLE parents (id TEXT PRIMARY KEY, ready INTEGER NOT NULL, body BLOB, at INTEGER NOT NULL) STRICT;
-CREATE TABLE children (n INTEGER PRIMARY KEY, parent TEXT NOT NULL REFERENCES parents(id), note TEXT) STRICT`
+CREATE TABLE children (n INTEGER PRIMARY KEY, parent TEXT NOT NULL REFERENCES parents(id), note TEXT) STRICT;
+CREATE TRIGGER stern BEFORE INSERT ON children BEGIN SELECT RAISE(ABORT, 'no') WHERE new.n < 8; END`
 	postgresTables = `CREATE TABLE children_of (x int);
 DROP TABLE children_of;
 CREATE TABLE parents (id text PRIMARY KEY, ready boolean NOT NULL, body bytea, at timestamptz NOT NULL);
@@ -49,7 +50,7 @@ func lite(t *testing.T, script string) transfer.Database {
 // From SQLite to PostgreSQL and back, all values are the same.
 func TestTablesThereAndBack(t *testing.T) {
 	t.Parallel()
-	from := lite(t, sqliteTables+";"+rows)
+	from := lite(t, sqliteTables+"; DROP TRIGGER stern; "+rows)
 	there := transfer.Database{DB: database(t, "pgx", pgtest.Database(t), postgresTables), Dialect: transfer.Postgres}
 	back := lite(t, sqliteTables)
 	moved, err := transfer.Tables(t.Context(), from, there)
@@ -66,6 +67,9 @@ func TestTablesThereAndBack(t *testing.T) {
 	last, err := transfer.Tables(t.Context(), there, back)
 	if err != nil || last[0] != moved[0] || last[1] != moved[1] {
 		t.Errorf("back: %+v, %v", last, err)
+	}
+	if _, err := back.DB.ExecContext(t.Context(), "INSERT INTO children VALUES (2, 'a', '')"); err == nil {
+		t.Error("the trigger is not back")
 	}
 	var n int64
 	if err := there.DB.QueryRowContext(t.Context(), "INSERT INTO children (parent) VALUES ('a') RETURNING n").Scan(&n); err != nil || n != 8 {

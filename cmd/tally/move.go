@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	appseal "github.com/tallystick/tallystick/internal/app/seal"
+
+	"github.com/tallystick/tallystick/internal/cli"
+	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file"
+	"github.com/tallystick/tallystick/internal/store/sqlite"
+	"github.com/tallystick/tallystick/internal/store/transfer"
+)
+
+type moveCmd struct {
+	From string `help:"Data folder of a stopped server." required:"" placeholder:"DIR"`
+	To   string `help:"Data folder to make. A move that was stopped goes on when it is started again." required:"" placeholder:"DIR"`
+}
+
+// movedTo is what the command prints.
+type movedTo struct {
+	From     string            `json:"from"`
+	To       string            `json:"to"`
+	Resumed  uint64            `json:"resumed_at"` // position up to which an earlier call had come
+	Tables   []transfer.Table  `json:"tables"`
+	Compared transfer.Compared `json:"compared"`
+	Audit    appseal.Report    `json:"audit"`
+	Anchor   string            `json:"anchor"` // the old tree's last checkpoint, which the new tree leads to
+}
+
+// end is one side of a move.
+type end struct {
+	records *sqlite.Records
+	journal store.Journal
+	tables  transfer.Database
+	closers []func() error
+}
+
+func (n *end) close() (err error) {
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, n.closers[i]())
+	}
+	return err
+}
+
+// openEnd opens records and journal of a folder, and its tables below the records.
+func openEnd(ctx context.Context, f *folder) (n *end, err error) {
+	n = &end{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	path := f.path("records.db")
+	if n.records, err = sqlite.Open(ctx, path); err != nil {
+		return n, fmt.Errorf("records: %w", err)
+	}
+	n.closers = append(n.closers, n.records.Close)
+	db, err := sqlite.Raw(path)
+	if err != nil {
+		return n, fmt.Errorf("records: %w", err)
+	}
+	n.closers = append(n.closers, func() error { return closeDB(db) })
+	n.tables = transfer.Database{DB: db, Dialect: transfer.SQLite}
+	journal, err := file.Open(file.Config{Dir: f.path("journal")})
+	if err != nil {
+		return n, fmt.Errorf("journal: %w", err)
+	}
+	n.journal = journal
+	n.closers = append(n.closers, journal.Close)
+	return n, nil
+}
+
+func closeDB(db *sql.DB) error { return db.Close() }
+
+func (c *moveCmd) Run(e *cli.Env) (err error) {
+	for _, name := range []string{c.From, c.To} {
+		if strings.Contains(name, "://") {
+			return fmt.Errorf("%s: this program moves between data folders only", name)
+		}
+	}
+	from, to, part, err := c.folders()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.close(), to.close()) }()
+	out := movedTo{From: from.dir, To: filepath.Clean(c.To)}
+	if err := c.move(e, from, to, &out); err != nil {
+		return fmt.Errorf("%w; what was moved is kept in %s: start the same command again to go on", err, part)
+	}
+	if n := len(out.Audit.Findings); n > 0 {
+		if err := out.print(e); err != nil {
+			return err
+		}
+		return fmt.Errorf("the audit of what was moved found something (%d): it is left in %s, and %s was not made", n, part, out.To)
+	}
+	if err := os.Rename(part, out.To); err != nil {
+		return err
+	}
+	return out.print(e)
+}
+
+// folders opens the source, and the target under a name of its own until all is there.
+func (c *moveCmd) folders() (from, to *folder, part string, err error) {
+	if _, err := os.Stat(filepath.Join(c.From, "records.db")); err != nil {
+		return nil, nil, "", fmt.Errorf("%s is no data folder: %w", c.From, err)
+	}
+	part = filepath.Clean(c.To) + ".part"
+	if _, err := os.Lstat(c.To); !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, "", fmt.Errorf("%s is there already: name a new folder with --to", c.To)
+	}
+	if from, err = openFolder(c.From); err != nil {
+		return nil, nil, "", err
+	}
+	if to, err = openFolder(part); err != nil {
+		return nil, nil, "", errors.Join(err, from.close())
+	}
+	return from, to, part, nil
+}
+
+func (c *moveCmd) move(e *cli.Env, from, to *folder, out *movedTo) (err error) {
+	source, err := openEnd(e.Ctx, from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, source.close()) }()
+	if err := c.fill(e, source, to, out); err != nil {
+		return err
+	}
+	if err := copyFolders(from, to); err != nil {
+		return err
+	}
+	return out.audit(e.Ctx, source, to)
+}
+
+// fill copies records and journal, and compares them.
+func (c *moveCmd) fill(e *cli.Env, source *end, to *folder, out *movedTo) (err error) {
+	target, err := openEnd(e.Ctx, to)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, target.close()) }()
+	if out.Tables, err = transfer.Tables(e.Ctx, source.tables, target.tables); err != nil {
+		return fmt.Errorf("move the records: %w", err)
+	}
+	err = target.journal.View(e.Ctx, func(v store.View) error {
+		out.Resumed = v.Position()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	step := uint64(0)
+	err = transfer.Journal(e.Ctx, source.journal, target.journal, func(at uint64) {
+		if at/progressEvery != step {
+			step = at / progressEvery
+			fmt.Fprintf(e.Stderr, "%d records of the journal are moved\n", at)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("move the journal: %w", err)
+	}
+	if out.Compared, err = transfer.Compare(e.Ctx, source.journal, target.journal); err != nil {
+		return fmt.Errorf("compare the journals: %w", err)
+	}
+	return nil
+}
+
+// progressEvery is after how many records a line of progress is printed.
+const progressEvery = 100_000
+
+// copyFolders takes over what is in files: secrets, the spool and the clock.
+func copyFolders(from, to *folder) error {
+	names := []string{"clock.json"}
+	for _, dir := range []string{"secrets", "spool"} {
+		entries, err := os.ReadDir(from.path(dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, one := range entries {
+			names = append(names, filepath.Join(dir, one.Name()))
+		}
+		if err := os.MkdirAll(to.path(dir), 0o700); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		b, err := os.ReadFile(from.path(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := writeDurable(to.path(name), b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// audit reads what was moved whole, and looks whether it leads to the old tree's last checkpoint.
+func (out *movedTo) audit(ctx context.Context, source *end, to *folder) (err error) {
+	records, err := sqlite.Open(ctx, to.path("records.db"))
+	if err != nil {
+		return fmt.Errorf("records: %w", err)
+	}
+	defer func() { err = errors.Join(err, records.Close()) }()
+	name, err := origin(ctx, records)
+	if err != nil {
+		return err
+	}
+	_, verifier, err := to.sealKey(name)
+	if err != nil {
+		return err
+	}
+	cfg := appseal.Audited{Seals: records, Keys: records, Invoices: records, Verifier: verifier, Random: rand.Reader}
+	last, err := source.records.Checkpoints(ctx, 0, 1)
+	if err != nil {
+		return err
+	}
+	if len(last) > 0 {
+		cfg.Against, out.Anchor = last[0].Note, string(last[0].Note)
+	}
+	out.Audit, err = auditStopped(ctx, to, cfg)
+	return err
+}
+
+func (out *movedTo) print(e *cli.Env) error {
+	if e.JSON {
+		return cli.PrintJSON(e.Stdout, out)
+	}
+	rows := int64(0)
+	for _, t := range out.Tables {
+		rows += t.Rows
+	}
+	c := out.Compared
+	table := append([][2]any{}, [2]any{"records", fmt.Sprintf("%d rows in %d tables, the same count and digest each", rows, len(out.Tables))},
+		[2]any{"journal", fmt.Sprintf("%d records, %d events, %d histories: the same at the same positions", c.Records, c.Events, c.Histories)},
+		[2]any{"usage", fmt.Sprintf("%d series, %d buckets, %d periods with admitted totals: the same", c.Series, c.Buckets, c.Periods)},
+		[2]any{"anchor", out.Audit.Against})
+	for _, f := range out.Audit.Findings {
+		table = append(table, [2]any{"FINDING", f.What + " " + f.Where})
+	}
+	if len(out.Audit.Findings) == 0 {
+		table = append(table, [2]any{"findings", "none"}, [2]any{"moved to", out.To})
+	}
+	return printTable(e, table)
+}
+
+func printTable(e *cli.Env, rows [][2]any) error { return table(e.Stdout, rows...) }
