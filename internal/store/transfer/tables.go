@@ -77,6 +77,7 @@ func Tables(ctx context.Context, from, to Database) (moved []Table, err error) {
 func (d Database) silence(ctx context.Context, tx *sql.Tx, tables []*table) (again []string, err error) {
 	var now []string
 	if d.Dialect == Postgres {
+		again = append(again, "SET CONSTRAINTS ALL IMMEDIATE") // else rows wait for their checks, and the table cannot be altered
 		for _, t := range tables {
 			now = append(now, "ALTER TABLE "+d.path(t.name)+" DISABLE TRIGGER USER")
 			again = append(again, "ALTER TABLE "+d.path(t.name)+" ENABLE TRIGGER USER")
@@ -100,9 +101,13 @@ type table struct {
 	name    string
 	columns []column
 	needs   []string // tables that it refers to
+	sorted  string   // column by which the source's rows come in the order in which they were stored; empty: none
 }
 
-type column struct{ name, kind string }
+type column struct {
+	name, kind string
+	counted    bool // PostgreSQL numbers it; SQLite has rowid for that
+}
 
 func (t *table) names() (list []string) {
 	for _, c := range t.columns {
@@ -121,8 +126,12 @@ func order(ctx context.Context, from, to Database) ([]*table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the target's tables: %w", err)
 	}
+	source, target = common(from, source, to, target)
 	if err := alike(source, target); err != nil {
 		return nil, err
+	}
+	for i := range target {
+		target[i].sorted = source[i].sorted
 	}
 	var sorted []*table
 	done := map[string]bool{}
@@ -142,6 +151,37 @@ func order(ctx context.Context, from, to Database) ([]*table, error) {
 	return sorted, nil
 }
 
+// common leaves out what SQLite does not have: tables that are for several servers, or of others in the same database, and columns
+// that only number the rows.
+func common(from Database, source []*table, to Database, target []*table) (a, b []*table) {
+	if from.Dialect == to.Dialect {
+		return source, target
+	}
+	if to.Dialect == Postgres {
+		return source, less(target, source)
+	}
+	return less(source, target), target
+}
+
+func less(all, wanted []*table) []*table {
+	all = slices.DeleteFunc(all, func(t *table) bool { return find(wanted, t.name) == nil })
+	for _, t := range all {
+		of := find(wanted, t.name)
+		t.columns = slices.DeleteFunc(t.columns, func(c column) bool {
+			return c.counted && !slices.ContainsFunc(of.columns, func(o column) bool { return o.name == c.name })
+		})
+		t.needs = slices.DeleteFunc(t.needs, func(n string) bool { return find(wanted, n) == nil })
+	}
+	return all
+}
+
+func find(list []*table, name string) *table {
+	if i := slices.IndexFunc(list, func(t *table) bool { return t.name == name }); i >= 0 {
+		return list[i]
+	}
+	return nil
+}
+
 func alike(a, b []*table) error {
 	name := func(t *table) string { return t.name + " (" + strings.Join(t.names(), ", ") + ")" }
 	for i := range max(len(a), len(b)) {
@@ -158,11 +198,11 @@ func alike(a, b []*table) error {
 }
 
 const (
-	sqliteColumns = `SELECT t.name, c.name, lower(c.type) FROM sqlite_schema AS t, pragma_table_xinfo(t.name) AS c
+	sqliteColumns = `SELECT t.name, c.name, lower(c.type), 0, (SELECT 1 - l.wr FROM pragma_table_list(t.name) AS l WHERE l.schema = 'main') FROM sqlite_schema AS t, pragma_table_xinfo(t.name) AS c
 WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite\_%' ESCAPE '\' AND t.name NOT LIKE 'goose\_%' ESCAPE '\' AND c.hidden = 0 ORDER BY t.name, c.name`
 	sqliteNeeds = `SELECT DISTINCT t.name, f."table" FROM sqlite_schema AS t, pragma_foreign_key_list(t.name) AS f WHERE t.type = 'table'`
 	// Generated columns are computed; the collation makes the order the same as SQLite's.
-	postgresColumns = `SELECT c.table_name::text, c.column_name::text, c.data_type::text FROM information_schema.columns AS c
+	postgresColumns = `SELECT c.table_name::text, c.column_name::text, c.data_type::text, (c.is_identity = 'YES')::int, 0 FROM information_schema.columns AS c
 JOIN information_schema.tables AS t USING (table_schema, table_name)
 WHERE c.table_schema = coalesce(nullif($1, ''), current_schema()) AND t.table_type = 'BASE TABLE' AND c.is_generated = 'NEVER' AND c.table_name NOT LIKE 'goose\_%'
 ORDER BY c.table_name::text COLLATE "C", c.column_name::text COLLATE "C"`
@@ -181,7 +221,13 @@ func (d Database) tables(ctx context.Context) (list []*table, err error) {
 			list = append(list, &table{name: name})
 		}
 		t := list[len(list)-1]
-		t.columns = append(t.columns, column{text(v[1]), text(v[2])})
+		c := column{name: text(v[1]), kind: text(v[2]), counted: text(v[3]) == "1"}
+		t.columns = append(t.columns, c)
+		if c.counted {
+			t.sorted = strconv.Quote(c.name)
+		} else if text(v[4]) == "1" {
+			t.sorted = "rowid"
+		}
 		return nil
 	})
 	if err != nil {
@@ -288,7 +334,11 @@ func (t *table) copy(ctx context.Context, from, to Database, tx *sql.Tx) (err er
 	}
 	defer func() { err = errors.Join(err, insert.Close()) }()
 	row := make([]any, len(t.columns))
-	err = each(ctx, from.DB, t.selectAll(from), nil, func(values []any) error {
+	query := t.selectAll(from)
+	if t.sorted != "" {
+		query += " ORDER BY " + t.sorted
+	}
+	err = each(ctx, from.DB, query, nil, func(values []any) error {
 		for i, v := range values {
 			row[i] = t.columns[i].value(v)
 		}
