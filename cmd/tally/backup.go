@@ -97,7 +97,7 @@ type held struct{ lock *os.File }
 // holdFolder keeps others from opening the folder, where none has it open.
 func holdFolder(dir string) (held, error) {
 	if _, err := os.Stat(filepath.Join(dir, "records.db")); err != nil {
-		return held{}, fmt.Errorf("%s has no records to back up (name a data folder with --dir; for PostgreSQL see docs/backup.md): %w", dir, err)
+		return held{}, fmt.Errorf("%s is no data folder with records (name one with --dir; for records in PostgreSQL see docs/backup.md and docs/migrate.md): %w", dir, err)
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

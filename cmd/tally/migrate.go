@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/cli"
+	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/postgres"
 	"github.com/tallystick/tallystick/internal/store/schema"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 )
@@ -19,10 +23,22 @@ type migrateCmd struct {
 
 // schemas is what the command works on: what has a schema of its own. The file journal has a format instead, which every
 // program of its version or a later one reads, so it never is to be migrated.
-type schemas struct{}
+type schemas struct {
+	Records string `help:"URL of records in PostgreSQL, instead of those of the data folder." env:"TALLY_RECORDS" placeholder:"URL"`
+}
+
+// steps is a schema that can be read and changed.
+type steps interface {
+	Status(ctx context.Context) ([]schema.Migration, error)
+	Up(ctx context.Context) (int, error)
+	Down(ctx context.Context, to int64) (int, error)
+}
 
 // each calls do with every store's migrations. change: they are to be changed, so nobody may have the folder open.
-func (schemas) each(e *cli.Env, change bool, do func(name string, s *schema.Schema) error) (err error) {
+func (c *schemas) each(e *cli.Env, change bool, do func(name string, s steps) error) (err error) {
+	if c.Records != "" {
+		return do("records", pgRecords{c.Records})
+	}
 	held, err := holdFolder(e.DataDir())
 	if err != nil {
 		return err
@@ -35,6 +51,60 @@ func (schemas) each(e *cli.Env, change bool, do func(name string, s *schema.Sche
 	return sqlite.Schema(e.Ctx, f.path("records.db"), func(s *schema.Schema) error { return do("records", s) })
 }
 
+// pgRecords is the schema of records in PostgreSQL.
+type pgRecords struct{ dsn string }
+
+func (r pgRecords) Status(ctx context.Context) ([]schema.Migration, error) {
+	s, err := postgres.Status(ctx, r.dsn)
+	if err != nil {
+		return nil, err
+	}
+	if s.MinReader > s.Known {
+		return nil, fmt.Errorf("%w: schema version %d needs a program that knows version %d, this one knows up to %d", store.ErrNewer, s.Current, s.MinReader, s.Known)
+	}
+	all := make([]schema.Migration, 0, len(s.Migrations))
+	for _, m := range s.Migrations {
+		all = append(all, schema.Migration{Version: m.Version, Name: m.Name, Applied: !m.AppliedAt.IsZero(), AppliedAt: m.AppliedAt.UTC(), Reversible: m.Version > s.Migrations[0].Version})
+	}
+	return all, nil
+}
+
+func (r pgRecords) Up(ctx context.Context) (n int, err error) {
+	before, err := r.Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	from, to, err := postgres.Up(ctx, r.dsn)
+	for _, m := range before {
+		if m.Version > from && m.Version <= to {
+			n++
+		}
+	}
+	return n, err
+}
+
+// Down takes migrations back one by one; never the first one, which would drop all records.
+func (r pgRecords) Down(ctx context.Context, to int64) (n int, err error) {
+	all, err := r.Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	known := slices.ContainsFunc(all, func(m schema.Migration) bool { return m.Version == to })
+	if !known {
+		return 0, fmt.Errorf("%w: there is no schema version %d to go back to", store.ErrInvalid, to)
+	}
+	for i := len(all) - 1; i > 0 && all[i].Version > to; i-- {
+		if !all[i].Applied {
+			continue
+		}
+		if _, err := postgres.Down(ctx, r.dsn); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
 // migrated is one store of what the commands print.
 type migrated struct {
 	Store      string             `json:"store"`
@@ -45,9 +115,9 @@ type migrated struct {
 }
 
 // run does something with each store and prints what is there then.
-func (c *schemas) run(e *cli.Env, change func(s *schema.Schema) (int, error)) error {
+func (c *schemas) run(e *cli.Env, change func(s steps) (int, error)) error {
 	var all []migrated
-	err := c.each(e, change != nil, func(name string, s *schema.Schema) (err error) {
+	err := c.each(e, change != nil, func(name string, s steps) (err error) {
 		m := migrated{Store: name}
 		if change != nil {
 			if m.Changed, err = change(s); err != nil {
@@ -107,7 +177,7 @@ func (c *migrateStatusCmd) Run(e *cli.Env) error { return c.run(e, nil) }
 type migrateUpCmd struct{ schemas }
 
 func (c *migrateUpCmd) Run(e *cli.Env) error {
-	return c.run(e, func(s *schema.Schema) (int, error) { return s.Up(e.Ctx) })
+	return c.run(e, func(s steps) (int, error) { return s.Up(e.Ctx) })
 }
 
 type migrateDownCmd struct {
@@ -116,5 +186,5 @@ type migrateDownCmd struct {
 }
 
 func (c *migrateDownCmd) Run(e *cli.Env) error {
-	return c.run(e, func(s *schema.Schema) (int, error) { return s.Down(e.Ctx, c.To) })
+	return c.run(e, func(s steps) (int, error) { return s.Down(e.Ctx, c.To) })
 }
