@@ -11,18 +11,23 @@ import (
 	"path/filepath"
 	"strings"
 
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver of what is copied table by table
+
 	appseal "github.com/tallystick/tallystick/internal/app/seal"
 
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
+	"github.com/tallystick/tallystick/internal/store/postgres"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/store/transfer"
 )
 
 type moveCmd struct {
-	From string `help:"Data folder of a stopped server." required:"" placeholder:"DIR"`
-	To   string `help:"Data folder to make. A move that was stopped goes on when it is started again." required:"" placeholder:"DIR"`
+	From        string `help:"Data folder of a stopped server." required:"" placeholder:"DIR"`
+	FromRecords string `help:"URL of its records, where they are in PostgreSQL." placeholder:"URL"`
+	To          string `help:"Data folder to make. A move that was stopped goes on when it is started again." required:"" placeholder:"DIR"`
+	ToRecords   string `help:"URL of an empty database for the records; default: records.db of the folder." placeholder:"URL"`
 }
 
 // movedTo is what the command prints.
@@ -38,7 +43,7 @@ type movedTo struct {
 
 // end is one side of a move.
 type end struct {
-	records *sqlite.Records
+	records store.Records
 	journal store.Journal
 	tables  transfer.Database
 	closers []func() error
@@ -51,25 +56,31 @@ func (n *end) close() (err error) {
 	return err
 }
 
-// openEnd opens records and journal of a folder, and its tables below the records.
-func openEnd(ctx context.Context, f *folder) (n *end, err error) {
+// openEnd opens records and journal of a folder, and the tables below the records. url: of records in PostgreSQL.
+func openEnd(ctx context.Context, f *folder, url string) (n *end, err error) {
 	n = &end{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
 		}
 	}()
-	path := f.path("records.db")
-	if n.records, err = sqlite.Open(ctx, path); err != nil {
-		return n, fmt.Errorf("records: %w", err)
+	var db *sql.DB
+	if n.records, err = openMoved(ctx, f, url); err != nil {
+		return n, err
 	}
 	n.closers = append(n.closers, n.records.Close)
-	db, err := sqlite.Raw(path)
+	n.tables.Dialect = transfer.SQLite
+	if url == "" {
+		db, err = sqlite.Raw(f.path("records.db"))
+	} else {
+		n.tables.Dialect = transfer.Postgres
+		db, err = sql.Open("pgx", url)
+	}
 	if err != nil {
 		return n, fmt.Errorf("records: %w", err)
 	}
-	n.closers = append(n.closers, func() error { return closeDB(db) })
-	n.tables = transfer.Database{DB: db, Dialect: transfer.SQLite}
+	n.closers = append(n.closers, db.Close)
+	n.tables.DB = db
 	journal, err := file.Open(file.Config{Dir: f.path("journal")})
 	if err != nil {
 		return n, fmt.Errorf("journal: %w", err)
@@ -79,12 +90,22 @@ func openEnd(ctx context.Context, f *folder) (n *end, err error) {
 	return n, nil
 }
 
-func closeDB(db *sql.DB) error { return db.Close() }
+// openMoved opens records, which brings them to the newest migration.
+func openMoved(ctx context.Context, f *folder, url string) (store.Records, error) {
+	if url != "" {
+		return postgres.Open(ctx, url)
+	}
+	records, err := sqlite.Open(ctx, f.path("records.db"))
+	if err != nil {
+		return nil, fmt.Errorf("records: %w", err)
+	}
+	return records, nil
+}
 
 func (c *moveCmd) Run(e *cli.Env) (err error) {
 	for _, name := range []string{c.From, c.To} {
 		if strings.Contains(name, "://") {
-			return fmt.Errorf("%s: this program moves between data folders only", name)
+			return fmt.Errorf("%s: name the folder of journal and secrets here, and records in PostgreSQL by --from-records and --to-records", name)
 		}
 	}
 	from, to, part, err := c.folders()
@@ -110,7 +131,7 @@ func (c *moveCmd) Run(e *cli.Env) (err error) {
 
 // folders opens the source, and the target under a name of its own until all is there.
 func (c *moveCmd) folders() (from, to *folder, part string, err error) {
-	if _, err := os.Stat(filepath.Join(c.From, "records.db")); err != nil {
+	if _, err := os.Stat(filepath.Join(c.From, "VERSION")); err != nil {
 		return nil, nil, "", fmt.Errorf("%s is no data folder: %w", c.From, err)
 	}
 	part = filepath.Clean(c.To) + ".part"
@@ -127,7 +148,7 @@ func (c *moveCmd) folders() (from, to *folder, part string, err error) {
 }
 
 func (c *moveCmd) move(e *cli.Env, from, to *folder, out *movedTo) (err error) {
-	source, err := openEnd(e.Ctx, from)
+	source, err := openEnd(e.Ctx, from, c.FromRecords)
 	if err != nil {
 		return err
 	}
@@ -138,12 +159,12 @@ func (c *moveCmd) move(e *cli.Env, from, to *folder, out *movedTo) (err error) {
 	if err := copyFolders(from, to); err != nil {
 		return err
 	}
-	return out.audit(e.Ctx, source, to)
+	return out.audit(e.Ctx, source, to, c.ToRecords)
 }
 
 // fill copies records and journal, and compares them.
 func (c *moveCmd) fill(e *cli.Env, source *end, to *folder, out *movedTo) (err error) {
-	target, err := openEnd(e.Ctx, to)
+	target, err := openEnd(e.Ctx, to, c.ToRecords)
 	if err != nil {
 		return err
 	}
@@ -208,10 +229,10 @@ func copyFolders(from, to *folder) error {
 }
 
 // audit reads what was moved whole, and looks whether it leads to the old tree's last checkpoint.
-func (out *movedTo) audit(ctx context.Context, source *end, to *folder) (err error) {
-	records, err := sqlite.Open(ctx, to.path("records.db"))
+func (out *movedTo) audit(ctx context.Context, source *end, to *folder, url string) (err error) {
+	records, err := openMoved(ctx, to, url)
 	if err != nil {
-		return fmt.Errorf("records: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
 	name, err := origin(ctx, records)
@@ -243,17 +264,15 @@ func (out *movedTo) print(e *cli.Env) error {
 		rows += t.Rows
 	}
 	c := out.Compared
-	table := append([][2]any{}, [2]any{"records", fmt.Sprintf("%d rows in %d tables, the same count and digest each", rows, len(out.Tables))},
+	list := append([][2]any{}, [2]any{"records", fmt.Sprintf("%d rows in %d tables, the same count and digest each", rows, len(out.Tables))},
 		[2]any{"journal", fmt.Sprintf("%d records, %d events, %d histories: the same at the same positions", c.Records, c.Events, c.Histories)},
 		[2]any{"usage", fmt.Sprintf("%d series, %d buckets, %d periods with admitted totals: the same", c.Series, c.Buckets, c.Periods)},
 		[2]any{"anchor", out.Audit.Against})
 	for _, f := range out.Audit.Findings {
-		table = append(table, [2]any{"FINDING", f.What + " " + f.Where})
+		list = append(list, [2]any{"FINDING", f.What + " " + f.Where})
 	}
 	if len(out.Audit.Findings) == 0 {
-		table = append(table, [2]any{"findings", "none"}, [2]any{"moved to", out.To})
+		list = append(list, [2]any{"findings", "none"}, [2]any{"moved to", out.To})
 	}
-	return printTable(e, table)
+	return table(e.Stdout, list...)
 }
-
-func printTable(e *cli.Env, rows [][2]any) error { return table(e.Stdout, rows...) }
