@@ -9,12 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver of what is copied table by table
 
 	appseal "github.com/tallystick/tallystick/internal/app/seal"
-
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
@@ -50,8 +50,8 @@ type end struct {
 }
 
 func (n *end) close() (err error) {
-	for i := len(n.closers) - 1; i >= 0; i-- {
-		err = errors.Join(err, n.closers[i]())
+	for _, one := range slices.Backward(n.closers) {
+		err = errors.Join(err, one())
 	}
 	return err
 }

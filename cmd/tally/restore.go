@@ -10,9 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	appseal "github.com/tallystick/tallystick/internal/app/seal"
-
 	"github.com/tallystick/tallystick/internal/app/backup"
+	appseal "github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -238,8 +237,14 @@ func (r *restored) print(e *cli.Env) error {
 		return cli.PrintJSON(e.Stdout, r)
 	}
 	rows := [][2]any{
-		{"backup", r.Backup}, {"position", r.Position}, {"events", r.Audit.Events}, {"series", r.Audit.Series}, {"closes", r.Audit.Closes},
-		{"checkpoints", r.Audit.Checkpoints}, {"root", r.Audit.Root}, {"checkpoint", r.Audit.Against},
+		{"backup", r.Backup},
+		{"position", r.Position},
+		{"events", r.Audit.Events},
+		{"series", r.Audit.Series},
+		{"closes", r.Audit.Closes},
+		{"checkpoints", r.Audit.Checkpoints},
+		{"root", r.Audit.Root},
+		{"checkpoint", r.Audit.Against},
 	}
 	for _, u := range r.Usage {
 		rows = append(rows, [2]any{"usage " + u.Meter, fmt.Sprintf("%s from %d events", u.Sum, u.Events)})

@@ -125,9 +125,9 @@ func (w *world) until(t *testing.T, want, statement string, args ...any) {
 	}
 }
 
-func (w *world) must(t *testing.T, statement string, args ...any) string {
+func (w *world) must(t *testing.T, statement string) string {
 	t.Helper()
-	v, err := w.ask(t.Context(), statement, args...)
+	v, err := w.ask(t.Context(), statement)
 	if err != nil {
 		t.Fatal(err)
 	}

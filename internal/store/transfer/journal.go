@@ -207,19 +207,13 @@ func revise(ctx context.Context, to store.Journal, r *record.Record) error {
 	if err != nil {
 		return err
 	}
-	one := store.Revision{Source: source, ID: id, If: store.AnyRevision}
-	switch r.Kind {
-	case record.KindAmend:
+	one := store.Revision{Source: source, ID: id, Kind: store.Void, If: store.AnyRevision}
+	if r.Kind == record.KindAmend {
 		one.Kind, one.Event, one.Resolutions = store.Amend, r.Event, r.Resolutions
-	case record.KindResolve:
-		one.Kind, one.Resolutions = store.Resolve, r.Resolutions
-	default:
-		one.Kind = store.Void
 	}
-	if one.Kind == store.Amend {
-		one.Event.Source, one.Event.ID = "", ""
+	if r.Kind == record.KindResolve {
+		one.Kind, one.Resolutions = store.Resolve, r.Resolutions
 	}
 	_, err = to.Revise(ctx, store.Revisions{Actor: r.Reference.Actor, Reason: r.Reference.Reason, At: r.ReceivedAt, List: []store.Revision{one}})
 	return err
 }
-

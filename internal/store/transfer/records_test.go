@@ -25,7 +25,7 @@ func TestRecordsOfBothDriversAreAlike(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer raw.Close() //nolint:errcheck // it was read only
+	defer raw.Close()
 	dsn := pgtest.Database(t)
 	p, err := postgres.Open(t.Context(), dsn)
 	if err != nil {
