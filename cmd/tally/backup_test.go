@@ -46,6 +46,9 @@ func TestBackupWhileSegmentsAreSealed(t *testing.T) {
 		}
 		before := acked.Load()
 		m := backupOnce(t, dir, kept, time.Unix(int64(i+1), 0))
+		if m.Files[0].Path != "records.db" || m.Counted("spool") > 0 { // the journal must have all that the records refer to
+			t.Errorf("backup %d begins with %s", i, m.Files[0].Path)
+		}
 		if m.Events < before {
 			t.Errorf("backup %d has %d events, %d were acknowledged before it", i, m.Events, before)
 		}
