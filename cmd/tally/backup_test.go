@@ -26,13 +26,13 @@ func TestBackupWhileSegmentsAreSealed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer records.Close() //nolint:errcheck // nothing was written since
+	defer records.Close()
 	salts := newSalts(records)
 	j, err := file.Open(file.Config{Dir: filepath.Join(dir, "journal"), SegmentBytes: 8 << 10, Commit: salts.commit, Forget: salts.forget})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer j.Close() //nolint:errcheck // as above
+	defer j.Close()
 	var acked atomic.Int64
 	load, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -98,7 +98,7 @@ func backupOnce(t *testing.T, dir, kept string, at time.Time) *backup.Manifest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer run.Close() //nolint:errcheck // it gives a lock up
+	defer run.Close()
 	taking := taking{run: run, dir: dir, facts: backup.Manifest{Running: true}}
 	if err := taking.take(t.Context()); err != nil {
 		t.Fatal(err)
