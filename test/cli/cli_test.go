@@ -58,6 +58,7 @@ func TestCommands(t *testing.T) {
 			"noon":     noon,
 			"swap":     swap,
 			"forge":    forge,
+			"flip":     flip,
 		},
 	})
 }
