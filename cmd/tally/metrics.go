@@ -12,7 +12,6 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/seal"
-	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/web/node"
 )
@@ -36,7 +35,10 @@ func newMetrics(s *server) *metrics {
 	m.position = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tally_books_position", Help: "Journal position of the last comparison of the books.",
 	})
-	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &doorCollector{&s.ports}, &overshootCollector{s.enforce, &s.refunds}, &nodesCollector{s.hub})
+	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &doorCollector{&s.ports}, &overshootCollector{s.enforce, &s.refunds}, &nodesCollector{s.hub})
+	if j, ok := s.journal.(figures); ok {
+		m.registry.MustRegister(&journalCollector{j})
+	}
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
 	}, func() float64 { return s.clock.Ahead().Seconds() }))
@@ -171,7 +173,7 @@ func (c *sealCollector) Collect(ch chan<- prometheus.Metric) {
 }
 
 // journalCollector reads the journal's size at each scrape.
-type journalCollector struct{ j *file.Journal }
+type journalCollector struct{ j figures }
 
 func (c *journalCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
 

@@ -175,7 +175,7 @@ func (s *gatewayRole) check() error {
 // start joins, learns what there is, begins an epoch and takes traffic. While the server is away it tries again: a run needs an
 // epoch that is durable there. starting ends it; loops go on in ctx.
 func (s *gatewayRole) start(starting, ctx context.Context, g *errgroup.Group) error {
-	seed, err := s.folder.secret("gateway.key")
+	seed, err := s.folder.own("gateway.key")
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ type serveCmd struct {
 	KeepEvents time.Duration `help:"Erase the content of events received longer ago than this, such as 9600h; what they count for stays. 0: keep it for ever." default:"0" env:"TALLY_KEEP_EVENTS"`
 	listen
 	apart
+	storage
 }
 
 func (c *serveCmd) Run(e *cli.Env) error {
@@ -53,7 +54,7 @@ func (c *serveCmd) Run(e *cli.Env) error {
 		}
 		return g.run(e.Ctx)
 	}
-	s := &server{ports: ports{listen: c.listen, log: logger(e.Stderr)}, apart: c.apart, dir: e.DataDir(), mode: account.Mode(c.Mode), grace: c.Grace, keepEvents: c.KeepEvents}
+	s := &server{ports: ports{listen: c.listen, log: logger(e.Stderr)}, apart: c.apart, storage: c.storage, dir: e.DataDir(), mode: account.Mode(c.Mode), grace: c.Grace, keepEvents: c.KeepEvents}
 	return s.run(e.Ctx, func(ctx context.Context) error {
 		if c.Catalog != "" {
 			if err := s.applyFile(ctx, c.Catalog); err != nil {
@@ -98,6 +99,9 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
+	if err := f.useSecrets(s.Secrets); err != nil {
+		return err
+	}
 	s.folder = f
 	apiL, gwL, err := s.listeners(ctx, s.Role != roleServer)
 	if err != nil {

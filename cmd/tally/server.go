@@ -35,11 +35,9 @@ import (
 	"github.com/tallystick/tallystick/internal/app/whatif"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/file/tree"
 	"github.com/tallystick/tallystick/internal/store/queue"
 	"github.com/tallystick/tallystick/internal/store/spool"
-	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/web/node"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
@@ -68,6 +66,7 @@ const (
 type server struct {
 	ports
 	apart
+	storage
 	dir   string
 	mode  account.Mode
 	grace time.Duration
@@ -77,7 +76,7 @@ type server struct {
 
 	folder    *folder
 	records   store.Records
-	journal   *file.Journal
+	journal   store.Keeper
 	spool     *spool.Spool
 	clock     *clock.Clock
 	govern    *govern.Service
@@ -278,14 +277,12 @@ func (s *server) rebooted(ctx context.Context) (bool, error) {
 }
 
 func (s *server) openStores(ctx context.Context) (err error) {
-	records, err := sqlite.Open(ctx, s.folder.path("records.db"))
-	if err != nil {
-		return fmt.Errorf("records: %w", err)
+	if s.records, err = openRecords(ctx, s.folder, s.Records); err != nil {
+		return err
 	}
-	s.records = records // only now: an interface around nothing would be closed
 	s.salts = newSalts(s.records)
-	if s.journal, err = file.Open(file.Config{Dir: s.folder.path("journal"), Commit: s.salts.commit, Forget: s.forget}); err != nil {
-		return fmt.Errorf("journal: %w", err)
+	if s.journal, err = openJournal(ctx, s.folder, s.Journal, erasing{s.salts.commit, s.forget}); err != nil {
+		return err
 	}
 	if s.spool, err = spool.Open(spool.Config{Dir: s.folder.path("spool")}); err != nil {
 		return fmt.Errorf("spool: %w", err)
@@ -302,7 +299,7 @@ func (s *server) openReceiver(ctx context.Context) (sender *receive.Sender, err 
 	if s.receive, err = receive.New(ctx, receive.Config{Journal: s.journal, Records: s.records, Now: s.clock.Now, Random: rand.Reader}); err != nil {
 		return nil, err
 	}
-	seed, err := s.folder.secret("gateway.key")
+	seed, err := s.folder.own("gateway.key")
 	if err != nil {
 		return nil, err
 	}
