@@ -69,14 +69,14 @@ func Open(ctx context.Context, cfg Config) (*Journal, error) {
 		return nil, fmt.Errorf("open journal: brokers, a topic and a folder are needed: %w", store.ErrInvalid)
 	}
 	cfg.File.Forget = nil
-	j, err := open(ctx, cfg)
+	j, err := begin(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	return j, nil
 }
 
-func open(ctx context.Context, cfg Config) (_ *Journal, err error) {
+func begin(ctx context.Context, cfg Config) (_ *Journal, err error) {
 	j := &Journal{cfg: cfg, waiting: map[uint64]chan<- file.Answer{}, moved: make(chan struct{}), ended: make(chan struct{}), turn: make(chan struct{}, 1)}
 	_, _ = rand.Read(j.instance[:]) // it does not fail
 	if j.codec, err = newCodec(); err != nil {
@@ -94,9 +94,9 @@ func open(ctx context.Context, cfg Config) (_ *Journal, err error) {
 			j.codec.close()
 		}
 	}()
-	begin, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	soon, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	if j.topic, err = examine(begin, j.client, &cfg); err != nil {
+	if j.topic, err = examine(soon, j.client, &cfg); err != nil {
 		return nil, err
 	}
 	if j.kept, err = takePlace(cfg.File.Dir, cfg.Topic, &j.topic); err != nil {

@@ -1,4 +1,4 @@
-package kafka_test
+package kafka
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/journaltest"
-	"github.com/tallystick/tallystick/internal/store/kafka"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,13 +28,13 @@ func cluster(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
 	return c
 }
 
-func config(c *kfake.Cluster, topic, dir string) kafka.Config {
-	return kafka.Config{Brokers: c.ListenAddrs(), Topic: topic, Create: true, Timeout: 20 * time.Second, File: file.Config{Dir: dir}}
+func config(c *kfake.Cluster, topic, dir string) Config {
+	return Config{Brokers: c.ListenAddrs(), Topic: topic, Create: true, Timeout: 20 * time.Second, File: file.Config{Dir: dir}}
 }
 
-func open(t testing.TB, cfg kafka.Config) *kafka.Journal {
+func open(t testing.TB, cfg Config) *Journal {
 	t.Helper()
-	j, err := kafka.Open(context.Background(), cfg)
+	j, err := Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
