@@ -26,9 +26,8 @@ type metrics struct {
 	byClass  [6]prometheus.Observer
 }
 
-func newMetrics(s *server) *metrics {
-	common := newCommonMetrics()
-	m := &common
+// show adds what the services of a server count.
+func (m *metrics) show(s *server) {
 	m.book = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "tally_books", Help: "The books at the last comparison, in units of all meters together; difference must be 0.",
 	}, []string{"side"})
@@ -50,12 +49,11 @@ func newMetrics(s *server) *metrics {
 	}, func() float64 { return float64(s.leasing()) }))
 	m.registry.MustRegister(&ledgerCollector{s.collect})
 	m.registry.MustRegister(&billingRunCollector{s.billrun})
-	return m
 }
 
 // newCommonMetrics are those of every process with a gateway.
-func newCommonMetrics() metrics {
-	m := metrics{
+func newCommonMetrics() *metrics {
+	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tally_gateway_request_seconds", Help: "Time from a request's arrival at the gateway to the end of its answer.",
@@ -222,7 +220,7 @@ func (c *receiveCollector) Collect(ch chan<- prometheus.Metric) {
 func newGatewayMetrics(s *gatewayRole) *metrics {
 	m := newCommonMetrics()
 	m.registry.MustRegister(&apartCollector{s}, &spoolCollector{s.spool}, &doorCollector{&s.ports})
-	return &m
+	return m
 }
 
 // apartCollector reads how a gateway stands to its server at each scrape, and what it decided.

@@ -22,6 +22,14 @@ type storage struct {
 	Advertise string `help:"URL at which the other servers reach this one's API. Default: the API's address." env:"TALLY_ADVERTISE" placeholder:"URL"`
 }
 
+// shared says that several servers can have the records.
+func (s *storage) shared() bool { return postgresURL(s.Records) }
+
+func postgresURL(at string) bool {
+	u, err := url.Parse(at)
+	return err == nil && (u.Scheme == "postgres" || u.Scheme == "postgresql")
+}
+
 // openRecords opens the records at a URL; empty: those of the folder.
 func openRecords(ctx context.Context, f *folder, at string) (store.Records, error) {
 	if at != "" {
