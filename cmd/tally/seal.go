@@ -29,16 +29,16 @@ const (
 
 // sealKey reads secrets/seal.key, made on first use: the signing key and the public key, a line each, in note form.
 func (f *folder) sealKey(origin string) (signer, verifier string, err error) {
-	path := f.path("secrets", sealKeyName)
+	path := f.secretPath(sealKeyName)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		if signer, verifier, err = seal.NewKey(rand.Reader, origin); err != nil {
 			return "", "", err
 		}
-		return signer, verifier, writeDurable(path, []byte(signer+"\n"+verifier+"\n"))
+		b, err = writeFirst(path, []byte(signer+"\n"+verifier+"\n"))
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("read the sealing key: %w", err)
+		return "", "", fmt.Errorf("the sealing key: %w", err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	if len(lines) != 2 || !strings.HasPrefix(lines[1], origin+"+") {

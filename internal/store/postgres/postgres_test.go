@@ -1,0 +1,91 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/pgtest"
+	"github.com/tallystick/tallystick/internal/store/storetest"
+	"github.com/tallystick/tallystick/internal/store/storetest/ledgertest"
+	"github.com/tallystick/tallystick/internal/store/storetest/recounts"
+	"github.com/tallystick/tallystick/internal/store/storetest/sealtest"
+	"github.com/tallystick/tallystick/internal/store/storetest/sendertest"
+)
+
+var instant = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// migrated is the URL of a fresh database with the schema.
+func migrated(t testing.TB) string {
+	t.Helper()
+	return pgtest.Migrated(t, "records", func(ctx context.Context, dsn string) error {
+		_, _, err := Up(ctx, dsn)
+		return err
+	})
+}
+
+func mustOpen(t testing.TB, dsn string) *Records {
+	t.Helper()
+	r, err := Open(t.Context(), dsn)
+	ok(t, err)
+	t.Cleanup(func() { ok(t, r.Close()) })
+	return r
+}
+
+func fresh(t *testing.T) store.Records { return mustOpen(t, migrated(t)) }
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	storetest.Records(t, fresh)
+}
+
+func TestRecounts(t *testing.T) {
+	t.Parallel()
+	recounts.Suite(t, fresh)
+}
+
+func TestSenders(t *testing.T) {
+	t.Parallel()
+	sendertest.Producers(t, fresh)
+	sendertest.Gateways(t, fresh)
+	sendertest.Allowances(t, fresh)
+	sendertest.Notices(t, fresh)
+	sendertest.Nodes(t, fresh)
+	sendertest.Refunds(t, fresh)
+	sendertest.Subscriptions(t, fresh)
+}
+
+func TestSeals(t *testing.T) {
+	t.Parallel()
+	sealtest.Seals(t, fresh)
+}
+
+// A caller that went away takes its write back, and the store stays usable.
+func TestCanceledWrite(t *testing.T) {
+	t.Parallel()
+	r := mustOpen(t, migrated(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.PutSetting(ctx, "a", "b"); !errors.Is(err, context.Canceled) {
+		t.Fatalf("put: %v", err)
+	}
+	got, err := r.Setting(t.Context(), "a")
+	if err != nil || got != "" {
+		t.Fatalf("setting %q, %v", got, err)
+	}
+	ok(t, r.PutSetting(t.Context(), "a", "b"))
+}
+
+func TestLedger(t *testing.T) {
+	t.Parallel()
+	ledgertest.Suite(t, fresh)
+}
