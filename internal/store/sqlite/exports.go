@@ -134,4 +134,3 @@ func (r *Records) LastEntry(ctx context.Context) (n int64, err error) {
 	err = r.reader.QueryRowContext(ctx, "SELECT coalesce(max(n), 0) FROM ledger_entries").Scan(&n)
 	return n, r.wrap("last entry", err)
 }
-
