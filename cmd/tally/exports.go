@@ -23,10 +23,14 @@ const (
 )
 
 // openExports readies the streaming to other systems. It connects to nothing yet.
-func (s *server) openExports() (err error) {
+func (s *server) openExports(ctx context.Context) error {
+	name, err := origin(ctx, s.records)
+	if err != nil {
+		return err
+	}
 	s.exports, err = export.New(export.Config{
 		Journal: s.journal, Records: s.records, Sinks: sinks{sink.Credentials{Env: os.Getenv, Folder: s.folder.secretPath("exports")}},
-		Source: "tally/" + string(s.mode), Now: s.clock.Now, Real: realNow, Random: rand.Reader,
+		Source: name, Now: s.clock.Now, Real: realNow, Random: rand.Reader,
 	})
 	return err
 }

@@ -180,7 +180,7 @@ func (s *server) open(ctx context.Context) error {
 	if err := s.openBilling(ctx); err != nil {
 		return err
 	}
-	if err := s.openExports(); err != nil {
+	if err := s.openExports(ctx); err != nil {
 		return err
 	}
 	s.clock.OnAdvance(s.beforeAdvance, s.afterAdvance)

@@ -71,10 +71,10 @@ type count struct {
 	Distinct       string            `json:"distinct,omitempty"`
 }
 
-// erasedData says whose content is gone: a subject's up to Position, or of all records of First to Last.
+// erasedData says that content is gone: of all records from First to Last, or, without these, of one person up to Position. Who
+// that was the journal tells nobody from the order on, so Reason, which holds the request's number, is what leads there.
 type erasedData struct {
 	Position   uint64    `json:"position"`
-	Subject    string    `json:"subject,omitempty"`
 	First      uint64    `json:"first,omitempty"`
 	Last       uint64    `json:"last,omitempty"`
 	RecordedAt time.Time `json:"recorded_at"`
@@ -237,7 +237,7 @@ func before(history []store.Revised) []meter.Resolution {
 func (s *Service) erasure(r *leaf) (store.Message, error) {
 	id := "erasure/" + strconv.FormatUint(r.Position, 10)
 	return s.message(id, Erased, "", r.ReceivedAt, erasedData{
-		Position: r.Position, Subject: r.Subject, First: r.First, Last: r.Last, RecordedAt: r.ReceivedAt, Actor: r.Actor, Reason: r.Reason,
+		Position: r.Position, First: r.First, Last: r.Last, RecordedAt: r.ReceivedAt, Actor: r.Actor, Reason: r.Reason,
 	})
 }
 
