@@ -24,7 +24,7 @@ const (
 
 // openExports readies the streaming to other systems. It connects to nothing yet.
 func (s *server) openExports(ctx context.Context) error {
-	name, err := origin(ctx, s.records)
+	name, err := s.folder.origin(ctx, s.records)
 	if err != nil {
 		return err
 	}

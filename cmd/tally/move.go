@@ -235,7 +235,7 @@ func (out *movedTo) audit(ctx context.Context, source *end, to *folder, url stri
 		return err
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
-	name, err := origin(ctx, records)
+	name, err := to.origin(ctx, records)
 	if err != nil {
 		return err
 	}

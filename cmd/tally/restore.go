@@ -152,7 +152,7 @@ func (r *restored) examine(e *cli.Env, dir string, m *backup.Manifest) (err erro
 	if err := records.PutSetting(e.Ctx, lastBoot, "restored"); err != nil {
 		return err
 	}
-	name, err := origin(e.Ctx, records)
+	name, err := f.origin(e.Ctx, records)
 	if err != nil {
 		return err
 	}
