@@ -56,6 +56,7 @@ phase 'billing' go test -shuffle=on ./internal/app/bill ./internal/app/collect .
 phase 'subscription histories' go test ./internal/app/bill/oracle -histories "$histories"
 [[ -x test/faults/run.sh ]] && phase 'faults' test/faults/run.sh "$rounds"
 phase 'gateways under faults' test/nodes/run.sh "$nodes"
+phase 'journal on Kafka' test/kafka/run.sh
 phase 'doors' test/doors/run.sh
 phase 'ingest' bench/ingest.sh "$events"
 [[ -x test/browser/run.sh ]] && phase 'browser' test/browser/run.sh

@@ -33,8 +33,8 @@ var longer = map[string]struct {
 	"internal/app/enforce/lessee": {2700, "one holder: counters, sets, draws and what comes back work on the same state of a customer"},
 	"internal/store/storetest":    {4000, "one suite a contract; a driver runs them all"},
 	"internal/app/enforce":        {2700, "one enforcer: admission, leases, the spool's shipping and its recovery work on the same state of a customer"},
-	"internal/store/file":         {3000, "one journal: queue, commits, recovery, revisions, sealing and erasure work on the same fields; files, blocks and index are packages below"},
-	"internal/store/postgres":     {4200, "as for sqlite, with migrations, who leads, and what is told of changes"},
+	"internal/store/postgres":     {4400, "as for sqlite, with migrations, who leads, and what is told of changes"},
+	"internal/store/file":         {3300, "one journal: queue, commits, recovery, revisions, sealing and erasure work on the same fields; files, blocks and index are packages below"},
 }
 
 var generated = regexp.MustCompile(`(?m)^// Code generated .* DO NOT EDIT\.$`)

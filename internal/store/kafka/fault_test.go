@@ -33,8 +33,8 @@ func TestProduceErrors(t *testing.T) {
 			if position, err := j.Seal(t.Context(), []byte("x")); err != nil || position != 4 {
 				t.Errorf("sealed at %d: %v", position, err)
 			}
-			if s := j.Stats(); s.Applied != 2 || s.Events != 2 {
-				t.Errorf("%+v", s)
+			if s, r := j.Stats(), j.Replica(); r.Applied != 2 || s.Events != 2 {
+				t.Errorf("%+v, %+v", s, r)
 			}
 			if err := j.Close(); err != nil {
 				t.Error(err)
@@ -66,8 +66,8 @@ func TestUnknown(t *testing.T) {
 	if err != nil || results[0].Outcome != store.Accepted && results[0].Outcome != store.Duplicate {
 		t.Errorf("again: %+v, %v", results, err)
 	}
-	if s := j.Stats(); s.Events != 1 || s.Unknown == 0 || s.Pending != 0 {
-		t.Errorf("%+v", s)
+	if s, r := j.Stats(), j.Replica(); s.Events != 1 || r.Unknown == 0 || r.Pending != 0 {
+		t.Errorf("%+v, %+v", s, r)
 	}
 	if err := j.Close(); err != nil {
 		t.Error(err)
@@ -237,8 +237,8 @@ func TestOthersRecords(t *testing.T) {
 	if err := j.View(t.Context(), func(store.View) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if s := j.Stats(); s.Foreign != 1 || s.Events != 1 || s.Applied != 2 {
-		t.Errorf("%+v", s)
+	if s, r := j.Stats(), j.Replica(); r.Foreign != 1 || s.Events != 1 || r.Applied != 2 {
+		t.Errorf("%+v, %+v", s, r)
 	}
 	put(magic + "\x02\x00anything")
 	err = j.View(t.Context(), func(store.View) error { return nil })

@@ -44,9 +44,11 @@ type Journal struct {
 
 var _ store.Keeper = (*Journal)(nil)
 
-// Stats are figures for metrics.
-type Stats struct {
-	file.Stats
+// Stats reads the figures of this process's files.
+func (j *Journal) Stats() file.Stats { return j.local.Stats() }
+
+// Replica is how this process stands to the topic.
+type Replica struct {
 	Applied  int64 // offset of the next command to apply
 	Kept     int64 // commands before this offset are not needed by this process again
 	Commands int64 // applied since opening
@@ -232,11 +234,10 @@ func (j *Journal) Compact(ctx context.Context) (bool, error) {
 	return j.local.Compact(ctx)
 }
 
-// Stats reads the figures.
-func (j *Journal) Stats() Stats {
-	s := Stats{
-		Stats: j.local.Stats(), Commands: j.stats.commands.Load(), Foreign: j.stats.foreign.Load(), Unknown: j.stats.unknown.Load(),
-		Waits: j.stats.waits.Load(),
+// Replica reads how this process stands to the topic.
+func (j *Journal) Replica() Replica {
+	s := Replica{
+		Commands: j.stats.commands.Load(), Foreign: j.stats.foreign.Load(), Unknown: j.stats.unknown.Load(), Waits: j.stats.waits.Load(),
 	}
 	j.keeping.Lock()
 	s.Kept = j.kept.Next

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -30,8 +31,11 @@ func takePlace(dir, name string, t *topic) (place, error) {
 	path := filepath.Join(dir, placeName)
 	text, err := os.ReadFile(path) //nolint:gosec // the operator's folder
 	if errors.Is(err, os.ErrNotExist) {
-		logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
-		if err == nil && len(logs) > 0 {
+		held, err := os.ReadDir(dir)
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
+		if err == nil && slices.ContainsFunc(held, func(e os.DirEntry) bool { return e.Name() != placeName+".new" }) {
 			err = fmt.Errorf("%s holds a journal that was not made of a topic: name another folder, or bring its events over with `tally move`: %w",
 				dir, store.ErrConflict)
 		}

@@ -284,7 +284,7 @@ func TestKilledAnywhere(t *testing.T) {
 	j := open(t, cfg)
 	script(t, j)
 	want := pictureOf(t, j)
-	end := j.Stats().Applied
+	end := j.Replica().Applied
 	kept, err := os.ReadFile(filepath.Join(cfg.File.Dir, placeName)) // of the start
 	if err != nil {
 		t.Fatal(err)
@@ -321,7 +321,7 @@ func TestKilledAnywhere(t *testing.T) {
 		}
 		if n == len(all) { // and with what Close wrote down nothing is applied again
 			j := open(t, again)
-			if s := j.Stats(); s.Commands != 0 || s.Applied != end || s.Kept != end {
+			if s := j.Replica(); s.Commands != 0 || s.Applied != end || s.Kept != end {
 				t.Errorf("opened again: %+v", s)
 			}
 			if err := j.Close(); err != nil {
