@@ -67,17 +67,21 @@ func start(cfg Config) (_ *Cluster, err error) {
 		"max_wal_size=256MB", "autovacuum_naptime=10s", "log_min_messages=warning", "log_lock_waits=off",
 	}, cfg.Settings...)
 	c := &Cluster{folder: folder, options: "-c " + strings.Join(settings, " -c "), templates: map[string]string{}}
+	if err := c.watch(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = c.watchdog.Close()
+		}
+	}()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	data := filepath.Join(folder, "data")
 	if err := c.run(ctx, "initdb", "-D", data, "-U", role, "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C"); err != nil {
 		return nil, err
 	}
-	if err := c.watch(); err != nil {
-		return nil, err
-	}
 	if err := c.Resume(ctx); err != nil {
-		_ = c.watchdog.Close()
 		return nil, err
 	}
 	return c, nil
@@ -95,7 +99,13 @@ func (c *Cluster) watch() error {
 		return err
 	}
 	defer func() { _ = read.Close() }()
-	const script = `read -r _; "$1/pg_ctl" -D "$2/data" -m immediate -w stop; rm -rf -- "$2"`
+	// The server may be starting yet, which pg_ctl takes for no server.
+	const script = `read -r _
+for _ in 1 2 3 4 5 6 7 8; do
+	"$1/pg_ctl" -D "$2/data" -m immediate -w stop && break
+	sleep 1
+done
+rm -rf -- "$2"`
 	cmd := exec.Command("/bin/sh", "-c", script, "watchdog", bin, c.folder) //nolint:gosec,noctx // it must outlive every context
 	cmd.Stdin, cmd.Dir = read, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential()} // an interrupt at the terminal is not for it

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/storetest"
 )
@@ -193,10 +194,19 @@ func TestChanges(t *testing.T) {
 	expect(told{store.TopicCatalog, ""})
 	putCustomer(t, a, 1)
 	expect(told{store.TopicDirectory, ""})
+	ok(t, a.PutSubscription(ctx, subscribed(1, 1), audit()))
+	expect(told{store.TopicDirectory, ""})
+	c := store.Close{SubscriptionID: "sub_1", Period: draft(1).Period, ClosedAt: instant}
+	_, err := a.BeginClose(ctx, c)
+	ok(t, err)
+	final, err := a.FinishClose(ctx, c, store.Issue{Invoice: draft(1)}, instant) // a new invoice suspends nobody
+	ok(t, err)
+	ok(t, a.Move(ctx, store.Movement{Standing: paid(t, a, final.ID)}, audit())) // a paid one may end a suspension
+	expect(told{store.TopicDirectory, ""})
 	if err := a.PutCatalog(ctx, store.CatalogVersion{}, 7); !errors.Is(err, store.ErrConflict) { // takes itself back
 		t.Errorf("put catalog: %v", err)
 	}
-	_, err := a.RevokeKey(ctx, "key_none", instant, store.Audit{})
+	_, err = a.RevokeKey(ctx, "key_none", instant, store.Audit{})
 	if !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("revoke: %v", err)
 	}
@@ -214,4 +224,15 @@ func TestChanges(t *testing.T) {
 			t.Errorf("notify of %q: %v", bad.topic, err)
 		}
 	}
+}
+
+// paid is the next standing of an open invoice.
+func paid(t *testing.T, r *Records, id string) *invoice.Standing {
+	t.Helper()
+	all, err := r.Standings(t.Context(), []string{id})
+	ok(t, err)
+	s := all[id]
+	s.Turn++
+	s.Paid, s.Status = s.Total, invoice.Paid
+	return &s
 }

@@ -752,14 +752,16 @@ BEGIN
         EXECUTE format('CREATE TRIGGER %I BEFORE INSERT ON %I FOR EACH ROW EXECUTE FUNCTION tally_check_insert()', t || '_check', t);
     END LOOP;
     FOREACH t IN ARRAY ARRAY['customers', 'subscriptions', 'subscription_changes', 'api_keys', 'producers', 'producer_tokens', 'overrides',
-        'grants', 'grant_voids', 'coupon_redemptions', 'aliases', 'gateway_nodes', 'gateway_tokens', 'gateway_keys', 'dunning_steps',
-        'invoice_standings']
+        'grants', 'grant_voids', 'coupon_redemptions', 'aliases', 'gateway_nodes', 'gateway_tokens', 'gateway_keys', 'dunning_steps']
     LOOP
         EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %I FOR EACH STATEMENT EXECUTE FUNCTION tally_tell(%L)',
             t || '_tell', t, 'directory');
     END LOOP;
 END $$;
 -- +goose StatementEnd
+-- A paid or voided invoice may end a suspension; one that was only finalized does not.
+CREATE TRIGGER invoice_standings_tell AFTER INSERT ON invoice_standings FOR EACH ROW WHEN (NEW.turn > 1)
+    EXECUTE FUNCTION tally_tell('directory');
 CREATE TRIGGER catalogs_tell AFTER INSERT ON catalogs FOR EACH STATEMENT EXECUTE FUNCTION tally_tell('catalog');
 
 -- +goose Down
