@@ -225,12 +225,12 @@ func (c *Client) Draw(ctx context.Context, d authority.Draw) ([]authority.Answer
 	return out, nil
 }
 
-// moveMax is how long a draw may take while another server takes over: requests wait for it rather than fail.
-const moveMax = 5 * time.Second
+// moveMax is how long draws may take since another server began to take over: requests wait for it rather than fail. A server that
+// has just taken over is slow with its first answers too.
+const moveMax = 10 * time.Second
 
-// moved notes that another server takes over; settled, that it is there.
-func (c *Client) moved()   { c.moving.Store(c.cfg.Real().Add(moveMax).UnixNano()) }
-func (c *Client) settled() { c.moving.Store(0) }
+// moved notes that another server takes over.
+func (c *Client) moved() { c.moving.Store(c.cfg.Real().Add(moveMax).UnixNano()) }
 
 func (c *Client) takenOver() bool { return c.cfg.Real().UnixNano() < c.moving.Load() }
 

@@ -202,7 +202,6 @@ func (s *following) take(line []byte) error {
 		s.session, s.run = m.Hello.Session, m.Hello.Run
 		f.cfg.Hello(time.UnixMicro(m.Hello.Now).UTC())
 		f.cfg.Client.breaker.done(f.cfg.Client.cfg.Real(), true)
-		f.cfg.Client.settled()
 		s.works.Go(s.beats)
 	case m.Reset:
 		f.run = "" // until all is there, a new stream begins anew
