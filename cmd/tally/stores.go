@@ -13,6 +13,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/kafka"
+	pgjournal "github.com/tallystick/tallystick/internal/store/postgres/journal"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 )
 
@@ -60,6 +61,12 @@ func openJournal(ctx context.Context, f *folder, at string, e erasing) (store.Ke
 	}
 	switch u, err := url.Parse(at); {
 	case err != nil:
+	case postgresURL(at):
+		j, err := pgjournal.Open(ctx, pgjournal.Config{URL: at, Commit: e.commit, Forget: e.forget})
+		if err != nil {
+			return nil, err // an interface around nothing would be closed
+		}
+		return j, nil
 	case u.Scheme == "file" && u.Host == "" && u.Path != "":
 		return openShared(u.Path, e)
 	}
