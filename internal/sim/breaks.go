@@ -14,14 +14,14 @@ type Break string
 
 // The ways. Each is a mistake that somebody could make.
 const (
-	SkipDedup     Break = "skip-dedup"      // a batch that comes again is stored again
-	ForgetLease   Break = "forget-lease"    // a grant is not durable before it is used
-	EarlyReceipt  Break = "early-receipt"   // usage is acknowledged before it is on disk
-	GrantAbove    Break = "grant-above"     // more is granted than the limit has left
-	TruncateEarly Break = "truncate-early"  // the spool is cut before the journal has it
-	RecallMore    Break = "recall-more"     // more is taken back than the holder gave
-	ChangeInvoice Break = "change-invoice"  // a finalized invoice changes
-	LoseEvent     Break = "lose-event"      // an event of a batch is dropped, and acknowledged
+	SkipDedup     Break = "skip-dedup"     // a batch that comes again is stored again
+	ForgetLease   Break = "forget-lease"   // a grant is not durable before it is used
+	EarlyReceipt  Break = "early-receipt"  // usage is acknowledged before it is on disk
+	GrantAbove    Break = "grant-above"    // more is granted than the limit has left
+	TruncateEarly Break = "truncate-early" // the spool is cut before the journal has it
+	RecallMore    Break = "recall-more"    // more is taken back than the holder gave
+	ChangeInvoice Break = "change-invoice" // a finalized invoice changes
+	LoseEvent     Break = "lose-event"     // an event of a batch is dropped, and acknowledged
 )
 
 // Breaks lists them all.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/web/node/wire"
@@ -111,5 +110,3 @@ func (w *World) deliverLate() {
 		_ = resp.Body.Close() // in memory
 	}
 }
-
-const tick = time.Millisecond

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -227,9 +225,6 @@ func (s *server) stop(power bool) {
 	}
 }
 
-// seconds is a simulated file's name; records of SQLite lie on the real disk, in a folder of their own.
-var _ = filepath.Join
-
 // records are the real ones, with the borders at which a server can die: before a transaction, and after it is durable.
 type records struct {
 	*sqlite.Records
@@ -247,7 +242,7 @@ func (r *records) WriteLeases(ctx context.Context, ls []store.Lease) error {
 	return err
 }
 
-// BeginEpoch implements store.Epochs.
+// BeginCloses implements store.Closings.
 func (r *records) BeginCloses(ctx context.Context, list []store.Close) ([]store.Close, error) {
 	r.s.w.cross(&r.s.process)
 	out, err := r.Records.BeginCloses(ctx, list)
@@ -272,5 +267,3 @@ func (j *journal) Append(ctx context.Context, b store.Batch) ([]store.Result, er
 	j.s.w.cross(&j.s.process)
 	return out, err
 }
-
-var _ io.Reader = (*os.File)(nil)
