@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -241,6 +243,11 @@ func (w *World) ship(ctx context.Context) {
 		w.as(&g.process, func() {
 			more, err := g.e.Tick(ctx)
 			w.note("%s ships: more %v, %v", g.name, more, err != nil)
+			if errors.Is(err, authority.ErrEpoch) || errors.Is(err, receive.ErrRefused) { // a late call began another run: the process ends
+				w.fire("replaced", "%s", g.name)
+				g.alive = false
+				return
+			}
 			w.must(g.name+" ships", w.bearable(err))
 		})
 	}

@@ -27,3 +27,15 @@ func TestWorlds(t *testing.T) {
 		}
 	}
 }
+
+// TestSameSeedSameCourse: the same seed twice is the same trace.
+func TestSameSeedSameCourse(t *testing.T) {
+	run := func() string {
+		r, err := Run(context.Background(), Config{Seed: *seed, Steps: *steps, Dir: filepath.Join(t.TempDir(), "world")})
+		t.Log(err)
+		return r.Hash
+	}
+	if a, b := run(), run(); a != b {
+		t.Errorf("two traces of seed %d: %s and %s", *seed, a, b)
+	}
+}

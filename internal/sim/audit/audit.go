@@ -39,6 +39,7 @@ type event struct {
 	fate     fate
 	gateway  int  // 0: reported from outside
 	durable  bool // its end would survive a power cut
+	given    bool // back: by the requests' own log it used nothing, whatever a power cut makes of it
 	stored   bool // seen in the journal
 }
 
@@ -149,7 +150,7 @@ func (l *Log) Admitted(gateway int, source, id, customerID string, at time.Time,
 		m := c.limits[name]
 		begin, sum := c.begin(m.window, e.at), int64(0)
 		for _, o := range c.events {
-			if o.fate != never && c.begin(m.window, o.at) == begin {
+			if !o.given && c.begin(m.window, o.at) == begin {
 				sum += o.value
 			}
 		}
@@ -169,7 +170,8 @@ func (l *Log) Settled(source, id string, cost int64) {
 
 // Released is one that is charged nothing.
 func (l *Log) Released(source, id string) {
-	l.events[key(source, id)].fate = never
+	e := l.events[key(source, id)]
+	e.fate, e.given = never, true
 }
 
 // Synced says that all that a gateway answered would survive a power cut.
