@@ -180,9 +180,9 @@ func (w *world) tick() {
 	ok(w.t, w.Tick(w.t.Context()))
 }
 
-func (w *world) get(name string) export.Status {
+func (w *world) get() export.Status {
 	w.t.Helper()
-	st, err := w.Get(w.t.Context(), name)
+	st, err := w.Get(w.t.Context(), "x")
 	ok(w.t, err)
 	return st
 }
@@ -311,7 +311,7 @@ func TestSinkFails(t *testing.T) {
 	var waits []time.Duration
 	for range 12 {
 		w.tick()
-		st := w.get("x")
+		st := w.get()
 		waits = append(waits, st.NextAt.Sub(w.now))
 		opens := w.opens
 		w.now = st.NextAt.Add(-time.Millisecond)
@@ -322,7 +322,7 @@ func TestSinkFails(t *testing.T) {
 	}
 	s := time.Second
 	same(t, "waits", []time.Duration{s, 2 * s, 4 * s, 8 * s, 16 * s, 32 * s, 64 * s, 128 * s, 256 * s, 300 * s, 300 * s, 300 * s}, waits)
-	if st := w.get("x"); st.State() != "failing" || st.Failures != 12 || st.LastError != "the sink is away" || st.Position != 0 {
+	if st := w.get(); st.State() != "failing" || st.Failures != 12 || st.LastError != "the sink is away" || st.Position != 0 {
 		t.Errorf("while it fails: %+v", st)
 	}
 	w.down = false
@@ -335,7 +335,7 @@ func TestSinkFails(t *testing.T) {
 	if len(w.got) == len(want) {
 		t.Error("nothing was repeated: the faults did not happen")
 	}
-	if st := w.get("x"); st.State() != "running" || st.Failures != 0 || st.BehindRecords != 0 || st.LastError != "no acknowledgement" {
+	if st := w.get(); st.State() != "running" || st.Failures != 0 || st.BehindRecords != 0 || st.LastError != "no acknowledgement" {
 		t.Errorf("in the end: %+v", st)
 	}
 }
@@ -355,7 +355,7 @@ func TestRestart(t *testing.T) {
 	}
 	_ = w.Tick(ctx) // what it says does not matter any more
 	w.part, w.during = 0, nil
-	if st := w.get("x"); st.Position == 0 || st.BehindRecords == 0 || st.Failures != 0 {
+	if st := w.get(); st.Position == 0 || st.BehindRecords == 0 || st.Failures != 0 {
 		t.Errorf("after the end of the process: %+v", st)
 	}
 	ok(t, w.service().Tick(t.Context()))
@@ -378,7 +378,7 @@ func TestOldLeader(t *testing.T) {
 	}
 	w.tick()
 	same(t, "first arrivals", want, w.ids())
-	if st := w.get("x"); st.BehindRecords != 0 || st.Failures != 0 {
+	if st := w.get(); st.BehindRecords != 0 || st.Failures != 0 {
 		t.Errorf("the cursor was moved back: %+v", st)
 	}
 	w.tick()
@@ -404,7 +404,7 @@ func TestPausedAndDeleted(t *testing.T) {
 	}
 	w.tick()
 	paused := len(w.got)
-	if st := w.get("x"); st.State() != "paused" || st.BehindRecords == 0 {
+	if st := w.get(); st.State() != "paused" || st.BehindRecords == 0 {
 		t.Errorf("paused: %+v", st)
 	}
 	_, err := w.Pause(t.Context(), "op", "x", false)

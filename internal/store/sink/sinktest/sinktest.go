@@ -42,13 +42,13 @@ func Run(t *testing.T, world func(t *testing.T) World) {
 
 const keys = 7
 
-// batch makes messages n to n+count-1; the id has the key and the number, which rises.
-func batch(n, count int) []store.Message {
+// batch makes messages 0 to count-1; the id has the key and the number, which rises.
+func batch(count int) []store.Message {
 	all := make([]store.Message, count)
 	for i := range all {
-		key := fmt.Sprintf("cus_%d", (n+i)%keys)
+		key := fmt.Sprintf("cus_%d", i%keys)
 		all[i] = store.Message{
-			ID: fmt.Sprintf("usage/%s/%06d", key, n+i), Type: "tally.usage.recorded", Key: key, Body: fmt.Appendf(nil, `{"n":%d,"text":"ü%s"}`, n+i, strings.Repeat("x", i)),
+			ID: fmt.Sprintf("usage/%s/%06d", key, i), Type: "tally.usage.recorded", Key: key, Body: fmt.Appendf(nil, `{"n":%d,"text":"ü%s"}`, i, strings.Repeat("x", i)),
 		}
 	}
 	return all
@@ -109,7 +109,7 @@ func (w World) check(t *testing.T, want []store.Message) {
 
 func delivers(t *testing.T, w World) {
 	s := w.open(t)
-	all := batch(0, 700)
+	all := batch(700)
 	send(t, s, all[:500])
 	send(t, s, all[500:])
 	send(t, s, nil)
@@ -117,14 +117,14 @@ func delivers(t *testing.T, w World) {
 }
 
 func sentAgain(t *testing.T, w World) {
-	all := batch(0, 300)
+	all := batch(300)
 	send(t, w.open(t), all[:200])
 	send(t, w.open(t), all[100:])
 	w.check(t, all)
 }
 
 func everywhere(t *testing.T, w World) {
-	all := batch(0, 41)
+	all := batch(41)
 	to := store.Message{ID: "erasure/20", Type: "tally.usage.erased", Body: []byte(`{}`)}
 	all[20] = to
 	send(t, w.open(t), all)
@@ -145,7 +145,7 @@ func everywhere(t *testing.T, w World) {
 }
 
 func down(t *testing.T, w World) {
-	all := batch(0, 300)
+	all := batch(300)
 	s := w.open(t)
 	send(t, s, all[:100])
 	w.Wire.Cut()
@@ -163,7 +163,7 @@ func down(t *testing.T, w World) {
 }
 
 func lostAcks(t *testing.T, w World) {
-	all := batch(0, 300)
+	all := batch(300)
 	s := w.open(t)
 	send(t, s, all[:100])
 	w.Wire.Mute()
@@ -180,7 +180,7 @@ func lostAcks(t *testing.T, w World) {
 
 // tooLargeStands: what a sink cannot take is an error for as long, and nothing of its key passes it.
 func tooLargeStands(t *testing.T, w World) {
-	all := batch(0, 60)
+	all := batch(60)
 	large := &all[30]
 	body := large.Body
 	large.Body = []byte(`"` + strings.Repeat("y", 9<<20) + `"`)
