@@ -53,8 +53,8 @@ type shipper struct {
 	pending    []store.Batch // decoded, not yet taken
 	totals     map[totalKey]int64
 	earlier    map[uint32]*store.Batch // while decoding: of earlier epochs, left by a crash
-	recovering bool  // reading what an earlier run left
-	again      int64 // the spool is read once more up to here, after a fault
+	recovering bool                    // reading what an earlier run left
+	again      int64                   // the spool is read once more up to here, after a fault
 	// ended are the requests whose end was read while recovering or reading again: a copy behind it opens none of them. They are
 	// at most as many as the spool holds.
 	ended map[record.Key]*endedRequest
