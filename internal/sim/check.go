@@ -179,7 +179,17 @@ func (w *World) heal(ctx context.Context) error {
 				return fmt.Errorf("convergence: %s cannot end %s", g.name, g.open[n-1].id)
 			}
 		}
-		if err := g.e.Flush(ctx); err != nil && !errors.Is(err, authority.ErrEpoch) {
+		err := g.e.Flush(ctx)
+		if replaced(err) { // by a late call of its own
+			w.fire("replaced", "%s", g.name)
+			g.stop(false)
+			if err = g.start(ctx); err == nil && g.e == nil {
+				return fmt.Errorf("convergence: %s does not begin again", g.name)
+			} else if err == nil {
+				err = g.e.Flush(ctx)
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("convergence: %s does not ship: %w", g.name, err)
 		}
 	}

@@ -102,6 +102,11 @@ func (g *gateway) start(ctx context.Context) (err error) {
 	if g.spool, err = spool.Open(spool.Config{Dir: g.folder.Dir, SegmentBytes: spoolSegment, MaxBytes: spoolMax}); err != nil {
 		return fmt.Errorf("%s: %w", g.name, err)
 	}
+	if cut := g.spool.Recovery(); cut.Bytes > 0 { // Open made that durable
+		if err := g.folder.SyncedFile(filepath.Base(cut.File)); err != nil {
+			return err
+		}
+	}
 	g.wrap = &spoolBorder{Spool: g.spool, g: g}
 	if g.clock, err = clock.New(clock.Config{
 		Real: g.real, Load: func() (clock.State, error) { return g.saved, nil }, Save: func(st clock.State) error { g.saved = st; return nil },
@@ -129,6 +134,9 @@ func (g *gateway) join(ctx context.Context) {
 	case err == nil:
 	case unreachable(err):
 		g.w.note("%s cannot begin", g.name)
+	case replaced(err) || g.w.bearable(err) == nil: // the process ends, and is started again later
+		g.w.fire("begin failed", "%s", g.name)
+		g.stop(false)
 	default:
 		g.w.must(g.name+" begins", err)
 	}
@@ -246,7 +254,9 @@ func (s *spoolBorder) Append(reserve int, fill func(dst []byte) []byte) (int64, 
 		s.g.w.fired["spool full"]++
 		return 0, fmt.Errorf("simulated: %w", store.ErrFull)
 	}
+	end := s.Spool.End()
 	at, err := s.Spool.Append(reserve, fill)
+	s.rolled(end, at, err)
 	s.g.w.cross(&s.g.process)
 	return at, err
 }
@@ -254,9 +264,20 @@ func (s *spoolBorder) Append(reserve int, fill func(dst []byte) []byte) (int64, 
 // AppendReserved implements store.Spool.
 func (s *spoolBorder) AppendReserved(reserve int, fill func(dst []byte) []byte) (int64, error) {
 	s.g.w.cross(&s.g.process)
+	end := s.Spool.End()
 	at, err := s.Spool.AppendReserved(reserve, fill)
+	s.rolled(end, at, err)
 	s.g.w.cross(&s.g.process)
 	return at, err
+}
+
+// rolled remembers that a segment is durable before the next one takes a record.
+func (s *spoolBorder) rolled(end, at int64, err error) {
+	const room = spoolSegment - spoolHead // of offsets in a segment
+	if old := (end - 1) / room; err == nil && end > 0 && at/room > old {
+		s.g.w.must("remember what is durable", s.g.folder.SyncedFile(fmt.Sprintf("%016x.seg", old*room)))
+		s.g.w.log.Synced(s.g.index + 1)
+	}
 }
 
 // Sync implements store.Spool.

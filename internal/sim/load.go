@@ -243,7 +243,7 @@ func (w *World) ship(ctx context.Context) {
 		w.as(&g.process, func() {
 			more, err := g.e.Tick(ctx)
 			w.note("%s ships: more %v, %v", g.name, more, err != nil)
-			if errors.Is(err, authority.ErrEpoch) || errors.Is(err, receive.ErrRefused) { // a late call began another run: the process ends
+			if replaced(err) { // a late call began another run: the process ends
 				w.fire("replaced", "%s", g.name)
 				g.alive = false
 				return
@@ -251,6 +251,11 @@ func (w *World) ship(ctx context.Context) {
 			w.must(g.name+" ships", w.bearable(err))
 		})
 	}
+}
+
+// replaced says whether an error tells a gateway that another run of its node has begun.
+func replaced(err error) bool {
+	return errors.Is(err, authority.ErrEpoch) || errors.Is(err, receive.ErrRefused)
 }
 
 // bearable passes over what a fault that is in force explains.

@@ -1,6 +1,7 @@
 package enforce
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,8 +52,9 @@ type shipper struct {
 	shipped    int64         // what was taken of the spool, as the receiver knows it
 	pending    []store.Batch // decoded, not yet taken
 	totals     map[totalKey]int64
-	recovering bool  // reading what an earlier run left
-	again      int64 // the spool is read once more up to here, after a fault
+	earlier    map[uint32]*store.Batch // while decoding: of earlier epochs, left by a crash
+	recovering bool                    // reading what an earlier run left
+	again      int64                   // the spool is read once more up to here, after a fault
 	// ended are the requests whose end was read while recovering or reading again: a copy behind it opens none of them. They are
 	// at most as many as the spool holds.
 	ended map[record.Key]*endedRequest
@@ -184,7 +186,7 @@ func (e *Enforcer) carried(b *store.Batch, r *record.Reservation, offset int64) 
 func (e *Enforcer) decodeBatch() error {
 	s := &e.ship
 	b := store.Batch{Producer: e.source, Node: e.cfg.Node, Epoch: e.epoch, ReceivedAt: e.cfg.Now()}
-	s.totals = map[totalKey]int64{}
+	s.totals, s.earlier = map[totalKey]int64{}, map[uint32]*store.Batch{}
 	s.shipped = min(s.shipped, s.next) // less when all is read again
 	if err := e.survey(); err != nil {
 		return err
@@ -207,23 +209,42 @@ func (e *Enforcer) decodeBatch() error {
 	if s.again > 0 && next >= s.again && !s.recovering {
 		s.again, s.ended = 0, map[record.Key]*endedRequest{}
 	}
-	if len(b.Entries) == 0 && len(b.Marks) == 0 && next-s.shipped < coverBytes {
+	if len(b.Entries) == 0 && len(b.Marks) == 0 && len(s.earlier) == 0 && next-s.shipped < coverBytes {
 		return nil // nothing to tell yet
 	}
-	byEpoch := map[uint32][]store.AdmittedTotal{}
-	for k, v := range s.totals {
-		byEpoch[k.epoch] = append(byEpoch[k.epoch], store.AdmittedTotal{
-			CustomerID: k.customerID, Meter: k.meter, PeriodStart: k.periodStart, Total: money.FromScaled(v, k.scale),
-		})
+	for _, epoch := range slices.Sorted(maps.Keys(s.earlier)) {
+		s.total(s.earlier[epoch])
+		s.pending = append(s.pending, *s.earlier[epoch])
 	}
-	b.Totals = byEpoch[e.epoch]
-	delete(byEpoch, e.epoch)
-	// Totals of earlier epochs (left by a crash) go ahead in batches of their own, since a batch belongs to one epoch.
-	for _, epoch := range slices.Sorted(maps.Keys(byEpoch)) {
-		s.pending = append(s.pending, store.Batch{Producer: b.Producer, Node: b.Node, Epoch: epoch, Totals: byEpoch[epoch], ReceivedAt: b.ReceivedAt})
-	}
+	s.total(&b)
 	s.pending = append(s.pending, b)
 	return nil
+}
+
+// total puts the totals of a batch's epoch into it.
+func (s *shipper) total(b *store.Batch) {
+	for k, v := range s.totals {
+		if k.epoch == b.Epoch {
+			b.Totals = append(b.Totals, store.AdmittedTotal{
+				CustomerID: k.customerID, Meter: k.meter, PeriodStart: k.periodStart, Total: money.FromScaled(v, k.scale),
+			})
+		}
+	}
+	slices.SortFunc(b.Totals, func(x, y store.AdmittedTotal) int {
+		return cmp.Or(cmp.Compare(x.CustomerID, y.CustomerID), cmp.Compare(x.Meter, y.Meter), cmp.Compare(x.PeriodStart, y.PeriodStart))
+	})
+}
+
+// of is where what counts to an epoch's totals goes. Requests and the total that counts them are in one batch, so that the books
+// balance also while the rest is on its way; a batch belongs to one epoch, and what a crash left of earlier ones goes ahead.
+func (s *shipper) of(b *store.Batch, epoch uint32) *store.Batch {
+	if epoch == b.Epoch {
+		return b
+	}
+	if s.earlier[epoch] == nil {
+		s.earlier[epoch] = &store.Batch{Producer: b.Producer, Node: b.Node, Epoch: epoch, ReceivedAt: b.ReceivedAt}
+	}
+	return s.earlier[epoch]
 }
 
 func (e *Enforcer) decodeRecord(b *store.Batch, offset int64, payload []byte) error {
@@ -279,6 +300,7 @@ func (e *Enforcer) decodeRecord(b *store.Batch, offset int64, payload []byte) er
 // settled takes a settlement, which lies at an offset, into a batch and into the book of leases.
 func (e *Enforcer) settled(b *store.Batch, r *record.Reservation, st *record.Settlement, offset int64) {
 	s := &e.ship
+	b = s.of(b, st.TotalEpoch)
 	b.Entries = append(b.Entries, e.entry(r, st))
 	k := totalKey{st.TotalEpoch, r.CustomerID, r.Meter, r.PeriodStart, r.Scale}
 	s.totals[k] = max(s.totals[k], st.Total)

@@ -33,6 +33,15 @@ func (f *Folder) Synced() error {
 	return err
 }
 
+// SyncedFile takes one file of it as durable.
+func (f *Folder) SyncedFile(name string) error {
+	now, err := os.ReadFile(filepath.Join(f.Dir, filepath.Base(name)))
+	if err == nil {
+		f.was[filepath.Base(name)] = now
+	}
+	return err
+}
+
 func (f *Folder) read() (map[string][]byte, error) {
 	list, err := os.ReadDir(f.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
