@@ -252,7 +252,9 @@ func (p *Postgres) Close() error {
 }
 
 // Query runs one statement and returns what psql prints of its rows: columns separated by |.
-func (p *Postgres) Query(ctx context.Context, sql string) (string, error) { return p.QueryIn(ctx, "postgres", sql) }
+func (p *Postgres) Query(ctx context.Context, sql string) (string, error) {
+	return p.QueryIn(ctx, "postgres", sql)
+}
 
 // QueryIn is Query in another database.
 func (p *Postgres) QueryIn(ctx context.Context, database, sql string) (string, error) {
