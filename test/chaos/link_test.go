@@ -19,6 +19,7 @@ type link struct {
 
 func newLink(t *testing.T, name, to string) *link {
 	t.Helper()
+	zerolog.SetGlobalLevel(zerolog.Disabled) // toxics log by the global logger
 	s := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
 	l := &link{name: name, proxy: toxiproxy.NewProxy(s, name, "127.0.0.1:0", to)}
 	if err := l.proxy.Start(); err != nil {
