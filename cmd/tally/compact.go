@@ -89,7 +89,7 @@ func (s *server) forget(ctx context.Context, subject string, came func() (bool, 
 }
 
 // compactAll does all steps that are due, and returns how many segments were written.
-func compactAll(ctx context.Context, j *file.Journal) (steps int, err error) {
+func compactAll(ctx context.Context, j store.Keeper) (steps int, err error) {
 	for ; ; steps++ {
 		more, err := j.Compact(ctx)
 		if err != nil || !more {

@@ -26,8 +26,9 @@ const (
 
 // folder is the data folder: VERSION LOCK client.json secrets/ records.db jobs.db journal/ spool/ clock.json.
 type folder struct {
-	dir  string
-	lock *os.File
+	dir     string
+	secrets string // where the deployment's secrets are
+	lock    *os.File
 }
 
 // openFolder makes or opens a data folder for one process alone.
@@ -39,7 +40,7 @@ func openFolder(dir string) (*folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
-	f := &folder{dir: dir, lock: lock}
+	f := &folder{dir: dir, secrets: filepath.Join(dir, "secrets"), lock: lock}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = lock.Close() // nothing was written
 		return nil, fmt.Errorf("data folder %s is in use by another tally process; stop it or choose another --dir", dir)
@@ -89,19 +90,37 @@ func (f *folder) remove() error {
 	return os.Remove(f.dir)
 }
 
-// secret reads secrets/name, made on first use: 32 random bytes as base64.
-func (f *folder) secret(name string) ([]byte, error) {
-	path := f.path("secrets", name)
+// useSecrets takes the deployment's secrets from another folder; empty: from the data folder.
+func (f *folder) useSecrets(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("--secrets: %w", err)
+	}
+	f.secrets = dir
+	return nil
+}
+
+func (f *folder) secretPath(name string) string { return filepath.Join(f.secrets, name) }
+
+// secret reads one of the deployment's secrets, made on first use: 32 random bytes as base64.
+func (f *folder) secret(name string) ([]byte, error) { return readSecret(f.secretPath(name)) }
+
+// own reads a secret of this folder alone.
+func (f *folder) own(name string) ([]byte, error) { return readSecret(f.path("secrets", name)) }
+
+func readSecret(path string) ([]byte, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		raw := make([]byte, secretBytes)
 		if _, err := rand.Read(raw); err != nil {
 			return nil, err
 		}
-		return raw, writeDurable(path, []byte(base64.StdEncoding.EncodeToString(raw)+"\n"))
+		b, err = writeFirst(path, []byte(base64.StdEncoding.EncodeToString(raw)+"\n"))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read secret: %w", err)
+		return nil, fmt.Errorf("secret: %w", err)
 	}
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(b)))
 	if err != nil || len(raw) != secretBytes {
@@ -112,15 +131,14 @@ func (f *folder) secret(name string) ([]byte, error) {
 
 // keyring reads secrets/decision.key, made on first use.
 func (f *folder) keyring() (*receipt.Keyring, error) {
-	path := f.path("secrets", "decision.key")
+	path := f.secretPath("decision.key")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		raw := make([]byte, secretBytes)
 		if _, err := rand.Read(raw); err != nil {
 			return nil, err
 		}
-		b = receipt.NewKeyringFile(raw)
-		err = writeDurable(path, b)
+		b, err = writeFirst(path, receipt.NewKeyringFile(raw))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("decision key: %w", err)
@@ -171,16 +189,46 @@ func writeDurable(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
+	if err := fill(tmp, data); err != nil {
 		return err
 	}
 	if err := os.Rename(path+".tmp", path); err != nil {
 		return err
 	}
+	return syncFolder(path)
+}
+
+// writeFirst makes a file that is not there, whole from its first moment on, and returns its content. Where another process was
+// first, that is what the other one wrote.
+func writeFirst(path string, data []byte) ([]byte, error) {
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(tmp.Name()) //nolint:errcheck // it has another name by then, or is worth nothing
+	if err := fill(tmp, data); err != nil {
+		return nil, err
+	}
+	err = os.Link(tmp.Name(), path)
+	if errors.Is(err, os.ErrExist) {
+		return os.ReadFile(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return data, syncFolder(path)
+}
+
+func fill(f *os.File, data []byte) error {
+	_, err := f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// syncFolder makes the name of a file durable.
+func syncFolder(path string) error {
 	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/enforce"
-	"github.com/tallystick/tallystick/internal/app/nodes"
 	"github.com/tallystick/tallystick/internal/web/httpapi"
 	"github.com/tallystick/tallystick/internal/web/node"
 )
@@ -24,12 +22,9 @@ const (
 )
 
 // openNodes readies what gateways of other processes talk to.
-func (s *server) openNodes(ctx context.Context, pepper []byte) error {
+func (s *server) openNodes(pepper []byte) error {
 	ring, err := s.folder.keyring()
 	if err != nil {
-		return err
-	}
-	if s.nodes, err = nodes.New(ctx, nodes.Config{Records: s.records, Now: s.clock.Now, Random: rand.Reader, Pepper: pepper}); err != nil {
 		return err
 	}
 	s.hub, err = node.New(node.Config{
@@ -64,9 +59,8 @@ func (s *server) gateways() httpapi.Gateways {
 	return httpapi.Gateways{Nodes: s.nodes, List: s.hub.List}
 }
 
-// apartAPI has a server's port check the certificates of gateways, and end their streams at shutdown.
-func (s *server) apartAPI(api *http.Server) error {
-	api.RegisterOnShutdown(s.hub.Close)
+// apartTLS has a server's port check the certificates of gateways.
+func (s *server) apartTLS(api *http.Server) error {
 	if s.GatewayCA == "" {
 		return nil
 	}

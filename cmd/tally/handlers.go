@@ -19,7 +19,20 @@ import (
 
 // servers builds the two HTTP servers over the services.
 func (s *server) servers() (api, gw *http.Server, err error) {
-	proxy, err := s.openProxy(s.enforce, s.govern.Current)
+	h, proxy, err := s.handlers()
+	if err != nil {
+		return nil, nil, err
+	}
+	gw = gateway.NewServer(proxy, s.log)
+	gw.RegisterOnShutdown(proxy.Close)
+	api = gateway.NewServer(h, s.log)
+	api.RegisterOnShutdown(s.hub.Close)
+	return api, gw, s.apartTLS(api)
+}
+
+// handlers are what answers at the two ports.
+func (s *server) handlers() (api http.Handler, proxy *gateway.Gateway, err error) {
+	proxy, err = s.openProxy(s.enforce, s.govern.Current)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -50,17 +63,14 @@ func (s *server) servers() (api, gw *http.Server, err error) {
 		return nil, nil, err
 	}
 	mux := http.NewServeMux()
-	for _, p := range []string{"/v1/", "/errors", "/errors/", "/openapi.json", "/openapi.yaml", "/healthz", "/readyz", "/metrics"} {
+	for _, p := range []string{"/v1/", "/errors", "/errors/", "/openapi.json", "/openapi.yaml", "/healthz", "/readyz", "/startupz", "/metrics"} {
 		mux.Handle(p, rest)
 	}
 	mux.Handle("/v1/nodes/", s.hub)
 	mux.Handle("/portal", theirs)
 	mux.Handle("/portal/", theirs)
 	mux.Handle("/", pages)
-	gw = gateway.NewServer(proxy, s.log)
-	gw.RegisterOnShutdown(proxy.Close)
-	api = gateway.NewServer(s.withDoors(mux), s.log)
-	return api, gw, s.apartAPI(api)
+	return s.withDoors(mux), proxy, nil
 }
 
 // portalLink is a signed link to a customer's portal.

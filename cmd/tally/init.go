@@ -6,9 +6,11 @@ import (
 	"os"
 
 	"github.com/tallystick/tallystick/internal/cli"
+	"github.com/tallystick/tallystick/internal/core/seal"
 )
 
 type initCmd struct {
+	Secrets string `help:"Folder of the secrets, for several servers; default: secrets in the data folder." type:"path" env:"TALLY_SECRETS" placeholder:"DIR"`
 	Catalog string `help:"Where to write the first catalog file." default:"tally.yaml" type:"path"`
 }
 
@@ -19,12 +21,22 @@ func (c *initCmd) Run(e *cli.Env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	for _, name := range []string{"pepper", "operator.token", "session.key", "replay.key"} {
+	if err := f.useSecrets(c.Secrets); err != nil {
+		return err
+	}
+	for _, name := range []string{"pepper", "operator.token", "session.key", "replay.key", "webhook.key"} {
 		if _, err := f.secret(name); err != nil {
 			return err
 		}
 	}
 	if _, err := f.keyring(); err != nil {
+		return err
+	}
+	id, err := f.sealedFor()
+	if err != nil {
+		return err
+	}
+	if _, _, err := f.sealKey(seal.Origin(id)); err != nil {
 		return err
 	}
 	wrote := true

@@ -16,8 +16,12 @@ import (
 // openQueue prepares the work that jobs trigger.
 func (s *server) openQueue(ctx context.Context) (err error) {
 	s.jobFaults = make(chan error, 1)
+	at, postgres := s.folder.path("jobs.db"), ""
+	if s.member != nil { // the leader alone has the queue
+		at, postgres = "", s.Records
+	}
 	s.queue, err = queue.Open(ctx, queue.Config{
-		SQLite: s.folder.path("jobs.db"), Log: slog.New(quiet{s.log.Handler()}), Kinds: []queue.Kind{
+		SQLite: at, Postgres: postgres, Alone: true, Log: slog.New(quiet{s.log.Handler()}), Kinds: []queue.Kind{
 			{Name: "bill", Every: billEvery, Work: s.job("bill", func(ctx context.Context, _ string) error { return s.billAll(ctx) })},
 			{Name: billrun.Kind, Every: billEvery, Work: s.job(billrun.Kind, s.workBillingRuns)},
 		},

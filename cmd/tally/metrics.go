@@ -12,7 +12,6 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/seal"
-	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/web/node"
 )
@@ -27,16 +26,18 @@ type metrics struct {
 	byClass  [6]prometheus.Observer
 }
 
-func newMetrics(s *server) *metrics {
-	common := newCommonMetrics()
-	m := &common
+// show adds what the services of a server count.
+func (m *metrics) show(s *server) {
 	m.book = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "tally_books", Help: "The books at the last comparison, in units of all meters together; difference must be 0.",
 	}, []string{"side"})
 	m.position = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tally_books_position", Help: "Journal position of the last comparison of the books.",
 	})
-	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &journalCollector{s.journal}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &doorCollector{&s.ports}, &overshootCollector{s.enforce, &s.refunds}, &nodesCollector{s.hub})
+	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &doorCollector{&s.ports}, &overshootCollector{s.enforce, &s.refunds}, &nodesCollector{s.hub})
+	if j, ok := s.journal.(figures); ok {
+		m.registry.MustRegister(&journalCollector{j})
+	}
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
 	}, func() float64 { return s.clock.Ahead().Seconds() }))
@@ -48,12 +49,11 @@ func newMetrics(s *server) *metrics {
 	}, func() float64 { return float64(s.leasing()) }))
 	m.registry.MustRegister(&ledgerCollector{s.collect})
 	m.registry.MustRegister(&billingRunCollector{s.billrun})
-	return m
 }
 
 // newCommonMetrics are those of every process with a gateway.
-func newCommonMetrics() metrics {
-	m := metrics{
+func newCommonMetrics() *metrics {
+	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tally_gateway_request_seconds", Help: "Time from a request's arrival at the gateway to the end of its answer.",
@@ -171,7 +171,7 @@ func (c *sealCollector) Collect(ch chan<- prometheus.Metric) {
 }
 
 // journalCollector reads the journal's size at each scrape.
-type journalCollector struct{ j *file.Journal }
+type journalCollector struct{ j figures }
 
 func (c *journalCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
 
@@ -220,7 +220,7 @@ func (c *receiveCollector) Collect(ch chan<- prometheus.Metric) {
 func newGatewayMetrics(s *gatewayRole) *metrics {
 	m := newCommonMetrics()
 	m.registry.MustRegister(&apartCollector{s}, &spoolCollector{s.spool}, &doorCollector{&s.ports})
-	return &m
+	return m
 }
 
 // apartCollector reads how a gateway stands to its server at each scrape, and what it decided.

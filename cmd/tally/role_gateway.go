@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -85,7 +84,7 @@ func (s *gatewayRole) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.folder.close()) }()
-	if _, err := os.Stat(s.folder.path("records.db")); err == nil {
+	if s.folder.isServers() {
 		return fmt.Errorf("%s is a server's data folder; a gateway needs one of its own: name it with --dir", s.dir)
 	}
 	if err := s.open(); err != nil {
@@ -175,7 +174,7 @@ func (s *gatewayRole) check() error {
 // start joins, learns what there is, begins an epoch and takes traffic. While the server is away it tries again: a run needs an
 // epoch that is durable there. starting ends it; loops go on in ctx.
 func (s *gatewayRole) start(starting, ctx context.Context, g *errgroup.Group) error {
-	seed, err := s.folder.secret("gateway.key")
+	seed, err := s.folder.own("gateway.key")
 	if err != nil {
 		return err
 	}
@@ -358,6 +357,15 @@ func (s *gatewayRole) api() http.Handler {
 		}
 		plain(w, http.StatusOK, "ok")
 	})
+	var started atomic.Bool
+	mux.HandleFunc("GET /startupz", func(w http.ResponseWriter, _ *http.Request) {
+		if !started.Load() && !s.serving.Load() {
+			plain(w, http.StatusServiceUnavailable, "starting")
+			return
+		}
+		started.Store(true)
+		plain(w, http.StatusOK, "ok")
+	})
 	mux.Handle("GET /metrics", s.metrics.handler())
 	to, err := url.Parse(s.Server)
 	if err == nil {
@@ -411,6 +419,7 @@ func (s *gatewayRole) reports(ctx context.Context, e *enforce.Enforcer) error {
 // spool, for the next run.
 func (s *gatewayRole) drain(api, gw *http.Server) error {
 	s.serving.Store(false)
+	_ = wait(context.Background(), s.DrainDelay) // nothing ends it early
 	err := errors.Join(s.envoys.drain(context.Background(), s.DrainTimeout), s.shutdown(api, gw), s.closeDoors())
 	if e := s.enforce.Load(); e != nil {
 		last, done := context.WithTimeout(context.Background(), farewell)

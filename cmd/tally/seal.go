@@ -29,16 +29,16 @@ const (
 
 // sealKey reads secrets/seal.key, made on first use: the signing key and the public key, a line each, in note form.
 func (f *folder) sealKey(origin string) (signer, verifier string, err error) {
-	path := f.path("secrets", sealKeyName)
+	path := f.secretPath(sealKeyName)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		if signer, verifier, err = seal.NewKey(rand.Reader, origin); err != nil {
 			return "", "", err
 		}
-		return signer, verifier, writeDurable(path, []byte(signer+"\n"+verifier+"\n"))
+		b, err = writeFirst(path, []byte(signer+"\n"+verifier+"\n"))
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("read the sealing key: %w", err)
+		return "", "", fmt.Errorf("the sealing key: %w", err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	if len(lines) != 2 || !strings.HasPrefix(lines[1], origin+"+") {
@@ -47,19 +47,39 @@ func (f *folder) sealKey(origin string) (signer, verifier string, err error) {
 	return lines[0], lines[1], nil
 }
 
-// origin names the deployment; the id is made on first use.
-func origin(ctx context.Context, records store.Housekeeping) (string, error) {
+// origin names the deployment; the id is made on first use, with the sealing key where that was made before.
+func (f *folder) origin(ctx context.Context, records store.Housekeeping) (string, error) {
 	id, err := records.Setting(ctx, deploymentID)
-	if err == nil && id == "" {
-		id = strings.ToLower(rand.Text())
-		err = records.PutSetting(ctx, deploymentID, id)
+	if err != nil || id != "" {
+		return seal.Origin(id), err
 	}
-	return seal.Origin(id), err
+	if id, err = f.sealedFor(); err != nil {
+		return "", err
+	}
+	return seal.Origin(id), records.PutSetting(ctx, deploymentID, id)
+}
+
+// sealedFor is the id of the deployment that the sealing key is of; a new one where there is no key.
+func (f *folder) sealedFor() (string, error) {
+	b, err := os.ReadFile(f.secretPath(sealKeyName))
+	if errors.Is(err, os.ErrNotExist) {
+		return strings.ToLower(rand.Text()), nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("the sealing key: %w", err)
+	}
+	_, verifier, _ := strings.Cut(string(b), "\n")
+	name, _, _ := strings.Cut(verifier, "+")
+	id := strings.TrimPrefix(name, seal.Origin(""))
+	if id == "" || id == name {
+		return "", fmt.Errorf("%s is damaged: restore it from a backup", f.secretPath(sealKeyName))
+	}
+	return id, nil
 }
 
 // openSeal brings the sealer up over the open stores.
 func (s *server) openSeal(ctx context.Context) error {
-	name, err := origin(ctx, s.records)
+	name, err := s.folder.origin(ctx, s.records)
 	if err != nil {
 		return err
 	}
@@ -109,7 +129,7 @@ func auditFolder(e *cli.Env, against []byte, key string) (report any, err error)
 		return nil, fmt.Errorf("records: %w", err)
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
-	name, err := origin(e.Ctx, records)
+	name, err := f.origin(e.Ctx, records)
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ type listen struct {
 	MaxBody        int64         `help:"Largest request body through the gateway, in bytes." default:"33554432" env:"TALLY_MAX_BODY"`
 	MaxConnections int           `help:"Connections of each port at once; one too many is closed." default:"10000" env:"TALLY_MAX_CONNECTIONS"`
 	SpoolSync      string        `help:"interval: sync reservations every few ms; strict: before forwarding." enum:"interval,strict" default:"interval" env:"TALLY_SPOOL_SYNC"`
+	DrainDelay     time.Duration `help:"How long to go on at shutdown after /readyz said no, for a load balancer to notice." default:"0s" env:"TALLY_DRAIN_DELAY"`
 	DrainTimeout   time.Duration `help:"How long to wait for running requests at shutdown." default:"20s" env:"TALLY_DRAIN_TIMEOUT"`
 	PublicURL      string        `help:"Where customers reach the portal, if not at the API address." env:"TALLY_PUBLIC_URL" placeholder:"URL"`
 	grpcListen
@@ -43,6 +44,7 @@ type serveCmd struct {
 	KeepEvents time.Duration `help:"Erase the content of events received longer ago than this, such as 9600h; what they count for stays. 0: keep it for ever." default:"0" env:"TALLY_KEEP_EVENTS"`
 	listen
 	apart
+	storage
 }
 
 func (c *serveCmd) Run(e *cli.Env) error {
@@ -53,7 +55,10 @@ func (c *serveCmd) Run(e *cli.Env) error {
 		}
 		return g.run(e.Ctx)
 	}
-	s := &server{ports: ports{listen: c.listen, log: logger(e.Stderr)}, apart: c.apart, dir: e.DataDir(), mode: account.Mode(c.Mode), grace: c.Grace, keepEvents: c.KeepEvents}
+	s := &server{ports: ports{listen: c.listen, log: logger(e.Stderr)}, apart: c.apart, storage: c.storage, dir: e.DataDir(), mode: account.Mode(c.Mode), grace: c.Grace, keepEvents: c.KeepEvents, catalog: c.Catalog}
+	if c.shared() {
+		return s.runMember(e.Ctx, func(ctx context.Context) error { return s.announceMember(ctx, e) })
+	}
 	return s.run(e.Ctx, func(ctx context.Context) error {
 		if c.Catalog != "" {
 			if err := s.applyFile(ctx, c.Catalog); err != nil {
@@ -98,6 +103,9 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
+	if err := f.useSecrets(s.Secrets); err != nil {
+		return err
+	}
 	s.folder = f
 	apiL, gwL, err := s.listeners(ctx, s.Role != roleServer)
 	if err != nil {
@@ -157,6 +165,7 @@ func (s *server) run(ctx context.Context, ready func(context.Context) error) (er
 // drain lets running requests end: not ready first, then no new connections, then a bounded wait.
 func (s *server) drain(api, gw *http.Server) error {
 	s.serving.Store(false)
+	_ = wait(context.Background(), s.DrainDelay) // nothing ends it early
 	return s.shutdown(api, gw)
 }
 

@@ -35,16 +35,14 @@ import (
 	"github.com/tallystick/tallystick/internal/app/whatif"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/file/tree"
 	"github.com/tallystick/tallystick/internal/store/queue"
 	"github.com/tallystick/tallystick/internal/store/spool"
-	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/web/node"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
 
-// gatewayNode is the number of the one gateway of a single process.
+// gatewayNode is the number of the gateway in the process of a server that has its records to itself.
 const gatewayNode = 1
 
 // Intervals of the loops, in real time.
@@ -68,16 +66,20 @@ const (
 type server struct {
 	ports
 	apart
+	storage
 	dir   string
 	mode  account.Mode
 	grace time.Duration
 	// keepEvents is how long the content of events is kept; 0: for ever.
 	keepEvents time.Duration
-	demo       bool // history is being seeded: billing waits until it is there
+	catalog    string // a file, applied at start
+	demo       bool   // history is being seeded: billing waits until it is there
 
+	member    *member // of several servers; nil: the records are this process's own
+	node      uint16  // of the enforcement in this process
 	folder    *folder
 	records   store.Records
-	journal   *file.Journal
+	journal   store.Keeper
 	spool     *spool.Spool
 	clock     *clock.Clock
 	govern    *govern.Service
@@ -123,9 +125,14 @@ func (s *server) open(ctx context.Context) error {
 	if err := s.claim(ctx); err != nil {
 		return err
 	}
-	if s.clock, err = clock.New(clock.Config{
-		Real: realNow, Test: s.mode == "test", Load: s.folder.clockState, Save: s.folder.saveClock,
-	}); err != nil {
+	load, save := s.clockStore(ctx)
+	if s.clock, err = clock.New(clock.Config{Real: realNow, Test: s.mode == "test", Load: load, Save: save}); err != nil {
+		return err
+	}
+	if s.nodes, err = nodes.New(ctx, nodes.Config{Records: s.records, Now: s.clock.Now, Random: rand.Reader, Pepper: pepper}); err != nil {
+		return err
+	}
+	if err := s.takeNode(ctx); err != nil {
 		return err
 	}
 	if s.govern, err = govern.New(ctx, govern.Config{
@@ -143,7 +150,7 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	s.clock.Raise(s.enforce.LastSeen())
-	if err := s.openNodes(ctx, pepper); err != nil {
+	if err := s.openNodes(pepper); err != nil {
 		return err
 	}
 	if s.ingest, err = ingest.New(ingest.Config{
@@ -215,21 +222,21 @@ func (s *server) openEnforce(ctx context.Context) error {
 	started := realNow()
 	if s.authority, err = authority.New(authority.Config{
 		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(started) },
-		Local: gatewayNode, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
+		Local: s.node, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
 		Credits: s.credits.Units,
 		Usage:   s.govern.UsageAt, Wallet: s.credits.Wallet,
 	}); err != nil {
 		return err
 	}
 	if s.enforce, err = enforce.Open(ctx, enforce.Config{
-		Directory: s.govern, Spool: s.spool, Authority: s.authority, Past: enforce.JournalPast{Journal: s.journal}, Keyring: ring, Node: gatewayNode,
+		Directory: s.govern, Spool: s.spool, Authority: s.authority, Past: enforce.JournalPast{Journal: s.journal}, Keyring: ring, Node: s.node,
 		Boot: bootID(), Now: s.clock.Now, Real: realNow, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
 		Deliver: sender.Deliver, Notice: s.notify.Passed,
 		Spending: s.spending,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
 	}
-	s.authority.Register(gatewayNode, s.enforce)
+	s.authority.Register(s.node, s.enforce)
 	return nil
 }
 
@@ -269,23 +276,30 @@ func (s *server) claim(ctx context.Context) error {
 
 // rebooted says whether the machine was started anew since the folder was last served, and remembers this boot.
 func (s *server) rebooted(ctx context.Context) (bool, error) {
-	last, err := s.records.Setting(ctx, lastBoot)
+	setting := lastBoot
+	if s.node != gatewayNode {
+		setting = fmt.Sprintf("%s.%d", lastBoot, s.node)
+	}
+	last, err := s.records.Setting(ctx, setting)
 	if err != nil {
 		return false, err
 	}
 	boot := bootID()
-	return last != "" && (boot == "" || boot != last), s.records.PutSetting(ctx, lastBoot, cmp.Or(boot, "unknown"))
+	return last != "" && (boot == "" || boot != last), s.records.PutSetting(ctx, setting, cmp.Or(boot, "unknown"))
 }
 
 func (s *server) openStores(ctx context.Context) (err error) {
-	records, err := sqlite.Open(ctx, s.folder.path("records.db"))
-	if err != nil {
-		return fmt.Errorf("records: %w", err)
+	if s.member != nil {
+		s.records = s.member.records()
+	} else {
+		s.records, err = openRecords(ctx, s.folder, s.Records)
 	}
-	s.records = records // only now: an interface around nothing would be closed
+	if err != nil {
+		return err
+	}
 	s.salts = newSalts(s.records)
-	if s.journal, err = file.Open(file.Config{Dir: s.folder.path("journal"), Commit: s.salts.commit, Forget: s.forget}); err != nil {
-		return fmt.Errorf("journal: %w", err)
+	if s.journal, err = openJournal(ctx, s.folder, s.Journal, erasing{s.salts.commit, s.forget}); err != nil {
+		return err
 	}
 	if s.spool, err = spool.Open(spool.Config{Dir: s.folder.path("spool")}); err != nil {
 		return fmt.Errorf("spool: %w", err)
@@ -302,7 +316,7 @@ func (s *server) openReceiver(ctx context.Context) (sender *receive.Sender, err 
 	if s.receive, err = receive.New(ctx, receive.Config{Journal: s.journal, Records: s.records, Now: s.clock.Now, Random: rand.Reader}); err != nil {
 		return nil, err
 	}
-	seed, err := s.folder.secret("gateway.key")
+	seed, err := s.folder.own("gateway.key")
 	if err != nil {
 		return nil, err
 	}
@@ -310,19 +324,17 @@ func (s *server) openReceiver(ctx context.Context) (sender *receive.Sender, err 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.receive.Register(ctx, gatewayNode, signer.Public()); err != nil {
+	if _, err := s.receive.Register(ctx, s.node, signer.Public()); err != nil {
 		return nil, err
 	}
-	return receive.NewSender(gatewayNode, signer, s.receive), nil
+	return receive.NewSender(s.node, signer, s.receive), nil
 }
 
 // openSecrets readies what operators and customers sign in with, and says where the server is.
 func (s *server) openSecrets() error {
-	token, err := s.folder.secret("operator.token")
-	if err != nil {
+	if err := s.openToken(); err != nil {
 		return err
 	}
-	s.endpoint.Token = "tally_op_" + base64.RawURLEncoding.EncodeToString(token)
 	key, err := s.folder.secret("session.key")
 	if err != nil {
 		return err
@@ -338,8 +350,18 @@ func (s *server) openSecrets() error {
 	if err := s.openAccess(); err != nil {
 		return err
 	}
-	s.metrics = newMetrics(s)
+	if s.metrics == nil { // one of several servers has some already
+		s.metrics = newCommonMetrics()
+	}
+	s.metrics.show(s)
 	return s.folder.saveEndpoint(s.endpoint)
+}
+
+// openToken reads what operators show.
+func (s *server) openToken() error {
+	token, err := s.folder.secret("operator.token")
+	s.endpoint.Token = "tally_op_" + base64.RawURLEncoding.EncodeToString(token)
+	return err
 }
 
 // settled bounds the wait for running requests when a period closes.

@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"os"
 	"os/exec"
 	"os/user"
@@ -11,6 +12,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // cluster is one PostgreSQL server for all tests of the package, reached by a socket alone.
@@ -112,3 +116,36 @@ type failure struct {
 }
 
 func (f *failure) Error() string { return f.program + ": " + f.error.Error() + "\n" + f.output }
+
+// TestAlone: a job that a process which died left running keeps others of its kind from being added; who has the queue alone
+// takes it up at once.
+func TestAlone(t *testing.T) {
+	t.Parallel()
+	did := make(chan string, 1)
+	cfg := Config{Postgres: postgres(t), Poll: 10 * time.Millisecond, Alone: true, Kinds: []Kind{{Name: "bill", Work: func(_ context.Context, argument string) error {
+		did <- argument
+		return nil
+	}}}}
+	dead, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dead.Add(t.Context(), "bill", "left"); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.New(t.Context(), cfg.Postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if _, err := pool.Exec(t.Context(), "UPDATE river_job SET state = 'running', attempt = 1, attempted_at = now()"); err != nil {
+		t.Fatal(err)
+	}
+	if err := dead.Close(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, cfg)
+	if got := <-did; got != "left" {
+		t.Errorf("took up %q", got)
+	}
+}

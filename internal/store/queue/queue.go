@@ -42,9 +42,11 @@ type Kind struct {
 type Config struct {
 	SQLite   string // path of a database file that the queue has to itself
 	Postgres string // URL
-	Kinds    []Kind
-	Poll     time.Duration // how often SQLite is asked; default a second
-	Log      *slog.Logger  // default: discard
+	// Alone says that no other process works the queue now: what one that died left running is taken up at once. Of SQLite it is so.
+	Alone bool
+	Kinds []Kind
+	Poll  time.Duration // how often SQLite is asked; default a second
+	Log   *slog.Logger  // default: discard
 }
 
 // Queue is safe for concurrent use.
@@ -87,6 +89,9 @@ func open(ctx context.Context, cfg Config) (*Queue, error) {
 			return nil, err
 		}
 		c, err := newClient(ctx, riverpgxv5.New(pool), cfg)
+		if err == nil && cfg.Alone {
+			_, err = pool.Exec(ctx, reviveAll)
+		}
 		if err != nil {
 			pool.Close()
 			return nil, err
@@ -120,9 +125,12 @@ func openSQLite(ctx context.Context, path string) (*sql.DB, error) {
 	return db, nil
 }
 
-// revive makes jobs available that a process which died left running: the file has one owner.
+// reviveAll makes jobs available that a process which died left running.
+const reviveAll = "UPDATE river_job SET state = 'available' WHERE state = 'running'"
+
+// revive does so in a file, which has one owner.
 func revive(ctx context.Context, db *sql.DB) error {
-	_, err := db.ExecContext(ctx, "UPDATE river_job SET state = 'available' WHERE state = 'running'")
+	_, err := db.ExecContext(ctx, reviveAll)
 	return err
 }
 

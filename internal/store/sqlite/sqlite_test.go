@@ -425,3 +425,11 @@ func TestLedger(t *testing.T) {
 	t.Parallel()
 	ledgertest.Suite(t, func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) })
 }
+
+func TestLeaders(t *testing.T) {
+	t.Parallel()
+	storetest.Leaders(t, func(t *testing.T) (one, other store.Leaders) {
+		r := mustOpen(t, filepath.Join(t.TempDir(), "records.db"))
+		return r, r
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -211,6 +212,15 @@ func (a *api) probes() {
 			plain(w, http.StatusServiceUnavailable, "not ready\n")
 			return
 		}
+		plain(w, http.StatusOK, "ok\n")
+	})
+	var started atomic.Bool
+	a.routes.HandleFunc("GET /startupz", func(w http.ResponseWriter, _ *http.Request) {
+		if !started.Load() && !a.cfg.Ready() {
+			plain(w, http.StatusServiceUnavailable, "starting\n")
+			return
+		}
+		started.Store(true)
 		plain(w, http.StatusOK, "ok\n")
 	})
 	a.routes.HandleFunc("GET /metrics", a.cfg.Metrics.ServeHTTP)

@@ -54,6 +54,8 @@ const (
 	codeEntitlement          code = "entitlement_missing"
 	codeAbnormal             code = "abnormal_usage"
 	codeAuthorityUnreachable code = "authority_unreachable"
+	codeNoLeader             code = "no_leader"
+	codeLeaderLost           code = "leader_lost"
 	codeReservationUnknown   code = "reservation_unknown"
 	codeReservationEnded     code = "reservation_ended"
 	codeDoorMalformed        code = "door_malformed"
@@ -143,6 +145,8 @@ func codeTable() []codeInfo {
 		{codeUpstreamAway, http.StatusBadGateway, "The API cannot be reached", "The API behind the gateway could not be reached. The request was not counted.", "Try again later.", true, whereGateway},
 		{codeStoreFull, http.StatusServiceUnavailable, "There is no room to store it", "The store has no room or no time at the moment. Sending the same again is harmless.", "Wait as Retry-After says, then send it again; the operator must make room if it lasts.", true, whereAPI},
 		{codeSpoolFull, http.StatusServiceUnavailable, "The gateway has no room left", "The gateway has no room left to account for more requests, so it admits none.", "Wait as Retry-After says; the operator must make room if it lasts.", true, whereGateway},
+		{codeNoLeader, http.StatusServiceUnavailable, "No server leads", "Of several servers none leads now, and none took the lead within the time that the request waited. Nothing was done.", "Wait as Retry-After says; the operator must see to the servers and their database if it lasts.", true, whereAPI},
+		{codeLeaderLost, http.StatusServiceUnavailable, "The leader went away", "The server that leads went away before it answered; it may have done what the call asks for.", "Repeat the call with the same Idempotency-Key, or look whether it was done.", true, whereAPI},
 		{codeAuthorityUnreachable, http.StatusServiceUnavailable, "Quota cannot be asked for", "The gateway has used up what it had leased of a limit, and the server that grants more cannot be reached.", "Wait as Retry-After says; the operator must look at the server and the line to it if it lasts.", true, whereGateway},
 		{codeUnavailable, http.StatusServiceUnavailable, "Not available at the moment", "The request cannot be accounted for or answered at the moment.", "Wait as Retry-After says, then try again; tell the operator if it lasts.", true, whereBoth},
 		{codeUpstreamTimeout, http.StatusGatewayTimeout, "The API did not answer in time", "The API behind the gateway did not answer in time. The request was not counted.", "Try again later.", true, whereGateway},

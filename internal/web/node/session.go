@@ -41,6 +41,7 @@ type session struct {
 var (
 	errReplaced = errors.New("another stream of this gateway was opened")
 	errEnded    = errors.New("the server is shutting down")
+	errMoved    = errors.New("another server takes over")
 	errRevoked  = errors.New("the gateway was revoked")
 	errSilent   = errors.New("nothing was heard of the gateway")
 )
@@ -83,12 +84,17 @@ func (s *Server) leave(x *session, why error) {
 }
 
 // Close ends all streams; they never end by themselves.
-func (s *Server) Close() {
+func (s *Server) Close() { s.end(errEnded) }
+
+// HandOver is Close when another server takes over: gateways are told to be patient.
+func (s *Server) HandOver() { s.end(errMoved) }
+
+func (s *Server) end(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
 	for _, x := range s.sessions {
-		x.cancel(errEnded)
+		x.cancel(why)
 	}
 }
 

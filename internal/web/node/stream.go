@@ -41,6 +41,11 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
+	if errors.Is(err, errMoved) {
+		if t.send(wire.Message{Call: &wire.Call{What: wire.CallMove}}) == nil {
+			_ = t.flush() // the gateway finds out by itself
+		}
+	}
 	s.leave(x, err)
 }
 

@@ -59,6 +59,7 @@ type Client struct {
 	breaker breaker
 	calls   [2]atomic.Int64 // draws that failed, and that were answered
 	spared  atomic.Int64    // draws that the breaker kept back
+	moving  atomic.Int64    // the machine's clock, nanoseconds: until then another server is taking over
 	// subkey is called by Begin with the decision key of the new epoch.
 	subkey atomic.Pointer[Subkey]
 }
@@ -204,16 +205,16 @@ func (c *Client) Subkey() *Subkey { return c.subkey.Load() }
 
 // Draw implements authority.Authority. After one failure further calls fail at once, until a probe gets through.
 func (c *Client) Draw(ctx context.Context, d authority.Draw) ([]authority.Answer, error) {
-	if !c.breaker.allow(c.cfg.Real()) {
+	if !c.takenOver() && !c.breaker.allow(c.cfg.Real()) {
 		c.spared.Add(1)
 		return nil, fmt.Errorf("the server did not answer lately: %w", authority.ErrUnreachable)
 	}
 	var out []authority.Answer
-	err := c.call(ctx, wire.PathDraw, c.cfg.DrawTimeout, wire.DrawOf(d), &out)
+	err := c.patiently(ctx, func(ctx context.Context) error { return c.call(ctx, wire.PathDraw, moveMax, wire.DrawOf(d), &out) })
 	if err == nil && len(out) != len(d.Asks) {
 		err = unreachable(wire.PathDraw, fmt.Errorf("%d answers to %d asks", len(out), len(d.Asks)))
 	}
-	if ctx.Err() == nil { // the caller's end says nothing of the server
+	if ctx.Err() == nil && !c.takenOver() { // the caller's end says nothing of the server
 		c.breaker.done(c.cfg.Real(), !errors.Is(err, authority.ErrUnreachable))
 	}
 	if err != nil {
@@ -222,6 +223,28 @@ func (c *Client) Draw(ctx context.Context, d authority.Draw) ([]authority.Answer
 	}
 	c.calls[1].Add(1)
 	return out, nil
+}
+
+// moveMax is how long draws may take since another server began to take over: requests wait for it rather than fail. A server that
+// has just taken over is slow with its first answers too.
+const moveMax = 10 * time.Second
+
+// moved notes that another server takes over.
+func (c *Client) moved() { c.moving.Store(c.cfg.Real().Add(moveMax).UnixNano()) }
+
+func (c *Client) takenOver() bool { return c.cfg.Real().UnixNano() < c.moving.Load() }
+
+// patiently bounds a draw by its time-out, or longer when another server takes over meanwhile.
+func (c *Client) patiently(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(c.cfg.DrawTimeout, func() {
+		if !c.takenOver() {
+			cancel()
+		}
+	})
+	defer late.Stop()
+	return do(ctx)
 }
 
 // Return implements authority.Authority.

@@ -223,6 +223,8 @@ func (s *following) take(line []byte) error {
 		f.once.Do(func() { close(f.complete) })
 	case m.Call != nil && m.Call.What == wire.CallCounted:
 		f.cfg.Counted(m.Call.Customers)
+	case m.Call != nil && m.Call.What == wire.CallMove:
+		f.cfg.Client.moved()
 	case m.Call != nil:
 		s.answer(*m.Call)
 	}

@@ -121,6 +121,7 @@ const (
 	CallSettle  = "settle"  // the same, when all that was decided before At has ended
 	CallAdvance = "advance" // business time is At
 	CallCounted = "counted" // usage of Customers was reported from outside; no answer is waited for
+	CallMove    = "move"    // another server takes over: calls may take a moment longer. No answer
 )
 
 // Call asks something of a gateway; it is answered by Answer.

@@ -1,0 +1,55 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+const (
+	overrideColumns = "SELECT id, customer_id, key_id, limit_key, value, burst, reason, author, created_at, expires_at, ended_at FROM overrides"
+)
+
+func scanOverride(row scanner) (o account.Override, err error) {
+	err = row.Scan(&o.ID, &o.CustomerID, &o.KeyID, &o.Limit, &o.Value, &o.Burst, &o.Reason, &o.Author,
+		timeOf(&o.CreatedAt), timeOf(&o.ExpiresAt), timeOf(&o.EndedAt))
+	return o, err
+}
+
+// PutOverride implements store.Allowances.
+func (r *Records) PutOverride(ctx context.Context, o account.Override, a store.Audit) error {
+	return r.writeAudited(ctx, "put override "+o.ID, noLock, a, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO overrides
+			(id, customer_id, key_id, limit_key, value, burst, reason, author, created_at, expires_at, ended_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			o.ID, o.CustomerID, o.KeyID, o.Limit, o.Value, o.Burst, o.Reason, o.Author, o.CreatedAt.UnixMicro(), micros(o.ExpiresAt), micros(o.EndedAt))
+		return err
+	})
+}
+
+// EndOverride implements store.Allowances. Ending an ended one changes nothing and leaves no audit entry.
+func (r *Records) EndOverride(ctx context.Context, id string, at time.Time, a store.Audit) (o account.Override, err error) {
+	err = r.write(ctx, "end override "+id, noLock, func(tx pgx.Tx) (err error) {
+		if o, err = scanOverride(tx.QueryRow(ctx, overrideColumns+" WHERE id = $1 FOR UPDATE", id)); err != nil || !o.EndedAt.IsZero() {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "UPDATE overrides SET ended_at = $1 WHERE id = $2", at.UnixMicro(), id); err != nil {
+			return err
+		}
+		o.EndedAt = time.UnixMicro(at.UnixMicro()).UTC()
+		return insertAudit(ctx, tx, a)
+	})
+	if err != nil {
+		return account.Override{}, err
+	}
+	return o, nil
+}
+
+// ListOverrides implements store.Allowances.
+func (r *Records) ListOverrides(ctx context.Context, q store.Query) ([]account.Override, error) {
+	return page(ctx, r, "list overrides", q.Limit, scanOverride, overrideColumns+pageByCustomer, q.Cursor, q.CustomerID)
+}

@@ -1,0 +1,105 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+const billingRunColumns = `SELECT id, until_at, customer_id, actor, state, due, done, failed, invoices, last_error, created_at, started_at,
+	updated_at FROM billing_runs`
+
+func scanBillingRun(row scanner) (b store.BillingRun, err error) {
+	err = row.Scan(&b.ID, timeOf(&b.Until), &b.CustomerID, &b.Actor, &b.State, &b.Due, &b.Done, &b.Failed, &b.Invoices, &b.LastError,
+		timeOf(&b.CreatedAt), timeOf(&b.StartedAt), timeOf(&b.UpdatedAt))
+	return b, err
+}
+
+// PutBillingRun implements store.BillingRuns. A taken id is store.ErrExists.
+func (r *Records) PutBillingRun(ctx context.Context, b store.BillingRun, a store.Audit) error {
+	return r.writeAudited(ctx, "put billing run "+b.ID, lockRuns, a, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO billing_runs (id, until_at, customer_id, actor, state, due, done, failed, invoices, last_error,
+			created_at, started_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+			b.ID, micros(b.Until), b.CustomerID, b.Actor, string(b.State), b.Due, b.Done, b.Failed, b.Invoices, b.LastError,
+			b.CreatedAt.UnixMicro(), micros(b.StartedAt), b.UpdatedAt.UnixMicro())
+		return err
+	})
+}
+
+// SaveBillingRun implements store.BillingRuns. What a run was begun with stays.
+func (r *Records) SaveBillingRun(ctx context.Context, b store.BillingRun, failures []store.RunFailure) (saved store.BillingRun, err error) {
+	err = r.write(ctx, "save billing run "+b.ID, lockRuns, func(tx pgx.Tx) error {
+		if _, err := openRun(ctx, tx, b.ID); err != nil {
+			return err
+		}
+		for _, f := range failures {
+			_, err := tx.Exec(ctx, `INSERT INTO billing_run_failures (run_id, subscription_id, customer, period_start, period_end, reason)
+				VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (run_id, subscription_id) DO UPDATE SET period_start = excluded.period_start, period_end = excluded.period_end,
+				reason = excluded.reason`,
+				b.ID, f.SubscriptionID, f.Customer, f.Period.Start.UnixMicro(), f.Period.End.UnixMicro(), f.Reason)
+			if err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, `UPDATE billing_runs SET state = $1, due = $2, done = $3, invoices = $4, last_error = $5, started_at = $6,
+			updated_at = $7, failed = (SELECT count(*) FROM billing_run_failures WHERE run_id = billing_runs.id) WHERE id = $8`,
+			string(b.State), b.Due, b.Done, b.Invoices, b.LastError, micros(b.StartedAt), b.UpdatedAt.UnixMicro(), b.ID)
+		if err != nil {
+			return err
+		}
+		saved, err = scanBillingRun(tx.QueryRow(ctx, billingRunColumns+" WHERE id = $1", b.ID))
+		return err
+	})
+	return saved, err
+}
+
+// CancelBillingRun implements store.BillingRuns.
+func (r *Records) CancelBillingRun(ctx context.Context, id string, at time.Time, a store.Audit) (b store.BillingRun, err error) {
+	err = r.writeAudited(ctx, "cancel billing run "+id, lockRuns, a, func(tx pgx.Tx) error {
+		if b, err = openRun(ctx, tx, id); err != nil {
+			return err
+		}
+		b.State, b.UpdatedAt = store.RunCanceled, time.UnixMicro(at.UnixMicro()).UTC()
+		_, err = tx.Exec(ctx, "UPDATE billing_runs SET state = $1, updated_at = $2 WHERE id = $3", string(b.State), at.UnixMicro(), id)
+		return err
+	})
+	return b, err
+}
+
+// openRun reads a run that has not ended.
+func openRun(ctx context.Context, tx pgx.Tx, id string) (store.BillingRun, error) {
+	b, err := scanBillingRun(tx.QueryRow(ctx, billingRunColumns+" WHERE id = $1", id))
+	if err == nil && b.Ended() {
+		err = conflict("it is %s already", b.State)
+	}
+	return b, err
+}
+
+// BillingRun implements store.BillingRuns.
+func (r *Records) BillingRun(ctx context.Context, id string) (store.BillingRun, error) {
+	b, err := scanBillingRun(r.db.pool.QueryRow(ctx, billingRunColumns+" WHERE id = $1", id))
+	return b, r.wrap("billing run "+id, err)
+}
+
+// ListBillingRuns implements store.BillingRuns. The query's CustomerID does not matter.
+func (r *Records) ListBillingRuns(ctx context.Context, q store.Query) ([]store.BillingRun, error) {
+	return page(ctx, r, "list billing runs", q.Limit, scanBillingRun, billingRunColumns+" WHERE ($1 = '' OR id < $1) ORDER BY id DESC", q.Cursor)
+}
+
+// OpenBillingRuns implements store.BillingRuns.
+func (r *Records) OpenBillingRuns(ctx context.Context) ([]store.BillingRun, error) {
+	all, err := list(ctx, r.db.pool, scanBillingRun, billingRunColumns+" WHERE state IN ('queued', 'running') ORDER BY id")
+	return all, r.wrap("list open billing runs", err)
+}
+
+// RunFailures implements store.BillingRuns.
+func (r *Records) RunFailures(ctx context.Context, id string, limit int) ([]store.RunFailure, error) {
+	return page(ctx, r, "failures of billing run "+id, limit, func(row scanner) (f store.RunFailure, err error) {
+		err = row.Scan(&f.SubscriptionID, &f.Customer, timeOf(&f.Period.Start), timeOf(&f.Period.End), &f.Reason)
+		return f, err
+	}, `SELECT subscription_id, customer, period_start, period_end, reason FROM billing_run_failures WHERE run_id = $1
+		ORDER BY customer, subscription_id`, id)
+}

@@ -1,0 +1,282 @@
+package forward_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/web/forward"
+)
+
+// member is a server whose front is told who leads by the test.
+type member struct {
+	*httptest.Server
+	*forward.Front
+
+	mu      sync.Mutex
+	leader  forward.Leader
+	changed chan struct{}
+	valid   atomic.Bool
+}
+
+func (m *member) follow(l forward.Leader) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.leader = l
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+func start(t *testing.T, wait time.Duration) *member {
+	t.Helper()
+	m := &member{changed: make(chan struct{})}
+	m.valid.Store(true)
+	m.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.ServeHTTP(w, r) }))
+	transport := &http.Transport{ExpectContinueTimeout: time.Minute}
+	var err error
+	m.Front, err = forward.New(forward.Config{
+		Leader: func() (forward.Leader, <-chan struct{}) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return m.leader, m.changed
+		},
+		Valid: m.valid.Load, Self: "http://" + m.Listener.Addr().String(), Secret: []byte("of all"), Transport: transport, Wait: wait,
+		Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Start()
+	t.Cleanup(func() {
+		m.CloseClientConnections()
+		m.Close()
+		transport.CloseIdleConnections()
+	})
+	return m
+}
+
+// echo answers with what it got.
+func echo(name string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("By", name)
+		w.Header().Set("Remote", r.RemoteAddr)
+		w.Header().Set("Passed", r.Header.Get("Tally-Passed-On"))
+		_, _ = w.Write(b)
+	})
+}
+
+type got struct {
+	status int
+	by     string
+	header http.Header
+	body   []byte
+}
+
+func send(t *testing.T, m *member, method, path string, body io.Reader, header ...string) got {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, m.URL+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := m.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got{resp.StatusCode, resp.Header.Get("By"), resp.Header, b}
+}
+
+func code(t *testing.T, g got) string {
+	t.Helper()
+	var p struct{ Code string }
+	if err := json.Unmarshal(g.body, &p); err != nil {
+		t.Fatalf("%d is no problem: %s", g.status, g.body)
+	}
+	return p.Code
+}
+
+func TestAnyServerTakesARequest(t *testing.T) {
+	t.Parallel()
+	a, b := start(t, 0), start(t, 0)
+	a.Lead(echo("a"))
+	b.follow(forward.Leader{Fence: 1, Address: a.URL})
+	for _, m := range []*member{a, b} {
+		if g := send(t, m, http.MethodPost, "/v1/customers", strings.NewReader("hello")); g.by != "a" || string(g.body) != "hello" || g.header.Get("Passed") != "" {
+			t.Fatalf("not answered by the leader as it was sent: %+v", g)
+		}
+	}
+	large := bytes.Repeat([]byte("0123456789abcdef"), 200_000)
+	if g := send(t, b, http.MethodPost, "/v1/events", bytes.NewReader(large)); g.by != "a" || !bytes.Equal(g.body, large) {
+		t.Fatalf("a large body does not come through: %d, %d bytes", g.status, len(g.body))
+	}
+	if g := send(t, b, http.MethodPost, "/v1/events", io.MultiReader(bytes.NewReader(large))); g.by != "a" || !bytes.Equal(g.body, large) {
+		t.Fatalf("a large body without a length does not come through: %d, %d bytes", g.status, len(g.body))
+	}
+}
+
+// TestCallersAreNotForged: who the caller was is believed of other servers only.
+func TestCallersAreNotForged(t *testing.T) {
+	t.Parallel()
+	a, b := start(t, 0), start(t, 0)
+	a.Lead(echo("a"))
+	b.follow(forward.Leader{Fence: 1, Address: a.URL})
+	for _, m := range []*member{a, b} {
+		g := send(t, m, http.MethodGet, "/", nil, "Tally-Passed-On", "10.9.9.9:1 verified AAAA")
+		if g.by != "a" || !strings.HasPrefix(g.header.Get("Remote"), "127.0.0.1:") || g.header.Get("Passed") != "" {
+			t.Fatalf("a forged caller: %+v", g)
+		}
+	}
+}
+
+func TestRequestsWaitForALeader(t *testing.T) {
+	t.Parallel()
+	a, b := start(t, 0), start(t, 0)
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	b.follow(forward.Leader{Fence: 1, Address: gone.URL}) // which cannot be reached any more
+	large := bytes.Repeat([]byte("x"), 3<<20)
+	bodies := []string{"short", string(large)}
+	answers := make(chan got, len(bodies))
+	for _, body := range bodies {
+		go func() { answers <- send(t, b, http.MethodPost, "/v1/x", strings.NewReader(body)) }()
+	}
+	settle(t, func() bool { return b.Stats().Again >= 4 })
+	a.Lead(echo("a"))
+	b.follow(forward.Leader{Fence: 2, Address: a.URL})
+	for range bodies {
+		if g := <-answers; g.by != "a" || len(g.body) != len("short") && len(g.body) != len(large) {
+			t.Fatalf("%d by %q, %d bytes", g.status, g.by, len(g.body))
+		}
+	}
+}
+
+// TestNobodyLeads: the wait is bounded, also when servers take each other for the leader.
+func TestNobodyLeads(t *testing.T) {
+	t.Parallel()
+	a, b := start(t, 300*time.Millisecond), start(t, 300*time.Millisecond)
+	a.follow(forward.Leader{Fence: 1, Address: b.URL})
+	b.follow(forward.Leader{Fence: 1, Address: a.URL})
+	for _, body := range []string{"short", strings.Repeat("x", 3<<20)} {
+		g := send(t, a, http.MethodPost, "/v1/x", strings.NewReader(body))
+		if g.status != http.StatusServiceUnavailable || code(t, g) != "no_leader" || g.header.Get("Retry-After") == "" || g.header.Get("Tally-Not-Leader") != "" {
+			t.Fatalf("%+v", g)
+		}
+	}
+}
+
+func TestHandOver(t *testing.T) {
+	t.Parallel()
+	a, b := start(t, 0), start(t, 0)
+	entered, goOn := make(chan bool, 1), make(chan bool)
+	a.Lead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		entered <- true
+		<-goOn
+		w.Header().Set("By", "a")
+	}))
+	first := make(chan got, 1)
+	go func() { first <- send(t, a, http.MethodPost, "/v1/x", strings.NewReader("1")) }()
+	<-entered
+	retired := make(chan error, 1)
+	go func() { retired <- a.Retire(t.Context()) }()
+	second := make(chan got, 1)
+	settle(t, func() bool { // until the front is closed nothing may be sent
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		return errors.Is(a.Retire(ctx), context.DeadlineExceeded)
+	})
+	go func() { second <- send(t, a, http.MethodPost, "/v1/x", strings.NewReader("2")) }()
+	settle(t, func() bool { return a.Stats().Waiting == 1 })
+	select {
+	case err := <-retired:
+		t.Fatal("retired while a request ran", err)
+	default:
+	}
+	close(goOn)
+	if err := <-retired; err != nil {
+		t.Fatal(err)
+	}
+	if g := <-first; g.by != "a" {
+		t.Fatalf("what ran was not answered by the one that had begun it: %+v", g)
+	}
+	b.Lead(echo("b"))
+	a.follow(forward.Leader{Fence: 2, Address: b.URL})
+	if g := <-second; g.by != "b" || string(g.body) != "2" {
+		t.Fatalf("what waited was not passed on: %+v", g)
+	}
+}
+
+// TestLost: a call that the leader may have done is not sent again; one that does no harm is.
+func TestLost(t *testing.T) {
+	t.Parallel()
+	a, b := start(t, 0), start(t, 0)
+	var calls atomic.Int64
+	a.Lead(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1)%2 == 1 {
+			panic(http.ErrAbortHandler)
+		}
+		echo("a").ServeHTTP(w, r)
+	}))
+	b.follow(forward.Leader{Fence: 1, Address: a.URL})
+	if g := send(t, b, http.MethodPost, "/v1/invoices", strings.NewReader("{}")); g.status != http.StatusServiceUnavailable || code(t, g) != "leader_lost" || calls.Load() != 1 {
+		t.Fatalf("%+v after %d calls", g, calls.Load())
+	}
+	calls.Store(0)
+	if g := send(t, b, http.MethodPost, "/v1/events", strings.NewReader("{}")); g.by != "a" || calls.Load() != 2 {
+		t.Fatalf("%+v after %d calls", g, calls.Load())
+	}
+}
+
+// TestNothingGetsOutTooLate: what was decided while the lead ran out is not answered.
+func TestNothingGetsOutTooLate(t *testing.T) {
+	t.Parallel()
+	a := start(t, 0)
+	a.Lead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		a.valid.Store(false)
+		_, _ = io.WriteString(w, "granted")
+	}))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := a.Client().Do(req); err == nil {
+		_ = resp.Body.Close()
+		t.Fatalf("answered with %d", resp.StatusCode)
+	}
+}
+
+// settle waits until a condition holds.
+func settle(t *testing.T, holds func() bool) {
+	t.Helper()
+	tick, late := time.NewTicker(time.Millisecond), time.NewTimer(30*time.Second)
+	defer tick.Stop()
+	defer late.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-late.C:
+			t.Fatal("waited in vain")
+		}
+	}
+}
