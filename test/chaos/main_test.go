@@ -27,6 +27,7 @@ var (
 	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the faults")
 	servers = flag.Int("servers", 3, "servers on PostgreSQL; 0: one server with a folder, no PostgreSQL")
 	faults  = flag.Int("faults", 8, "faults of a round")
+	journal = flag.String("journal", "postgres", "where servers on PostgreSQL keep events: postgres, or file, a folder that the leader has")
 	only    = flag.String("only", "", "kinds of faults, separated by commas; empty: all")
 	logs    = flag.String("logs", "", "folder for what the processes wrote")
 )
@@ -122,6 +123,9 @@ func newWorld(t *testing.T) *world {
 		}
 		c.Storage = func(i int) []string {
 			url := fleet.URL(w.database.links[i].Addr(), "tally")
+			if *journal == "file" {
+				return []string{"--records", url, "--journal", "file://" + filepath.Join(dir, "journal")}
+			}
 			return []string{"--records", url, "--journal", url}
 		}
 	}
