@@ -10,7 +10,7 @@ ARGS :=
 ROUNDS := 50
 NODES := 20
 
-.PHONY: build demo test check bench bench-journal bench-quota bench-billing gen deps lint fmt soak vuln clean toolchain
+.PHONY: build demo test check test-kafka bench bench-journal bench-quota bench-billing gen deps lint fmt soak vuln clean toolchain
 
 build: toolchain ## bin/tally
 	@mkdir -p bin
@@ -23,6 +23,9 @@ test: toolchain deps build ## unit tests, then the browser test
 	go test ./...
 	@if [ -x test/doors/run.sh ]; then test/doors/run.sh; fi
 	@if [ -x test/browser/run.sh ]; then test/browser/run.sh; fi
+
+test-kafka: toolchain ## the journal on a real Apache Kafka (java 17; the first run fetches it with mvn)
+	@test/kafka/run.sh -v
 
 check: toolchain deps build ## all that must be green before a merge
 	@scripts/check.sh

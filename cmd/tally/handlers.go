@@ -40,7 +40,7 @@ func (s *server) handlers() (api http.Handler, proxy *gateway.Gateway, err error
 		Govern: s.govern, Enforce: s.enforce, Flush: s.flush, Receive: s.receive, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox,
 		Collect: s.collect, Credits: s.credits, WhatIf: s.whatIf,
 		BillingRuns: s.billrun,
-		Seal:        s.seal, Erasures: s.journal, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays, Notify: s.notify,
+		Seal:        s.seal, Erasures: s.journal, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays, Notify: s.notify, Exports: s.exports,
 		Signer: s.signer, PortalLink: s.portalLink, Version: version, Ready: s.serving.Load, Metrics: s.metrics.handler(), Log: s.log,
 		Real: realNow, Gateways: s.gateways(), GatewayCount: s.gatewayCount, Refunds: s.listRefunds,
 	})

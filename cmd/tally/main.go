@@ -33,6 +33,10 @@ type commands struct {
 	DemoUpstream upstreamCmd `cmd:"" hidden:"" name:"demo-upstream"`
 	Openapi      openapiCmd  `cmd:"" hidden:"" name:"openapi" help:"Print the API's OpenAPI document."`
 	Journal      journalCmd  `cmd:"" help:"Check, compact or export the journal of a stopped folder."`
+	Backup       backupCmd   `cmd:"" help:"Copy a data folder, also of a running server, into a folder of backups."`
+	Restore      restoreCmd  `cmd:"" help:"Make a data folder of a backup, and audit it; or list and check backups."`
+	Migrate      migrateCmd  `cmd:"" help:"Show and change the schema of records and journal."`
+	Move         moveCmd     `cmd:"" help:"Copy records and journal of a stopped server to other stores, and compare all of it."`
 
 	cli.Commands
 	gatewayCommands

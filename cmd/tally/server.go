@@ -22,6 +22,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/app/export"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
@@ -101,6 +102,7 @@ type server struct {
 	correct   *correct.Service
 	inbox     *inbox.Service
 	notify    *notify.Service
+	exports   *export.Service
 	refunds   refundBook
 	baseline  *baseline.Service
 	tiles     *tree.Tree
@@ -176,6 +178,9 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	if err := s.openBilling(ctx); err != nil {
+		return err
+	}
+	if err := s.openExports(ctx); err != nil {
 		return err
 	}
 	s.clock.OnAdvance(s.beforeAdvance, s.afterAdvance)
@@ -448,6 +453,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 	s.every(ctx, g, "prune", pruneEvery, s.replays.Prune)
 	s.correctionLoops(ctx, g)
 	s.noticeLoops(ctx, g)
+	s.exportLoops(ctx, g)
 	s.collectionLoops(ctx, g)
 	s.refundLoops(ctx, g)
 	s.doorLoops(ctx, g)
@@ -455,7 +461,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 
 // close ends the services and stores, last opened first. It closes what open got to.
 func (s *server) close(ctx context.Context) error {
-	errs := []error{s.closeDoors()}
+	errs := []error{s.closeDoors(), s.closeExports()}
 	if s.enforce != nil {
 		errs = append(errs, s.enforce.Close(ctx), s.keepRefunds(ctx))
 	}

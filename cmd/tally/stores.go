@@ -7,10 +7,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file"
+	"github.com/tallystick/tallystick/internal/store/kafka"
+	pgjournal "github.com/tallystick/tallystick/internal/store/postgres/journal"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 )
 
@@ -49,16 +52,39 @@ type erasing struct {
 }
 
 // openJournal opens the journal at a URL; empty: that of the folder.
-func openJournal(_ context.Context, f *folder, at string, e erasing) (store.Keeper, error) {
+func openJournal(ctx context.Context, f *folder, at string, e erasing) (store.Keeper, error) {
 	if at == "" {
 		return openFile(f.path("journal"), e)
 	}
+	if strings.HasPrefix(at, "kafka://") { // several hosts are no URL to net/url
+		return openKafka(ctx, f.path("journal-kafka"), at, e)
+	}
 	switch u, err := url.Parse(at); {
 	case err != nil:
+	case postgresURL(at):
+		j, err := pgjournal.Open(ctx, pgjournal.Config{URL: at, Commit: e.commit, Forget: e.forget})
+		if err != nil {
+			return nil, err // an interface around nothing would be closed
+		}
+		return j, nil
 	case u.Scheme == "file" && u.Host == "" && u.Path != "":
 		return openShared(u.Path, e)
 	}
 	return nil, unknownDriver("--journal", at, "postgres://USER@HOST/DATABASE, kafka://HOST/TOPIC or file:///FOLDER")
+}
+
+// openKafka opens the journal in a topic; dir is what this process makes of it.
+func openKafka(ctx context.Context, dir, at string, e erasing) (store.Keeper, error) {
+	cfg, err := kafka.ParseURL(at)
+	if err != nil {
+		return nil, fmt.Errorf("--journal: %w", err)
+	}
+	cfg.File = file.Config{Dir: dir, Commit: e.commit}
+	j, err := kafka.Open(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	return j, nil
 }
 
 func openFile(dir string, e erasing) (store.Keeper, error) {

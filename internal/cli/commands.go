@@ -39,6 +39,7 @@ type Commands struct {
 	Refunds       refundsCmd       `cmd:"" help:"What was given back: list."`
 	Notices       noticesCmd       `cmd:"" help:"What customers should know in time: list, get, redeliver."`
 	Webhooks      webhooksCmd      `cmd:"" help:"Where notices are sent: create, list, disable."`
+	Exports       exportsCmd       `cmd:"" help:"Usage events and ledger entries streamed to Kafka or NATS JetStream: create, list, show, pause, resume, delete."`
 	Bill          billCmd          `cmd:"" help:"Runs of billing: run, runs, show, cancel."`
 	Invoices      invoicesCmd      `cmd:"" help:"Invoices: list, show, preview, pay, void, uncollectible, credit, history, download."`
 	Payments      paymentsCmd      `cmd:"" help:"Payments: list."`

@@ -19,7 +19,8 @@ var (
 	ErrConflict = errors.New("conflict")      // compare-and-swap lost, wrong state
 	ErrFull     = errors.New("store is full") // disk full or a stated bound reached; nothing was written
 	ErrClosed   = errors.New("store is closed")
-	ErrBroken   = errors.New("store failed") // a sync failed: the process must stop
+	ErrUnknown  = errors.New("outcome unknown") // no answer in time: it may have been done, or be done later
+	ErrBroken   = errors.New("store failed")    // a sync failed: the process must stop
 	ErrNewer    = errors.New("written by a newer version")
 	ErrCorrupt  = errors.New("corrupt data")
 )

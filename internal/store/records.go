@@ -250,6 +250,7 @@ type Bills interface {
 type Keeping interface {
 	Housekeeping
 	Messages
+	Exports
 }
 
 // Records is all that a records driver offers.

@@ -58,6 +58,7 @@ func TestCommands(t *testing.T) {
 			"noon":     noon,
 			"swap":     swap,
 			"forge":    forge,
+			"flip":     flip,
 		},
 	})
 }
@@ -82,7 +83,11 @@ func start(ts *testscript.TestScript, tally process.Binary, neg bool, args []str
 	began := time.Now()
 	p, err := tally.Start(ts.MkAbs("."), args...)
 	ts.Check(err)
-	ts.Defer(p.Close)
+	ts.Defer(func() {
+		p.Close()
+		written := p.Stderr.Bytes()
+		ts.Logf("%s wrote at last:\n%s", name, written[max(0, len(written)-8192):])
+	})
 	servers(ts)[name] = p
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

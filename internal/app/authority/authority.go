@@ -52,7 +52,10 @@ type Config struct {
 	// Rebooted and Torn say that the last requests before this start may not be known: the machine was started anew, or the spool
 	// of the local gateway lost records. Then what lives in memory begins as used up.
 	Rebooted, Torn bool
-	Log            *slog.Logger
+	// Serial has holders asked one after the other, by number, in the caller's goroutine and without a time-out: for a world whose
+	// course must not depend on the machine's.
+	Serial bool
+	Log    *slog.Logger
 }
 
 // Bounds of what is held in memory.

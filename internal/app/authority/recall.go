@@ -1,9 +1,12 @@
 package authority
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -63,6 +66,15 @@ func (s *Service) mute(n *node) {
 // recall asks each node for what it holds idle of counters, all at once, and returns when the last has answered or RecallMax is
 // over. What comes later is taken all the same.
 func (s *Service) recall(ctx context.Context, from map[*node][]store.CounterKey) {
+	if s.cfg.Serial {
+		for _, n := range inOrder(slices.Collect(maps.Keys(from))) {
+			if h := s.askable(n); h != nil {
+				s.stats.recalls.Add(1)
+				s.recallOne(ctx, n, h, from[n])
+			}
+		}
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, RecallMax)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -76,11 +88,8 @@ func (s *Service) recall(ctx context.Context, from map[*node][]store.CounterKey)
 		asked[n] = answered
 		s.stats.recalls.Add(1)
 		wg.Go(func() {
-			err := s.recallFrom(ctx, n, h, keys)
-			if answered.Store(true); err != nil {
-				s.mute(n)
-				s.cfg.Log.DebugContext(ctx, "a gateway did not give back what it holds idle", slog.Int("node", int(n.number)), slog.Any("error", err))
-			}
+			s.recallOne(ctx, n, h, keys)
+			answered.Store(true)
 		})
 	}
 	all := make(chan struct{})
@@ -94,6 +103,20 @@ func (s *Service) recall(ctx context.Context, from map[*node][]store.CounterKey)
 		if !answered.Load() {
 			s.mute(n)
 		}
+	}
+}
+
+// inOrder sorts nodes by number.
+func inOrder(nodes []*node) []*node {
+	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(a.number, b.number) })
+	return nodes
+}
+
+// recallOne asks one node, and leaves it alone for a while where it does not answer.
+func (s *Service) recallOne(ctx context.Context, n *node, h *held, keys []store.CounterKey) {
+	if err := s.recallFrom(ctx, n, h, keys); err != nil {
+		s.mute(n)
+		s.cfg.Log.DebugContext(ctx, "a gateway did not give back what it holds idle", slog.Int("node", int(n.number)), slog.Any("error", err))
 	}
 }
 
@@ -127,23 +150,27 @@ func (s *Service) shipAll(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex // guards failed
 	var failed error
-	for _, n := range nodes {
-		h := s.askable(n)
-		if h == nil {
-			continue
+	ship := func(n *node, h *held) {
+		err := h.ships.Wait(ctx, h.ships.Enqueue(nil))
+		switch {
+		case err == nil:
+		case n.number == s.cfg.Local:
+			mu.Lock()
+			defer mu.Unlock()
+			failed = fmt.Errorf("ship what was decided: %w", err)
+		default:
+			s.mute(n)
 		}
-		wg.Go(func() {
-			err := h.ships.Wait(ctx, h.ships.Enqueue(nil))
-			switch {
-			case err == nil:
-			case n.number == s.cfg.Local:
-				mu.Lock()
-				defer mu.Unlock()
-				failed = fmt.Errorf("ship what was decided: %w", err)
-			default:
-				s.mute(n)
-			}
-		})
+	}
+	for _, n := range inOrder(nodes) {
+		h := s.askable(n)
+		switch {
+		case h == nil:
+		case s.cfg.Serial:
+			ship(n, h)
+		default:
+			wg.Go(func() { ship(n, h) })
+		}
 	}
 	wg.Wait()
 	return failed

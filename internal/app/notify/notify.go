@@ -76,6 +76,7 @@ type Config struct {
 // Service is safe for concurrent use.
 type Service struct {
 	cfg     Config
+	ticking sync.Mutex // one Tick at a time: the head of the queue is stored once, then removed
 	writing sync.Mutex // guards cfg.Random, and what is stored in the order of ids
 
 	mu      sync.Mutex // guards all below
@@ -177,8 +178,10 @@ func (s *Service) Passed(n enforce.Notice) {
 	}
 }
 
-// Tick stores what was queued and drops what is old.
+// Tick stores what was queued and drops what is old. A second one waits for the first.
 func (s *Service) Tick(ctx context.Context) error {
+	s.ticking.Lock()
+	defer s.ticking.Unlock()
 	for {
 		s.mu.Lock()
 		var m Message

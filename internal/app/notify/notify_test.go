@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/core/account"
@@ -243,5 +245,28 @@ func TestAFullQueueDropsAndCounts(t *testing.T) {
 	}
 	if s := w.Stats(); s.Lost != 2 || s.Queued != 10_000 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestTicksAtOnce: the loop's tick and that of an advanced clock store each message once, and none is taken away unstored.
+func TestTicksAtOnce(t *testing.T) {
+	w := newWorld(t)
+	const messages = 60
+	for i := range messages {
+		w.Tell(notify.Message{Kind: notify.LimitThreshold, CustomerID: w.cust.ID, Once: fmt.Sprint(i), At: w.now, Limit: "daily"})
+	}
+	var g errgroup.Group
+	for range 4 {
+		g.Go(func() error { return w.Tick(t.Context()) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	stored, err := w.records.ListNotices(t.Context(), store.Query{Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(stored) != messages {
+		t.Errorf("%d of %d notices are stored", len(stored), messages)
 	}
 }

@@ -165,7 +165,7 @@ func TestHeadIsTheRecord(t *testing.T) {
 			{CustomerID: "c", Meter: "calls", CatalogVersion: -1, Value: money.MustDecimal("-12.5"), Dimensions: []meter.Dimension{{Name: "a", Value: long}, {Name: "b"}}},
 			{CustomerID: "c", Meter: "users", Value: money.FromInt(0), Distinct: "user 7"},
 		},
-		Node: 65535, Epoch: math.MaxUint32, CustomerID: "cus", Reference: &record.Reference{Target: 9, Reason: "r", Actor: "a"},
+		Node: 65535, Epoch: math.MaxUint32, First: 3, Last: 1 << 33, CustomerID: "cus", Reference: &record.Reference{Target: 9, Reason: "r", Actor: "a"},
 		Totals: []store.AdmittedTotal{{CustomerID: "c", Meter: "calls", PeriodStart: -7, Total: money.FromInt(3)}},
 		Unit:   "import", Document: []byte("d"), Signature: []byte{1}, SignerKey: "k",
 	}
@@ -177,7 +177,7 @@ func TestHeadIsTheRecord(t *testing.T) {
 		Kind: uint8(r.Kind), Position: r.Position, Flags: uint64(r.Flags), Origin: r.Origin, ReceivedAt: r.ReceivedAt, Time: r.Event.Time,
 		Source: r.Event.Source, ID: r.Event.ID, Type: r.Event.Type, Digest: r.Digest[:], Resolutions: r.Resolutions, Node: 65535, Epoch: math.MaxUint32,
 		Totals:   []coreseal.Total{{Customer: "c", Meter: "calls", PeriodStart: -7, Total: money.FromInt(3)}},
-		Customer: "cus", Target: 9, Unit: "import", Document: r.Document,
+		Customer: "cus", Target: 9, Reason: "r", Actor: "a", First: 3, Last: 1 << 33, Unit: "import", Document: r.Document,
 	}
 	decimals := cmp.Comparer(func(a, b money.Decimal) bool { return a.Cmp(b) == 0 })
 	if diff := cmp.Diff(want, got, decimals); diff != "" {
@@ -191,6 +191,7 @@ func TestHeadIsTheRecord(t *testing.T) {
 	for kind, name := range map[record.Kind]uint8{
 		record.KindEvent: coreseal.KindEvent, record.KindBatch: coreseal.KindBatch, record.KindCut: coreseal.KindCut, record.KindAmend: coreseal.KindAmend,
 		record.KindVoid: coreseal.KindVoid, record.KindSeal: coreseal.KindSeal, record.KindResolve: coreseal.KindResolve,
+		record.KindErasure: coreseal.KindErasure,
 	} {
 		if uint8(kind) != name {
 			t.Errorf("kind %d is %d in proofs", kind, name)

@@ -21,6 +21,8 @@ const (
 	tagResolution = 9
 	tagNode       = 11
 	tagEpoch      = 12
+	tagFirst      = 13
+	tagLast       = 14
 	tagTotal      = 15
 	tagCustomer   = 16
 	tagReference  = 17
@@ -42,6 +44,7 @@ const (
 	KindAmend   = 5
 	KindVoid    = 6
 	KindSeal    = 8
+	KindErasure = 9
 	KindResolve = 10
 )
 
@@ -64,6 +67,9 @@ type Head struct {
 	Totals      []Total
 	Customer    string // of a cut
 	Target      uint64 // of what refers to another record: its position
+	Reason      string // of a revision or an erasure, with Actor
+	Actor       string
+	First, Last uint64 // of a gateway's batch: spool sequences; of an erasure by age: positions
 	Unit        string // of an event: the backfill that it belongs to
 	Document    []byte // of a seal
 }
@@ -105,6 +111,10 @@ func ParseHead(b []byte) (Head, error) {
 			h.Node = w.num
 		case tagEpoch:
 			h.Epoch = w.num
+		case tagFirst:
+			h.First = w.num
+		case tagLast:
+			h.Last = w.num
 		case tagCustomer:
 			h.Customer = string(w.buf)
 		case tagDistinct:
@@ -122,8 +132,8 @@ func ParseHead(b []byte) (Head, error) {
 			h.Document = w.buf
 		case tagReference:
 			r := reader{b: w.buf}
-			h.Target = r.uint()
-			w.err = r.err
+			h.Target, h.Reason, h.Actor = r.uint(), r.text(), r.text()
+			w.err = r.end()
 		case tagResolution:
 			r := reader{b: w.buf}
 			h.Resolutions = append(h.Resolutions, r.resolution())

@@ -21,7 +21,9 @@ type call struct {
 	// there is nothing to write.
 	alone func() (apply func(), err error)
 
-	pending bool // its outcome rests on what the group writes
+	command uint64 // its number in the ordered log outside; 0: none
+	decided bool   // of a command: its outcome is what every replica finds
+	pending bool   // its outcome rests on what the group writes
 	results []store.Result
 	err     error
 
@@ -111,7 +113,7 @@ func (c *call) prepareHead(b *store.Batch) error {
 	c.head = c.encode(&record.Record{
 		Kind: record.KindBatch, ReceivedAt: b.ReceivedAt, Event: meter.Event{Time: time.UnixMicro(0)}, Producer: b.Producer,
 		Node: b.Node, Epoch: b.Epoch, First: b.First, Last: b.Last, Totals: b.Totals,
-		Signature: b.Signature, SignerKey: b.KeyID,
+		Signature: b.Signature, SignerKey: b.KeyID, Command: c.command,
 	})
 	if c.head.to-c.head.from > record.BodyMax {
 		return invalid("the admitted totals have more than %d bytes: send them in parts", record.BodyMax)

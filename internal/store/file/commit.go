@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/base"
 	"github.com/tallystick/tallystick/internal/store/file/folder"
@@ -60,14 +61,20 @@ func (j *Journal) commitGroup(calls []*call) {
 	}
 	if first := calls[0]; first.alone != nil {
 		j.group.Begin()
-		if apply, first.err = first.alone(); first.err != nil {
+		apply, first.err = first.alone()
+		first.decided = verdict(first.err)
+		if first.err != nil {
 			j.count(first.err)
 			return
 		}
 		first.pending = true
 	} else {
-		for _, c := range calls {
+		for i, c := range calls {
 			c.err = j.stage(c)
+			if c.decided = verdict(c.err); !c.decided && c.command > 0 {
+				calls = calls[:i] // what follows in the order must not be written before it
+				break
+			}
 		}
 	}
 	if len(j.frame) == segment.FrameHeader { // nothing new
@@ -76,7 +83,7 @@ func (j *Journal) commitGroup(calls []*call) {
 	if err := j.write(); err != nil {
 		for _, c := range calls {
 			if c.err == nil && c.pending { // what was durable before stays true
-				c.err = err
+				c.err, c.decided = err, false
 				j.count(err)
 			}
 		}
@@ -118,6 +125,17 @@ func (j *Journal) count(err error) {
 	if errors.Is(err, store.ErrFull) {
 		j.stats.full.Add(1)
 	}
+}
+
+// verdict says whether an error of staging, or none, is what the call comes to wherever it is carried out, rather than a fault
+// of this machine.
+func verdict(err error) bool {
+	for _, is := range []error{store.ErrInvalid, store.ErrNotFound, store.ErrConflict, store.ErrFull, money.ErrOverflow} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return err == nil
 }
 
 // errConflict takes an atomic batch back that has a conflict in it.

@@ -27,13 +27,7 @@ func (j *Journal) Erase(ctx context.Context, subject, actor, reason string, at t
 		return 0, fmt.Errorf("erase: %w", err)
 	}
 	defer j.leave()
-	if !text(subject, 1) || !text(actor, 1) || !text(reason, 1) || !instant(at) {
-		return 0, fmt.Errorf("erase: %w", invalid("a subject, an actor and a reason of 1 to %d bytes and an instant are needed", MaxText))
-	}
-	position, err := j.order(ctx, &record.Record{
-		Kind: record.KindErasure, ReceivedAt: at, Event: meter.Event{Time: time.UnixMicro(0), Subject: subject},
-		Reference: &record.Reference{Actor: actor, Reason: reason},
-	})
+	position, err := j.order(ctx, Order{Subject: subject, Actor: actor, Reason: reason, At: at})
 	if err != nil {
 		return 0, fmt.Errorf("erase: %w", err)
 	}
@@ -41,28 +35,61 @@ func (j *Journal) Erase(ctx context.Context, subject, actor, reason string, at t
 }
 
 // order appends an erasure; it holds from when it is durable.
-func (j *Journal) order(ctx context.Context, r *record.Record) (position uint64, err error) {
-	if j.cfg.Commit == nil {
-		return 0, invalid("this journal was opened without a way to commit to what is erased")
+func (j *Journal) order(ctx context.Context, o Order) (position uint64, err error) {
+	if err := j.MayErase(); err != nil {
+		return 0, err
 	}
 	c, _ := j.pool.Get().(*call)
 	defer j.recycle(c)
-	rec := c.encode(r)
+	at, err := j.prepareOrder(c, o)
+	if err == nil {
+		err = j.submit(ctx, c)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return *at, nil
+}
+
+// Order says whose payloads are to go: a subject's, or those of the records First to Last.
+type Order struct {
+	Subject       string // empty: First to Last
+	First, Last   uint64
+	Actor, Reason string
+	At            time.Time
+}
+
+// MayErase says why this journal can take no further order to erase; nil: it can.
+func (j *Journal) MayErase() error {
+	if j.cfg.Commit == nil {
+		return invalid("this journal was opened without a way to commit to what is erased")
+	}
+	if len(j.erasing()) >= maxErasures {
+		return fmt.Errorf("%d erasures wait to be carried out: %w", maxErasures, store.ErrFull)
+	}
+	return nil
+}
+
+func (j *Journal) prepareOrder(c *call, o Order) (position *uint64, err error) {
+	if !text(o.Subject, 0) || o.Subject == "" && (o.First == 0 || o.Last < o.First) || !text(o.Actor, 1) || !text(o.Reason, 1) || !instant(o.At) {
+		return nil, invalid("a subject, an actor and a reason of 1 to %d bytes and an instant are needed", MaxText)
+	}
+	rec := c.encode(&record.Record{
+		Kind: record.KindErasure, ReceivedAt: o.At, Event: meter.Event{Time: time.UnixMicro(0), Subject: o.Subject}, First: o.First, Last: o.Last,
+		Reference: &record.Reference{Actor: o.Actor, Reason: o.Reason}, Command: c.command,
+	})
+	position = new(uint64)
 	c.alone = func() (func(), error) {
-		if len(j.erasing()) >= maxErasures {
-			return nil, fmt.Errorf("%d erasures wait to be carried out: %w", maxErasures, store.ErrFull)
-		}
 		j.put(c, rec)
-		position = j.group.Position()
+		*position = j.group.Position()
 		return func() {
 			j.index.Apply(j.group)
 			j.changeErasures(func(all []archive.Erasure) []archive.Erasure {
-				return append(all, archive.Erasure{Position: position, Subject: r.Event.Subject, First: r.First, Last: r.Last})
+				return append(all, archive.Erasure{Position: *position, Subject: o.Subject, First: o.First, Last: o.Last})
 			})
 		}, nil
 	}
-	err = j.submit(ctx, c)
-	return position, err
+	return position, nil
 }
 
 // Retain does one step of a retention policy: it orders that the payloads of a sealed segment are taken away when all in it
@@ -73,12 +100,35 @@ func (j *Journal) Retain(ctx context.Context, before, now time.Time) (more bool,
 		return false, fmt.Errorf("retain: %w", err)
 	}
 	defer j.leave()
+	o, ok, err := j.expired(ctx, before, now)
+	if err == nil && ok {
+		_, err = j.order(ctx, o)
+	}
+	if err != nil {
+		return false, fmt.Errorf("retain: %w", err)
+	}
+	return ok, nil
+}
+
+// Expired is the order that Retain would give next; ok is false when there is none.
+func (j *Journal) Expired(ctx context.Context, before, now time.Time) (o Order, ok bool, err error) {
+	if err := j.enter(ctx); err != nil {
+		return Order{}, false, fmt.Errorf("retain: %w", err)
+	}
+	defer j.leave()
+	if o, ok, err = j.expired(ctx, before, now); err != nil {
+		return Order{}, false, fmt.Errorf("retain: %w", err)
+	}
+	return o, ok, nil
+}
+
+func (j *Journal) expired(ctx context.Context, before, now time.Time) (o Order, ok bool, err error) {
 	oldest := now.Add(-now.Sub(before) / 8)
 	if err := j.closeLast(ctx, func(s *segment.Segment) (bool, error) {
 		at, err := folder.Received(s)
 		return !at.IsZero() && at.Before(oldest), err
 	}); err != nil {
-		return false, fmt.Errorf("retain: %w", err)
+		return Order{}, false, err
 	}
 	erasures := j.erasing()
 	for _, s := range *j.segments.Load() {
@@ -91,16 +141,9 @@ func (j *Journal) Retain(ctx context.Context, before, now time.Time) (more bool,
 		if in.Payloads == 0 || ordered || in.Received >= before.UnixMicro() {
 			continue
 		}
-		_, err := j.order(ctx, &record.Record{
-			Kind: record.KindErasure, ReceivedAt: now, Event: meter.Event{Time: time.UnixMicro(0)}, First: in.First, Last: in.Last,
-			Reference: &record.Reference{Actor: "retention", Reason: "received before " + before.UTC().Format(time.RFC3339)},
-		})
-		if err != nil {
-			return false, fmt.Errorf("retain: %w", err)
-		}
-		return true, nil
+		return Order{First: in.First, Last: in.Last, Actor: "retention", Reason: "received before " + before.UTC().Format(time.RFC3339), At: now}, true, nil
 	}
-	return false, nil
+	return Order{}, false, nil
 }
 
 // recoverOrders finds the erasures in the part of a segment that the index holds, up to a position. A sealed one has none that

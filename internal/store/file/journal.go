@@ -263,12 +263,19 @@ func (j *Journal) Cut(ctx context.Context, customerID string, at time.Time) erro
 }
 
 func (j *Journal) cut(ctx context.Context, customerID string, at time.Time) error {
+	c, _ := j.pool.Get().(*call)
+	defer j.recycle(c)
+	if err := j.prepareCut(c, customerID, at); err != nil {
+		return err
+	}
+	return j.submit(ctx, c)
+}
+
+func (j *Journal) prepareCut(c *call, customerID string, at time.Time) error {
 	if !text(customerID, 1) || !instant(at) {
 		return invalid("customer %q at %v: a customer and an instant are needed", customerID, at)
 	}
-	c, _ := j.pool.Get().(*call)
-	defer j.recycle(c)
-	rec := c.encode(&record.Record{Kind: record.KindCut, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: at}, CustomerID: customerID})
+	rec := c.encode(&record.Record{Kind: record.KindCut, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: at}, CustomerID: customerID, Command: c.command})
 	c.alone = func() (apply func(), err error) { // by the leader
 		if j.index.Apart(customerID, at.UnixMicro()) {
 			return nil, nil // nothing to write
@@ -280,7 +287,7 @@ func (j *Journal) cut(ctx context.Context, customerID string, at time.Time) erro
 		j.put(c, rec)
 		return func() { j.index.Cut(cut, j.group) }, nil
 	}
-	return j.submit(ctx, c)
+	return nil
 }
 
 // View implements store.Journal.

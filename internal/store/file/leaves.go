@@ -16,43 +16,47 @@ func (j *Journal) Seal(ctx context.Context, documents ...[]byte) (uint64, error)
 		return 0, fmt.Errorf("seal: %w", err)
 	}
 	defer j.leave()
-	list, bytes := make([]record.Record, len(documents)), 0
-	for i, d := range documents {
-		if len(d) == 0 || len(d) > MaxDocument {
-			return 0, fmt.Errorf("seal: %w", invalid("a document has 1 to %d bytes", MaxDocument))
-		}
-		bytes += len(d)
-		list[i] = record.Record{Kind: record.KindSeal, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: time.UnixMicro(0)}, Document: d}
+	c, _ := j.pool.Get().(*call)
+	defer j.recycle(c)
+	position, err := j.prepareSeal(c, documents)
+	if err == nil {
+		err = j.submit(ctx, c)
 	}
-	if len(list) == 0 || bytes > MaxDocuments {
-		return 0, fmt.Errorf("seal: %w", invalid("documents have 1 to %d bytes together", MaxDocuments))
-	}
-	position, err := j.appendRecords(ctx, list)
 	if err != nil {
 		return 0, fmt.Errorf("seal: %w", err)
 	}
-	return position, nil
+	return *position, nil
 }
 
-// appendRecords appends records that the index does not look at, as one group, and returns the first one's position after fsync.
-func (j *Journal) appendRecords(ctx context.Context, list []record.Record) (position uint64, err error) {
-	c, _ := j.pool.Get().(*call)
-	defer j.recycle(c)
-	spans := make([]span, len(list))
-	for i := range list {
-		spans[i] = c.encode(&list[i])
+// prepareSeal checks documents and has the call append them as records that the index does not look at. The position of the
+// first is known when they are staged.
+func (j *Journal) prepareSeal(c *call, documents [][]byte) (position *uint64, err error) {
+	spans, bytes := make([]span, len(documents)), 0
+	command := c.command
+	for i, d := range documents {
+		if len(d) == 0 || len(d) > MaxDocument {
+			return nil, invalid("a document has 1 to %d bytes", MaxDocument)
+		}
+		bytes += len(d)
+		spans[i] = c.encode(&record.Record{
+			Kind: record.KindSeal, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: time.UnixMicro(0)}, Document: d, Command: command,
+		})
+		command = 0
 	}
+	if len(documents) == 0 || bytes > MaxDocuments {
+		return nil, invalid("documents have 1 to %d bytes together", MaxDocuments)
+	}
+	position = new(uint64)
 	c.alone = func() (func(), error) {
 		for i, s := range spans {
 			j.put(c, s)
 			if i == 0 {
-				position = j.group.Position()
+				*position = j.group.Position()
 			}
 		}
 		return func() { j.index.Apply(j.group) }, nil
 	}
-	err = j.submit(ctx, c)
-	return position, err
+	return position, nil
 }
 
 // Leaves implements store.Journal.

@@ -63,31 +63,36 @@ func (j *Journal) Revise(ctx context.Context, r store.Revisions) ([]uint64, erro
 		return nil, fmt.Errorf("revise: %w", err)
 	}
 	defer j.leave()
-	if err := checkRevisions(&r); err != nil {
-		return nil, fmt.Errorf("revise: %w", err)
-	}
-	if len(r.List) == 0 {
-		return []uint64{}, nil
-	}
 	c, _ := j.pool.Get().(*call)
 	defer j.recycle(c)
+	results, err := j.prepareRevisions(c, &r)
+	if err == nil && len(r.List) > 0 {
+		err = j.submit(ctx, c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("revise: %w", err)
+	}
+	return results, nil
+}
+
+// prepareRevisions checks them and has the call stage them; the results are filled in then.
+func (j *Journal) prepareRevisions(c *call, r *store.Revisions) (results []uint64, err error) {
+	if err := checkRevisions(r); err != nil {
+		return nil, err
+	}
 	records := make([]record.Record, len(r.List))
 	size := 0
 	for i := range r.List {
-		records[i] = revisionRecord(&r, i)
+		records[i] = revisionRecord(r, i)
 		s := c.encode(&records[i])
 		if size += s.to - s.from; s.to-s.from > record.BodyMax || size > MaxBatchBytes {
-			return nil, fmt.Errorf("revise: %w", invalid("the revisions have more than %d bytes: send them in parts", MaxBatchBytes))
+			return nil, invalid("the revisions have more than %d bytes: send them in parts", MaxBatchBytes)
 		}
 		c.buf = c.buf[:0] // the target is not known yet
 	}
-	var results []uint64
+	results = make([]uint64, len(r.List))
 	c.alone = func() (apply func(), err error) {
-		results, err = j.stageRevisions(c, r.List, records)
-		return func() { j.index.Apply(j.group) }, err
-	}
-	if err := j.submit(ctx, c); err != nil {
-		return nil, fmt.Errorf("revise: %w", err)
+		return func() { j.index.Apply(j.group) }, j.stageRevisions(c, r.List, records, results)
 	}
 	return results, nil
 }
@@ -141,8 +146,8 @@ func checkRevision(v *store.Revision) error {
 }
 
 // stageRevisions puts those into the frame that change something.
-func (j *Journal) stageRevisions(c *call, list []store.Revision, records []record.Record) ([]uint64, error) {
-	results := make([]uint64, len(list))
+func (j *Journal) stageRevisions(c *call, list []store.Revision, records []record.Record, results []uint64) error {
+	command := c.command // on the first that is written
 	for i := range list {
 		v := &list[i]
 		held, ok, err := j.group.Lookup(meter.IdentityOf(v.Source, v.ID))
@@ -154,10 +159,10 @@ func (j *Journal) stageRevisions(c *call, list []store.Revision, records []recor
 			was, err = j.state(held.Position)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("revision %d: %w", i, err)
+			return fmt.Errorf("revision %d: %w", i, err)
 		}
 		if v.If != store.AnyRevision && v.If != was.Revision {
-			return nil, fmt.Errorf("revision %d: event %q of %q was revised at position %d, not %d: read it again: %w", i, v.ID, v.Source,
+			return fmt.Errorf("revision %d: event %q of %q was revised at position %d, not %d: read it again: %w", i, v.ID, v.Source,
 				was.Revision, v.If, store.ErrConflict)
 		}
 		now := revisedState(was, v.Kind, v.Event, v.Resolutions)
@@ -166,14 +171,15 @@ func (j *Journal) stageRevisions(c *call, list []store.Revision, records []recor
 			continue
 		}
 		records[i].Reference.Target = held.Position
+		records[i].Command, command = command, 0
 		c.buf = c.buf[:0]
 		j.put(c, c.encode(&records[i]))
 		if err := j.group.Revise(held.Position, v.Kind, was, now); err != nil {
-			return nil, fmt.Errorf("revision %d: %w", i, err)
+			return fmt.Errorf("revision %d: %w", i, err)
 		}
 		results[i] = j.group.Position()
 	}
-	return results, nil
+	return nil
 }
 
 // History implements store.Journal.

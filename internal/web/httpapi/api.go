@@ -23,6 +23,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/app/export"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
@@ -62,6 +63,7 @@ type Config struct {
 	Clock    *clock.Clock
 	Replays  *replay.Replays
 	Notify   *notify.Service
+	Exports  *export.Service
 	Signer   *session.Signer
 	// PortalLink makes a signed link to a customer's portal.
 	PortalLink func(ref string, ttl time.Duration) (string, time.Time, error)
@@ -99,7 +101,7 @@ func New(cfg Config) (http.Handler, error) {
 	switch {
 	case cfg.Govern == nil, cfg.Credits == nil, cfg.Enforce == nil, cfg.Receive == nil, cfg.Ingest == nil, cfg.Bill == nil, cfg.Collect == nil, cfg.Correct == nil, cfg.Inbox == nil,
 		cfg.Seal == nil, cfg.Usage == nil, cfg.Recount == nil, cfg.Clock == nil, cfg.Replays == nil, cfg.Notify == nil,
-		cfg.BillingRuns == nil,
+		cfg.BillingRuns == nil, cfg.Exports == nil,
 		cfg.Signer == nil, cfg.PortalLink == nil, cfg.Ready == nil, cfg.Metrics == nil, cfg.Log == nil, cfg.Real == nil:
 		return nil, errors.New("httpapi: incomplete configuration")
 	}
@@ -147,6 +149,7 @@ func assemble(cfg Config) (*api, error) {
 	a.credits()
 	a.coupons()
 	a.notices()
+	a.exportStreams()
 	a.reservations()
 	a.refunds()
 	a.operations()

@@ -26,6 +26,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/app/export"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
@@ -65,6 +66,8 @@ type world struct {
 	clock    *clock.Clock
 	replays  *replay.Replays
 	notify   *notify.Service
+	exports  *export.Service
+	sinks    testSinks
 	collect  *collect.Service
 	correct  *correct.Service
 	journal  *file.Journal
@@ -194,10 +197,13 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	w.collect = must[*collect.Service](t)(collect.New(collect.Config{
 		Directory: w.govern, Records: records, Now: w.clock.Now, Random: &locked{r: rand.NewChaCha8([32]byte{3})}, Post: told.Post, Suspend: w.govern.SetUnpaid, Log: log,
 	}))
+	w.exports = must[*export.Service](t)(export.New(export.Config{
+		Journal: w.journal, Records: records, Sinks: &w.sinks, Source: "test", Now: w.clock.Now, Real: w.now, Random: &locked{r: rand.NewChaCha8([32]byte{5})},
+	}))
 	w.replays = must[*replay.Replays](t)(replay.New(records, make([]byte, 32), random, w.now))
 	w.h = must[http.Handler](t)(httpapi.New(httpapi.Config{
 		Govern: w.govern, Credits: w.credits, Enforce: w.enforce, Receive: w.receive, Ingest: in, Bill: bills, Collect: w.collect, BillingRuns: billingRuns(t, w, records, bills), Seal: w.seal, Usage: used, Recount: w.recount, Correct: w.correct, Inbox: unmatched,
-		Clock: w.clock, Replays: w.replays, Notify: told, Refunds: records.ListRefunds, GatewayCount: func(context.Context) (int, error) { return w.gateways, nil },
+		Clock: w.clock, Replays: w.replays, Notify: told, Exports: w.exports, Refunds: records.ListRefunds, GatewayCount: func(context.Context) (int, error) { return w.gateways, nil },
 		Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Ready: func() bool { return w.ready },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			if w.link != nil {

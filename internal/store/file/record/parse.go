@@ -30,7 +30,7 @@ type span struct{ from, to int }
 
 func isNumber(tag uint64) bool {
 	switch tag {
-	case headFlags, headOrigin, headReceived, headTime, headNode, headEpoch, headFirst, headLast, headErased:
+	case headFlags, headOrigin, headReceived, headTime, headNode, headEpoch, headFirst, headLast, headErased, headCommand:
 		return true
 	default:
 		return false
@@ -116,6 +116,9 @@ func (p *Parsed) Subject() string { return string(p.payload[payloadSubject]) }
 
 // Names are the source and id of an event.
 func (p *Parsed) Names() (source, id string) { return string(p.buf[headSource]), string(p.buf[headID]) }
+
+// Command is the number of the call in an ordered log outside; 0: none, or not the first record of its call.
+func (p *Parsed) Command() uint64 { return p.num[headCommand] }
 
 // Document of a seal; it points into the encoding.
 func (p *Parsed) Document() []byte { return p.buf[headDocument] }
@@ -269,7 +272,7 @@ func (p *Parsed) Record(in *Interner) (Record, error) {
 		Origin: meter.Origin(p.num[headOrigin]), Digest: p.Digest(), Receipt: clone(p.payload[payloadReceipt]), KeyID: string(p.payload[payloadKey]),
 		Producer: string(p.buf[headProducer]), Node: uint16(p.num[headNode]), Epoch: uint32(p.num[headEpoch]),
 		First: p.num[headFirst], Last: p.num[headLast], CustomerID: string(p.buf[headCustomer]),
-		Unit: p.Unit(), Document: clone(p.buf[headDocument]), Signature: clone(p.buf[headSignature]), SignerKey: string(p.buf[headSigner]),
+		Unit: p.Unit(), Document: clone(p.buf[headDocument]), Command: p.num[headCommand], Signature: clone(p.buf[headSignature]), SignerKey: string(p.buf[headSigner]),
 		Commitment: clone(p.buf[headCommitment]), Erased: p.num[headErased], Salt: clone(p.payload[payloadSalt]),
 		HeadExt: clone(p.headExt), PayloadExt: clone(p.payloadExt),
 	}

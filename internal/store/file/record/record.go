@@ -65,6 +65,7 @@ type Record struct {
 	Reference *Reference
 	Unit      string // of an event: the backfill that it belongs to
 	Document  []byte // of a seal
+	Command   uint64 // number of the call that wrote it in an ordered log outside, on the first record of the call; 0: none
 	// What an erasure leaves behind.
 	Commitment []byte // to the payload section, kept when that is erased
 	Erased     uint64 // position of the record that erased the payload section
@@ -100,7 +101,8 @@ const (
 	headDistinct
 	headUnit
 	headDocument
-	headKnown = headDocument
+	headCommand
+	headKnown = headCommand
 )
 
 // Payload fields: what erasure takes away.
@@ -193,6 +195,7 @@ func (r *Record) appendHead(dst []byte) []byte {
 	}
 	dst = appendBytes(dst, headUnit, r.Unit)
 	dst = appendBytes(dst, headDocument, r.Document)
+	dst = appendUint(dst, headCommand, r.Command)
 	return append(dst, r.HeadExt...)
 }
 

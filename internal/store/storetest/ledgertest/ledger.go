@@ -32,6 +32,10 @@ func Suite(t *testing.T, open func(t *testing.T) store.Records) {
 		"MovementsAreOne":  movementsAreOne,
 		"Dunning":          dunning,
 		"ConservationSees": conservationSees,
+		"ExportsKept":      exportsKept,
+		"ExportsMove":      exportsMove,
+		"ExportsRace":      exportsRace,
+		"EntriesInOrder":   entriesInOrder,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

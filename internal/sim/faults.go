@@ -1,0 +1,137 @@
+package sim
+
+import (
+	"context"
+	"time"
+)
+
+// fault begins or ends a fault. Everything heals by itself again, so that a world is never dead for long.
+func (w *World) fault(ctx context.Context) {
+	g := pick(w, w.gateways)
+	switch w.dice.IntN(13) {
+	case 0, 1:
+		w.crash(g, w.chance(50))
+	case 2, 3:
+		w.restart(ctx, g)
+	case 4:
+		if g.cut = !g.cut; g.cut {
+			w.fire("partition", "%s", g.name)
+		} else {
+			w.note("%s is connected again", g.name)
+		}
+	case 5:
+		if g.lossy = w.dice.IntN(3) * 20; g.lossy > 0 {
+			w.note("%s loses %d of a hundred messages", g.name, g.lossy)
+		}
+	case 6:
+		if g.slow = time.Duration(w.dice.IntN(3)) * 250 * time.Millisecond; g.slow > 0 {
+			w.fire("slow node", "%s %s", g.name, g.slow)
+		}
+	case 7:
+		g.skew = time.Duration(w.dice.IntN(9)-4) * 45 * time.Second
+		w.fire("clock skew", "%s %s", g.name, g.skew)
+	case 8:
+		if g.full = !g.full && w.chance(50); g.full {
+			w.fire("disk full", "%s", g.name)
+		}
+	case 9:
+		if w.disk.Full = !w.disk.Full && w.chance(50); w.disk.Full {
+			w.fire("disk full", "server")
+		}
+	case 10:
+		if w.server.alive && w.chance(50) {
+			w.stopServer(w.chance(50))
+		}
+		w.startServer(ctx)
+	case 11: // in the middle of something, soon
+		if w.chance(50) && g.alive {
+			g.fuse = 1 + w.dice.IntN(12)
+		} else if w.server.alive {
+			w.server.fuse = 1 + w.dice.IntN(12)
+		}
+	case 12:
+		if w.server.alive {
+			w.disk.Fuse = 1 + w.dice.IntN(10)
+		}
+	}
+	if w.chance(30) {
+		w.startServer(ctx)
+		w.restart(ctx, g)
+	}
+	if w.chance(40) { // most faults are short
+		g.cut, g.full, w.disk.Full = false, false, false
+	}
+}
+
+// burn is a moment in which faults that are in force do something by themselves.
+func (w *World) burn() {
+	for _, g := range w.gateways {
+		if g.alive && g.cut && w.chance(4) {
+			g.cut = false
+			w.note("%s is connected again", g.name)
+		}
+	}
+}
+
+// crash kills a gateway, or cuts its power.
+func (w *World) crash(g *gateway, power bool) {
+	if !g.alive {
+		return
+	}
+	kind := "kill"
+	if power {
+		kind = "power cut"
+	}
+	w.fire(kind, "%s", g.name)
+	g.stop(power)
+}
+
+// restart starts a gateway that is down.
+func (w *World) restart(ctx context.Context, g *gateway) {
+	if g.alive {
+		return
+	}
+	w.fire("restart", "%s", g.name)
+	w.must("restart "+g.name, g.start(ctx))
+}
+
+func (w *World) stopServer(power bool) {
+	kind := "kill"
+	if power {
+		kind = "power cut"
+	}
+	torn := w.disk.Torn
+	w.fire(kind, "server")
+	if w.server.stop(power); w.disk.Torn > torn {
+		w.fire("torn sectors", "server %d", w.disk.Torn-torn)
+	}
+}
+
+func (w *World) startServer(ctx context.Context) {
+	if w.server.alive {
+		return
+	}
+	w.fire("restart", "server")
+	w.must("restart the server", w.server.start(ctx))
+	if !w.server.alive || w.failed != nil {
+		return
+	}
+	for _, g := range w.gateways { // streams are opened again
+		if g.connected() {
+			w.server.attach(g.node)
+		}
+	}
+}
+
+// reap clears up after processes that died in the middle of a call.
+func (w *World) reap() {
+	for _, g := range w.gateways {
+		if !g.alive && g.spool != nil {
+			g.stop(w.chance(30))
+		}
+	}
+	if !w.server.alive && w.server.store != nil {
+		power := w.disk.Fuse == 0 && w.chance(60)
+		w.stopServer(power)
+	}
+}

@@ -1,0 +1,433 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/app/govern"
+	"github.com/tallystick/tallystick/internal/app/receive"
+	"github.com/tallystick/tallystick/internal/core/account"
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
+	"github.com/tallystick/tallystick/internal/core/receipt"
+	"github.com/tallystick/tallystick/internal/core/subscription"
+	"github.com/tallystick/tallystick/internal/sim/audit"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+const (
+	costMax    = 4
+	unitsMeter = "units"
+	workType   = "work"
+)
+
+// tariffs are what usage costs by plan: the price list of every catalog version.
+var tariffs = map[string]audit.Tariff{"small": {Free: 20, Cents: 5}, "large": {Free: 100, Cents: 3}}
+
+// zones of the customers, without daylight saving, so that the auditor needs no zone data.
+var zones = []struct {
+	name   string
+	offset time.Duration
+}{{"UTC", 0}, {"Asia/Kolkata", 5*time.Hour + 30*time.Minute}, {"America/Phoenix", -7 * time.Hour}, {"Asia/Tokyo", 9 * time.Hour}}
+
+// terms are what the limits of a catalog version are.
+type terms struct{ small, large, month int }
+
+func (t terms) file() []byte {
+	const form = `tallystick: 1
+meters:
+  - {key: units, event: work, aggregation: sum, value: data.cost, scale: 0}
+plans:
+  - key: small
+    currency: USD
+    prices:
+      - {key: base, model: flat, amount: "10.00", every: month, charge: in_advance}
+      - {key: units, meter: units, model: graduated, every: month, tiers: [{up_to: "20", unit_amount: "0"}, {unit_amount: "0.05"}]}
+    limits:
+      - {key: daily, meter: units, quota: "%d", window: day, enforcement: hard}
+  - key: large
+    currency: USD
+    prices:
+      - {key: units, meter: units, model: graduated, every: month, tiers: [{up_to: "100", unit_amount: "0"}, {unit_amount: "0.03"}]}
+    limits:
+      - {key: daily, meter: units, quota: "%d", window: day, enforcement: hard}
+      - {key: monthly, meter: units, quota: "%d", window: month, enforcement: hard}
+gateway:
+  routes:
+    - {match: "POST /work", upstream: "http://127.0.0.1:9000", meter: units, cost: "1"}
+`
+	return fmt.Appendf(nil, form, t.small, t.large, t.month)
+}
+
+// limits tells the auditor what holds for a customer from now on.
+func (w *World) limits(c *customer, t terms) {
+	day, month := t.small, int64(1)<<40
+	if c.plan == "large" {
+		day, month = t.large, int64(t.month)
+	}
+	w.log.Limit(c.ID, "daily", audit.Day, int64(day), w.now)
+	w.log.Limit(c.ID, "monthly", audit.Month, month, w.now)
+}
+
+// sell sets up what is sold, and to whom.
+func (w *World) sell(ctx context.Context) error {
+	s := w.server
+	if _, _, err := s.govern.ApplyCatalog(ctx, "sim", "sim.yaml", w.terms().file()); err != nil {
+		return err
+	}
+	for i, zone := range zones {
+		c := &customer{plan: "small", steady: i < 2}
+		if i%2 == 1 {
+			c.plan = "large"
+		}
+		var err error
+		key := fmt.Sprintf("customer-%d", i+1)
+		if c.Customer, err = s.govern.CreateCustomer(ctx, "sim", govern.NewCustomer{Key: key, Zone: zone.name, Currency: "USD"}); err != nil {
+			return err
+		}
+		if _, c.secret, err = s.govern.CreateKey(ctx, "sim", govern.NewKey{Customer: key, Name: "key"}); err != nil {
+			return err
+		}
+		sub, err := s.govern.CreateSubscription(ctx, "sim", govern.NewSubscription{Customer: key, Plan: c.plan, Start: born.Add(-48 * time.Hour), BillingDay: 1})
+		if err != nil {
+			return err
+		}
+		c.sub = sub.ID
+		w.customers = append(w.customers, c)
+		w.log.Customer(c.ID, zone.offset)
+		w.limits(c, w.terms())
+	}
+	return nil
+}
+
+// terms are those that are in force, or may be.
+func (w *World) terms() terms {
+	return terms{small: 20 + 7*w.version%19, large: 60 + 11*w.version%31, month: 400 + 50*w.version%170}
+}
+
+// act does one thing, drawn from the dice.
+func (w *World) act(ctx context.Context) error {
+	w.passes(time.Duration(w.dice.IntN(800)) * time.Millisecond)
+	w.burn()
+	type action struct {
+		weight int
+		do     func(context.Context)
+	}
+	actions := []action{
+		{30, w.request}, {10, w.burst}, {16, w.end}, {14, w.ship}, {10, w.sync}, {8, w.report}, {5, w.ticks}, {4, w.bills}, {7, w.tell},
+		{4, func(context.Context) { w.deliverLate() }}, {3, w.jump}, {14, w.fault}, {1, w.catalog}, {2, w.plan}, {6, w.rejoin},
+	}
+	total := 0
+	for _, a := range actions {
+		total += a.weight
+	}
+	n := w.dice.IntN(total)
+	for _, a := range actions {
+		if n -= a.weight; n < 0 {
+			a.do(ctx)
+			break
+		}
+	}
+	w.reap()
+	return w.failed
+}
+
+// alive are the gateways that have begun and run.
+func (w *World) begun() (list []*gateway) {
+	for _, g := range w.gateways {
+		if g.alive && g.e != nil {
+			list = append(list, g)
+		}
+	}
+	return list
+}
+
+// request asks a gateway once.
+func (w *World) request(ctx context.Context) { w.requests(ctx, 1) }
+
+// burst asks one often.
+func (w *World) burst(ctx context.Context) { w.requests(ctx, 3+w.dice.IntN(20)) }
+
+func (w *World) requests(ctx context.Context, n int) {
+	list := w.begun()
+	if len(list) == 0 {
+		return
+	}
+	g, c := pick(w, list), pick(w, w.customers)
+	for range n {
+		cost := int64(1 + w.dice.IntN(costMax))
+		w.as(&g.process, func() { w.ask(ctx, g, c, cost) })
+		if !g.alive || w.failed != nil {
+			return
+		}
+	}
+}
+
+func (w *World) ask(ctx context.Context, g *gateway, c *customer, cost int64) {
+	units := money.FromInt(cost)
+	var a *enforce.Admission
+	a = g.e.Admit(ctx, enforce.Request{Secret: c.secret, Route: &g.mirror.Current().Routes[0], Method: "POST", Cost: &units})
+	if !a.Allowed() {
+		w.did["denied"]++
+		w.note("%s denies %s %d: %s", g.name, c.Key, cost, a.Code)
+		if a.Outcome == receipt.Unavailable {
+			w.did["unavailable"]++
+		}
+		return
+	}
+	w.did["admitted"]++
+	id := shortID(a.DecisionID)
+	w.note("%s admits %s %d as %s", g.name, c.Key, cost, id)
+	w.must("admit", w.log.Admitted(g.index+1, g.source, id, c.ID, g.clock.Now(), cost))
+	x := &request{a: a, id: id, customer: c.ID, cost: cost}
+	g.open = append(g.open, x)
+	if w.chance(70) {
+		w.finish(g, len(g.open)-1)
+	}
+}
+
+// finish ends the i-th open request of a gateway.
+func (w *World) finish(g *gateway, i int) {
+	x := g.open[i]
+	if w.chance(15) {
+		if err := x.a.Release(enforce.Failed); err != nil {
+			w.must("release "+x.id, allowed(err))
+			return
+		}
+		w.log.Released(g.source, x.id)
+		w.note("%s releases %s", g.name, x.id)
+	} else {
+		cost := x.cost
+		if w.chance(30) {
+			cost = w.dice.Int64N(x.cost + 1)
+		}
+		units := money.FromInt(cost)
+		if err := x.a.Settle(enforce.Actual{Status: 200, Cost: &units}); err != nil {
+			w.must("settle "+x.id, allowed(err))
+			return
+		}
+		w.log.Settled(g.source, x.id, cost)
+		w.note("%s settles %s for %d", g.name, x.id, cost)
+	}
+	g.open = append(g.open[:i], g.open[i+1:]...)
+}
+
+// allowed passes over errors that faults explain.
+func allowed(err error) error {
+	if errors.Is(err, store.ErrFull) || unreachable(err) {
+		return nil
+	}
+	return err
+}
+
+// end ends an open request.
+func (w *World) end(context.Context) {
+	list := w.begun()
+	if len(list) == 0 {
+		return
+	}
+	if g := pick(w, list); len(g.open) > 0 {
+		i := w.dice.IntN(len(g.open))
+		w.as(&g.process, func() { w.finish(g, i) })
+	}
+}
+
+// ship is a gateway's ticker.
+func (w *World) ship(ctx context.Context) {
+	if list := w.begun(); len(list) > 0 {
+		g := pick(w, list)
+		w.as(&g.process, func() {
+			more, err := g.e.Tick(ctx)
+			w.note("%s ships: more %v, %v", g.name, more, err != nil)
+			if errors.Is(err, authority.ErrEpoch) || errors.Is(err, receive.ErrRefused) { // a late call began another run: the process ends
+				w.fire("replaced", "%s", g.name)
+				g.alive = false
+				return
+			}
+			w.must(g.name+" ships", w.bearable(err))
+		})
+	}
+}
+
+// bearable passes over what a fault that is in force explains.
+func (w *World) bearable(err error) error {
+	if err == nil || errors.Is(err, store.ErrFull) || unreachable(err) || !w.server.alive {
+		return nil
+	}
+	return err
+}
+
+// sync is the other ticker.
+func (w *World) sync(ctx context.Context) {
+	if list := w.begun(); len(list) > 0 {
+		g := pick(w, list)
+		w.as(&g.process, func() { w.must(g.name+" syncs", g.e.SyncTick(ctx)) })
+	}
+}
+
+// rejoin lets gateways begin that could not.
+func (w *World) rejoin(ctx context.Context) {
+	for _, g := range w.gateways {
+		if g.alive && g.e == nil && w.server.alive {
+			g.join(ctx)
+		}
+	}
+}
+
+// reported is an event from outside.
+type reported struct {
+	id    string
+	c     *customer
+	at    time.Time
+	value int64
+}
+
+const reportSource = "outside"
+
+// report sends usage from outside: new, late, again, or another under the same name.
+func (w *World) report(ctx context.Context) {
+	if !w.server.alive {
+		return
+	}
+	var r reported
+	if len(w.events) > 0 && w.chance(35) {
+		r = pick(w, w.events)
+		if w.chance(20) {
+			r.value++ // another content
+		}
+	} else {
+		r = reported{id: fmt.Sprintf("r-%d", w.step), c: pick(w, w.customers), at: w.server.clock.Now(), value: int64(1 + w.dice.IntN(9))}
+		if w.chance(40) {
+			w.fired["late event"]++
+			r.at = r.at.Add(-time.Duration(w.dice.IntN(20*24)) * time.Hour)
+			if floor := born.Add(-36 * time.Hour); r.at.Before(floor) {
+				r.at = floor
+			}
+		}
+		w.events = append(w.events, r)
+	}
+	event := meter.Event{Source: reportSource, ID: r.id, Type: workType, Subject: r.c.ID, Time: r.at, Data: fmt.Appendf(nil, `{"cost":%d}`, r.value)}
+	answer := ""
+	survived := w.as(&w.server.process, func() {
+		out, err := w.server.ingest.Report(ctx, "api/sim", []meter.Event{event})
+		w.must("report", w.bearable(err))
+		if err == nil {
+			answer = out[0].Status
+		}
+	})
+	if !survived {
+		answer = ""
+	}
+	w.did["reported"]++
+	w.note("report %s of %s, %d at %s: %q", r.id, r.c.Key, r.value, r.at.Format(time.RFC3339), answer)
+	w.must("report", w.log.Reported(reportSource, r.id, r.c.ID, r.at, r.value, answer))
+}
+
+// ticks are the server's tickers.
+func (w *World) ticks(ctx context.Context) {
+	w.as(&w.server.process, func() {
+		w.must("the authority ticks", w.bearable(w.server.authority.Tick(ctx)))
+		w.must("the journal ticks", w.bearable(w.server.journal.Tick(ctx)))
+	})
+}
+
+// bills closes what is due.
+func (w *World) bills(ctx context.Context) {
+	w.as(&w.server.process, func() {
+		for {
+			more, err := w.server.bill.Tick(ctx)
+			if err != nil {
+				w.note("billing waits")
+				w.did["closes put off"]++
+				if !errors.Is(err, errOpen) {
+					w.must("bill", w.bearable(err))
+				}
+				return
+			}
+			if !more {
+				return
+			}
+		}
+	})
+}
+
+// tell sends the directory to a gateway, or brings what was sent before.
+func (w *World) tell(ctx context.Context) {
+	list := w.begun()
+	if len(list) == 0 {
+		return
+	}
+	g := pick(w, list)
+	if len(g.updates) > 0 && w.chance(60) {
+		u := g.updates[0]
+		g.updates = g.updates[1:]
+		w.as(&g.process, func() { w.must("take in what the server told", g.take(u)) })
+		return
+	}
+	if !w.server.alive || w.lost(g) {
+		g.updates = nil // the stream broke
+		return
+	}
+	u, err := w.server.facts(ctx)
+	w.must("tell", err)
+	g.updates = append(g.updates, u)
+}
+
+// jump lets hours or days pass.
+func (w *World) jump(context.Context) {
+	d := time.Duration(1+w.dice.IntN(20)) * time.Hour
+	if w.chance(25) {
+		d = time.Duration(1+w.dice.IntN(4)) * 24 * time.Hour
+	}
+	w.passes(d)
+	w.note("%s pass", d)
+}
+
+// catalog applies another one.
+func (w *World) catalog(ctx context.Context) {
+	if !w.server.alive {
+		return
+	}
+	w.version++
+	t := w.terms()
+	for _, c := range w.customers {
+		w.limits(c, t) // also when the server dies in it: then nobody knows
+	}
+	w.as(&w.server.process, func() {
+		_, _, err := w.server.govern.ApplyCatalog(ctx, "sim", "sim.yaml", t.file())
+		w.must("apply a catalog", w.bearable(err))
+	})
+	w.fire("catalog change", "to %+v", t)
+}
+
+// plan moves a customer to the other plan.
+func (w *World) plan(ctx context.Context) {
+	c := pick(w, w.customers)
+	if !w.server.alive || c.steady {
+		return
+	}
+	to := "large"
+	if c.plan == "large" {
+		to = "small"
+	}
+	var err error
+	w.limits(c, w.terms()) // what may hold until then
+	was := c.plan
+	c.plan = to
+	w.limits(c, w.terms())
+	survived := w.as(&w.server.process, func() {
+		_, err = w.server.govern.ChangeSubscription(ctx, "sim", c.sub, govern.NewChange{Kind: subscription.ToPlan, Plan: to, Reason: "simulated"}, false)
+	})
+	if err != nil && !errors.Is(err, account.ErrState) && !errors.Is(err, account.ErrInvalid) {
+		w.must("change a plan", w.bearable(err))
+	}
+	if err != nil || !survived {
+		c.plan = was
+		w.limits(c, w.terms())
+	}
+	w.fire("plan change", "%s to %s, %v", c.Key, to, err == nil)
+}

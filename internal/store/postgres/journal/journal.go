@@ -1,0 +1,208 @@
+// Package journal keeps usage events in PostgreSQL, for any number of servers on the same database.
+//
+// All appends take the lock of one row, which holds the position of the last record; so positions have no gaps and outcomes
+// follow one order. Each process commits many calls in one transaction, led by the first that waits. Identities, rollups, tallies
+// and the record itself are written in that transaction. The record has the bytes that the log of files would have, so that a
+// tree over either is the same.
+package journal
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+const versionTable = "journal_migrations"
+
+// Config of a Journal.
+type Config struct {
+	URL string // postgres://…
+	// Commit commits to a payload before it is erased, as the tree does; without it nothing can be erased.
+	Commit func(subject string, position uint64, head, payload []byte) ([32]byte, error)
+	// Forget is told each subject of whom an erasure left no payload: its key may go. came tells whether an event of the subject
+	// has come meanwhile. Optional.
+	Forget func(ctx context.Context, subject string, came func() (bool, error)) error
+	// Unsafe lets a server that does not sync its commits be used: for tests.
+	Unsafe bool
+}
+
+// Journal implements store.Keeper. It is safe for concurrent use.
+type Journal struct {
+	cfg  Config
+	pool *pgxpool.Pool
+
+	turn    chan struct{} // held by who commits
+	mu      sync.Mutex    // guards waiting and bytes
+	waiting []*call
+	bytes   int
+
+	closed  atomic.Bool
+	running sync.WaitGroup
+	entry   sync.RWMutex // Close waits for what has entered
+}
+
+var _ store.Keeper = (*Journal)(nil)
+
+// Open connects and brings the schema to the newest migration. It refuses a server whose commits may be lost.
+func Open(ctx context.Context, cfg Config) (*Journal, error) {
+	pc, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("journal: the database's URL: %w: %w", store.ErrInvalid, err)
+	}
+	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
+		pc.ConnConfig.RuntimeParams["application_name"] = "tally journal"
+	}
+	pc.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+		_, err := c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false)
+			WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')`)
+		return err
+	}
+	j := &Journal{cfg: cfg, turn: make(chan struct{}, 1)}
+	if err := migrate(ctx, pc.ConnConfig); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	if j.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	if err := j.safe(ctx); err != nil {
+		j.pool.Close()
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	return j, nil
+}
+
+// safe refuses a server that says a commit is durable which is not.
+func (j *Journal) safe(ctx context.Context) error {
+	if j.cfg.Unsafe {
+		return nil
+	}
+	for _, name := range []string{"fsync", "full_page_writes"} {
+		var on string
+		if err := j.pool.QueryRow(ctx, "SELECT current_setting($1)", name).Scan(&on); err != nil {
+			return err
+		}
+		if on != "on" {
+			return fmt.Errorf("the database has %s = %s, so that usage which was acknowledged can be lost: set it to on: %w", name, on, store.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// migrateLock is of a session, so that several servers that start together migrate once.
+func migrateLock() int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte("tally journal migrations")) // it cannot fail
+	return int64(h.Sum64())                            //nolint:gosec // any number will do
+}
+
+func migrate(ctx context.Context, cc *pgx.ConnConfig) (err error) {
+	c, err := pgx.ConnectConfig(ctx, cc)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close(context.WithoutCancel(ctx))) }()
+	if _, err := c.Exec(ctx, "SELECT pg_advisory_lock($1)", migrateLock()); err != nil { // until the connection ends
+		return err
+	}
+	p, done, err := provider(cc)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	current, known, err := p.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("read the schema version: %w", err)
+	}
+	if current > known {
+		return fmt.Errorf("%w: schema version %d, this program knows up to %d", store.ErrNewer, current, known)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("migrate from schema version %d to %d: %w", current, known, err)
+	}
+	return nil
+}
+
+func provider(cc *pgx.ConnConfig) (*goose.Provider, func() error, error) {
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, nil, err
+	}
+	versions, err := database.NewStore(database.DialectPostgres, versionTable)
+	if err != nil {
+		return nil, nil, err
+	}
+	db := stdlib.OpenDB(*cc)
+	p, err := goose.NewProvider(database.DialectCustom, db, dir, goose.WithStore(versions), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return p, db.Close, nil
+}
+
+// enter begins a call; leave ends it.
+func (j *Journal) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	j.entry.RLock()
+	defer j.entry.RUnlock()
+	if j.closed.Load() {
+		return store.ErrClosed
+	}
+	j.running.Add(1)
+	return nil
+}
+
+func (j *Journal) leave() { j.running.Done() }
+
+// Close waits for running calls and closes the connections. Later calls fail with store.ErrClosed; closing again does nothing.
+func (j *Journal) Close() error {
+	j.entry.Lock()
+	was := j.closed.Swap(true)
+	j.entry.Unlock()
+	j.running.Wait()
+	if !was {
+		j.pool.Close()
+	}
+	return nil
+}
+
+// Tick implements store.Keeper: the index is never behind.
+func (j *Journal) Tick(context.Context) error { return nil }
+
+// wrap says what a failure of the database means to a caller.
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if pe := (*pgconn.PgError)(nil); errors.As(err, &pe) {
+		switch pe.Code {
+		case "53100", "53200", "53300", "53400": // disk full, out of memory, too many connections
+			return fmt.Errorf("%s: %w: %w", what, store.ErrFull, err)
+		case "22021", "22P05": // a byte that no text of the database can have
+			return fmt.Errorf("%s: a text has a character that PostgreSQL cannot keep: %w: %w", what, store.ErrInvalid, err)
+		}
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf(format+": %w", append(args, store.ErrInvalid)...)
+}

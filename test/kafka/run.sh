@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The journal against a real Apache Kafka: one broker (KRaft) in a temporary folder, killed together with processes that write.
+# The first run fetches the broker's jars from Maven Central into the user's cache.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+version=3.9.1
+lib=${TALLY_TEST_KAFKA_LIB:-${XDG_CACHE_HOME:-$HOME/.cache}/tallystick/kafka-$version}
+if [[ ! -e $lib/complete ]]; then
+	for need in java mvn; do
+		command -v "$need" >/dev/null || { echo "test-kafka needs $need: apt-get install openjdk-17-jre-headless maven" >&2; exit 1; }
+	done
+	mkdir -p "$lib"
+	mvn -q -B -ntp -f test/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$lib"
+	touch "$lib/complete"
+fi
+TALLY_TEST_KAFKA_LIB=$lib exec go test -tags kafka -count=1 "$@" ./test/kafka
