@@ -29,6 +29,15 @@ func (w *world) round(round int) {
 	w.t.Logf("round %d: %s", round, counts(times))
 	w.t.Logf("round %d: %s", round, strings.Join(story, "; "))
 	w.check(l)
+	ends := map[string]int{}
+	for _, n := range w.fleet.Nodes() {
+		if e := n.Ends(); e > 0 {
+			ends[n.Name] = e
+		}
+	}
+	if len(ends) > 0 {
+		w.t.Logf("round %d: ended by themselves since the beginning and were started again: %s", round, counts(ends))
+	}
 	w.t.Logf("round %d: %.1f s of faults, %.1f s in all", round, broken.Seconds(), time.Since(began).Seconds())
 }
 

@@ -338,8 +338,11 @@ func (n *Node) Keep(ctx context.Context) error {
 		}
 		n.rest, n.caused = restDefault, false
 		n.mu.Unlock()
-		if over || pause(ctx, max(rest, restDefault)) != nil {
+		if over {
 			return nil
+		}
+		if err := pause(ctx, max(rest, restDefault)); err != nil {
+			return nil //nolint:nilerr // the end of ctx is the end of keeping
 		}
 		if err := n.Start(); err != nil {
 			return err
