@@ -9,8 +9,9 @@ TOOL := go tool -modfile=tools/go.mod
 ARGS :=
 ROUNDS := 50
 NODES := 20
+CHAOS := 20
 
-.PHONY: build demo test check test-kafka bench bench-journal bench-quota bench-billing gen deps lint fmt soak vuln clean toolchain
+.PHONY: chaos build demo test check test-kafka bench bench-journal bench-quota bench-billing gen deps lint fmt soak vuln clean toolchain
 
 build: toolchain ## bin/tally
 	@mkdir -p bin
@@ -63,7 +64,11 @@ soak: toolchain build ## many kill -9 rounds, gateways under faults, 10,000 subs
 	test/faults/run.sh $(ROUNDS)
 	test/nodes/run.sh $(NODES)
 	test/nodes/run.sh --prove 5
+	test/chaos/run.sh $(CHAOS)
 	for seed in $$(seq 20); do go test -timeout 30m ./internal/app/bill/oracle -histories 500 -seed $$seed; done
+
+chaos: toolchain deps ## 3 servers, 3 gateways, PostgreSQL with a standby under faults: make chaos CHAOS=2 ARGS=SEED
+	test/chaos/run.sh $(CHAOS) $(ARGS)
 
 vuln: toolchain ## needs the network
 	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...

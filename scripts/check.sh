@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 tool() { go tool -modfile=tools/go.mod "$@"; }
 rounds=5 # of kill -9; "make soak" runs more
 nodes=2 # of three gateways under faults
+chaos=2 # of servers, gateways and PostgreSQL under faults; "make soak" runs 20
 events=1000000 # ingested twice
 histories=500 # random subscriptions, billed and compared with the oracle; "make soak" runs 10,000
 
@@ -56,6 +57,7 @@ phase 'billing' go test -shuffle=on ./internal/app/bill ./internal/app/collect .
 phase 'subscription histories' go test ./internal/app/bill/oracle -histories "$histories"
 [[ -x test/faults/run.sh ]] && phase 'faults' test/faults/run.sh "$rounds"
 phase 'gateways under faults' test/nodes/run.sh "$nodes"
+phase 'chaos' test/chaos/run.sh "$chaos"
 phase 'journal on Kafka' test/kafka/run.sh
 phase 'doors' test/doors/run.sh
 phase 'ingest' bench/ingest.sh "$events"
