@@ -306,7 +306,7 @@ func (j *Journal) write() error {
 		j.group.Spot(base.Spot{Position: p.position, Segment: s.Number, Offset: j.size + int64(p.at)})
 	}
 	j.size += int64(len(j.frame))
-	j.durable.Store(j.size)
+	j.durable.Store(&extent{s.Number, j.size})
 	j.stats.bytes.Add(int64(len(j.frame)))
 	j.stats.groups.Add(1)
 	return nil
@@ -343,7 +343,7 @@ func (j *Journal) begin(number uint32, first uint64) error {
 		return err
 	}
 	j.size = segment.HeaderSize
-	j.durable.Store(j.size) // before anybody sees the segment
+	j.durable.Store(&extent{number, j.size}) // before anybody sees the segment; all of the one before is durable
 	j.addSegment(&segment.Segment{Name: name, Number: number, First: first, File: folder.NewHandle(f)})
 	j.stats.bytes.Add(segment.HeaderSize)
 	return nil
