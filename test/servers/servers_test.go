@@ -360,7 +360,7 @@ func TestWhatADeadLeaderLeft(t *testing.T) {
 // that lost it ends and is started again, as a supervisor does. Calls work again.
 func TestDatabaseRestarts(t *testing.T) {
 	t.Parallel()
-	db := pgtest.Start(t, pgtest.Config{})
+	db := pgtest.Start(t, pgtest.Config{Fsync: true})
 	w := newWorldOn(t, db.Database(t), 2, 1000)
 	secret := w.customer("acme")
 	door := w.gateway("east")
