@@ -43,7 +43,8 @@ phase 'lint' tool golangci-lint run ./...
 phase 'vet' go vet ./...
 # Billing is one loop over long random histories: the race detector would take ten times as long and find what its tests with
 # several callers find alone.
-slow='/internal/app/(bill|bill/oracle|collect|correct)$'
+# The servers of test/servers are processes, which it does not watch.
+slow='/(internal/app/(bill|bill/oracle|collect|correct)|test/servers)$'
 # SQLite is C in the form of Go, behind the lock of its connection: watched by the race detector it is five times as slow.
 plain='-gcflags=modernc.org/...=-race=false'
 race() {
@@ -56,6 +57,7 @@ phase 'race tests' race
 phase 'billing' go test -shuffle=on ./internal/app/bill ./internal/app/collect ./internal/app/correct
 phase 'subscription histories' go test ./internal/app/bill/oracle -histories "$histories"
 [[ -x test/faults/run.sh ]] && phase 'faults' test/faults/run.sh "$rounds"
+phase 'several servers' go test ./test/servers
 phase 'gateways under faults' test/nodes/run.sh "$nodes"
 phase 'chaos' test/chaos/run.sh "$chaos"
 phase 'journal on Kafka' test/kafka/run.sh

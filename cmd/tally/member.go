@@ -161,6 +161,15 @@ func (m *member) records() store.Records {
 	return fenced{m.db.Fenced(st.Lead.Fence)}
 }
 
+// journalFence is the lead that the journal asks for at each change: only where it is in the database that knows who leads.
+func (s *server) journalFence() uint64 {
+	if s.member == nil || s.Journal != s.Records {
+		return 0
+	}
+	st, _ := s.member.lead.State()
+	return st.Lead.Fence
+}
+
 // run has the ports served, asks who leads, leads when it is this process's turn, and drains when ctx ends.
 func (m *member) run(ctx context.Context, apiL, gwL net.Listener, ready func(context.Context) error) error {
 	s := m.s

@@ -51,8 +51,9 @@ type erasing struct {
 	forget func(ctx context.Context, subject string, came func() (bool, error)) error
 }
 
-// openJournal opens the journal at a URL; empty: that of the folder.
-func openJournal(ctx context.Context, f *folder, at string, e erasing) (store.Keeper, error) {
+// openJournal opens the journal at a URL; empty: that of the folder. fence is the lead of this process where the journal is in the
+// database of the records, or 0.
+func openJournal(ctx context.Context, f *folder, at string, fence uint64, e erasing) (store.Keeper, error) {
 	if at == "" {
 		return openFile(f.path("journal"), e)
 	}
@@ -62,7 +63,7 @@ func openJournal(ctx context.Context, f *folder, at string, e erasing) (store.Ke
 	switch u, err := url.Parse(at); {
 	case err != nil:
 	case postgresURL(at):
-		j, err := pgjournal.Open(ctx, pgjournal.Config{URL: at, Commit: e.commit, Forget: e.forget})
+		j, err := pgjournal.Open(ctx, pgjournal.Config{URL: at, Fence: fence, Commit: e.commit, Forget: e.forget})
 		if err != nil {
 			return nil, err // an interface around nothing would be closed
 		}

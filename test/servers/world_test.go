@@ -123,7 +123,7 @@ type server struct {
 
 func newWorld(t *testing.T, servers, limit int, args ...string) *world {
 	t.Helper()
-	return newWorldOn(t, pgtest.Database(t), servers, limit, args...)
+	return newWorldOn(t, pgtest.Start(t, pgtest.Config{Fsync: true}).Database(t), servers, limit, args...)
 }
 
 func newWorldOn(t *testing.T, records string, servers, limit int, args ...string) *world {
@@ -471,8 +471,8 @@ func (b *balancer) retry(to http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// journal is where the servers keep their events.
-func (w *world) journal() string { return "file://" + filepath.Join(w.shared, "journal") }
+// journal is where the servers keep their events: in the same database.
+func (w *world) journal() string { return w.records }
 
 func readFile(t *testing.T, path string) []byte {
 	t.Helper()

@@ -98,7 +98,7 @@ func (j *Journal) carryOut(ctx context.Context, e erasure) error {
 }
 
 func (j *Journal) eraseChunk(ctx context.Context, e *erasure, from, to int64) error {
-	return pgx.BeginFunc(ctx, j.pool, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, j.pool, j.begin, func(tx pgx.Tx) error {
 		for _, table := range []string{"journal_events", "journal_records"} {
 			var positions []int64
 			var erased [][]byte

@@ -110,7 +110,7 @@ func (j *Journal) commit(ctx context.Context, calls []*call) {
 
 // transact stages and writes all calls in one transaction. Its error is that of all calls which have none of their own.
 func (j *Journal) transact(ctx context.Context, calls []*call) (err error) {
-	tx, err := j.pool.Begin(ctx)
+	tx, err := j.pool.BeginTx(ctx, j.begin)
 	if err != nil {
 		return err
 	}

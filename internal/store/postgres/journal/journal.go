@@ -13,8 +13,10 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io/fs"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -29,7 +31,10 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-const versionTable = "journal_migrations"
+const (
+	versionTable = "journal_migrations"
+	idleMax      = 10 * time.Second // of a transaction that its process has left alone
+)
 
 // Config of a Journal.
 type Config struct {
@@ -39,14 +44,18 @@ type Config struct {
 	// Forget is told each subject of whom an erasure left no payload: its key may go. came tells whether an event of the subject
 	// has come meanwhile. Optional.
 	Forget func(ctx context.Context, subject string, came func() (bool, error)) error
+	// Fence is the lead of the process that writes, in records that are in the same database: once another one leads, each change
+	// fails with store.ErrConflict. 0: whoever has the journal may write.
+	Fence uint64
 	// Unsafe lets a server that does not sync its commits be used: for tests.
 	Unsafe bool
 }
 
 // Journal implements store.Keeper. It is safe for concurrent use.
 type Journal struct {
-	cfg  Config
-	pool *pgxpool.Pool
+	cfg   Config
+	pool  *pgxpool.Pool
+	begin pgx.TxOptions // of what changes the journal
 
 	turn    chan struct{} // held by who commits
 	mu      sync.Mutex    // guards waiting and bytes
@@ -69,12 +78,18 @@ func Open(ctx context.Context, cfg Config) (*Journal, error) {
 	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
 		pc.ConnConfig.RuntimeParams["application_name"] = "tally journal"
 	}
+	if pc.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] == "" { // one that stalls must not hold the head for ever
+		pc.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(idleMax.Milliseconds(), 10)
+	}
 	pc.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
 		_, err := c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false)
 			WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')`)
 		return err
 	}
 	j := &Journal{cfg: cfg, turn: make(chan struct{}, 1)}
+	if cfg.Fence != 0 {
+		j.begin.BeginQuery = "BEGIN; SELECT tally_fence(" + strconv.FormatUint(cfg.Fence, 10) + ")"
+	}
 	if err := migrate(ctx, pc.ConnConfig); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
@@ -196,6 +211,8 @@ func wrap(what string, err error) error {
 		switch pe.Code {
 		case "53100", "53200", "53300", "53400": // disk full, out of memory, too many connections
 			return fmt.Errorf("%s: %w: %w", what, store.ErrFull, err)
+		case "TL001": // raised by tally_fence
+			return fmt.Errorf("%s: %w: %w", what, store.ErrConflict, err)
 		case "22021", "22P05": // a byte that no text of the database can have
 			return fmt.Errorf("%s: a text has a character that PostgreSQL cannot keep: %w: %w", what, store.ErrInvalid, err)
 		}
