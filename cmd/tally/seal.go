@@ -15,9 +15,7 @@ import (
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/seal"
 	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/file/tree"
-	"github.com/tallystick/tallystick/internal/store/sqlite"
 )
 
 // deploymentID is the setting that names the deployment in its checkpoints; sealKeyName is the file of the signing key.
