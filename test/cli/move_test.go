@@ -47,7 +47,12 @@ func thereAndBack(t *testing.T, shared bool) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	dir, url := t.TempDir(), pgtest.Database(t)
+	dir, url := t.TempDir(), ""
+	if shared { // a journal is refused by a database that does not sync
+		url = pgtest.Start(t, pgtest.Config{Fsync: true, Settings: []string{"full_page_writes=on"}}).Database(t)
+	} else {
+		url = pgtest.Database(t)
+	}
 	home, away, back := filepath.Join(dir, "home"), filepath.Join(dir, "away"), filepath.Join(dir, "back")
 	demo := demoServer(ctx, t, tally, home)
 	var used struct{ Value string }
