@@ -38,9 +38,9 @@ func (k *kept) inFiles() error {
 		switch {
 		case one[1] == "":
 		case postgresURL(one[1]):
-			return fmt.Errorf("the %[1]s of this deployment are in PostgreSQL (--%[1]s): back them up with its own tools, by a base backup and an archive of its log, and the folder of secrets; see docs/backup.md, \"In PostgreSQL\"", one[0])
+			return fmt.Errorf("this deployment has its %[1]s in PostgreSQL (--%[1]s): back that up with its own tools, by a base backup and an archive of its log, and the folder of secrets; see docs/backup.md, \"In PostgreSQL\"", one[0])
 		default:
-			return fmt.Errorf("the %[1]s of this deployment are not in the data folder (--%[1]s), which alone tally backup copies; see docs/backup.md, \"Elsewhere\"", one[0])
+			return fmt.Errorf("this deployment has its %[1]s elsewhere (--%[1]s), and tally backup copies a data folder alone; see docs/backup.md, \"Elsewhere\"", one[0])
 		}
 	}
 	return nil
