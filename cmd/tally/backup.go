@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -21,8 +20,30 @@ import (
 )
 
 type backupCmd struct {
-	To   string `help:"Folder that holds the backups; made if absent. Only what is new is copied." required:"" type:"path" placeholder:"FOLDER"`
-	Keep int    `help:"Remove older backups but for so many; 0: keep all." default:"0" placeholder:"N"`
+	To string `help:"Folder that holds the backups; made if absent. Only what is new is copied." required:"" type:"path" placeholder:"FOLDER"`
+	kept
+	Secrets string `help:"Folder of the deployment's secrets, where they are not in the data folder." type:"path" env:"TALLY_SECRETS" placeholder:"DIR"`
+	Keep    int    `help:"Remove older backups but for so many; 0: keep all." default:"0" placeholder:"N"`
+}
+
+// kept says where a deployment keeps what it knows, for commands that only can do with files.
+type kept struct {
+	Records string `help:"What serve has. A backup is of files alone, so any URL is refused." env:"TALLY_RECORDS" placeholder:"URL"`
+	Journal string `help:"The same." env:"TALLY_JOURNAL" placeholder:"URL"`
+}
+
+// inFiles refuses what is not in the data folder: a copy of the rest would be no backup.
+func (k *kept) inFiles() error {
+	for _, one := range [][2]string{{storeRecords, k.Records}, {storeJournal, k.Journal}} {
+		switch {
+		case one[1] == "":
+		case postgresURL(one[1]):
+			return fmt.Errorf("this deployment has its %[1]s in PostgreSQL (--%[1]s): back that up with its own tools, by a base backup and an archive of its log, and the folder of secrets; see docs/backup.md, \"In PostgreSQL\"", one[0])
+		default:
+			return fmt.Errorf("this deployment has its %[1]s elsewhere (--%[1]s), and tally backup copies a data folder alone; see docs/backup.md, \"Elsewhere\"", one[0])
+		}
+	}
+	return nil
 }
 
 // backedUp is what the command prints.
@@ -43,6 +64,9 @@ func (c *backupCmd) Run(e *cli.Env) (err error) {
 	if c.Keep < 0 {
 		return errors.New("--keep is a number of backups, from 1 on; 0: keep all")
 	}
+	if err := c.inFiles(); err != nil {
+		return err
+	}
 	held, err := holdFolder(e.DataDir())
 	if err != nil {
 		return err
@@ -53,7 +77,7 @@ func (c *backupCmd) Run(e *cli.Env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
-	t := taking{run: run, dir: e.DataDir(), facts: backup.Manifest{Running: held.running()}}
+	t := taking{run: run, dir: e.DataDir(), secrets: c.Secrets, facts: backup.Manifest{Running: held.running()}}
 	if err := t.take(e.Ctx); err != nil {
 		return err
 	}
@@ -126,9 +150,10 @@ func (h held) close() error {
 // secrets last, since they are made before the records name them. What can be made anew is left out: jobs.db, client.json,
 // journal/index, journal/tree.
 type taking struct {
-	run   *backup.Run
-	dir   string
-	facts backup.Manifest
+	run     *backup.Run
+	dir     string
+	secrets string // a folder beside secrets/, whose files come before those; may be empty
+	facts   backup.Manifest
 }
 
 func (t *taking) take(ctx context.Context) error {
@@ -146,7 +171,7 @@ func (t *taking) take(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := t.files(ctx, "secrets"); err != nil {
+	if err := t.secret(ctx); err != nil {
 		return err
 	}
 	for _, name := range []string{"clock.json", "VERSION"} {
@@ -223,8 +248,13 @@ func (t *taking) growing(ctx context.Context, path, name string, size int64) (er
 }
 
 // whole takes one file. stamped: it is only ever replaced, so that its size and time of change tell whether it is the same.
-func (t *taking) whole(ctx context.Context, path string, stamped int64) (err error) {
-	in, err := os.Open(filepath.Join(t.dir, filepath.FromSlash(path)))
+func (t *taking) whole(ctx context.Context, path string, stamped int64) error {
+	return t.from(ctx, filepath.Join(t.dir, filepath.FromSlash(path)), path, stamped)
+}
+
+// from takes a file of any place under a path of the data folder.
+func (t *taking) from(ctx context.Context, name, path string, stamped int64) (err error) {
+	in, err := os.Open(name)
 	if err != nil {
 		return err
 	}
@@ -240,18 +270,41 @@ func (t *taking) whole(ctx context.Context, path string, stamped int64) (err err
 	return t.run.Whole(ctx, path, in, modified)
 }
 
-// files takes all files of a folder; what a crash left of a replacement is no part of it.
+// files takes all files of a folder.
 func (t *taking) files(ctx context.Context, dir string) error {
-	entries, err := os.ReadDir(filepath.Join(t.dir, dir))
+	return t.folder(ctx, filepath.Join(t.dir, dir), dir, nil)
+}
+
+// secret takes the secrets: of a folder of their own first, then what the data folder has beside.
+func (t *taking) secret(ctx context.Context) error {
+	own, taken := filepath.Join(t.dir, "secrets"), map[string]bool{}
+	if t.secrets != "" && filepath.Clean(t.secrets) != own {
+		if _, err := os.Stat(t.secrets); err != nil {
+			return fmt.Errorf("--secrets: %w", err)
+		}
+		if err := t.folder(ctx, t.secrets, "secrets", taken); err != nil {
+			return err
+		}
+	}
+	return t.folder(ctx, own, "secrets", taken)
+}
+
+// folder takes all files of a folder under a path, but those whose name is taken; what a crash left of a replacement is no part
+// of it.
+func (t *taking) folder(ctx context.Context, name, path string, taken map[string]bool) error {
+	entries, err := os.ReadDir(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool {
-		return !e.Type().IsRegular() || strings.HasSuffix(e.Name(), ".tmp")
-	})
 	for _, e := range entries {
-		if err := t.whole(ctx, dir+"/"+e.Name(), 0); err != nil {
+		if !e.Type().IsRegular() || strings.HasSuffix(e.Name(), ".tmp") || taken[e.Name()] {
+			continue
+		}
+		if err := t.from(ctx, filepath.Join(name, e.Name()), path+"/"+e.Name(), 0); err != nil {
 			return err
+		}
+		if taken != nil {
+			taken[e.Name()] = true
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/postgres"
+	pgjournal "github.com/tallystick/tallystick/internal/store/postgres/journal"
 	"github.com/tallystick/tallystick/internal/store/schema"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 )
@@ -25,6 +26,7 @@ type migrateCmd struct {
 // program of its version or a later one reads, so it never is to be migrated.
 type schemas struct {
 	Records string `help:"URL of records in PostgreSQL, instead of those of the data folder." env:"TALLY_RECORDS" placeholder:"URL"`
+	Journal string `help:"URL of a journal in PostgreSQL. Journals elsewhere have no schema." env:"TALLY_JOURNAL" placeholder:"URL"`
 }
 
 // steps is a schema that can be read and changed.
@@ -34,10 +36,32 @@ type steps interface {
 	Down(ctx context.Context, to int64) (int, error)
 }
 
-// each calls do with every store's migrations. change: they are to be changed, so nobody may have the folder open.
-func (c *schemas) each(e *cli.Env, change bool, do func(name string, s steps) error) (err error) {
+// each calls do with the migrations of every store, or of one. change: they are to be changed, so nobody may have the folder open.
+func (c *schemas) each(e *cli.Env, one string, change bool, do func(name string, s steps) error) error {
+	if one != storeJournal {
+		if err := c.records(e, change, do); err != nil {
+			return err
+		}
+	}
+	switch {
+	case one == storeRecords:
+	case postgresURL(c.Journal):
+		return pgjournal.Schema(e.Ctx, c.Journal, func(s *schema.Schema) error { return do(storeJournal, s) })
+	case one == storeJournal:
+		return errors.New("only a journal in PostgreSQL has a schema: name its URL with --journal")
+	}
+	return nil
+}
+
+// The stores, as the commands name them.
+const (
+	storeRecords = "records"
+	storeJournal = "journal"
+)
+
+func (c *schemas) records(e *cli.Env, change bool, do func(name string, s steps) error) (err error) {
 	if c.Records != "" {
-		return do("records", pgRecords{c.Records})
+		return do(storeRecords, pgRecords{c.Records})
 	}
 	held, err := holdFolder(e.DataDir())
 	if err != nil {
@@ -48,7 +72,7 @@ func (c *schemas) each(e *cli.Env, change bool, do func(name string, s steps) er
 		return fmt.Errorf("data folder %s is in use by another tally process; stop it first", e.DataDir())
 	}
 	f := folder{dir: e.DataDir()}
-	return sqlite.Schema(e.Ctx, f.path("records.db"), func(s *schema.Schema) error { return do("records", s) })
+	return sqlite.Schema(e.Ctx, f.path("records.db"), func(s *schema.Schema) error { return do(storeRecords, s) })
 }
 
 // pgRecords is the schema of records in PostgreSQL.
@@ -114,10 +138,10 @@ type migrated struct {
 	Migrations []schema.Migration `json:"migrations"`
 }
 
-// run does something with each store and prints what is there then.
-func (c *schemas) run(e *cli.Env, change func(s steps) (int, error)) error {
+// run does something with each store, or with one, and prints what is there then.
+func (c *schemas) run(e *cli.Env, one string, change func(s steps) (int, error)) error {
 	var all []migrated
-	err := c.each(e, change != nil, func(name string, s steps) (err error) {
+	err := c.each(e, one, change != nil, func(name string, s steps) (err error) {
 		m := migrated{Store: name}
 		if change != nil {
 			if m.Changed, err = change(s); err != nil {
@@ -172,19 +196,20 @@ func (c *schemas) run(e *cli.Env, change func(s steps) (int, error)) error {
 
 type migrateStatusCmd struct{ schemas }
 
-func (c *migrateStatusCmd) Run(e *cli.Env) error { return c.run(e, nil) }
+func (c *migrateStatusCmd) Run(e *cli.Env) error { return c.run(e, "", nil) }
 
 type migrateUpCmd struct{ schemas }
 
 func (c *migrateUpCmd) Run(e *cli.Env) error {
-	return c.run(e, func(s steps) (int, error) { return s.Up(e.Ctx) })
+	return c.run(e, "", func(s steps) (int, error) { return s.Up(e.Ctx) })
 }
 
 type migrateDownCmd struct {
 	schemas
-	To int64 `help:"The version that stays the newest." required:"" placeholder:"N"`
+	To    int64  `help:"The version that stays the newest." required:"" placeholder:"N"`
+	Store string `help:"Which store: records or journal." enum:"records,journal" default:"records" placeholder:"STORE"`
 }
 
 func (c *migrateDownCmd) Run(e *cli.Env) error {
-	return c.run(e, func(s steps) (int, error) { return s.Down(e.Ctx, c.To) })
+	return c.run(e, c.Store, func(s steps) (int, error) { return s.Down(e.Ctx, c.To) })
 }

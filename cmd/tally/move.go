@@ -17,7 +17,6 @@ import (
 	appseal "github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/postgres"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/store/transfer"
@@ -26,8 +25,11 @@ import (
 type moveCmd struct {
 	From        string `help:"Data folder of a stopped server." required:"" placeholder:"DIR"`
 	FromRecords string `help:"URL of its records, where they are in PostgreSQL." placeholder:"URL"`
+	FromJournal string `help:"URL of its journal, where that is in PostgreSQL." placeholder:"URL"`
+	FromSecrets string `help:"Folder of its secrets, where they are not in the data folder." type:"path" placeholder:"DIR"`
 	To          string `help:"Data folder to make. A move that was stopped goes on when it is started again." required:"" placeholder:"DIR"`
 	ToRecords   string `help:"URL of an empty database for the records; default: records.db of the folder." placeholder:"URL"`
+	ToJournal   string `help:"URL of a database for the journal, which may be that of the records; default: the folder." placeholder:"URL"`
 }
 
 // movedTo is what the command prints.
@@ -56,8 +58,8 @@ func (n *end) close() (err error) {
 	return err
 }
 
-// openEnd opens records and journal of a folder, and the tables below the records. url: of records in PostgreSQL.
-func openEnd(ctx context.Context, f *folder, url string) (n *end, err error) {
+// openEnd opens records and journal of a folder, and the tables below the records. url, at: of records and journal in PostgreSQL.
+func openEnd(ctx context.Context, f *folder, url, at string) (n *end, err error) {
 	n = &end{}
 	defer func() {
 		if err != nil {
@@ -81,9 +83,9 @@ func openEnd(ctx context.Context, f *folder, url string) (n *end, err error) {
 	}
 	n.closers = append(n.closers, db.Close)
 	n.tables.DB = db
-	journal, err := file.Open(file.Config{Dir: f.path("journal")})
+	journal, err := openJournal(ctx, f, at, erasing{})
 	if err != nil {
-		return n, fmt.Errorf("journal: %w", err)
+		return n, err
 	}
 	n.journal = journal
 	n.closers = append(n.closers, journal.Close)
@@ -103,10 +105,8 @@ func openMoved(ctx context.Context, f *folder, url string) (store.Records, error
 }
 
 func (c *moveCmd) Run(e *cli.Env) (err error) {
-	for _, name := range []string{c.From, c.To} {
-		if strings.Contains(name, "://") {
-			return fmt.Errorf("%s: name the folder of journal and secrets here, and records in PostgreSQL by --from-records and --to-records", name)
-		}
+	if err := c.check(); err != nil {
+		return err
 	}
 	from, to, part, err := c.folders()
 	if err != nil {
@@ -129,6 +129,24 @@ func (c *moveCmd) Run(e *cli.Env) (err error) {
 	return out.print(e)
 }
 
+// check refuses what is not moved.
+func (c *moveCmd) check() error {
+	for _, name := range []string{c.From, c.To} {
+		if strings.Contains(name, "://") { // it may have a password
+			return errors.New("--from and --to name folders, of secrets and of what is not in PostgreSQL: name databases by --from-records, --from-journal, --to-records and --to-journal")
+		}
+	}
+	for _, one := range [][2]string{{"--from-records", c.FromRecords}, {"--to-records", c.ToRecords}, {"--from-journal", c.FromJournal}, {"--to-journal", c.ToJournal}} {
+		if one[1] != "" && !postgresURL(one[1]) {
+			return unknownDriver(one[0], one[1], "postgres://USER@HOST/DATABASE")
+		}
+	}
+	if c.FromRecords != "" && c.ToRecords != "" {
+		return errors.New("records are not moved from one PostgreSQL to another one: use pg_dump and pg_restore")
+	}
+	return nil
+}
+
 // folders opens the source, and the target under a name of its own until all is there.
 func (c *moveCmd) folders() (from, to *folder, part string, err error) {
 	if _, err := os.Stat(filepath.Join(c.From, "VERSION")); err != nil {
@@ -144,11 +162,14 @@ func (c *moveCmd) folders() (from, to *folder, part string, err error) {
 	if to, err = openFolder(part); err != nil {
 		return nil, nil, "", errors.Join(err, from.close())
 	}
+	if c.FromSecrets != "" {
+		from.secrets = c.FromSecrets
+	}
 	return from, to, part, nil
 }
 
 func (c *moveCmd) move(e *cli.Env, from, to *folder, out *movedTo) (err error) {
-	source, err := openEnd(e.Ctx, from, c.FromRecords)
+	source, err := openEnd(e.Ctx, from, c.FromRecords, c.FromJournal)
 	if err != nil {
 		return err
 	}
@@ -159,12 +180,12 @@ func (c *moveCmd) move(e *cli.Env, from, to *folder, out *movedTo) (err error) {
 	if err := copyFolders(from, to); err != nil {
 		return err
 	}
-	return out.audit(e.Ctx, source, to, c.ToRecords)
+	return out.audit(e.Ctx, source, to, c)
 }
 
 // fill copies records and journal, and compares them.
 func (c *moveCmd) fill(e *cli.Env, source *end, to *folder, out *movedTo) (err error) {
-	target, err := openEnd(e.Ctx, to, c.ToRecords)
+	target, err := openEnd(e.Ctx, to, c.ToRecords, c.ToJournal)
 	if err != nil {
 		return err
 	}
@@ -198,39 +219,51 @@ func (c *moveCmd) fill(e *cli.Env, source *end, to *folder, out *movedTo) (err e
 // progressEvery is after how many records a line of progress is printed.
 const progressEvery = 100_000
 
-// copyFolders takes over what is in files: secrets, the spool and the clock.
+// copyFolders takes over what is in files: secrets, the spool and the clock. What a folder of secrets has beside the data folder
+// comes last.
 func copyFolders(from, to *folder) error {
-	names := []string{"clock.json"}
-	for _, dir := range []string{"secrets", "spool"} {
-		entries, err := os.ReadDir(from.path(dir))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		for _, one := range entries {
-			names = append(names, filepath.Join(dir, one.Name()))
-		}
-		if err := os.MkdirAll(to.path(dir), 0o700); err != nil {
+	for _, one := range [][2]string{{from.path("secrets"), to.path("secrets")}, {from.secrets, to.path("secrets")}, {from.path("spool"), to.path("spool")}} {
+		if err := copyFiles(one[0], one[1]); err != nil {
 			return err
 		}
 	}
-	for _, name := range names {
-		b, err := os.ReadFile(from.path(name))
-		if errors.Is(err, fs.ErrNotExist) {
+	return copyFile(from.path("clock.json"), to.path("clock.json"))
+}
+
+// copyFiles copies the files of a folder, which need not be there, durably into another one.
+func copyFiles(from, to string) error {
+	entries, err := os.ReadDir(from)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	for _, one := range entries {
+		if !one.Type().IsRegular() {
 			continue
 		}
-		if err != nil {
-			return err
-		}
-		if err := writeDurable(to.path(name), b); err != nil {
+		if err := copyFile(filepath.Join(from, one.Name()), filepath.Join(to, one.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func copyFile(from, to string) error {
+	b, err := os.ReadFile(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return writeDurable(to, b)
+}
+
 // audit reads what was moved whole, and looks whether it leads to the old tree's last checkpoint.
-func (out *movedTo) audit(ctx context.Context, source *end, to *folder, url string) (err error) {
-	records, err := openMoved(ctx, to, url)
+func (out *movedTo) audit(ctx context.Context, source *end, to *folder, c *moveCmd) (err error) {
+	records, err := openMoved(ctx, to, c.ToRecords)
 	if err != nil {
 		return err
 	}
@@ -251,7 +284,7 @@ func (out *movedTo) audit(ctx context.Context, source *end, to *folder, url stri
 	if len(last) > 0 {
 		cfg.Against, out.Anchor = last[0].Note, string(last[0].Note)
 	}
-	out.Audit, err = auditStopped(ctx, to, cfg)
+	out.Audit, err = auditStopped(ctx, to, c.ToJournal, cfg)
 	return err
 }
 

@@ -22,10 +22,11 @@ import (
 )
 
 type restoreCmd struct {
-	From   string `help:"Folder that holds the backups." required:"" type:"path" placeholder:"FOLDER"`
-	Backup string `help:"Which one, as --list names it; default: the newest." placeholder:"NAME"`
-	List   bool   `help:"List the backups, and restore nothing." xor:"what"`
-	Check  bool   `help:"Read the backup and compare all digests, and restore nothing." xor:"what"`
+	From    string `help:"Folder that holds the backups." required:"" type:"path" placeholder:"FOLDER"`
+	Backup  string `help:"Which one, as --list names it; default: the newest." placeholder:"NAME"`
+	Secrets string `help:"Empty folder to put the secrets in, for servers with --secrets; they are in the data folder too." type:"path" placeholder:"DIR"`
+	List    bool   `help:"List the backups, and restore nothing." xor:"what"`
+	Check   bool   `help:"Read the backup and compare all digests, and restore nothing." xor:"what"`
 }
 
 func (c *restoreCmd) Run(e *cli.Env) error {
@@ -105,6 +106,11 @@ func (c *restoreCmd) restore(e *cli.Env, m *backup.Manifest) error {
 	if err := backup.Fresh(dir); err != nil {
 		return err
 	}
+	if c.Secrets != "" {
+		if err := backup.Fresh(c.Secrets); err != nil {
+			return fmt.Errorf("--secrets: %w", err)
+		}
+	}
 	part := dir + ".part"
 	if _, err := os.Lstat(part); err == nil {
 		return fmt.Errorf("%s is there: an earlier restore ended before its end; remove it, then try again", part)
@@ -123,6 +129,11 @@ func (c *restoreCmd) restore(e *cli.Env, m *backup.Manifest) error {
 		return fmt.Errorf("the backup is restored to %s, and cannot be audited: %w", part, err)
 	}
 	if len(out.Differences) == 0 {
+		if c.Secrets != "" {
+			if err := copyFiles(filepath.Join(part, "secrets"), c.Secrets); err != nil {
+				return fmt.Errorf("--secrets: %w", err)
+			}
+		}
 		if err := os.Rename(part, dir); err != nil {
 			return err
 		}
@@ -164,7 +175,7 @@ func (r *restored) examine(e *cli.Env, dir string, m *backup.Manifest) (err erro
 	if m.Checkpoint != nil {
 		against = []byte(m.Checkpoint.Note)
 	}
-	if r.Audit, err = auditStopped(e.Ctx, f, appseal.Audited{
+	if r.Audit, err = auditStopped(e.Ctx, f, "", appseal.Audited{
 		Seals: records, Keys: records, Invoices: records, Verifier: verifier, Random: rand.Reader, Against: nonEmpty(against),
 	}); err != nil {
 		return err

@@ -15,9 +15,7 @@ import (
 	"github.com/tallystick/tallystick/internal/cli"
 	"github.com/tallystick/tallystick/internal/core/seal"
 	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/file/tree"
-	"github.com/tallystick/tallystick/internal/store/sqlite"
 )
 
 // deploymentID is the setting that names the deployment in its checkpoints; sealKeyName is the file of the signing key.
@@ -114,7 +112,7 @@ func (s *server) closeSeal(ctx context.Context) error {
 }
 
 // auditFolder audits a folder that no server has open.
-func auditFolder(e *cli.Env, against []byte, key string) (report any, err error) {
+func auditFolder(e *cli.Env, at cli.Stores, against []byte, key string) (report any, err error) {
 	dir := e.DataDir()
 	if _, err := os.Stat(filepath.Join(dir, "VERSION")); err != nil {
 		return nil, fmt.Errorf("%s is not a data folder: %w", dir, err)
@@ -124,9 +122,12 @@ func auditFolder(e *cli.Env, against []byte, key string) (report any, err error)
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	records, err := sqlite.Open(e.Ctx, f.path("records.db"))
+	if at.Secrets != "" {
+		f.secrets = at.Secrets
+	}
+	records, err := openMoved(e.Ctx, f, at.Records)
 	if err != nil {
-		return nil, fmt.Errorf("records: %w", err)
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
 	name, err := f.origin(e.Ctx, records)
@@ -137,7 +138,7 @@ func auditFolder(e *cli.Env, against []byte, key string) (report any, err error)
 	if err != nil {
 		return nil, err
 	}
-	return auditStopped(e.Ctx, f, appseal.Audited{
+	return auditStopped(e.Ctx, f, at.Journal, appseal.Audited{
 		Seals: records, Keys: records, Invoices: records, Verifier: verifier, Random: rand.Reader, Against: nonEmpty(against), AgainstKey: key,
 	})
 }
@@ -149,14 +150,14 @@ func nonEmpty(b []byte) []byte {
 	return b
 }
 
-// auditStopped opens the journal and its tree. A log so damaged that it does not open is a finding.
-func auditStopped(ctx context.Context, f *folder, cfg appseal.Audited) (report appseal.Report, err error) {
-	journal, err := file.Open(file.Config{Dir: f.path("journal")})
+// auditStopped opens the journal at a URL (empty: that of the folder) and its tree. A log so damaged that it does not open is a finding.
+func auditStopped(ctx context.Context, f *folder, at string, cfg appseal.Audited) (report appseal.Report, err error) {
+	journal, err := openJournal(ctx, f, at, erasing{})
 	if errors.Is(err, store.ErrCorrupt) {
 		return appseal.Report{Findings: []appseal.Finding{{What: "the log is damaged and does not open", Where: err.Error()}}}, nil
 	}
 	if err != nil {
-		return report, fmt.Errorf("journal: %w", err)
+		return report, err
 	}
 	defer func() { err = errors.Join(err, journal.Close()) }()
 	tiles, err := tree.Open(tree.Config{Dir: f.path("journal", treeFolder)})

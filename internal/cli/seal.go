@@ -184,10 +184,18 @@ type auditRunCmd struct {
 	Against string `help:"A checkpoint that was kept elsewhere, as tally checkpoint prints it." type:"path" placeholder:"FILE"`
 	Key     string `help:"The public key for it, or a file with it; default: this deployment's." placeholder:"KEY"`
 	Stopped bool   `help:"Read the data folder itself, which no server may have open; also done when the server does not answer."`
+	Stores
+}
+
+// Stores say where a deployment has what is not in its data folder. Empty: in the folder.
+type Stores struct {
+	Records string `help:"Without a server: URL of the records, as serve has it." env:"TALLY_RECORDS" placeholder:"URL"`
+	Journal string `help:"Without a server: URL of the journal." env:"TALLY_JOURNAL" placeholder:"URL"`
+	Secrets string `help:"Without a server: folder of the secrets." type:"path" env:"TALLY_SECRETS" placeholder:"DIR"`
 }
 
 // AuditFolder audits a data folder that no server has open.
-type AuditFolder func(e *Env, against []byte, key string) (report any, err error)
+type AuditFolder func(e *Env, at Stores, against []byte, key string) (report any, err error)
 
 func (c *auditRunCmd) Run(e *Env) error {
 	var against []byte
@@ -238,7 +246,7 @@ func (c *auditRunCmd) report(e *Env, against []byte, key string) (json.RawMessag
 			return nil, err
 		}
 	}
-	report, err := e.AuditFolder(e, against, key)
+	report, err := e.AuditFolder(e, c.Stores, against, key)
 	if err != nil {
 		return nil, err
 	}

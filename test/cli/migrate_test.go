@@ -1,13 +1,14 @@
 package cli_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/tallystick/tallystick/internal/store/pgtest"
 	"github.com/tallystick/tallystick/test/process"
 )
 
-// TestMigratePostgres lists, applies and keeps the schema of records in PostgreSQL.
+// TestMigratePostgres lists, applies and keeps the schemas of records and journal in PostgreSQL.
 func TestMigratePostgres(t *testing.T) {
 	t.Parallel()
 	tally, err := process.Build(t.TempDir())
@@ -45,5 +46,16 @@ func TestMigratePostgres(t *testing.T) {
 	}
 	if r, err := tally.Run(t.Context(), "migrate", "down", "--to", "1", "--records", url); err != nil || r.Code != 1 {
 		t.Errorf("down below the first one: exit %d, %v", r.Code, err)
+	}
+	both := ask("up", "--journal", url)
+	if len(both.Stores) != 2 || both.Stores[1].Changed == 0 || both.Stores[1].Pending != 0 {
+		t.Errorf("with the journal: %+v", both)
+	}
+	last := both.Stores[1].Version
+	if one := ask("down", "--store", "journal", "--to", fmt.Sprint(last), "--journal", url); len(one.Stores) != 1 || one.Stores[0].Changed != 0 || one.Stores[0].Version != last {
+		t.Errorf("the journal down to where it is: %+v", one)
+	}
+	if r, err := tally.Run(t.Context(), "migrate", "down", "--store", "journal", "--to", "0", "--journal", url); err != nil || r.Code != 1 {
+		t.Errorf("a journal was dropped: exit %d, %v", r.Code, err)
 	}
 }

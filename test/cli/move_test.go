@@ -27,17 +27,32 @@ type moved struct {
 	}
 }
 
-// TestMoveThereAndBack moves the demo's records to PostgreSQL and its journal to another folder, killed now and then, and both
-// back again: nothing is different at any end.
+// TestMoveThereAndBack moves the demo's records to PostgreSQL and its journal to another folder or to the same database, killed
+// now and then, and both back again: nothing is different at any end.
 func TestMoveThereAndBack(t *testing.T) {
 	t.Parallel()
+	for _, journal := range []string{"folder", "database"} {
+		t.Run(journal, func(t *testing.T) {
+			t.Parallel()
+			thereAndBack(t, journal == "database")
+		})
+	}
+}
+
+func thereAndBack(t *testing.T, shared bool) {
+	t.Helper()
 	tally, err := process.Build(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	dir, url := t.TempDir(), pgtest.Database(t)
+	dir, url := t.TempDir(), ""
+	if shared { // a journal is refused by a database that does not sync
+		url = pgtest.Start(t, pgtest.Config{Fsync: true, Settings: []string{"full_page_writes=on"}}).Database(t)
+	} else {
+		url = pgtest.Database(t)
+	}
 	home, away, back := filepath.Join(dir, "home"), filepath.Join(dir, "away"), filepath.Join(dir, "back")
 	demo := demoServer(ctx, t, tally, home)
 	var used struct{ Value string }
@@ -46,6 +61,10 @@ func TestMoveThereAndBack(t *testing.T) {
 	}
 	stopServer(ctx, t, demo)
 	there := []string{"move", "--from", home, "--to", away, "--to-records", url}
+	again := []string{"move", "--from", away, "--from-records", url, "--to", back}
+	if shared {
+		there, again = append(there, "--to-journal", url), append(again, "--from-journal", url)
+	}
 	for i := range 6 {
 		p, err := tally.Start(dir, there...)
 		if err != nil {
@@ -69,8 +88,22 @@ func TestMoveThereAndBack(t *testing.T) {
 	if err := tally.JSON(ctx, &first, there...); err != nil {
 		t.Fatal(err)
 	}
-	if err := tally.JSON(ctx, &second, "move", "--from", away, "--from-records", url, "--to", back); err != nil {
+	if err := tally.JSON(ctx, &second, again...); err != nil {
 		t.Fatal(err)
+	}
+	if shared {
+		audited := []string{"audit", "--stopped", "--dir", away, "--records", url, "--journal", url}
+		var report struct {
+			Events   int64
+			Findings []any
+		}
+		if err := tally.JSON(ctx, &report, audited...); err != nil || report.Events != first.Compared.Events || len(report.Findings) > 0 {
+			t.Errorf("the audit of the databases: %+v, %v", report, err)
+		}
+		refused, err := tally.Run(ctx, "backup", "--dir", away, "--records", url, "--to", filepath.Join(dir, "kept"))
+		if err != nil || refused.Code != 1 || !bytes.Contains(refused.Stderr, []byte("docs/backup.md")) {
+			t.Errorf("a backup without the records: exit %d, %s, %v", refused.Code, refused.Stderr, err)
+		}
 	}
 	rows := int64(0)
 	digests := map[string]string{}

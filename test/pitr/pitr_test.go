@@ -1,4 +1,4 @@
-// Package pitr_test restores records in PostgreSQL to a point in time, as docs/backup.md says, and audits them.
+// Package pitr_test restores records, and a journal, in PostgreSQL to a point in time, as docs/backup.md says, and audits them.
 package pitr_test
 
 import (
@@ -23,16 +23,18 @@ import (
 	"github.com/tallystick/tallystick/internal/store/file/tree"
 	"github.com/tallystick/tallystick/internal/store/pgtest"
 	"github.com/tallystick/tallystick/internal/store/postgres"
+	"github.com/tallystick/tallystick/internal/store/postgres/journal"
 )
 
 const patience = time.Minute
 
-// world is a deployment with records in PostgreSQL and a journal in files.
+// world is a deployment with records in PostgreSQL and a journal in files, or in the same database.
 type world struct {
 	cluster          *pgtest.Cluster
 	url              string
 	records          *postgres.Records
-	journal          *file.Journal
+	journal          store.Keeper
+	shared           bool // the journal is in the database too
 	seal             *appseal.Service
 	signer, verifier string
 	events           int
@@ -53,6 +55,13 @@ func (w *world) open(t *testing.T) {
 	})
 	if w.records, err = postgres.Open(t.Context(), w.url); err != nil {
 		t.Fatal(err)
+	}
+	if w.shared {
+		j, err := journal.Open(t.Context(), journal.Config{URL: w.url, Unsafe: true}) // the cluster of tests does not sync
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.journal = j
 	}
 	if w.seal, err = appseal.Open(t.Context(), appseal.Config{
 		Seals: w.records, Keys: w.records, Invoices: w.records, Journal: w.journal, Tiles: tiles, Signer: w.signer, Verifier: w.verifier,
@@ -139,22 +148,28 @@ func TestRecordsComeBackToAPointInTime(t *testing.T) {
 	for _, target := range []string{"lsn", "time"} {
 		t.Run(target, func(t *testing.T) {
 			t.Parallel()
-			pointInTime(t, target)
+			pointInTime(t, target, false)
+		})
+		t.Run(target+" with the journal", func(t *testing.T) {
+			t.Parallel()
+			pointInTime(t, target, true)
 		})
 	}
 }
 
-func pointInTime(t *testing.T, target string) {
+func pointInTime(t *testing.T, target string, shared bool) {
 	t.Helper()
-	w := &world{cluster: pgtest.Start(t, pgtest.Config{Settings: []string{"wal_level=replica", "archive_mode=on", "max_wal_senders=4"}}), now: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)}
+	w := &world{shared: shared, cluster: pgtest.Start(t, pgtest.Config{Settings: []string{"wal_level=replica", "archive_mode=on", "max_wal_senders=4"}}), now: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)}
 	folder := w.cluster.Folder()
 	archive := filepath.Join(folder, "archive")
 	w.must(t, fmt.Sprintf("ALTER SYSTEM SET archive_command = 'mkdir -p %s && test ! -f %s/%%f && cp %%p %s/%%f'", archive, archive, archive))
 	w.must(t, "SELECT pg_reload_conf()::text")
 	w.url = w.cluster.Database(t)
 	var err error
-	if w.journal, err = file.Open(file.Config{Dir: t.TempDir()}); err != nil {
-		t.Fatal(err)
+	if !shared {
+		if w.journal, err = file.Open(file.Config{Dir: t.TempDir()}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		if err := w.journal.Close(); err != nil {
@@ -178,9 +193,16 @@ func pointInTime(t *testing.T, target string) {
 	if target == "time" {
 		point = w.must(t, "SELECT clock_timestamp()::text")
 	}
+	events := w.events
 	w.work(t, "after the point")
 	if err := w.records.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if shared {
+		w.events = events // the others are gone, with their receipts
+		if err := w.journal.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	segment := w.must(t, "SELECT pg_walfile_name(pg_switch_wal())")
 	w.until(t, "t", "SELECT CASE WHEN last_archived_wal >= $1 THEN 't' ELSE 'f' END FROM pg_stat_archiver", segment)

@@ -8,11 +8,8 @@ package journal
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"io/fs"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -21,20 +18,13 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/database"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/schema"
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-const (
-	versionTable = "journal_migrations"
-	idleMax      = 10 * time.Second // of a transaction that its process has left alone
-)
+// idleMax ends a transaction that its process has left alone.
+const idleMax = 10 * time.Second
 
 // Config of a Journal.
 type Config struct {
@@ -90,7 +80,10 @@ func Open(ctx context.Context, cfg Config) (*Journal, error) {
 	if cfg.Fence != 0 {
 		j.begin.BeginQuery = "BEGIN; SELECT tally_fence(" + strconv.FormatUint(cfg.Fence, 10) + ")"
 	}
-	if err := migrate(ctx, pc.ConnConfig); err != nil {
+	if err := onSchema(ctx, pc.ConnConfig, func(s *schema.Schema) error {
+		_, err := s.Up(ctx)
+		return err
+	}); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	if j.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
@@ -118,57 +111,6 @@ func (j *Journal) safe(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// migrateLock is of a session, so that several servers that start together migrate once.
-func migrateLock() int64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte("tally journal migrations")) // it cannot fail
-	return int64(h.Sum64())                            //nolint:gosec // any number will do
-}
-
-func migrate(ctx context.Context, cc *pgx.ConnConfig) (err error) {
-	c, err := pgx.ConnectConfig(ctx, cc)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.Close(context.WithoutCancel(ctx))) }()
-	if _, err := c.Exec(ctx, "SELECT pg_advisory_lock($1)", migrateLock()); err != nil { // until the connection ends
-		return err
-	}
-	p, done, err := provider(cc)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, done()) }()
-	current, known, err := p.GetVersions(ctx)
-	if err != nil {
-		return fmt.Errorf("read the schema version: %w", err)
-	}
-	if current > known {
-		return fmt.Errorf("%w: schema version %d, this program knows up to %d", store.ErrNewer, current, known)
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate from schema version %d to %d: %w", current, known, err)
-	}
-	return nil
-}
-
-func provider(cc *pgx.ConnConfig) (*goose.Provider, func() error, error) {
-	dir, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, nil, err
-	}
-	versions, err := database.NewStore(database.DialectPostgres, versionTable)
-	if err != nil {
-		return nil, nil, err
-	}
-	db := stdlib.OpenDB(*cc)
-	p, err := goose.NewProvider(database.DialectCustom, db, dir, goose.WithStore(versions), goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return nil, nil, errors.Join(err, db.Close())
-	}
-	return p, db.Close, nil
 }
 
 // enter begins a call; leave ends it.
