@@ -165,6 +165,7 @@ type group struct {
 	series         map[store.SeriesKey]*series
 	loaded         staged
 	all, now       staged
+	bodies         map[uint64][]byte // see written
 }
 
 func newGroup(tx pgx.Tx) *group {
