@@ -212,11 +212,11 @@ func historyOf(first *record.Record, revisions []record.Record) []store.Revised 
 	for i := range revisions {
 		r := &revisions[i]
 		one := store.Revised{Position: r.Position, At: r.ReceivedAt, Actor: r.Reference.Actor, Reason: r.Reference.Reason, Resolutions: r.Resolutions}
-		switch r.Kind {
-		case record.KindAmend:
+		switch {
+		case r.Kind == record.KindAmend:
 			one.Kind = store.Amend
 			amended(&content, &r.Event)
-		case record.KindVoid:
+		case r.Kind == record.KindVoid:
 			one.Kind = store.Void
 		default:
 			one.Kind = store.Resolve

@@ -75,7 +75,6 @@ type part struct {
 	rollup        meter.Rollup
 	tally, voided money.Decimal
 	last          uint64
-	gone          bool
 }
 
 // contribution is what one record adds to a series, or takes from it.

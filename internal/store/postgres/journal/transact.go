@@ -138,15 +138,14 @@ func (g *group) stage(ctx context.Context, calls []*call) error {
 func (j *Journal) settle(ctx context.Context, g *group) (ours bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWait)
 	defer cancel()
-	tick := time.NewTicker(settleTick)
-	defer tick.Stop()
 	for {
 		if ours, err = j.settled(ctx, g); err == nil {
 			return ours, nil
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		pause, done := context.WithTimeout(ctx, settleTick)
+		<-pause.Done()
+		done()
+		if ctx.Err() != nil {
 			return false, err
 		}
 	}
