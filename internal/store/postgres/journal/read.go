@@ -212,14 +212,12 @@ func historyOf(first *record.Record, revisions []record.Record) []store.Revised 
 	for i := range revisions {
 		r := &revisions[i]
 		one := store.Revised{Position: r.Position, At: r.ReceivedAt, Actor: r.Reference.Actor, Reason: r.Reference.Reason, Resolutions: r.Resolutions}
-		switch {
-		case r.Kind == record.KindAmend:
+		one.Kind = store.Resolve
+		if r.Kind == record.KindAmend {
 			one.Kind = store.Amend
 			amended(&content, &r.Event)
-		case r.Kind == record.KindVoid:
+		} else if r.Kind == record.KindVoid {
 			one.Kind = store.Void
-		default:
-			one.Kind = store.Resolve
 		}
 		one.Event = content
 		all = append(all, one)
