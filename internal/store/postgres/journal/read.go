@@ -212,12 +212,14 @@ func historyOf(first *record.Record, revisions []record.Record) []store.Revised 
 	for i := range revisions {
 		r := &revisions[i]
 		one := store.Revised{Position: r.Position, At: r.ReceivedAt, Actor: r.Reference.Actor, Reason: r.Reference.Reason, Resolutions: r.Resolutions}
-		one.Kind = store.Resolve
-		if r.Kind == record.KindAmend {
+		switch r.Kind { //nolint:exhaustive // only revisions have a target
+		case record.KindAmend:
 			one.Kind = store.Amend
 			amended(&content, &r.Event)
-		} else if r.Kind == record.KindVoid {
+		case record.KindVoid:
 			one.Kind = store.Void
+		default:
+			one.Kind = store.Resolve
 		}
 		one.Event = content
 		all = append(all, one)
