@@ -11,7 +11,7 @@ ROUNDS := 50
 NODES := 20
 CHAOS := 20
 
-.PHONY: chaos build demo test check test-kafka bench bench-journal bench-quota bench-billing gen deps lint fmt soak vuln clean toolchain
+.PHONY: chaos build demo test check test-kafka bench bench-journal bench-journal-postgresql bench-quota bench-billing gen deps lint fmt soak vuln clean toolchain
 
 build: toolchain ## bin/tally
 	@mkdir -p bin
@@ -38,6 +38,9 @@ bench: toolchain build ## micro benchmarks, then the gateway against a bare reve
 bench-journal: toolchain build ## the journal against its floor and SQLite; ARGS="-grow 20000000" adds growth, disk, restart, queries
 	CGO_ENABLED=0 go build -trimpath -o bin/bench-journal ./bench/journal
 	bin/bench-journal $(ARGS)
+
+bench-journal-postgresql: ## the journal in PostgreSQL beside COPY into a bare table, fsync on
+	go test -run '^$$' -bench Append -benchtime 5s ./internal/store/postgres/journal
 
 bench-quota: toolchain build ## decisions in process, over gRPC and over HTTP beside their floors; ARGS="-rounds 3 -only rls"
 	CGO_ENABLED=0 go build -trimpath -o bin/bench-quota ./bench/quota

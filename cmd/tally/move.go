@@ -83,7 +83,7 @@ func openEnd(ctx context.Context, f *folder, url, at string) (n *end, err error)
 	}
 	n.closers = append(n.closers, db.Close)
 	n.tables.DB = db
-	journal, err := openJournal(ctx, f, at, erasing{})
+	journal, err := openJournal(ctx, f, at, 0, erasing{})
 	if err != nil {
 		return n, err
 	}

@@ -152,7 +152,7 @@ func nonEmpty(b []byte) []byte {
 
 // auditStopped opens the journal at a URL (empty: that of the folder) and its tree. A log so damaged that it does not open is a finding.
 func auditStopped(ctx context.Context, f *folder, at string, cfg appseal.Audited) (report appseal.Report, err error) {
-	journal, err := openJournal(ctx, f, at, erasing{})
+	journal, err := openJournal(ctx, f, at, 0, erasing{})
 	if errors.Is(err, store.ErrCorrupt) {
 		return appseal.Report{Findings: []appseal.Finding{{What: "the log is damaged and does not open", Where: err.Error()}}}, nil
 	}

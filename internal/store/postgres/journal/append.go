@@ -48,6 +48,9 @@ func (c *batch) prepare() error {
 	if err := record.CheckBatch(b); err != nil {
 		return err
 	}
+	if err := keepableBatch(b); err != nil {
+		return err
+	}
 	r := record.Record{Kind: record.KindEvent, ReceivedAt: b.ReceivedAt}
 	for i := range b.Entries {
 		e := &b.Entries[i]

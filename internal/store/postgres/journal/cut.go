@@ -23,6 +23,9 @@ func (j *Journal) Cut(ctx context.Context, customerID string, at time.Time) erro
 	if !record.Text(customerID, 1) || !record.Instant(at) {
 		return fmt.Errorf("cut: %w", invalid("a customer and an instant are needed"))
 	}
+	if err := keepable(customerID, ""); err != nil {
+		return fmt.Errorf("cut: %w", err)
+	}
 	micros := at.UnixMicro()
 	r := record.Record{Kind: record.KindCut, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: at}, CustomerID: customerID}
 	encoded := r.Append(nil)
@@ -148,8 +151,7 @@ func (j *Journal) Leaves(ctx context.Context, from uint64, limit int, each func(
 		return from, fmt.Errorf("leaves: %w", invalid("positions count from 1, and a limit is needed"))
 	}
 	for next = from; limit > 0; {
-		n := min(limit, leavesChunk)
-		bodies, err := j.bodies(ctx, next, n)
+		bodies, err := j.bodies(ctx, next, min(limit, leavesChunk))
 		if err != nil {
 			return next, wrap("leaves", err)
 		}
@@ -163,21 +165,31 @@ func (j *Journal) Leaves(ctx context.Context, from uint64, limit int, each func(
 			}
 			next++
 		}
-		if limit -= n; len(bodies) < n {
+		if limit -= len(bodies); len(bodies) == 0 {
 			break
 		}
 	}
 	return next, nil
 }
 
-// leavesChunk is how many records are read at once; they are in memory then, with at most 1 MiB of data each.
-const leavesChunk = 500
+// Bounds of what is read at once and in memory then. One record, with up to 1 MiB of data, may be larger than what is left.
+const (
+	leavesChunk = 500
+	chunkBytes  = 8 << 20
+)
 
-// bodies reads records in order of position, without a gap.
+// bodiesBetween are records from $1 to below $2; upto are the bytes of all up to each.
+const (
+	bodiesBetween = `(SELECT position, body FROM journal_events WHERE position >= $1 AND position < $2
+		UNION ALL SELECT position, body FROM journal_records WHERE position >= $1 AND position < $2) r`
+	bodiesBounded = `(SELECT position, body, sum(octet_length(body)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - octet_length(body) AS before FROM ` +
+		bodiesBetween + `) b WHERE before < $3`
+)
+
+// bodies reads records in order of position, without a gap: at most n and chunkBytes, but one at least. None: that is the end.
 func (j *Journal) bodies(ctx context.Context, from uint64, n int) (list [][]byte, err error) {
 	err = j.snapshot(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT body FROM (SELECT position, body FROM journal_events WHERE position >= $1 AND position < $2
-			UNION ALL SELECT position, body FROM journal_records WHERE position >= $1 AND position < $2) r ORDER BY position`, int64(from), int64(from)+int64(n))
+		rows, err := tx.Query(ctx, "SELECT body FROM "+bodiesBounded+" ORDER BY position", int64(from), int64(from)+int64(n), chunkBytes)
 		return rowsOf(rows, err, func(rows pgx.Rows) error {
 			var body []byte
 			err := rows.Scan(&body)

@@ -82,10 +82,16 @@ func (j *Journal) order(ctx context.Context, e *erasure, r *record.Record) error
 
 // carryOut takes the payloads out, a chunk a transaction, and the order's own mention of the subject last.
 func (j *Journal) carryOut(ctx context.Context, e erasure) error {
-	for at := e.first; at <= e.last; at += eraseChunk {
-		if err := j.eraseChunk(ctx, &e, at, min(at+eraseChunk, e.last+1)); err != nil {
+	for at := e.first; at <= e.last; {
+		var last *int64
+		err := j.pool.QueryRow(ctx, "SELECT max(position) FROM "+bodiesBounded, at, min(at+eraseChunk, e.last+1), chunkBytes).Scan(&last)
+		if err != nil || last == nil {
+			return errors.Join(err, wantRecord(at, err))
+		}
+		if err := j.eraseChunk(ctx, &e, at, *last+1); err != nil {
 			return err
 		}
+		at = *last + 1
 	}
 	if e.subject != "" && j.cfg.Forget != nil {
 		came := func() (bool, error) { return j.came(ctx, e) }
@@ -97,8 +103,19 @@ func (j *Journal) carryOut(ctx context.Context, e erasure) error {
 	return err
 }
 
+func wantRecord(at int64, err error) error {
+	if err != nil {
+		return nil //nolint:nilerr // it is told already
+	}
+	return fmt.Errorf("there is no record %d: %w", at, store.ErrCorrupt)
+}
+
 func (j *Journal) eraseChunk(ctx context.Context, e *erasure, from, to int64) error {
-	return pgx.BeginTxFunc(ctx, j.pool, j.begin, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, j.pool, j.changing(), func(tx pgx.Tx) error {
+		// A process that was stopped must not keep the rows from marks and revisions.
+		if _, err := tx.Exec(ctx, fmt.Sprint("SET LOCAL idle_in_transaction_session_timeout = ", j.cfg.HeadWait.Milliseconds())); err != nil {
+			return err
+		}
 		for _, table := range []string{"journal_events", "journal_records"} {
 			var positions []int64
 			var erased [][]byte
@@ -159,7 +176,7 @@ func (j *Journal) without(body []byte, e *erasure) ([]byte, error) {
 
 // came says whether a record of the subject has come after the order.
 func (j *Journal) came(ctx context.Context, e erasure) (found bool, err error) {
-	for at := e.position + 1; !found; at += eraseChunk {
+	for at := e.position + 1; !found; {
 		bodies, err := j.bodies(ctx, uint64(at), eraseChunk)
 		if err != nil {
 			return false, err
@@ -171,7 +188,8 @@ func (j *Journal) came(ctx context.Context, e erasure) (found bool, err error) {
 			}
 			found = found || p.Subject() == e.subject
 		}
-		if len(bodies) < eraseChunk {
+		at += int64(len(bodies))
+		if len(bodies) == 0 {
 			break
 		}
 	}
@@ -186,8 +204,9 @@ func (j *Journal) Retain(ctx context.Context, before, now time.Time) (more bool,
 	defer j.leave()
 	var from, head int64
 	var newest *int64
-	err = j.pool.QueryRow(ctx, `SELECT h.retained + 1, h.position, (SELECT max(received) FROM journal_events WHERE position > h.retained AND position <= h.retained + $1)
-		FROM journal_head h`, retainChunk).Scan(&from, &head, &newest)
+	// Where there are only other records, the next event tells how old they are.
+	err = j.pool.QueryRow(ctx, `SELECT h.retained + 1, h.position, (SELECT max(received) FROM journal_events WHERE position > h.retained
+		AND position <= greatest(h.retained + $1, (SELECT min(position) FROM journal_events WHERE position > h.retained))) FROM journal_head h`, retainChunk).Scan(&from, &head, &newest)
 	if err != nil || from > head || newest == nil || *newest >= before.UnixMicro() {
 		return false, wrap("retain", err)
 	}

@@ -184,3 +184,30 @@ func TestRetain(t *testing.T) {
 		t.Errorf("scan after retention: %v, %v", page, err)
 	}
 }
+
+// TestLargeRecords: more data than is read at once is read, and erased, in several turns.
+func TestLargeRecords(t *testing.T) {
+	t.Parallel()
+	j := keeping(t, func(string, bool) {})
+	data := append(append([]byte(`"`), bytes.Repeat([]byte("x"), 1<<20-2)...), '"')
+	for i := range 12 {
+		b := batch(i, 1, 1)
+		b.Entries[0].Event.Data = data
+		if _, err := j.Append(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds(t, j, 12, 1)
+	if _, err := j.Erase(t.Context(), "c0", "op", "asked", noon()); err != nil {
+		t.Fatal(err)
+	}
+	erased := 0
+	for _, l := range leaves(t, j) {
+		if l.ID != "" && l.Commitment != nil && l.Payload == nil {
+			erased++
+		}
+	}
+	if erased != 12 {
+		t.Errorf("%d of 12 records were erased", erased)
+	}
+}

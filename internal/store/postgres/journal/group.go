@@ -26,9 +26,8 @@ type call struct {
 	stage func(ctx context.Context, g *group) error
 	alone bool // has a transaction of its own
 
-	taken bool          // guarded by Journal.mu
-	done  chan struct{} // closed when err is set
-	err   error
+	done chan struct{} // closed when err is set
+	err  error
 }
 
 // submit has a call committed, together with others that wait.
@@ -106,53 +105,6 @@ func (j *Journal) commit(ctx context.Context, calls []*call) {
 		}
 		close(c.done)
 	}
-}
-
-// transact stages and writes all calls in one transaction. Its error is that of all calls which have none of their own.
-func (j *Journal) transact(ctx context.Context, calls []*call) (err error) {
-	tx, err := j.pool.BeginTx(ctx, j.begin)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = tx.Rollback(ctx) // a connection that cannot is dropped
-		}
-	}()
-	g := newGroup(tx)
-	n := needs{}
-	for _, c := range calls {
-		if c.need != nil {
-			c.need(&n)
-		}
-	}
-	if err := g.load(ctx, &n); err != nil {
-		return err
-	}
-	for _, c := range calls {
-		g.begin()
-		if c.err = c.stage(ctx, g); c.err == nil {
-			g.keep()
-			continue
-		}
-		g.drop()
-		if own := (*fault)(nil); errors.As(c.err, &own) { // of the database, not of the call
-			return c.err
-		}
-		if errors.Is(c.err, errTakenBack) {
-			c.err = nil
-		}
-	}
-	if g.position == g.from { // nothing new
-		return tx.Rollback(ctx)
-	}
-	if err := g.flush(ctx); err != nil {
-		return err
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return fmt.Errorf("commit: whether it was stored is unknown; send it again, and what was is a duplicate: %w", err)
-	}
-	return nil
 }
 
 // fault is a failure of the database while a call was staged.

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,9 +23,6 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/schema"
 )
-
-// idleMax ends a transaction that its process has left alone.
-const idleMax = 10 * time.Second
 
 // Config of a Journal.
 type Config struct {
@@ -39,13 +37,15 @@ type Config struct {
 	Fence uint64
 	// Unsafe lets a server that does not sync its commits be used: for tests.
 	Unsafe bool
+	// HeadWait is how long another session may hold the head without work: a process that was stopped is put out then. Default: 5 s.
+	HeadWait time.Duration
 }
 
 // Journal implements store.Keeper. It is safe for concurrent use.
 type Journal struct {
 	cfg   Config
-	pool  *pgxpool.Pool
-	begin pgx.TxOptions // of what changes the journal
+	pool  *pgxpool.Pool // of reads and of erasing, which may take long
+	write *pgxpool.Pool // of what takes the head
 
 	turn    chan struct{} // held by who commits
 	mu      sync.Mutex    // guards waiting and bytes
@@ -61,24 +61,13 @@ var _ store.Keeper = (*Journal)(nil)
 
 // Open connects and brings the schema to the newest migration. It refuses a server whose commits may be lost.
 func Open(ctx context.Context, cfg Config) (*Journal, error) {
-	pc, err := pgxpool.ParseConfig(cfg.URL)
-	if err != nil {
-		return nil, fmt.Errorf("journal: the database's URL: %w: %w", store.ErrInvalid, err)
-	}
-	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
-		pc.ConnConfig.RuntimeParams["application_name"] = "tally journal"
-	}
-	if pc.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] == "" { // one that stalls must not hold the head for ever
-		pc.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(idleMax.Milliseconds(), 10)
-	}
-	pc.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
-		_, err := c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false)
-			WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')`)
-		return err
+	if cfg.HeadWait <= 0 {
+		cfg.HeadWait = headWait
 	}
 	j := &Journal{cfg: cfg, turn: make(chan struct{}, 1)}
-	if cfg.Fence != 0 {
-		j.begin.BeginQuery = "BEGIN; SELECT tally_fence(" + strconv.FormatUint(cfg.Fence, 10) + ")"
+	pc, err := j.connections("")
+	if err != nil {
+		return nil, fmt.Errorf("journal: the database's URL: %w: %w", store.ErrInvalid, err)
 	}
 	if err := onSchema(ctx, pc.ConnConfig, func(s *schema.Schema) error {
 		_, err := s.Up(ctx)
@@ -86,31 +75,83 @@ func Open(ctx context.Context, cfg Config) (*Journal, error) {
 	}); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
+	wc, err := j.connections(fmt.Sprintf(`SET idle_in_transaction_session_timeout = %[1]d; SET lock_timeout = %[1]d; SET statement_timeout = %[2]d`,
+		cfg.HeadWait.Milliseconds(), commitWait.Milliseconds()))
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	wc.MaxConns = writers
 	if j.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	if err := j.safe(ctx); err != nil {
+	if j.write, err = pgxpool.NewWithConfig(ctx, wc); err != nil {
 		j.pool.Close()
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	if err := errors.Join(j.pool.Ping(ctx), j.write.Ping(ctx)); err != nil {
+		j.pool.Close()
+		j.write.Close()
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	return j, nil
 }
 
-// safe refuses a server that says a commit is durable which is not.
-func (j *Journal) safe(ctx context.Context) error {
-	if j.cfg.Unsafe {
-		return nil
+const (
+	headWait = 5 * time.Second
+	readers  = 16 // connections, where the URL has no pool_max_conns
+	writers  = 3  // one works a group, others settle what became of one whose connection was lost
+)
+
+// connections is the configuration of a pool; each connection is checked, and set up by SQL, when it is new.
+func (j *Journal) connections(setup string) (*pgxpool.Config, error) {
+	pc, err := pgxpool.ParseConfig(j.cfg.URL)
+	if err != nil {
+		return nil, err
 	}
-	for _, name := range []string{"fsync", "full_page_writes"} {
-		var on string
-		if err := j.pool.QueryRow(ctx, "SELECT current_setting($1)", name).Scan(&on); err != nil {
+	if !strings.Contains(j.cfg.URL, "pool_max_conns") {
+		pc.MaxConns = readers
+	}
+	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
+		pc.ConnConfig.RuntimeParams["application_name"] = "tally journal"
+	}
+	pc.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+		if err := safe(ctx, c, j.cfg.Unsafe); err != nil {
 			return err
 		}
-		if on != "on" {
-			return fmt.Errorf("the database has %s = %s, so that usage which was acknowledged can be lost: set it to on: %w", name, on, store.ErrInvalid)
-		}
+		_, err := c.Exec(ctx, setup)
+		return err
+	}
+	return pc, nil
+}
+
+// safe refuses a server that says a commit is durable which is not, or that cannot keep every text. A server may be restarted
+// with other settings, so that each new connection is checked.
+func safe(ctx context.Context, c *pgx.Conn, unsafe bool) error {
+	if _, err := c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false)
+		WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')`); err != nil {
+		return err
+	}
+	var encoding, fsync, pages string
+	if err := c.QueryRow(ctx, "SELECT current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes')").
+		Scan(&encoding, &fsync, &pages); err != nil {
+		return err
+	}
+	if encoding != "UTF8" {
+		return fmt.Errorf("the database has the encoding %s: create one with ENCODING 'UTF8': %w", encoding, store.ErrInvalid)
+	}
+	if !unsafe && (fsync != "on" || pages != "on") {
+		return fmt.Errorf("the database has fsync = %s and full_page_writes = %s, so that usage which was acknowledged can be lost: set both to on: %w",
+			fsync, pages, store.ErrInvalid)
 	}
 	return nil
+}
+
+// changing is how a transaction begins that changes the journal.
+func (j *Journal) changing() pgx.TxOptions {
+	if j.cfg.Fence == 0 {
+		return pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
+	}
+	return pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT tally_fence(" + strconv.FormatUint(j.cfg.Fence, 10) + ")"}
 }
 
 // enter begins a call; leave ends it.
@@ -137,6 +178,7 @@ func (j *Journal) Close() error {
 	j.running.Wait()
 	if !was {
 		j.pool.Close()
+		j.write.Close()
 	}
 	return nil
 }

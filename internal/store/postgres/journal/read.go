@@ -2,9 +2,11 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
@@ -138,6 +140,12 @@ func currents(ctx context.Context, q queryer, rows []*row) ([]store.Record, erro
 // snapshot runs do in one transaction that sees one state of the journal.
 func (j *Journal) snapshot(ctx context.Context, do func(tx pgx.Tx) error) error {
 	tx, err := j.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	for range readers { // connections that the server has ended meanwhile
+		if ce := (*pgconn.ConnectError)(nil); err == nil || ctx.Err() != nil || errors.As(err, &ce) {
+			break
+		}
+		tx, err = j.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	}
 	if err != nil {
 		return err
 	}
@@ -204,7 +212,7 @@ func historyOf(first *record.Record, revisions []record.Record) []store.Revised 
 	for i := range revisions {
 		r := &revisions[i]
 		one := store.Revised{Position: r.Position, At: r.ReceivedAt, Actor: r.Reference.Actor, Reason: r.Reference.Reason, Resolutions: r.Resolutions}
-		switch r.Kind {
+		switch r.Kind { //nolint:exhaustive // only revisions have a target
 		case record.KindAmend:
 			one.Kind = store.Amend
 			amended(&content, &r.Event)

@@ -23,6 +23,11 @@ func (j *Journal) Revise(ctx context.Context, r store.Revisions) ([]uint64, erro
 	if err := record.CheckRevisions(&r); err != nil {
 		return nil, fmt.Errorf("revise: %w", err)
 	}
+	for i := range r.List {
+		if err := keepableAll(r.List[i].Resolutions); err != nil {
+			return nil, fmt.Errorf("revise: revision %d: %w", i, err)
+		}
+	}
 	if len(r.List) == 0 {
 		return []uint64{}, nil
 	}

@@ -75,7 +75,6 @@ type part struct {
 	rollup        meter.Rollup
 	tally, voided money.Decimal
 	last          uint64
-	gone          bool
 }
 
 // contribution is what one record adds to a series, or takes from it.
@@ -165,6 +164,7 @@ type group struct {
 	series         map[store.SeriesKey]*series
 	loaded         staged
 	all, now       staged
+	bodies         map[uint64][]byte // see written
 }
 
 func newGroup(tx pgx.Tx) *group {
