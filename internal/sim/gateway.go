@@ -336,7 +336,7 @@ func (h *holder) Recall(_ context.Context, counters []store.CounterKey) (backs [
 	}
 	if h.w.cfg.Break == RecallMore {
 		for i := range backs {
-			backs[i].Keep = backs[i].Spent
+			backs[i].Keep = backs[i].Spent / 2
 		}
 	}
 	return backs, err
