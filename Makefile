@@ -63,6 +63,7 @@ soak: toolchain build ## many kill -9 rounds, gateways under faults, 10,000 subs
 	test/faults/run.sh $(ROUNDS)
 	test/nodes/run.sh $(NODES)
 	test/nodes/run.sh --prove 5
+	bin/tally sim --seed $$(date +%s) --for 10m
 	for seed in $$(seq 20); do go test -timeout 30m ./internal/app/bill/oracle -histories 500 -seed $$seed; done
 
 vuln: toolchain ## needs the network
