@@ -204,8 +204,11 @@ func (l *Log) Reported(source, id, customerID string, at time.Time, value int64,
 	l.Checked++
 	switch answer {
 	case "accepted":
-		if e != nil && (e.fate == must || !e.fits(value)) {
+		if e != nil && e.fate == must {
 			return fault("P3", "%s %s was accepted a second time", source, id)
+		}
+		if e != nil { // the first was not taken, so the name was free for another content
+			e.value = value
 		}
 	case "duplicate":
 		if e == nil {
