@@ -79,6 +79,7 @@ type Log struct {
 	customers map[string]*customer
 	invoices  map[string]string // what each looked like first
 	numbers   int64             // highest number seen
+	died      []*died
 	// Checked counts comparisons.
 	Checked int64
 }
@@ -157,6 +158,30 @@ func (l *Log) Admitted(gateway int, source, id, customerID string, at time.Time,
 		l.Checked++
 		if most := m.most(begin); sum > most {
 			return fault("P2", "customer %s: %d admitted of %d of limit %s in the window from %s, with %s", customerID, sum, most, name, time.UnixMicro(begin).UTC().Format(time.RFC3339), id)
+		}
+	}
+	return nil
+}
+
+// died is a request in whose admission its gateway died. Nobody knows its id; it may be stored as it was reserved.
+type died struct {
+	source, customer string
+	at, cost         int64
+}
+
+// Died says that a gateway died while it admitted a request.
+func (l *Log) Died(source, customerID string, at time.Time, cost int64) {
+	l.died = append(l.died, &died{source, customerID, at.UnixMicro(), cost})
+}
+
+// claim finds an event that was never answered among those, and makes it known.
+func (l *Log) claim(s *Stored) *event {
+	for i, d := range l.died {
+		if (died{s.Source, s.Customer, s.At, s.Value}) == *d {
+			l.died = append(l.died[:i], l.died[i+1:]...)
+			e := &event{customer: d.customer, at: d.at, reserved: d.cost, value: d.cost, fate: may}
+			l.events[key(s.Source, s.ID)] = e
+			return e
 		}
 	}
 	return nil
@@ -251,6 +276,9 @@ func (l *Log) Journal(all []Stored, final bool) error {
 	for _, s := range all {
 		k := key(s.Source, s.ID)
 		e := l.events[k]
+		if e == nil {
+			e = l.claim(&s)
+		}
 		l.Checked++
 		switch {
 		case seen[k]:
