@@ -61,6 +61,16 @@ phase 'several servers' go test ./test/servers
 phase 'gateways under faults' test/nodes/run.sh "$nodes"
 phase 'chaos' test/chaos/run.sh "$chaos"
 phase 'journal on Kafka' test/kafka/run.sh
+# Two processes with seeds far apart, others each day; a failure prints its seed.
+simulator() {
+	local day=$(($(date +%s) / 86400)) a b code=0
+	bin/tally sim --seed $((day * 1000)) --for 60s & a=$!
+	bin/tally sim --seed $((day * 1000 + 500000000)) --for 60s & b=$!
+	wait "$a" || code=1
+	wait "$b" || code=1
+	return "$code"
+}
+phase 'simulator' simulator
 phase 'doors' test/doors/run.sh
 phase 'ingest' bench/ingest.sh "$events"
 [[ -x test/browser/run.sh ]] && phase 'browser' test/browser/run.sh

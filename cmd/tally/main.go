@@ -37,6 +37,7 @@ type commands struct {
 	Restore      restoreCmd  `cmd:"" help:"Make a data folder of a backup, and audit it; or list and check backups."`
 	Migrate      migrateCmd  `cmd:"" help:"Show and change the schema of records and journal."`
 	Move         moveCmd     `cmd:"" help:"Copy records and journal of a stopped server to other stores, and compare all of it."`
+	Sim          simCmd      `cmd:"" help:"Run simulated worlds, faults included, and audit what the product promises."`
 
 	cli.Commands
 	gatewayCommands

@@ -336,6 +336,7 @@ func (h *holder) Recall(_ context.Context, counters []store.CounterKey) (backs [
 	}
 	if h.w.cfg.Break == RecallMore {
 		for i := range backs {
+			backs[i].Spent /= 2
 			backs[i].Keep = backs[i].Spent
 		}
 	}

@@ -169,8 +169,14 @@ func (w *World) requests(ctx context.Context, n int) {
 
 func (w *World) ask(ctx context.Context, g *gateway, c *customer, cost int64) {
 	units := money.FromInt(cost)
-	var a *enforce.Admission
-	a = g.e.Admit(ctx, enforce.Request{Secret: c.secret, Route: &g.mirror.Current().Routes[0], Method: "POST", Cost: &units})
+	answered := false
+	defer func() {
+		if !answered { // it died in it
+			w.log.Died(g.source, c.ID, g.clock.Now(), cost)
+		}
+	}()
+	a := g.e.Admit(ctx, enforce.Request{Secret: c.secret, Route: &g.mirror.Current().Routes[0], Method: "POST", Cost: &units})
+	answered = true
 	if !a.Allowed() {
 		w.did["denied"]++
 		w.note("%s denies %s %d: %s", g.name, c.Key, cost, a.Code)

@@ -263,7 +263,14 @@ func (j *journal) Append(ctx context.Context, b store.Batch) ([]store.Result, er
 	if j.s.w.cfg.Break == SkipDedup {
 		b = j.twice(b)
 	}
+	lost := j.s.w.cfg.Break == LoseEvent && len(b.Entries) > 1
+	if lost {
+		b.Entries = b.Entries[:len(b.Entries)-1]
+	}
 	out, err := j.Journal.Append(ctx, b)
+	if lost && err == nil {
+		out = append(out, out[0])
+	}
 	j.s.w.cross(&j.s.process)
 	return out, err
 }

@@ -167,6 +167,7 @@ func (w *World) passes(d time.Duration) { w.now = w.now.Add(d.Truncate(time.Micr
 // begin builds the world: a server, what it sells, and the gateways.
 func (w *World) begin(ctx context.Context) error {
 	w.disk = disk.New(w.dice)
+	w.disk.Lying = w.cfg.Break == EarlyReceipt
 	w.server = &server{w: w, records: filepath.Join(w.cfg.Dir, "records.db"), boot: 1}
 	w.server.disk = w.disk
 	if err := os.MkdirAll(w.cfg.Dir, 0o700); err != nil {

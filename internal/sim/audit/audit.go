@@ -79,6 +79,7 @@ type Log struct {
 	customers map[string]*customer
 	invoices  map[string]string // what each looked like first
 	numbers   int64             // highest number seen
+	died      []*died
 	// Checked counts comparisons.
 	Checked int64
 }
@@ -162,6 +163,30 @@ func (l *Log) Admitted(gateway int, source, id, customerID string, at time.Time,
 	return nil
 }
 
+// died is a request in whose admission its gateway died. Nobody knows its id; it may be stored as it was reserved.
+type died struct {
+	source, customer string
+	at, cost         int64
+}
+
+// Died says that a gateway died while it admitted a request.
+func (l *Log) Died(source, customerID string, at time.Time, cost int64) {
+	l.died = append(l.died, &died{source, customerID, at.UnixMicro(), cost})
+}
+
+// claim finds an event that was never answered among those, and makes it known.
+func (l *Log) claim(s *Stored) *event {
+	for i, d := range l.died {
+		if (died{s.Source, s.Customer, s.At, s.Value}) == *d {
+			l.died = append(l.died[:i], l.died[i+1:]...)
+			e := &event{customer: d.customer, at: d.at, reserved: d.cost, value: d.cost, fate: may}
+			l.events[key(s.Source, s.ID)] = e
+			return e
+		}
+	}
+	return nil
+}
+
 // Settled is a request that ended and is charged.
 func (l *Log) Settled(source, id string, cost int64) {
 	e := l.events[key(source, id)]
@@ -204,8 +229,11 @@ func (l *Log) Reported(source, id, customerID string, at time.Time, value int64,
 	l.Checked++
 	switch answer {
 	case "accepted":
-		if e != nil && (e.fate == must || !e.fits(value)) {
+		if e != nil && e.fate == must {
 			return fault("P3", "%s %s was accepted a second time", source, id)
+		}
+		if e != nil { // the first was not taken, so the name was free for another content
+			e.value = value
 		}
 	case "duplicate":
 		if e == nil {
@@ -248,6 +276,9 @@ func (l *Log) Journal(all []Stored, final bool) error {
 	for _, s := range all {
 		k := key(s.Source, s.ID)
 		e := l.events[k]
+		if e == nil {
+			e = l.claim(&s)
+		}
 		l.Checked++
 		switch {
 		case seen[k]:
