@@ -109,10 +109,10 @@ type Journal struct {
 	group     *index.Group
 	calling   []*call
 	frame     []byte
-	size      int64        // end of the last segment
-	lastFrame int64        // start of its last frame, when opening
-	rotating  bool         // a new segment was due and could not be made yet
-	durable   atomic.Int64 // size, for readers; 0: opening, all that is read is durable
+	size      int64                  // end of the last segment
+	lastFrame int64                  // start of its last frame, when opening
+	rotating  bool                   // a new segment was due and could not be made yet
+	durable   atomic.Pointer[extent] // for readers; nil: opening, all that is read is durable
 	placed    []placed
 	ids       []base.Identity
 

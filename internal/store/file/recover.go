@@ -179,7 +179,7 @@ func (j *Journal) settle() error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	j.durable.Store(j.size)
+	j.durable.Store(&extent{all[len(all)-1].Number, j.size})
 	return j.fs.SyncDir(j.cfg.Dir)
 }
 
