@@ -27,7 +27,7 @@ var longer = map[string]struct {
 	"internal/store/sqlite":           {3900, "one file a contract; all share one connection, its transactions and its errors"},
 	"internal/app/authority":          {3000, "one authority: counters, leases, caps and the wallet are decided together, a customer at a time"},
 	"internal/app/bill":               {4700, "one statement: what is expected, what was billed, its usage, its credits; closes, previews, traces and books are made of it"},
-	"cmd/tally":                       {6400, "assembly of all roles, one file a service: what each is given, its loops, its metrics; the demo and its story; backups and moves, which name the drivers of both ends"},
+	"cmd/tally":                       {6700, "assembly of all roles, one file a service: what each is given, its loops, its metrics; the demo and its story; backups and moves, which name the drivers of both ends"},
 	"internal/app/govern":             {3700, "one directory: what operators write, subscriptions over time among it, the picture that the hot path reads, its changes and its mirror in other processes"},
 	"internal/cli":                    {4600, "one file a group of commands, which share how a document is asked for and printed; what has rules of its own is a package below"},
 	"internal/app/enforce/lessee":     {2700, "one holder: counters, sets, draws and what comes back work on the same state of a customer"},

@@ -328,6 +328,13 @@ func (j *Journal) rotate() error {
 	return err
 }
 
+// extent is how much of the last segment is durable, in bytes. The two are told together: a reader that took the size of one
+// segment for another's would miss records.
+type extent struct {
+	segment uint32
+	size    int64
+}
+
 // begin makes a segment and its name durable before anything is written to it.
 func (j *Journal) begin(number uint32, first uint64) error {
 	name := segment.Path(j.cfg.Dir, number)
@@ -343,7 +350,7 @@ func (j *Journal) begin(number uint32, first uint64) error {
 		return err
 	}
 	j.size = segment.HeaderSize
-	j.durable.Store(&extent{number, j.size}) // before anybody sees the segment; all of the one before is durable
+	j.durable.Store(&extent{number, j.size}) // before anybody sees the segment
 	j.addSegment(&segment.Segment{Name: name, Number: number, First: first, File: folder.NewHandle(f)})
 	j.stats.bytes.Add(segment.HeaderSize)
 	return nil

@@ -76,12 +76,6 @@ type Config struct {
 	Checkpoint int
 }
 
-// extent is how much of the last segment is durable.
-type extent struct {
-	segment uint32
-	bytes   int64
-}
-
 // Journal implements store.Journal.
 type Journal struct {
 	cfg  Config

@@ -138,8 +138,8 @@ func (r *reader) bytes(at int64, n int) ([]byte, error) {
 // reset turns the window to a segment. A commit at work is left out: it may be taken back, and another one written in its place.
 func (r *reader) reset(s *segment.Segment) error {
 	end := int64(math.MaxInt64)
-	if durable := r.j.durable.Load(); durable != nil && durable.segment == s.Number {
-		end = durable.bytes
+	if d := r.j.durable.Load(); d != nil && d.segment == s.Number {
+		end = d.size
 	}
 	err := r.window.Reset(s.File)
 	r.window.Limit(end)

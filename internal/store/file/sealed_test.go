@@ -526,6 +526,19 @@ func TestReadersWhileSegmentsAreSealed(t *testing.T) {
 	}
 }
 
+// TestReadWhileSegmentBegins reads the last segment at the instant when the next one has a size and nobody sees it yet.
+func TestReadWhileSegmentBegins(t *testing.T) {
+	t.Parallel()
+	j := openMem(t, memFS{})
+	fill(t, j, 0, 3)
+	all := *j.segments.Load()
+	last := all[len(all)-1]
+	j.durable.Store(&extent{last.Number + 1, segment.HeaderSize})
+	if _, err := newReader(j).find(last.First); err != nil {
+		t.Error("the next segment's size was taken for this one's:", err)
+	}
+}
+
 func TestSealedDamageStopsTheStart(t *testing.T) {
 	t.Parallel()
 	fs := memFS{}

@@ -31,6 +31,7 @@ const (
 	codeReplayMismatch  code = "idempotency_mismatch"
 	codeReplayRunning   code = "idempotency_in_progress"
 	codeStoreFull       code = "store_full"
+	codeOutcomeUnknown  code = "outcome_unknown"
 	codeUnavailable     code = "unavailable"
 	codeInternal        code = "internal"
 	codeKeyMissing      code = "key_missing"
@@ -144,6 +145,7 @@ func codeTable() []codeInfo {
 		{codeInternal, http.StatusInternalServerError, "Something went wrong here", "The fault is ours. The server's log has it under the request id.", "Try again; if it lasts, tell the operator the request id.", true, whereAPI},
 		{codeUpstreamAway, http.StatusBadGateway, "The API cannot be reached", "The API behind the gateway could not be reached. The request was not counted.", "Try again later.", true, whereGateway},
 		{codeStoreFull, http.StatusServiceUnavailable, "There is no room to store it", "The store has no room or no time at the moment. Sending the same again is harmless.", "Wait as Retry-After says, then send it again; the operator must make room if it lasts.", true, whereAPI},
+		{codeOutcomeUnknown, http.StatusServiceUnavailable, "It is not known whether it was done", "The journal's Kafka did not answer in time: what the call asks for may be done, now or later. Usage events can be sent again: each counts once.", "Send usage events again as they are; before another call, look whether it was done. The operator must see to Kafka if it lasts.", true, whereAPI},
 		{codeSpoolFull, http.StatusServiceUnavailable, "The gateway has no room left", "The gateway has no room left to account for more requests, so it admits none.", "Wait as Retry-After says; the operator must make room if it lasts.", true, whereGateway},
 		{codeNoLeader, http.StatusServiceUnavailable, "No server leads", "Of several servers none leads now, and none took the lead within the time that the request waited. Nothing was done.", "Wait as Retry-After says; the operator must see to the servers and their database if it lasts.", true, whereAPI},
 		{codeLeaderLost, http.StatusServiceUnavailable, "The leader went away", "The server that leads went away before it answered; it may have done what the call asks for.", "Repeat the call with the same Idempotency-Key, or look whether it was done.", true, whereAPI},

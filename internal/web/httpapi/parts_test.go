@@ -46,6 +46,7 @@ func TestProblemTable(t *testing.T) {
 		{clock.ErrBackward, codeClockBackward, 422, 0},
 		{receipt.ErrToken, codeDecisionUnknown, 422, 0},
 		{store.ErrFull, codeStoreFull, 503, 1},
+		{fmt.Errorf("%w: %w", context.DeadlineExceeded, store.ErrUnknown), codeOutcomeUnknown, 503, 1},
 	}
 	for _, tt := range tests {
 		p := problemOf(fmt.Errorf("a call: %w", tt.err))

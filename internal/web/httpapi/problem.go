@@ -190,6 +190,7 @@ func problemOf(err error) *problem {
 		{clock.ErrBackward, codeClockBackward, ""},
 		{receipt.ErrToken, codeDecisionUnknown, ""},
 		{store.ErrFull, codeStoreFull, ""},
+		{store.ErrUnknown, codeOutcomeUnknown, ""},
 		{account.ErrInvalid, codeInvalid, ""},
 	} {
 		if errors.Is(err, row.err) {
