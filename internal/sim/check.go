@@ -69,7 +69,7 @@ func (w *World) audit(ctx context.Context, final bool) (err error) {
 				closed = append(closed, audit.Period{From: x.Period.Start.UnixMicro(), To: x.Period.End.UnixMicro()})
 			}
 		}
-		if err := w.log.Rated(c.ID, tariffs[c.plan], closed, all, invoices); err != nil {
+		if err := w.log.Rated(c.ID, tariffs()[c.plan], closed, all, invoices); err != nil {
 			return err
 		}
 	}

@@ -254,7 +254,7 @@ func (s *spoolBorder) Append(reserve int, fill func(dst []byte) []byte) (int64, 
 		s.g.w.fired["spool full"]++
 		return 0, fmt.Errorf("simulated: %w", store.ErrFull)
 	}
-	end := s.Spool.End()
+	end := s.End()
 	at, err := s.Spool.Append(reserve, fill)
 	s.rolled(end, at, err)
 	s.g.w.cross(&s.g.process)
@@ -264,7 +264,7 @@ func (s *spoolBorder) Append(reserve int, fill func(dst []byte) []byte) (int64, 
 // AppendReserved implements store.Spool.
 func (s *spoolBorder) AppendReserved(reserve int, fill func(dst []byte) []byte) (int64, error) {
 	s.g.w.cross(&s.g.process)
-	end := s.Spool.End()
+	end := s.End()
 	at, err := s.Spool.AppendReserved(reserve, fill)
 	s.rolled(end, at, err)
 	s.g.w.cross(&s.g.process)
@@ -296,7 +296,7 @@ func (s *spoolBorder) Sync(ctx context.Context) error {
 func (s *spoolBorder) Truncate(before int64) error {
 	s.g.w.cross(&s.g.process)
 	if s.g.w.cfg.Break == TruncateEarly {
-		before = s.Spool.End()
+		before = s.End()
 	}
 	return s.Spool.Truncate(before)
 }

@@ -26,13 +26,19 @@ const (
 )
 
 // tariffs are what usage costs by plan: the price list of every catalog version.
-var tariffs = map[string]audit.Tariff{"small": {Free: 20, Cents: 5}, "large": {Free: 100, Cents: 3}}
+func tariffs() map[string]audit.Tariff {
+	return map[string]audit.Tariff{"small": {Free: 20, Cents: 5}, "large": {Free: 100, Cents: 3}}
+}
 
 // zones of the customers, without daylight saving, so that the auditor needs no zone data.
-var zones = []struct {
+func zones() []zone {
+	return []zone{{"UTC", 0}, {"Asia/Kolkata", 5*time.Hour + 30*time.Minute}, {"America/Phoenix", -7 * time.Hour}, {"Asia/Tokyo", 9 * time.Hour}}
+}
+
+type zone struct {
 	name   string
 	offset time.Duration
-}{{"UTC", 0}, {"Asia/Kolkata", 5*time.Hour + 30*time.Minute}, {"America/Phoenix", -7 * time.Hour}, {"Asia/Tokyo", 9 * time.Hour}}
+}
 
 // terms are what the limits of a catalog version are.
 type terms struct{ small, large, month int }
@@ -79,7 +85,7 @@ func (w *World) sell(ctx context.Context) error {
 	if _, _, err := s.govern.ApplyCatalog(ctx, "sim", "sim.yaml", w.terms().file()); err != nil {
 		return err
 	}
-	for i, zone := range zones {
+	for i, zone := range zones() {
 		c := &customer{plan: "small", steady: i < 2}
 		if i%2 == 1 {
 			c.plan = "large"
@@ -92,7 +98,7 @@ func (w *World) sell(ctx context.Context) error {
 		if _, c.secret, err = s.govern.CreateKey(ctx, "sim", govern.NewKey{Customer: key, Name: "key"}); err != nil {
 			return err
 		}
-		sub, err := s.govern.CreateSubscription(ctx, "sim", govern.NewSubscription{Customer: key, Plan: c.plan, Start: born.Add(-48 * time.Hour), BillingDay: 1})
+		sub, err := s.govern.CreateSubscription(ctx, "sim", govern.NewSubscription{Customer: key, Plan: c.plan, Start: born().Add(-48 * time.Hour), BillingDay: 1})
 		if err != nil {
 			return err
 		}
@@ -118,8 +124,21 @@ func (w *World) act(ctx context.Context) error {
 		do     func(context.Context)
 	}
 	actions := []action{
-		{30, w.request}, {10, w.burst}, {16, w.end}, {14, w.ship}, {10, w.sync}, {8, w.report}, {5, w.ticks}, {4, w.bills}, {7, w.tell},
-		{4, func(context.Context) { w.deliverLate() }}, {3, w.jump}, {14, w.fault}, {1, w.catalog}, {2, w.plan}, {6, w.rejoin},
+		{30, w.request},
+		{10, w.burst},
+		{16, w.end},
+		{14, w.ship},
+		{10, w.sync},
+		{8, w.report},
+		{5, w.ticks},
+		{4, w.bills},
+		{7, w.tell},
+		{4, func(context.Context) { w.deliverLate() }},
+		{3, w.jump},
+		{14, w.fault},
+		{1, w.catalog},
+		{2, w.plan},
+		{6, w.rejoin},
 	}
 	total := 0
 	for _, a := range actions {
@@ -315,7 +334,7 @@ func (w *World) report(ctx context.Context) {
 		if w.chance(40) {
 			w.fired["late event"]++
 			r.at = r.at.Add(-time.Duration(w.dice.IntN(20*24)) * time.Hour)
-			if floor := born.Add(-36 * time.Hour); r.at.Before(floor) {
+			if floor := born().Add(-36 * time.Hour); r.at.Before(floor) {
 				r.at = floor
 			}
 		}

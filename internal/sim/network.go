@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -89,7 +90,7 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 // serve has the server work on a message; nil when it died in it.
 func (w *World) serve(m *message) *http.Response {
 	answer := httptest.NewRecorder()
-	r := httptest.NewRequest(m.method, m.path, bytes.NewReader(m.body))
+	r := httptest.NewRequestWithContext(context.Background(), m.method, m.path, bytes.NewReader(m.body))
 	r.Header = m.header.Clone()
 	if !w.as(&w.server.process, func() { w.server.hub.ServeHTTP(answer, r) }) {
 		return nil

@@ -33,7 +33,7 @@ const (
 	grace        = time.Hour
 )
 
-var pepper = make([]byte, 32)
+func pepper() []byte { return make([]byte, 32) }
 
 // server is the process that grants, stores and bills.
 type server struct {
@@ -59,6 +59,7 @@ type server struct {
 	bill      *bill.Service
 }
 
+//nolint:gochecknoglobals // made once in a process
 var (
 	templateOnce sync.Once
 	template     []byte
@@ -105,7 +106,7 @@ func (s *server) start(ctx context.Context) (err error) {
 		return err
 	}
 	records, journal := &records{Records: s.store, s: s}, &journal{Journal: s.journal, s: s}
-	if s.govern, err = govern.New(ctx, govern.Config{Records: records, Journal: journal, Now: s.clock.Now, Random: s.w.bytes, Pepper: pepper, Mode: mode}); err != nil {
+	if s.govern, err = govern.New(ctx, govern.Config{Records: records, Journal: journal, Now: s.clock.Now, Random: s.w.bytes, Pepper: pepper(), Mode: mode}); err != nil {
 		return err
 	}
 	if s.receive, err = receive.New(ctx, receive.Config{Journal: journal, Records: records, Now: s.clock.Now, Random: s.w.bytes}); err != nil {
@@ -131,7 +132,7 @@ func (s *server) start(ctx context.Context) (err error) {
 
 // startHub readies what gateways call. Holders are the world's own: they are asked over the simulated network.
 func (s *server) startHub(ctx context.Context, records store.Records, quiet *slog.Logger) (err error) {
-	if s.nodes, err = nodes.New(ctx, nodes.Config{Records: records, Now: s.clock.Now, Random: s.w.bytes, Pepper: pepper}); err != nil {
+	if s.nodes, err = nodes.New(ctx, nodes.Config{Records: records, Now: s.clock.Now, Random: s.w.bytes, Pepper: pepper()}); err != nil {
 		return err
 	}
 	if s.ring == nil {
@@ -146,7 +147,7 @@ func (s *server) startHub(ctx context.Context, records store.Records, quiet *slo
 			k, err := s.ring.Subkey(n, epoch)
 			return k.Number, k.Key, err
 		},
-		Pepper: pepper, Mode: mode, Now: s.clock.Now, Real: s.real, Log: quiet,
+		Pepper: pepper(), Mode: mode, Now: s.clock.Now, Real: s.real, Log: quiet,
 	})
 	return err
 }

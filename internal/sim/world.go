@@ -7,15 +7,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/core/account"
@@ -65,7 +62,7 @@ func (f *Failure) Error() string {
 func (f *Failure) Unwrap() error { return f.Err }
 
 // born is when every world begins.
-var born = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+func born() time.Time { return time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC) }
 
 // World is one run. It is for one goroutine.
 type World struct {
@@ -102,14 +99,14 @@ type customer struct {
 // Run makes a world and lets it go. The error is a *Failure, or about the machine that it runs on.
 func Run(ctx context.Context, cfg Config) (Report, error) {
 	w := &World{
-		cfg: cfg, dice: rand.New(rand.NewPCG(cfg.Seed, 1)), now: born, hash: sha256.New(), log: audit.New(), //nolint:gosec // it must be the same each time
+		cfg: cfg, dice: rand.New(rand.NewPCG(cfg.Seed, 1)), now: born(), hash: sha256.New(), log: audit.New(), //nolint:gosec // it must be the same each time
 		fired: map[string]int{}, did: map[string]int{}, bytes: newBytes(cfg.Seed),
 	}
 	err := w.run(ctx)
 	w.closeAll()
 	sum := w.hash.Sum(nil)
 	report := Report{
-		Seed: cfg.Seed, Steps: w.step, Hash: hex.EncodeToString(sum[:8]), Fired: w.fired, Did: w.did, Checked: w.log.Checked, Simulated: w.now.Sub(born),
+		Seed: cfg.Seed, Steps: w.step, Hash: hex.EncodeToString(sum[:8]), Fired: w.fired, Did: w.did, Checked: w.log.Checked, Simulated: w.now.Sub(born()),
 	}
 	if err == nil || ctx.Err() != nil {
 		return report, ctx.Err()
@@ -261,7 +258,3 @@ func (w *World) must(what string, err error) {
 		w.failed = fmt.Errorf("%s: %w", what, err)
 	}
 }
-
-var errDown = errors.New("the simulated process is down")
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -78,7 +78,6 @@ type Log struct {
 	events    map[string]*event // by source and id
 	customers map[string]*customer
 	invoices  map[string]string // what each looked like first
-	numbers   int64             // highest number seen
 	died      []*died
 	// Checked counts comparisons.
 	Checked int64

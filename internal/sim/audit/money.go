@@ -1,6 +1,6 @@
 package audit
 
-import "sort"
+import "slices"
 
 // Invoice is a finalized one: its number, its bytes, and what it charges for usage.
 type Invoice struct {
@@ -29,7 +29,7 @@ func (l *Log) Invoices(list []Invoice) error {
 			return fault("P4", "invoice %s is gone", id)
 		}
 	}
-	sort.Slice(numbers, func(i, k int) bool { return numbers[i] < numbers[k] })
+	slices.Sort(numbers)
 	for i, n := range numbers {
 		if n != int64(i)+1 {
 			return fault("P4", "the %d. of the invoices' numbers is %d", i+1, n)

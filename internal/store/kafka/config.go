@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,7 +67,7 @@ func ParseURL(text string) (Config, error) {
 		}
 		hosts, cfg.Mechanism = hosts[at+1:], "scram-sha-512"
 	}
-	for _, h := range strings.Split(hosts, ",") {
+	for h := range strings.SplitSeq(hosts, ",") {
 		if h == "" {
 			return Config{}, fmt.Errorf("the journal's URL names no broker: write it as %s: %w", urlForm, store.ErrInvalid)
 		}
@@ -131,10 +132,8 @@ func (c *Config) option(name, value string) (err error) {
 }
 
 func oneOf(value string, all ...string) error {
-	for _, v := range all {
-		if v == value {
-			return nil
-		}
+	if slices.Contains(all, value) {
+		return nil
 	}
 	return fmt.Errorf("%q is none of %s", value, strings.Join(all, ", "))
 }

@@ -17,10 +17,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// cluster is a Kafka of three brokers in this process.
-func cluster(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
+// cluster is a Kafka of one broker in this process.
+func cluster(t testing.TB) *kfake.Cluster {
 	t.Helper()
-	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
+	c, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -128,8 +128,8 @@ func TestReplicas(t *testing.T) {
 		return cfg
 	}
 	a, b := open(t, cfg()), open(t, cfg())
-	defer a.Close() //nolint:errcheck // the second time
-	defer b.Close() //nolint:errcheck // the second time
+	defer a.Close()
+	defer b.Close()
 	var mu sync.Mutex
 	accepted := map[string]int{}
 	var wg sync.WaitGroup
