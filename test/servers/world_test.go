@@ -328,7 +328,7 @@ func (w *world) gateway(name string) (door string) {
 		w.t.Fatal(err)
 	}
 	p := w.run("serve", "--role", "gateway", "--server", w.balancer.URL, "--server-token-file", token, "--dir", w.t.TempDir(),
-		"--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--output", "json")
+		"--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--draw-timeout", "2s", "--output", "json") // as docs/many-servers.md advises
 	text, err := p.Stdout.Until(patient(w.t), json.Valid)
 	if err != nil {
 		w.t.Fatalf("%s did not get ready: %v\n%s", name, err, p.Stderr.Bytes())
