@@ -45,13 +45,11 @@ phase 'vet' go vet ./...
 # several callers find alone.
 # The servers of test/servers are processes, which it does not watch.
 slow='/(internal/app/(bill|bill/oracle|collect|correct)|test/servers)$'
-# SQLite is C in the form of Go, behind the lock of its connection: watched by the race detector it is five times as slow.
-plain='-gcflags=modernc.org/...=-race=false'
 race() {
 	local -a all
 	mapfile -t all < <(go list ./... | grep -vE "$slow")
-	CGO_ENABLED=1 go test -race "$plain" -shuffle=on "${all[@]}" &&
-		CGO_ENABLED=1 go test -race "$plain" -run 'Concurrent|AtOnce' ./internal/app/bill ./internal/app/collect ./internal/app/correct
+	CGO_ENABLED=1 go test -race -timeout 25m -shuffle=on "${all[@]}" &&
+		CGO_ENABLED=1 go test -race -run 'Concurrent|AtOnce' ./internal/app/bill ./internal/app/collect ./internal/app/correct
 }
 phase 'race tests' race
 phase 'billing' go test -shuffle=on ./internal/app/bill ./internal/app/collect ./internal/app/correct
