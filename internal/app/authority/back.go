@@ -75,7 +75,7 @@ func (s *Service) takeOne(ctx context.Context, c *customer, n *node, b *Back, ro
 		epoch = n.epoch
 	}
 	if bk := c.buckets[b.Counter]; bk != nil && (b.Kind == quota.TokenBucket || b.Kind == 0) {
-		bk.returnShare(n.number, epoch, b, s.cfg.Now().UnixMicro())
+		bk.returnShare(n.number, epoch, b, epoch == n.epoch, s.cfg.Now().UnixMicro())
 	}
 	if b.Kind == quota.TokenBucket {
 		return nil
@@ -102,7 +102,7 @@ func (s *Service) takeUnits(ctx context.Context, c *customer, n *node, epoch uin
 	if l == nil && epoch == n.epoch && b.Kind != 0 && b.Spent > 0 { // counted without a lease: beyond a soft limit, or without us
 		l = ctr.own(n.number, epoch, n.boot, 0)
 	}
-	if l == nil || l.closed || b.Seq != 0 && b.Seq < l.seq {
+	if l == nil || l.closed || b.before(l.seq, epoch == n.epoch) {
 		return nil
 	}
 	l.seq = max(l.seq, b.Seq)
@@ -118,6 +118,12 @@ func (s *Service) takeUnits(ctx context.Context, c *customer, n *node, epoch uin
 		ctr.forget(func(node uint16, e uint32) bool { return node == n.number && e == epoch })
 	}
 	return nil
+}
+
+// before says that a back is older than the newest message about a counter. One without a number, of a node that now numbers what
+// it says, may be as old as any. Of an earlier epoch it is the new run's word for what the spool knows, and holds.
+func (b *Back) before(newest uint64, present bool) bool {
+	return b.Seq < newest && (b.Seq != 0 || present)
 }
 
 // takeBack changes a lease by what its holder says; false: nothing changed.

@@ -278,14 +278,14 @@ func (w *draw) refuse(i int, l *rule) {
 	}
 }
 
-// returnShare takes back what a holder gives of its share.
-func (b *bucket) returnShare(node uint16, epoch uint32, r *Back, now int64) {
+// returnShare takes back what a holder gives of its share; present: in the node's present epoch.
+func (b *bucket) returnShare(node uint16, epoch uint32, r *Back, present bool, now int64) {
 	k := b.find(node, epoch)
 	if k < 0 {
 		return
 	}
 	own := &b.shares[k]
-	if r.Seq != 0 && r.Seq < own.seq {
+	if r.before(own.seq, present) {
 		return
 	}
 	own.seq = max(own.seq, r.Seq)

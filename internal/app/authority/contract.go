@@ -123,7 +123,7 @@ type Back struct {
 	Counter store.CounterKey
 	Kind    quota.Kind // as asked; of leases of Welcome.Open it may be 0
 	Epoch   uint32     // an earlier one for leases of Welcome.Open; 0: the present
-	Seq     uint64     // see Draw.Seq
+	Seq     uint64     // see Draw.Seq; 0 only of an earlier epoch, or where the node's Draws have none either
 	// Heard is the Seq of the newest Draw whose answer is in the holder's state of the counter; 0: it does not say. Where the last
 	// answer is not known to have arrived, a bucket's debt counts twice for a while.
 	Heard uint64
@@ -141,7 +141,7 @@ type Back struct {
 // Holder is a gateway as the authority sees it. It may be asked from many goroutines, also while one of its own calls runs.
 type Holder interface {
 	// Recall gives back what is idle of the counters, at once: all of it but what requests in flight hold, or half of what was used
-	// lately. Nothing is left out silently: a counter that is not held is answered as closed. After giving something away the
+	// lately. Nothing is left out silently: a counter that is not held is answered as closed, and numbered like all else. After giving something away the
 	// holder treats the counter as Shared. Epochs are named, since a newer run of the node may have begun in between.
 	Recall(ctx context.Context, counters []store.CounterKey) ([]Back, error)
 	// Ship hands over all that was decided before the call, so that the journal knows it.

@@ -171,6 +171,20 @@ func (c *counter) fill(rows []store.Lease) {
 	c.stale = false
 }
 
+// remember takes over what holders said, which no row tells.
+func (c *counter) remember(old *counter) {
+	if old == nil {
+		return
+	}
+	for i := range c.leases {
+		if l := &c.leases[i]; !l.closed {
+			if was := old.find(l.node, l.epoch); was != nil {
+				l.seq, l.told = was.seq, min(was.told, l.open())
+			}
+		}
+	}
+}
+
 // known says that a counter is held, with all that it counts.
 func (c *customer) known(id counterID) bool {
 	ctr := c.counters[id]
@@ -212,6 +226,7 @@ func (s *Service) read(ctx context.Context, c *customer, id counterID, end int64
 			return nil, fmt.Errorf("read leases: %w", err)
 		}
 		ctr.fill(rows)
+		ctr.remember(c.counters[id])
 	}
 	c.counters[id] = ctr
 	return ctr, nil

@@ -102,6 +102,13 @@ func TestOlderMessagesAreNotActedUpon(t *testing.T) {
 	if a := draw(6, 0, 10, false); a.Granted != 50 {
 		t.Errorf("after a return from before the draw %+v", a)
 	}
+	unnumbered := authority.Back{Counter: w.daily(0, 0).Counter, Epoch: one.Epoch, Closed: true}
+	if err := w.s.Return(t.Context(), 1, one.Epoch, []authority.Back{unnumbered}); err != nil {
+		t.Fatal(err)
+	}
+	if a := draw(7, 0, 10, false); a.Granted != 50 {
+		t.Errorf("after a return of no order %+v", a)
+	}
 }
 
 func TestLeaseTakenUpAgainCountsFromNothing(t *testing.T) {

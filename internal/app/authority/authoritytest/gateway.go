@@ -39,6 +39,7 @@ type lease struct {
 	state quota.State
 	base  int64
 	known bool
+	back  *authority.Back // while it is on its way back; nothing is decided then, since it is the one call
 	said  uint64
 	heard uint64
 	until time.Duration // of what lives in memory; 0: for ever
@@ -244,7 +245,10 @@ func (g *Gateway) Recall(_ context.Context, counters []store.CounterKey) (out []
 		h := g.held[k]
 		switch {
 		case h == nil:
-			out = append(out, authority.Back{Counter: k, Epoch: g.epoch, Closed: true})
+			g.seq++
+			out = append(out, authority.Back{Counter: k, Epoch: g.epoch, Seq: g.seq, Closed: true})
+		case h.back != nil:
+			out = append(out, *h.back)
 		case !h.known:
 			g.seq++
 			h.said = g.seq
@@ -266,13 +270,12 @@ func (g *Gateway) close() {
 	defer g.calling.Unlock()
 	g.mu.Lock()
 	var backs []authority.Back
-	for k, h := range g.held {
+	for _, h := range g.held {
 		if h.known {
-			backs = append(backs, g.shrink(h, true))
+			back := g.shrink(h, true)
+			backs, h.back = append(backs, back), &back
 		}
-		delete(g.spent, spending{k, g.epoch})
 	}
-	g.held = map[store.CounterKey]*lease{}
 	g.mu.Unlock()
 	_, err := retry(func() (struct{}, error) {
 		return struct{}{}, g.a.Return(context.Background(), g.number, g.epoch, backs)
@@ -280,6 +283,12 @@ func (g *Gateway) close() {
 	if err != nil {
 		g.w.T.Fatal(err)
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for k := range g.held { // not before: the authority may ask for what it has not yet got
+		delete(g.spent, spending{k, g.epoch})
+	}
+	g.held = map[store.CounterKey]*lease{}
 }
 
 // renew tells the authority that the gateway is alive.

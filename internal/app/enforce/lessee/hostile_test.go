@@ -9,6 +9,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/enforce/lessee"
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
 )
@@ -186,6 +187,36 @@ func TestRecalledAfterLapsing(t *testing.T) {
 	}
 	if passed != 100 {
 		t.Errorf("%d passed, want 100", passed)
+	}
+}
+
+// TestNothingHeldSaidLate: that a gateway holds nothing arrives when it has taken a lease. The lease is not closed for it.
+func TestNothingHeldSaidLate(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string][]ask{"NoCustomer": nil, "CustomerWithoutTheCounter": {{user: "anna", project: "prj_2"}}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, daily("user", "100", catalog.PerUser))
+			l, other := w.gateway(2, nil), w.gateway(3, nil)
+			for _, a := range before {
+				w.allowed(l, 1, a)
+			}
+			day := store.CounterKey{
+				CustomerID: "cus_1", Meter: calls, Scope: quota.ScopeText(quota.Whose{User: "ben"}, nil), Window: period.Day, Start: start.AddDate(0, 0, 1).UnixMicro(),
+			}
+			late, err := l.Recall(context.Background(), []store.CounterKey{day})
+			if err != nil || len(late) != 1 || !late[0].Closed {
+				t.Fatalf("%+v, %v", late, err)
+			}
+			passed := w.allowed(l, 1, ask{user: "ben"}) // and a lease of more
+			if err := w.authority.Return(context.Background(), 2, late[0].Epoch, late); err != nil {
+				t.Fatal(err)
+			}
+			passed += w.allowed(other, 150, ask{user: "ben"})
+			if passed += w.allowed(l, 150, ask{user: "ben"}); passed != 100 {
+				t.Errorf("%d passed, want 100", passed)
+			}
+		})
 	}
 }
 

@@ -253,7 +253,8 @@ func (l *Lessee) Recall(_ context.Context, counters []store.CounterKey) ([]autho
 }
 
 func (l *Lessee) recall(out []authority.Back, k store.CounterKey, now int64) []authority.Back {
-	gone := authority.Back{Counter: k, Epoch: l.cfg.Epoch, Closed: true}
+	// Numbered before it is looked up: should the counter be taken up meanwhile, or before this arrives, this is the older message.
+	gone := authority.Back{Counter: k, Epoch: l.cfg.Epoch, Seq: l.seq.Add(1), Closed: true}
 	c := l.known(k.CustomerID)
 	if c == nil {
 		return append(out, gone)
