@@ -38,7 +38,9 @@ func certificates(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := func(kind string, b []byte) string { return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b})) }
+	text := func(kind string, b []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
+	}
 	return map[string]string{"ca.crt": text("CERTIFICATE", ca), "tls.crt": text("CERTIFICATE", crt), "tls.key": text("PRIVATE KEY", der)}
 }
 

@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,10 +37,7 @@ func TestCompose(t *testing.T) {
 		if s.Image != "tally" {
 			continue
 		}
-		c := command{args: s.Command, env: map[string]string{}}
-		for name, value := range img.env {
-			c.env[name] = value
-		}
+		c := command{args: s.Command, env: maps.Clone(img.env)}
 		for name, value := range s.Environment {
 			if value == nil {
 				t.Fatalf("%s: %s has no value", s.Name, name)

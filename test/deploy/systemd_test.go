@@ -19,7 +19,7 @@ var units = map[string]string{"tally-server.service": "server.env", "tally-gatew
 // setting is one of a unit's.
 func setting(t *testing.T, unit, name string) string {
 	t.Helper()
-	m := regexp.MustCompile(`(?m)^` + name + `=(.*)$`).FindAllStringSubmatch(unit, -1)
+	m := regexp.MustCompile(`(?m)^`+name+`=(.*)$`).FindAllStringSubmatch(unit, -1)
 	if len(m) != 1 {
 		t.Fatalf("%s is there %d times", name, len(m))
 	}
