@@ -22,7 +22,7 @@ demo: build ## server, gateway and a demo upstream
 
 test: toolchain deps build ## unit tests, deploy/, the doors, then the browser test
 	go test ./...
-	@test/deploy/run.sh
+	@TALLY_TEST_BINARY="$(CURDIR)/bin/tally" test/deploy/run.sh
 	@if [ -x test/doors/run.sh ]; then test/doors/run.sh; fi
 	@if [ -x test/browser/run.sh ]; then test/browser/run.sh; fi
 
