@@ -20,8 +20,9 @@ build: toolchain ## bin/tally
 demo: build ## server, gateway and a demo upstream
 	./bin/tally demo $(ARGS)
 
-test: toolchain deps build ## unit tests, then the browser test
+test: toolchain deps build ## unit tests, deploy/, the doors, then the browser test
 	go test ./...
+	@TALLY_TEST_BINARY="$(CURDIR)/bin/tally" test/deploy/run.sh
 	@if [ -x test/doors/run.sh ]; then test/doors/run.sh; fi
 	@if [ -x test/browser/run.sh ]; then test/browser/run.sh; fi
 

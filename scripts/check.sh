@@ -41,6 +41,7 @@ phase 'generated files' scripts/gencheck.sh
 phase 'format' formatted
 phase 'lint' tool golangci-lint run ./...
 phase 'vet' go vet ./...
+phase 'deploy' env TALLY_TEST_BINARY="$PWD/bin/tally" test/deploy/run.sh
 # Billing is one loop over long random histories: the race detector would take ten times as long and find what its tests with
 # several callers find alone.
 # The servers of test/servers are processes, which it does not watch.

@@ -19,6 +19,7 @@ command -v pdftotext >/dev/null || missing+=(poppler-utils)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 [[ -n ${TALLY_TEST_PG_BIN:-} ]] || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+command -v systemd-analyze >/dev/null || missing+=(systemd) # checks the units of deploy/
 command -v java >/dev/null || missing+=(default-jre-headless) # Apache Kafka
 command -v mvn >/dev/null || missing+=(maven)
 ((${#missing[@]})) || exit 0
