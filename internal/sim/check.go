@@ -181,7 +181,7 @@ func (w *World) heal(ctx context.Context) error {
 		}
 		err := g.e.Flush(ctx)
 		if replaced(err) { // by a late call of its own
-			w.fire("replaced", "%s", g.name)
+			w.note("%s was replaced", g.name)
 			g.stop(false)
 			if err = g.start(ctx); err == nil && g.e == nil {
 				return fmt.Errorf("convergence: %s does not begin again", g.name)

@@ -50,6 +50,8 @@ type gateway struct {
 	lossy   int           // of a hundred calls are lost, late or doubled
 	full    bool          // its spool's disk
 	updates []*update     // on their way
+	calls   int           // that it made
+	arrived int           // the last of them that the server saw
 
 	spool  *spool.Spool
 	wrap   *spoolBorder
@@ -135,7 +137,7 @@ func (g *gateway) join(ctx context.Context) {
 	case unreachable(err):
 		g.w.note("%s cannot begin", g.name)
 	case replaced(err) || g.w.bearable(err) == nil: // the process ends, and is started again later
-		g.w.fire("begin failed", "%s", g.name)
+		g.w.note("%s fails in its begin", g.name)
 		g.stop(false)
 	default:
 		g.w.must(g.name+" begins", err)
@@ -228,7 +230,7 @@ func (g *gateway) stop(power bool) {
 		torn, err := g.folder.PowerCut()
 		g.w.must("cut the power of "+g.name, err)
 		if torn > 0 {
-			g.w.fire("torn sectors", "%s %d", g.name, torn)
+			g.w.fire(tornWrite, "%s, %d sectors", g.name, torn)
 		}
 	}
 	g.w.log.Crashed(g.index+1, power)
@@ -251,7 +253,7 @@ type spoolBorder struct {
 func (s *spoolBorder) Append(reserve int, fill func(dst []byte) []byte) (int64, error) {
 	s.g.w.cross(&s.g.process)
 	if s.g.full {
-		s.g.w.fired["spool full"]++
+		s.g.w.fired[spoolFull]++
 		return 0, fmt.Errorf("simulated: %w", store.ErrFull)
 	}
 	end := s.End()

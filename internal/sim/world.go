@@ -104,6 +104,9 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	}
 	err := w.run(ctx)
 	w.closeAll()
+	if w.disk != nil {
+		w.fired[diskFull] = w.disk.Refused
+	}
 	sum := w.hash.Sum(nil)
 	report := Report{
 		Seed: cfg.Seed, Steps: w.step, Hash: hex.EncodeToString(sum[:8]), Fired: w.fired, Did: w.did, Checked: w.log.Checked, Simulated: w.now.Sub(born()),
@@ -226,7 +229,7 @@ func (w *World) cross(p *process) {
 	if p.alive && p.fuse > 0 {
 		if p.fuse--; p.fuse == 0 {
 			p.alive = false
-			w.fire("crash in a call", "%s", p.name)
+			w.fire(crashInCall, "%s", p.name)
 		}
 	}
 	if !p.alive {
