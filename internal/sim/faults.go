@@ -2,7 +2,10 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/tallystick/tallystick/internal/store"
 )
 
 // The faults, each counted where it does something.
@@ -143,7 +146,14 @@ func (w *World) startServer(ctx context.Context) {
 	}
 	w.reap() // it may have died in this very step
 	w.fire(restart, "server")
-	w.must("restart the server", w.server.start(ctx))
+	w.touched = true
+	err := w.server.start(ctx)
+	if errors.Is(err, store.ErrFull) && w.disk.Full { // it says so and ends, and is started again later
+		w.note("the server cannot start")
+		w.server.stop(false)
+		return
+	}
+	w.must("restart the server", err)
 	if !w.server.alive || w.failed != nil {
 		return
 	}

@@ -275,8 +275,8 @@ func (s *spoolBorder) AppendReserved(reserve int, fill func(dst []byte) []byte) 
 
 // rolled remembers that a segment is durable before the next one takes a record.
 func (s *spoolBorder) rolled(end, at int64, err error) {
-	const room = spoolSegment - spoolHead // of offsets in a segment
-	if old := (end - 1) / room; err == nil && end > 0 && at/room > old {
+	const room = spoolSegment - spoolHead                                                         // of offsets in a segment
+	if old := (end - 1) / room; err == nil && end > 0 && at/room > old && old*room >= s.Start() { // an earlier one is gone
 		s.g.w.must("remember what is durable", s.g.folder.SyncedFile(fmt.Sprintf("%016x.seg", old*room)))
 		s.g.w.log.Synced(s.g.index + 1)
 	}

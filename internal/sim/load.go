@@ -325,6 +325,7 @@ func (w *World) report(ctx context.Context) {
 	if !w.server.alive {
 		return
 	}
+	w.touched = true
 	var r reported
 	if len(w.events) > 0 && w.chance(35) {
 		w.fired[eventAgain]++
@@ -362,6 +363,7 @@ func (w *World) report(ctx context.Context) {
 
 // ticks are the server's tickers.
 func (w *World) ticks(ctx context.Context) {
+	w.touched = true
 	w.as(&w.server.process, func() {
 		w.must("the authority ticks", w.bearable(w.server.authority.Tick(ctx)))
 		w.must("the journal ticks", w.bearable(w.server.journal.Tick(ctx)))
@@ -370,6 +372,7 @@ func (w *World) ticks(ctx context.Context) {
 
 // bills closes what is due.
 func (w *World) bills(ctx context.Context) {
+	w.touched = true
 	w.as(&w.server.process, func() {
 		for {
 			more, err := w.server.bill.Tick(ctx)
@@ -417,6 +420,7 @@ func (w *World) jump(context.Context) {
 		d = time.Duration(1+w.dice.IntN(4)) * 24 * time.Hour
 	}
 	w.passes(d)
+	w.touched = true
 	w.note("%s pass", d)
 }
 
@@ -425,6 +429,7 @@ func (w *World) catalog(ctx context.Context) {
 	if !w.server.alive {
 		return
 	}
+	w.touched = true
 	w.version++
 	t := w.terms()
 	for _, c := range w.customers {
@@ -443,6 +448,7 @@ func (w *World) plan(ctx context.Context) {
 	if !w.server.alive || c.steady {
 		return
 	}
+	w.touched = true
 	to := "large"
 	if c.plan == "large" {
 		to = "small"

@@ -99,6 +99,7 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // serve has the server work on a message; nil when it died in it.
 func (w *World) serve(m *message) *http.Response {
+	w.touched = true
 	if m.nth < m.g.arrived {
 		w.fired[reorder]++
 	}
