@@ -15,8 +15,8 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// check is the audit of the safety phase: after every step that touched the server, or let much time pass. Where a step is a
-// gateway's alone, what it answered has been checked with it.
+// check is the audit of the safety phase: after every step that can have changed journal, books or invoices, or let much time pass.
+// What a gateway answered has been checked with each answer.
 func (w *World) check(ctx context.Context) error {
 	if !w.touched || !w.server.alive {
 		return nil

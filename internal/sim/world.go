@@ -92,7 +92,7 @@ type World struct {
 	late      []*message // on their way, or lost
 	events    []reported
 	version   int  // how many catalogs were tried
-	touched   bool // something reached the server since the last audit
+	touched   bool // what is audited can have changed since the last audit
 	healing   bool
 	failed    error // found where no error can be returned
 }
