@@ -61,8 +61,9 @@ func (w *World) fault(ctx context.Context) {
 			w.note("%s is slow by %s", g.name, g.slow)
 		}
 	case 7:
-		g.skew = time.Duration(w.dice.IntN(9)-4) * 45 * time.Second
-		w.fire(clockSkew, "%s %s", g.name, g.skew)
+		if g.skew = time.Duration(w.dice.IntN(9)-4) * 45 * time.Second; g.skew != 0 {
+			w.fire(clockSkew, "%s %s", g.name, g.skew)
+		}
 	case 8:
 		if g.full = !g.full && w.chance(50); g.full {
 			w.note("the disk of %s is full", g.name)
