@@ -10,6 +10,7 @@ ARGS :=
 ROUNDS := 50
 NODES := 20
 CHAOS := 20
+SIM := 10m
 
 .PHONY: chaos build demo test check test-kafka bench bench-journal bench-journal-postgresql bench-quota bench-billing gen deps lint fmt soak vuln clean toolchain
 
@@ -64,12 +65,12 @@ lint: toolchain
 fmt: toolchain
 	$(TOOL) golangci-lint fmt ./...
 
-soak: toolchain build ## many kill -9 rounds, gateways under faults, 10,000 subscription histories: make soak ROUNDS=500 NODES=100
+soak: toolchain build ## many kill -9 rounds, gateways under faults, 10,000 subscription histories: make soak ROUNDS=500 NODES=100 SIM=1h
 	test/faults/run.sh $(ROUNDS)
 	test/nodes/run.sh $(NODES)
 	test/nodes/run.sh --prove 5
 	test/chaos/run.sh $(CHAOS)
-	bin/tally sim --seed $$(date +%s) --for 10m
+	bin/tally sim --seed $$(date +%s) --for $(SIM)
 	for seed in $$(seq 20); do go test -timeout 30m ./internal/app/bill/oracle -histories 500 -seed $$seed; done
 
 chaos: toolchain deps ## 3 servers, 3 gateways, PostgreSQL with a standby under faults: make chaos CHAOS=2 ARGS=SEED

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/cli"
@@ -19,6 +20,7 @@ type simCmd struct {
 	Seeds    uint64        `help:"How many seeds, one after another." default:"1"`
 	Steps    int           `help:"Steps of each world." default:"400"`
 	For      time.Duration `help:"Go on with further seeds for so long, instead of --seeds." placeholder:"DURATION"`
+	Kept     string        `help:"Begin with the worlds that a file lists, a seed and steps a line." placeholder:"FILE"`
 	Gateways int           `help:"Gateways of each world; 0: two to four, by the seed." default:"0"`
 	Break    string        `help:"Make a part misbehave, to see that it is found: one of those in docs/simulator.md." placeholder:"FAULT"`
 	Trace    bool          `help:"Write what happens to stderr, a line each."`
@@ -62,8 +64,12 @@ func (c *simCmd) Run(e *cli.Env) error {
 	if failed != nil {
 		return failed
 	}
-	fmt.Fprintf(e.Stdout, "%d worlds from seed %d: no promise was broken\n  %d steps, %s simulated, %d comparisons, last trace %s\n",
-		out.Worlds, out.First, out.Steps, time.Duration(out.Simulated*float64(time.Second)).Round(time.Minute), out.Checked, out.Hash)
+	faults := make([]string, 0, len(out.Faults))
+	for _, kind := range sim.Faults() {
+		faults = append(faults, fmt.Sprintf("%s %d", kind, out.Faults[kind]))
+	}
+	fmt.Fprintf(e.Stdout, "%d worlds, new ones from seed %d: no promise was broken\n  %d steps, %s simulated, %d comparisons, last trace %s\n  faults: %s\n",
+		out.Worlds, out.First, out.Steps, time.Duration(out.Simulated*float64(time.Second)).Round(time.Minute), out.Checked, out.Hash, strings.Join(faults, ", "))
 	return nil
 }
 
@@ -84,26 +90,59 @@ func (c *simCmd) validate() error {
 
 func (c *simCmd) worlds(ctx context.Context, dir string, trace io.Writer) (out simulated, err error) {
 	out = simulated{First: c.Seed, Faults: map[string]int{}}
+	for _, kind := range sim.Faults() {
+		out.Faults[kind] = 0
+	}
+	kept, err := c.kept()
+	if err != nil {
+		return out, err
+	}
 	began := realNow()
-	for n := uint64(0); ; n++ {
-		if c.For > 0 && realNow().Sub(began) >= c.For || c.For == 0 && n >= c.Seeds {
-			return out, nil
-		}
-		cfg := sim.Config{Seed: c.Seed + n, Steps: c.Steps, Gateways: c.Gateways, Dir: filepath.Join(dir, "world"), Break: sim.Break(c.Break)}
+	one := func(k sim.Kept) error {
+		cfg := sim.Config{Seed: k.Seed, Steps: k.Steps, Gateways: c.Gateways, Dir: filepath.Join(dir, "world"), Break: sim.Break(c.Break)}
 		if c.Trace {
 			cfg.Trace = trace
 		}
 		r, err := sim.Run(ctx, cfg)
-		out.Worlds, out.Steps, out.Checked, out.Hash = out.Worlds+1, out.Steps+r.Steps, out.Checked+r.Checked, r.Hash
-		out.Simulated += r.Simulated.Seconds()
-		for kind, times := range r.Fired {
-			out.Faults[kind] += times
-		}
+		out.add(r)
 		if f, ok := errors.AsType[*sim.Failure](err); ok {
 			out.Failure = &simFailure{f.Seed, f.Step, f.Err.Error()}
 		}
-		if err != nil {
+		return err
+	}
+	for _, k := range kept {
+		if err := one(k); err != nil {
 			return out, err
 		}
+	}
+	for n := uint64(0); c.For > 0 && realNow().Sub(began) < c.For || c.For == 0 && n < c.Seeds; n++ {
+		if err := one(sim.Kept{Seed: c.Seed + n, Steps: c.Steps}); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+func (c *simCmd) kept() ([]sim.Kept, error) {
+	if c.Kept == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(c.Kept)
+	if err != nil {
+		return nil, fmt.Errorf("--kept: %w", err)
+	}
+	list, err := sim.ParseKept(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("--kept %s: %w", c.Kept, err)
+	}
+	return list, nil
+}
+
+// add takes a world in.
+func (s *simulated) add(r sim.Report) {
+	s.Worlds, s.Steps, s.Checked, s.Hash = s.Worlds+1, s.Steps+r.Steps, s.Checked+r.Checked, r.Hash
+	s.Simulated += r.Simulated.Seconds()
+	for kind, times := range r.Fired {
+		s.Faults[kind] += times
 	}
 }

@@ -15,14 +15,13 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
-// checkEvery is after how many steps all that is stored is compared; what a step itself answers is checked with it.
-const checkEvery = 20
-
-// check is the audit of the safety phase.
+// check is the audit of the safety phase: after every step that can have changed journal, books or invoices, or let much time pass.
+// What a gateway answered has been checked with each answer.
 func (w *World) check(ctx context.Context) error {
-	if w.step%checkEvery != checkEvery-1 || !w.server.alive {
+	if !w.touched || !w.server.alive {
 		return nil
 	}
+	w.touched = false
 	return w.audit(ctx, false)
 }
 
@@ -181,7 +180,7 @@ func (w *World) heal(ctx context.Context) error {
 		}
 		err := g.e.Flush(ctx)
 		if replaced(err) { // by a late call of its own
-			w.fire("replaced", "%s", g.name)
+			w.note("%s was replaced", g.name)
 			g.stop(false)
 			if err = g.start(ctx); err == nil && g.e == nil {
 				return fmt.Errorf("convergence: %s does not begin again", g.name)

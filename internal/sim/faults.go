@@ -2,8 +2,41 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/tallystick/tallystick/internal/store"
 )
+
+// The faults, each counted where it does something.
+const (
+	loss          = "loss"            // a call or its answer is lost
+	delay         = "delay"           // a call arrives when its caller waits no more
+	reorder       = "reorder"         // one arrives after a later one of its gateway
+	duplicate     = "duplicate"       // one arrives twice
+	partition     = "partition"       // one finds its gateway cut off
+	slowNode      = "slow node"       // one takes long
+	kill          = "kill"            // a process ends
+	crashInCall   = "crash in a call" // and in the middle of what it does
+	powerCut      = "power cut"       // with its machine
+	restart       = "restart"         // it is started again
+	tornWrite     = "torn write"      // a power cut takes sectors that no sync made durable
+	diskFull      = "disk full"       // the server's disk refuses a write
+	spoolFull     = "spool full"      // a gateway's disk does
+	clockSkew     = "clock skew"      // a gateway's clock is set off
+	catalogChange = "catalog change"  // another catalog is applied
+	planChange    = "plan change"     // a customer moves to another plan
+	lateEvent     = "late event"      // usage is reported of hours or days ago
+	eventAgain    = "event again"     // or once more, or with another content
+)
+
+// Faults lists them all.
+func Faults() []string {
+	return []string{
+		loss, delay, reorder, duplicate, partition, slowNode, kill, crashInCall, powerCut, restart, tornWrite, diskFull, spoolFull, clockSkew, catalogChange,
+		planChange, lateEvent, eventAgain,
+	}
+}
 
 // fault begins or ends a fault. Everything heals by itself again, so that a world is never dead for long.
 func (w *World) fault(ctx context.Context) {
@@ -15,7 +48,7 @@ func (w *World) fault(ctx context.Context) {
 		w.restart(ctx, g)
 	case 4:
 		if g.cut = !g.cut; g.cut {
-			w.fire("partition", "%s", g.name)
+			w.note("%s is cut off", g.name)
 		} else {
 			w.note("%s is connected again", g.name)
 		}
@@ -25,18 +58,19 @@ func (w *World) fault(ctx context.Context) {
 		}
 	case 6:
 		if g.slow = time.Duration(w.dice.IntN(3)) * 250 * time.Millisecond; g.slow > 0 {
-			w.fire("slow node", "%s %s", g.name, g.slow)
+			w.note("%s is slow by %s", g.name, g.slow)
 		}
 	case 7:
-		g.skew = time.Duration(w.dice.IntN(9)-4) * 45 * time.Second
-		w.fire("clock skew", "%s %s", g.name, g.skew)
+		if g.skew = time.Duration(w.dice.IntN(9)-4) * 45 * time.Second; g.skew != 0 {
+			w.fire(clockSkew, "%s %s", g.name, g.skew)
+		}
 	case 8:
 		if g.full = !g.full && w.chance(50); g.full {
-			w.fire("disk full", "%s", g.name)
+			w.note("the disk of %s is full", g.name)
 		}
 	case 9:
 		if w.disk.Full = !w.disk.Full && w.chance(50); w.disk.Full {
-			w.fire("disk full", "server")
+			w.note("the disk of the server is full")
 		}
 	case 10:
 		if w.server.alive && w.chance(50) {
@@ -78,12 +112,15 @@ func (w *World) crash(g *gateway, power bool) {
 	if !g.alive {
 		return
 	}
-	kind := "kill"
-	if power {
-		kind = "power cut"
-	}
-	w.fire(kind, "%s", g.name)
+	w.fire(death(power), "%s", g.name)
 	g.stop(power)
+}
+
+func death(power bool) string {
+	if power {
+		return powerCut
+	}
+	return kill
 }
 
 // restart starts a gateway that is down.
@@ -91,19 +128,16 @@ func (w *World) restart(ctx context.Context, g *gateway) {
 	if g.alive {
 		return
 	}
-	w.fire("restart", "%s", g.name)
+	w.reap() // it may have died in this very step
+	w.fire(restart, "%s", g.name)
 	w.must("restart "+g.name, g.start(ctx))
 }
 
 func (w *World) stopServer(power bool) {
-	kind := "kill"
-	if power {
-		kind = "power cut"
-	}
 	torn := w.disk.Torn
-	w.fire(kind, "server")
+	w.fire(death(power), "server")
 	if w.server.stop(power); w.disk.Torn > torn {
-		w.fire("torn sectors", "server %d", w.disk.Torn-torn)
+		w.fire(tornWrite, "server, %d sectors", w.disk.Torn-torn)
 	}
 }
 
@@ -111,8 +145,16 @@ func (w *World) startServer(ctx context.Context) {
 	if w.server.alive {
 		return
 	}
-	w.fire("restart", "server")
-	w.must("restart the server", w.server.start(ctx))
+	w.reap() // it may have died in this very step
+	w.fire(restart, "server")
+	w.touched = true
+	err := w.server.start(ctx)
+	if errors.Is(err, store.ErrFull) && w.disk.Full { // it says so and ends, and is started again later
+		w.note("the server cannot start")
+		w.server.stop(false)
+		return
+	}
+	w.must("restart the server", err)
 	if !w.server.alive || w.failed != nil {
 		return
 	}
@@ -123,7 +165,7 @@ func (w *World) startServer(ctx context.Context) {
 	}
 }
 
-// reap clears up after processes that died in the middle of a call.
+// reap clears up after processes that died in the middle of a call: before they are started again, and after each step.
 func (w *World) reap() {
 	for _, g := range w.gateways {
 		if !g.alive && g.spool != nil {

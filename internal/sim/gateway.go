@@ -50,6 +50,8 @@ type gateway struct {
 	lossy   int           // of a hundred calls are lost, late or doubled
 	full    bool          // its spool's disk
 	updates []*update     // on their way
+	calls   int           // that it made
+	arrived int           // the last of them that the server saw
 
 	spool  *spool.Spool
 	wrap   *spoolBorder
@@ -135,7 +137,7 @@ func (g *gateway) join(ctx context.Context) {
 	case unreachable(err):
 		g.w.note("%s cannot begin", g.name)
 	case replaced(err) || g.w.bearable(err) == nil: // the process ends, and is started again later
-		g.w.fire("begin failed", "%s", g.name)
+		g.w.note("%s fails in its begin", g.name)
 		g.stop(false)
 	default:
 		g.w.must(g.name+" begins", err)
@@ -228,7 +230,7 @@ func (g *gateway) stop(power bool) {
 		torn, err := g.folder.PowerCut()
 		g.w.must("cut the power of "+g.name, err)
 		if torn > 0 {
-			g.w.fire("torn sectors", "%s %d", g.name, torn)
+			g.w.fire(tornWrite, "%s, %d sectors", g.name, torn)
 		}
 	}
 	g.w.log.Crashed(g.index+1, power)
@@ -251,7 +253,7 @@ type spoolBorder struct {
 func (s *spoolBorder) Append(reserve int, fill func(dst []byte) []byte) (int64, error) {
 	s.g.w.cross(&s.g.process)
 	if s.g.full {
-		s.g.w.fired["spool full"]++
+		s.g.w.fired[spoolFull]++
 		return 0, fmt.Errorf("simulated: %w", store.ErrFull)
 	}
 	end := s.End()
@@ -273,8 +275,8 @@ func (s *spoolBorder) AppendReserved(reserve int, fill func(dst []byte) []byte) 
 
 // rolled remembers that a segment is durable before the next one takes a record.
 func (s *spoolBorder) rolled(end, at int64, err error) {
-	const room = spoolSegment - spoolHead // of offsets in a segment
-	if old := (end - 1) / room; err == nil && end > 0 && at/room > old {
+	const room = spoolSegment - spoolHead                                                         // of offsets in a segment
+	if old := (end - 1) / room; err == nil && end > 0 && at/room > old && old*room >= s.Start() { // an earlier one is gone
 		s.g.w.must("remember what is durable", s.g.folder.SyncedFile(fmt.Sprintf("%016x.seg", old*room)))
 		s.g.w.log.Synced(s.g.index + 1)
 	}

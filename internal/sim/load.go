@@ -219,6 +219,7 @@ func (w *World) ask(ctx context.Context, g *gateway, c *customer, cost int64) {
 func (w *World) finish(g *gateway, i int) {
 	x := g.open[i]
 	if w.chance(15) {
+		w.log.Ending(g.source, x.id, 0)
 		if err := x.a.Release(enforce.Failed); err != nil {
 			w.must("release "+x.id, allowed(err))
 			return
@@ -231,6 +232,7 @@ func (w *World) finish(g *gateway, i int) {
 			cost = w.dice.Int64N(x.cost + 1)
 		}
 		units := money.FromInt(cost)
+		w.log.Ending(g.source, x.id, cost)
 		if err := x.a.Settle(enforce.Actual{Status: 200, Cost: &units}); err != nil {
 			w.must("settle "+x.id, allowed(err))
 			return
@@ -269,7 +271,7 @@ func (w *World) ship(ctx context.Context) {
 			more, err := g.e.Tick(ctx)
 			w.note("%s ships: more %v, %v", g.name, more, err != nil)
 			if replaced(err) { // a late call began another run: the process ends
-				w.fire("replaced", "%s", g.name)
+				w.note("%s was replaced", g.name)
 				g.alive = false
 				return
 			}
@@ -323,8 +325,10 @@ func (w *World) report(ctx context.Context) {
 	if !w.server.alive {
 		return
 	}
+	w.touched = true
 	var r reported
 	if len(w.events) > 0 && w.chance(35) {
+		w.fired[eventAgain]++
 		r = pick(w, w.events)
 		if w.chance(20) {
 			r.value++ // another content
@@ -332,7 +336,7 @@ func (w *World) report(ctx context.Context) {
 	} else {
 		r = reported{id: fmt.Sprintf("r-%d", w.step), c: pick(w, w.customers), at: w.server.clock.Now(), value: int64(1 + w.dice.IntN(9))}
 		if w.chance(40) {
-			w.fired["late event"]++
+			w.fired[lateEvent]++
 			r.at = r.at.Add(-time.Duration(w.dice.IntN(20*24)) * time.Hour)
 			if floor := born().Add(-36 * time.Hour); r.at.Before(floor) {
 				r.at = floor
@@ -359,6 +363,7 @@ func (w *World) report(ctx context.Context) {
 
 // ticks are the server's tickers.
 func (w *World) ticks(ctx context.Context) {
+	w.touched = true
 	w.as(&w.server.process, func() {
 		w.must("the authority ticks", w.bearable(w.server.authority.Tick(ctx)))
 		w.must("the journal ticks", w.bearable(w.server.journal.Tick(ctx)))
@@ -367,6 +372,7 @@ func (w *World) ticks(ctx context.Context) {
 
 // bills closes what is due.
 func (w *World) bills(ctx context.Context) {
+	w.touched = true
 	w.as(&w.server.process, func() {
 		for {
 			more, err := w.server.bill.Tick(ctx)
@@ -414,6 +420,7 @@ func (w *World) jump(context.Context) {
 		d = time.Duration(1+w.dice.IntN(4)) * 24 * time.Hour
 	}
 	w.passes(d)
+	w.touched = true
 	w.note("%s pass", d)
 }
 
@@ -422,6 +429,7 @@ func (w *World) catalog(ctx context.Context) {
 	if !w.server.alive {
 		return
 	}
+	w.touched = true
 	w.version++
 	t := w.terms()
 	for _, c := range w.customers {
@@ -431,7 +439,7 @@ func (w *World) catalog(ctx context.Context) {
 		_, _, err := w.server.govern.ApplyCatalog(ctx, "sim", "sim.yaml", t.file())
 		w.must("apply a catalog", w.bearable(err))
 	})
-	w.fire("catalog change", "to %+v", t)
+	w.fire(catalogChange, "to %+v", t)
 }
 
 // plan moves a customer to the other plan.
@@ -440,6 +448,7 @@ func (w *World) plan(ctx context.Context) {
 	if !w.server.alive || c.steady {
 		return
 	}
+	w.touched = true
 	to := "large"
 	if c.plan == "large" {
 		to = "small"
@@ -459,5 +468,9 @@ func (w *World) plan(ctx context.Context) {
 		c.plan = was
 		w.limits(c, w.terms())
 	}
-	w.fire("plan change", "%s to %s, %v", c.Key, to, err == nil)
+	if err != nil {
+		w.note("%s does not change to %s", c.Key, to)
+		return
+	}
+	w.fire(planChange, "%s to %s", c.Key, to)
 }

@@ -28,12 +28,17 @@ type message struct {
 	method, path string
 	header       http.Header
 	body         []byte
+	nth          int // of its gateway's calls
 }
 
 // lost says whether a message between the server and a gateway gets lost now.
 func (w *World) lost(g *gateway) bool {
-	if g.cut || w.dice.IntN(100) < g.lossy/3 {
-		w.fired["loss"]++
+	if g.cut {
+		w.fired[partition]++
+		return true
+	}
+	if w.dice.IntN(100) < g.lossy/3 {
+		w.fired[loss]++
 		return true
 	}
 	return false
@@ -44,13 +49,18 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 	w, g := n.w, n.g
 	w.cross(&g.process)
 	defer w.cross(&g.process)
-	m := &message{g: g, method: r.Method, path: r.URL.RequestURI(), header: r.Header.Clone()}
+	g.calls++
+	m := &message{g: g, method: r.Method, path: r.URL.RequestURI(), header: r.Header.Clone(), nth: g.calls}
 	var err error
 	if m.body, err = io.ReadAll(r.Body); err != nil {
 		return nil, err
 	}
 	w.did["calls"]++
-	if g.cut || !w.server.alive {
+	if g.cut {
+		w.fired[partition]++
+		return nil, errLost
+	}
+	if !w.server.alive {
 		return nil, errLost
 	}
 	fate := 100
@@ -59,24 +69,24 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	switch fate {
 	case 0:
-		w.fire("loss", "%s %s", g.name, m.path)
+		w.fire(loss, "%s %s", g.name, m.path)
 		return nil, errLost
 	case 1: // it arrives when nobody waits for it any more, after others
-		w.fire("delay and reorder", "%s %s", g.name, m.path)
+		w.fire(delay, "%s %s", g.name, m.path)
 		w.late = append(w.late, m)
 		return nil, errLost
 	}
 	resp := w.serve(m)
 	if fate == 2 {
-		w.fire("duplicate", "%s %s", g.name, m.path)
+		w.fire(duplicate, "%s %s", g.name, m.path)
 		resp = w.serve(m)
 	}
 	if fate == 3 {
-		w.fire("loss of an answer", "%s %s", g.name, m.path)
+		w.fire(loss, "of the answer, %s %s", g.name, m.path)
 		resp = nil
 	}
 	if g.slow > 0 {
-		w.fired["slow calls"]++
+		w.fired[slowNode]++
 		if w.passes(g.slow); g.slow > drawMax && m.path == wire.PathDraw {
 			resp = nil
 		}
@@ -89,6 +99,11 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // serve has the server work on a message; nil when it died in it.
 func (w *World) serve(m *message) *http.Response {
+	w.touched = w.touched || m.path == wire.PathBatches // others draw and give back: nothing of that is in journal or books
+	if m.nth < m.g.arrived {
+		w.fired[reorder]++
+	}
+	m.g.arrived = max(m.g.arrived, m.nth)
 	answer := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(context.Background(), m.method, m.path, bytes.NewReader(m.body))
 	r.Header = m.header.Clone()

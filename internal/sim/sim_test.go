@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -49,22 +47,38 @@ func TestKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ran := 0
-	for line := range strings.Lines(string(text)) {
-		if strings.HasPrefix(line, "#") {
-			continue
-		}
-		cfg := Config{Dir: filepath.Join(t.TempDir(), "world")}
-		if _, err := fmt.Sscan(line, &cfg.Seed, &cfg.Steps); err != nil {
-			t.Fatalf("%q: %v", line, err)
-		}
-		if _, err := Run(context.Background(), cfg); err != nil {
+	list, err := ParseKept(string(text))
+	if err != nil || len(list) == 0 {
+		t.Fatalf("%d seeds, %v", len(list), err)
+	}
+	for _, k := range list {
+		if _, err := Run(context.Background(), Config{Seed: k.Seed, Steps: k.Steps, Dir: filepath.Join(t.TempDir(), "world")}); err != nil {
 			t.Error(err)
 		}
-		ran++
 	}
-	if ran == 0 {
-		t.Error("no seed is kept")
+}
+
+// TestEveryFaultFires: a few worlds have each of the faults in them, and each does something.
+func TestEveryFaultFires(t *testing.T) {
+	fired := map[string]int{}
+	for s := uint64(1); s <= 10; s++ {
+		r, err := Run(context.Background(), Config{Seed: s, Steps: 400, Dir: filepath.Join(t.TempDir(), "world")})
+		if err != nil {
+			t.Error(err)
+		}
+		for kind, n := range r.Fired {
+			fired[kind] += n
+		}
+	}
+	t.Log(fired)
+	for _, kind := range Faults() {
+		if fired[kind] == 0 {
+			t.Errorf("no %s in 10 worlds", kind)
+		}
+		delete(fired, kind)
+	}
+	if len(fired) > 0 {
+		t.Errorf("faults that nobody lists: %v", fired)
 	}
 }
 

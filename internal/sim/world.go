@@ -47,15 +47,24 @@ type Report struct {
 
 // Failure is a broken promise, or a call that failed and must not.
 type Failure struct {
-	Seed  uint64
-	Steps int // of the world
-	Step  int // at which it was seen; Steps: after healing
-	Err   error
+	Seed     uint64
+	Steps    int // of the world
+	Gateways int // as in Config
+	Break    Break
+	Step     int // at which it was seen; Steps: after healing
+	Err      error
 }
 
 // Error names the command that shows it again.
 func (f *Failure) Error() string {
-	return fmt.Sprintf("seed %d, step %d: %v\n  again: tally sim --seed %d --steps %d --trace", f.Seed, f.Step, f.Err, f.Seed, f.Steps)
+	again := fmt.Sprintf("tally sim --seed %d --steps %d", f.Seed, f.Steps)
+	if f.Gateways > 0 {
+		again += fmt.Sprintf(" --gateways %d", f.Gateways)
+	}
+	if f.Break != "" {
+		again += fmt.Sprintf(" --break %s", f.Break)
+	}
+	return fmt.Sprintf("seed %d, step %d: %v\n  again: %s --trace", f.Seed, f.Step, f.Err, again)
 }
 
 // Unwrap is what went wrong.
@@ -82,7 +91,8 @@ type World struct {
 	disk      *disk.Disk
 	late      []*message // on their way, or lost
 	events    []reported
-	version   int // how many catalogs were tried
+	version   int  // how many catalogs were tried
+	touched   bool // what is audited can have changed since the last audit
 	healing   bool
 	failed    error // found where no error can be returned
 }
@@ -104,6 +114,9 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	}
 	err := w.run(ctx)
 	w.closeAll()
+	if w.disk != nil {
+		w.fired[diskFull] = w.disk.Refused
+	}
 	sum := w.hash.Sum(nil)
 	report := Report{
 		Seed: cfg.Seed, Steps: w.step, Hash: hex.EncodeToString(sum[:8]), Fired: w.fired, Did: w.did, Checked: w.log.Checked, Simulated: w.now.Sub(born()),
@@ -111,7 +124,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if err == nil || ctx.Err() != nil {
 		return report, ctx.Err()
 	}
-	return report, &Failure{cfg.Seed, cfg.Steps, w.step, err}
+	return report, &Failure{cfg.Seed, cfg.Steps, cfg.Gateways, cfg.Break, w.step, err}
 }
 
 func (w *World) run(ctx context.Context) error {
@@ -226,7 +239,7 @@ func (w *World) cross(p *process) {
 	if p.alive && p.fuse > 0 {
 		if p.fuse--; p.fuse == 0 {
 			p.alive = false
-			w.fire("crash in a call", "%s", p.name)
+			w.fire(crashInCall, "%s", p.name)
 		}
 	}
 	if !p.alive {

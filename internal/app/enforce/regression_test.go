@@ -264,3 +264,38 @@ func TestShippingAgainUnderAnotherCatalog(t *testing.T) {
 	}
 	w.wantBooked("3")
 }
+
+// TestRecoveredOfSeveralPeriods: requests that a crash left open come in the order of the spool, which is not that of their billing
+// periods, since the slowest were carried forward. Each period's total counts them all.
+func TestRecoveredOfSeveralPeriods(t *testing.T) {
+	t.Parallel()
+	w := slowWorld(t)
+	w.now = start.AddDate(0, 1, 0).Add(-time.Minute)
+	watched := &watchedSpool{Spool: w.e.cfg.Spool}
+	w.e.cfg.Spool = watched
+	w.admit() // is carried behind all others
+	w.calls(50)
+	w.admit()
+	h := w.hold("1", time.Hour, ReleaseExpired)
+	w.advance(2 * time.Minute)
+	w.admit()
+	for calls := 0; !watched.carried; calls++ {
+		if calls == 1000 {
+			t.Fatal("nothing is carried")
+		}
+		w.calls(1)
+		w.flush()
+	}
+	w.crash()
+	w.open()
+	if n := w.e.Stats(); n.Recovered != 3 || n.Held != 1 {
+		t.Errorf("%d recovered, want 3; %d held, want 1", n.Recovered, n.Held)
+	}
+	w.calls(1) // the totals of the first period are let go
+	if _, err := w.e.SettleHeld(h.ID, Actual{}); err != nil {
+		t.Fatal(err)
+	}
+	if admitted, _ := w.booked(); admitted != "53" {
+		t.Errorf("%s admitted in the first period, want 53", admitted)
+	}
+}

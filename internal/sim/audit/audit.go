@@ -4,6 +4,7 @@ package audit
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 )
@@ -36,15 +37,17 @@ type event struct {
 	at       int64 // microseconds
 	reserved int64
 	value    int64
+	tried    int64   // what its end was to be, which a crash may have left in the spool
+	others   []int64 // in place of value: reported from outside under the same name, and not answered either
 	fate     fate
-	gateway  int  // 0: reported from outside
-	durable  bool // its end would survive a power cut
-	given    bool // back: by the requests' own log it used nothing, whatever a power cut makes of it
-	stored   bool // seen in the journal
+	gateway  int   // 0: reported from outside
+	durable  bool  // its end would survive a power cut
+	used     int64 // of the limits: by the requests' own log, whatever a power cut makes of it
+	stored   bool  // seen in the journal
 }
 
 func (e *event) fits(value int64) bool {
-	return value == e.value || e.gateway != 0 && e.fate == may && value == e.reserved
+	return value == e.value || slices.Contains(e.others, value) || e.gateway != 0 && e.fate == may && (value == e.reserved || value == e.tried)
 }
 
 // Window is how a limit counts.
@@ -137,10 +140,15 @@ func (l *Log) Admitted(gateway int, source, id, customerID string, at time.Time,
 	if l.events[k] != nil {
 		return fault("P3", "%s %s was given to two requests", source, id)
 	}
-	e := &event{customer: customerID, at: at.UnixMicro(), reserved: cost, value: cost, gateway: gateway}
+	e := &event{customer: customerID, at: at.UnixMicro(), reserved: cost, value: cost, tried: cost, used: cost, gateway: gateway}
 	l.events[k] = e
 	c := l.customers[customerID]
 	c.events = append(c.events, e)
+	return l.within(c, e, customerID, id)
+}
+
+// within checks the limits of the windows that an event lies in.
+func (l *Log) within(c *customer, e *event, customerID, id string) error {
 	names := make([]string, 0, len(c.limits))
 	for name := range c.limits {
 		names = append(names, name)
@@ -150,8 +158,8 @@ func (l *Log) Admitted(gateway int, source, id, customerID string, at time.Time,
 		m := c.limits[name]
 		begin, sum := c.begin(m.window, e.at), int64(0)
 		for _, o := range c.events {
-			if !o.given && c.begin(m.window, o.at) == begin {
-				sum += o.value
+			if c.begin(m.window, o.at) == begin {
+				sum += o.used
 			}
 		}
 		l.Checked++
@@ -173,29 +181,35 @@ func (l *Log) Died(source, customerID string, at time.Time, cost int64) {
 	l.died = append(l.died, &died{source, customerID, at.UnixMicro(), cost})
 }
 
-// claim finds an event that was never answered among those, and makes it known.
-func (l *Log) claim(s *Stored) *event {
+// claim finds an event that was never answered among those, and makes it known. It has drawn on the limits as any other.
+func (l *Log) claim(s *Stored) (*event, error) {
 	for i, d := range l.died {
 		if (died{s.Source, s.Customer, s.At, s.Value}) == *d {
 			l.died = append(l.died[:i], l.died[i+1:]...)
-			e := &event{customer: d.customer, at: d.at, reserved: d.cost, value: d.cost, fate: may}
+			e := &event{customer: d.customer, at: d.at, reserved: d.cost, value: d.cost, tried: d.cost, used: d.cost, fate: may}
 			l.events[key(s.Source, s.ID)] = e
-			return e
+			c := l.customers[d.customer]
+			c.events = append(c.events, e)
+			return e, l.within(c, e, d.customer, s.ID)
 		}
 	}
-	return nil
+	return nil, nil
 }
+
+// Ending says that a request is about to end, for a cost; 0 also when it is given back. When its gateway dies in it, nobody knows
+// whether that counts or what was reserved.
+func (l *Log) Ending(source, id string, cost int64) { l.events[key(source, id)].tried = cost }
 
 // Settled is a request that ended and is charged.
 func (l *Log) Settled(source, id string, cost int64) {
 	e := l.events[key(source, id)]
-	e.value, e.fate = cost, must
+	e.value, e.used, e.fate = cost, cost, must
 }
 
 // Released is one that is charged nothing.
 func (l *Log) Released(source, id string) {
 	e := l.events[key(source, id)]
-	e.fate, e.given = never, true
+	e.used, e.fate = 0, never
 }
 
 // Synced says that all that a gateway answered would survive a power cut.
@@ -214,6 +228,9 @@ func (l *Log) Crashed(gateway int, power bool) {
 		if e.gateway != gateway {
 			continue
 		}
+		if e.fate == running {
+			e.used = min(e.used, e.tried)
+		}
 		switch {
 		case e.fate == running, power && !e.durable && !e.stored && (e.fate == must || e.fate == never):
 			e.fate = may
@@ -227,37 +244,39 @@ func (l *Log) Reported(source, id, customerID string, at time.Time, value int64,
 	e := l.events[k]
 	l.Checked++
 	switch answer {
-	case "accepted":
+	case "accepted": // where an earlier one was not taken, the name was free for another content
 		if e != nil && e.fate == must {
 			return fault("P3", "%s %s was accepted a second time", source, id)
-		}
-		if e != nil { // the first was not taken, so the name was free for another content
-			e.value = value
 		}
 	case "duplicate":
 		if e == nil {
 			return fault("P3", "%s %s is a duplicate of nothing", source, id)
 		}
-		if e.value != value {
+		if !e.fits(value) {
 			return fault("P3", "%s %s is a duplicate with value %d of one with %d", source, id, value, e.value)
 		}
 	case "conflict":
-		if e == nil || e.value == value {
+		if e != nil {
+			e.others = slices.DeleteFunc(append(e.others, e.value), func(v int64) bool { return v == value })
+		}
+		if e == nil || len(e.others) == 0 {
 			return fault("P3", "%s %s with value %d is a conflict with itself", source, id, value)
 		}
-		e.fate = must
+		e.value, e.others, e.fate = e.others[0], e.others[1:], must
 		return nil
 	default: // nobody knows
 		if e == nil {
-			l.events[k] = &event{customer: customerID, at: at.UnixMicro(), reserved: value, value: value, fate: may}
+			l.events[k] = &event{customer: customerID, at: at.UnixMicro(), value: value, fate: may}
+		} else if e.fate == may && !e.fits(value) {
+			e.others = append(e.others, value)
 		}
 		return nil
 	}
 	if e == nil {
-		e = &event{customer: customerID, at: at.UnixMicro(), reserved: value, value: value}
+		e = &event{customer: customerID, at: at.UnixMicro()}
 		l.events[k] = e
 	}
-	e.fate = must
+	e.value, e.others, e.fate = value, nil, must
 	return nil
 }
 
@@ -276,7 +295,10 @@ func (l *Log) Journal(all []Stored, final bool) error {
 		k := key(s.Source, s.ID)
 		e := l.events[k]
 		if e == nil {
-			e = l.claim(&s)
+			var err error
+			if e, err = l.claim(&s); err != nil {
+				return err
+			}
 		}
 		l.Checked++
 		switch {
@@ -295,7 +317,7 @@ func (l *Log) Journal(all []Stored, final bool) error {
 		case e.at != s.At:
 			return fault("P3", "%s %s is stored at %d, it was at %d", s.Source, s.ID, s.At, e.at)
 		}
-		seen[k], e.stored, e.fate, e.value = true, true, must, s.Value
+		seen[k], e.stored, e.fate, e.value, e.others = true, true, must, s.Value, nil
 	}
 	for k, e := range l.events {
 		if seen[k] {

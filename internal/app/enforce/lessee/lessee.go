@@ -300,7 +300,8 @@ func (l *Lessee) Rebuild(customerID string) {
 	}
 }
 
-// Total is the running total of a meter in the billing period that begins at an instant. Those of earlier periods are let go.
+// Total is the running total of a meter in any billing period, for a request that an earlier run left open. It lets none go: such
+// requests come in any order of their periods, and a total that began anew would be below what the journal has of it.
 func (l *Lessee) Total(customerID, meter string, start int64) *Total {
 	c := l.customer(customerID)
 	c.mu.Lock()
@@ -308,19 +309,26 @@ func (l *Lessee) Total(customerID, meter string, start int64) *Total {
 	return c.total(meter, start)
 }
 
+// total finds or makes one.
 func (c *customer) total(meterKey string, start int64) *Total {
 	id := totalID{meterKey, start}
 	t := c.totals[id]
 	if t == nil {
-		for old := range c.totals {
-			if old.meter == meterKey && old.start < start {
-				delete(c.totals, old)
-			}
-		}
 		t = &Total{}
 		c.totals[id] = t
 	}
 	return t
+}
+
+// newest is the total of the billing period that decisions are made in now. Those of earlier periods are let go: the requests
+// that still run there hold them.
+func (c *customer) newest(meterKey string, start int64) *Total {
+	for old := range c.totals {
+		if old.meter == meterKey && old.start < start {
+			delete(c.totals, old)
+		}
+	}
+	return c.total(meterKey, start)
 }
 
 // Counted tells that reported usage of these customers arrived, so that their counters are read again.

@@ -277,7 +277,7 @@ func (l *Lessee) build(ctx context.Context, c *customer, t *template, q *Questio
 	}
 	s.from, s.until = s.PeriodStart, min(s.until, billing.End.UnixMicro())
 	if s.Meter != "" {
-		s.Total, s.load = c.total(s.Meter, s.PeriodStart), c.load(s.Meter)
+		s.Total, s.load = c.newest(s.Meter, s.PeriodStart), c.load(s.Meter)
 	}
 	full := w
 	full.Route = q.Route.Match
