@@ -12,6 +12,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/postgres"
 	pgjournal "github.com/tallystick/tallystick/internal/store/postgres/journal"
+	"github.com/tallystick/tallystick/internal/store/queue"
 	"github.com/tallystick/tallystick/internal/store/schema"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 )
@@ -99,6 +100,9 @@ func (r pgRecords) Up(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	from, to, err := postgres.Up(ctx, r.dsn)
+	if err == nil {
+		err = queue.Migrate(ctx, r.dsn) // the tables of jobs are in the same database
+	}
 	for _, m := range before {
 		if m.Version > from && m.Version <= to {
 			n++

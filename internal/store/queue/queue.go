@@ -134,13 +134,34 @@ func revive(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-func newClient[Tx any](ctx context.Context, driver riverdriver.Driver[Tx], cfg Config) (*river.Client[Tx], error) {
-	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: cfg.Log})
+// Migrate brings the tables of jobs in PostgreSQL to the newest migration, as Open does too: for a role that may change tables,
+// so that the one that serves need not.
+func Migrate(ctx context.Context, postgres string) error {
+	pool, err := pgxpool.New(ctx, postgres)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("queue: %w", err)
+	}
+	defer pool.Close()
+	if err := migrate(ctx, riverpgxv5.New(pool), slog.New(slog.DiscardHandler)); err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
+	return nil
+}
+
+func migrate[Tx any](ctx context.Context, driver riverdriver.Driver[Tx], log *slog.Logger) error {
+	migrator, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: log})
+	if err != nil {
+		return err
 	}
 	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
-		return nil, fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+func newClient[Tx any](ctx context.Context, driver riverdriver.Driver[Tx], cfg Config) (*river.Client[Tx], error) {
+	if err := migrate(ctx, driver, cfg.Log); err != nil {
+		return nil, err
 	}
 	w := &worker{kinds: map[string]Kind{}, log: cfg.Log}
 	periodic := []*river.PeriodicJob{}

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/tallystick/tallystick/internal/store/pgtest"
 )
 
 // engines runs a test on both.
@@ -17,7 +19,7 @@ func engines(t *testing.T, test func(t *testing.T, cfg Config)) {
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
-		test(t, Config{Postgres: postgres(t), Poll: 10 * time.Millisecond})
+		test(t, Config{Postgres: pgtest.Database(t), Poll: 10 * time.Millisecond})
 	})
 }
 
