@@ -50,7 +50,7 @@ func TestLinks(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
 	heading := regexp.MustCompile(`(?m)^#+ (.*)$`)
-	for _, path := range glob(t, "*.md", "docs/*.md") {
+	for _, path := range glob(t, "*.md", "docs/*.md", "docs/adr/*.md", "docs/formats/*.md", "deploy/*.md") {
 		for _, m := range link.FindAllStringSubmatch(read(t, path[len(root)+1:]), -1) {
 			if strings.Contains(m[1], "://") {
 				continue

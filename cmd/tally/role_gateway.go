@@ -41,7 +41,7 @@ type apart struct {
 	Server          string        `help:"Gateway: URL of its server." env:"TALLY_SERVER" placeholder:"URL"`
 	ServerToken     string        `help:"Gateway: token that tally gateway token NAME made." env:"TALLY_SERVER_TOKEN" placeholder:"TOKEN"`
 	ServerTokenFile string        `help:"Gateway: file with the token." type:"path" env:"TALLY_SERVER_TOKEN_FILE" placeholder:"FILE"`
-	ServerCA        string        `help:"Gateway: certificates (PEM) that sign the server's." type:"path" env:"TALLY_SERVER_CA" placeholder:"FILE"`
+	ServerCA        string        `help:"Certificates (PEM) that sign the server's; at one of several servers those of the others." type:"path" env:"TALLY_SERVER_CA" placeholder:"FILE"`
 	ClientCert      string        `help:"Gateway: certificate (PEM) to show to the server." type:"path" env:"TALLY_CLIENT_CERT" placeholder:"FILE"`
 	ClientKey       string        `help:"Gateway: its key (PEM)." type:"path" env:"TALLY_CLIENT_KEY" placeholder:"FILE"`
 	DrawTimeout     time.Duration `help:"Gateway: how long a request may wait for a lease." default:"300ms" env:"TALLY_DRAW_TIMEOUT"`

@@ -37,7 +37,7 @@ type listen struct {
 }
 
 type serveCmd struct {
-	Catalog string        `help:"Catalog file (YAML), applied at start if it differs from the newest version." type:"path" env:"TALLY_CATALOG"`
+	Catalog string        `help:"Catalog file (YAML), applied at start if it differs from the newest version; of several servers, while there is none." type:"path" env:"TALLY_CATALOG"`
 	Mode    string        `help:"live, or test: keys of another prefix and a clock that can be advanced." enum:"live,test" default:"live" env:"TALLY_MODE"`
 	Grace   time.Duration `help:"How long after its end a period stays open for late usage." default:"1h" env:"TALLY_GRACE"`
 	// Erasing by age; receipts carry business time.

@@ -3,6 +3,8 @@ package chaos_test
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"syscall"
@@ -81,14 +83,50 @@ func (w *world) harm(toxic, attributes string) (string, func() error, error) {
 }
 
 func (w *world) kill(nodes []*fleet.Node, long time.Duration) (string, func() error, error) {
-	n := nodes[w.random.IntN(len(nodes))]
+	n, err := w.victim(nodes)
+	if err != nil {
+		return "", nil, err
+	}
 	return n.Name, nil, n.Kill(patient(w.t), long)
 }
 
+// victim chooses a node; of servers half the time the one that leads. One that rests after its end is waited for: what does not
+// run cannot be hit.
+func (w *world) victim(nodes []*fleet.Node) (*fleet.Node, error) {
+	n, lead := nodes[w.random.IntN(len(nodes))], w.random.IntN(2) == 0
+	for _, one := range nodes {
+		if lead && leads(one) {
+			n = one
+		}
+	}
+	for ctx := patient(w.t); !n.Running(); {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%s was not started again: %w", n.Name, ctx.Err())
+		}
+		w.wait(10 * time.Millisecond)
+	}
+	return n, nil
+}
+
+// leads asks a node whether it is the server that leads; one that does not answer is not.
+func leads(n *fleet.Node) bool {
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + n.API + "/readyz")
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return err == nil && strings.Contains(string(text), "leading")
+}
+
 func (w *world) freeze(nodes []*fleet.Node) (string, func() error, error) {
-	p, n := nodes[w.random.IntN(len(nodes))], ""
-	n, proc := p.Name, p.Process()
-	return n, func() error { return proc.Signal(syscall.SIGCONT) }, proc.Signal(syscall.SIGSTOP)
+	n, err := w.victim(nodes)
+	if err != nil {
+		return "", nil, err
+	}
+	proc := n.Process()
+	return n.Name, func() error { return proc.Signal(syscall.SIGCONT) }, proc.Signal(syscall.SIGSTOP)
 }
 
 // fire does faults in turn, each for its time; now and then a second one falls into the first. It mends all, and returns them.
@@ -99,6 +137,9 @@ func (w *world) fire(round int) []fault {
 		if (!k.database || w.database != nil) && (*only == "" || slices.Contains(strings.Split(*only, ","), k.name)) {
 			all = append(all, k)
 		}
+	}
+	if len(all) == 0 {
+		w.t.Fatalf("-only %q names no kind of fault that can be had here", *only)
 	}
 	var fired []fault
 	for n := range *faults {
@@ -134,7 +175,7 @@ func (w *world) one(k kind, long time.Duration) fault {
 	began := time.Now()
 	what, mend, err := k.fire(w, long)
 	if err != nil && strings.Contains(err.Error(), "toxic already exists") {
-		return fault{kind: k.name, what: what + " (has it already)"}
+		return fault{kind: "not fired", what: k.name + " " + what + " (has it already)"}
 	}
 	if err != nil {
 		w.t.Fatalf("%s: %v", k.name, err)

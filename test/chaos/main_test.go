@@ -80,6 +80,9 @@ type world struct {
 
 // TestChaos is the run of the acceptance.
 func TestChaos(t *testing.T) {
+	if *rounds < 1 || *faults < 1 {
+		t.Fatal("-rounds and -faults are at least 1: without a fault nothing is shown")
+	}
 	began := time.Now()
 	w := newWorld(t)
 	t.Logf("-seed %d: %d servers, %d gateways, up after %.1f s", *seed, len(w.fleet.Servers), gateways, time.Since(began).Seconds())
@@ -165,7 +168,7 @@ func (w *world) sound() {
 	defer w.mu.Unlock()
 	for i, p := range w.processes {
 		text := p.Stderr.Bytes()
-		for _, bad := range []string{"panic:", "DATA RACE", "fatal error:"} {
+		for _, bad := range []string{"panic:", "panic serving", "DATA RACE", "fatal error:"} {
 			if at := strings.Index(string(text), bad); at >= 0 {
 				w.t.Errorf("a process wrote %q:\n%.4000s", bad, text[at:])
 			}

@@ -36,7 +36,7 @@ func takePlace(dir, name string, t *topic) (place, error) {
 			err = nil
 		}
 		if err == nil && slices.ContainsFunc(held, func(e os.DirEntry) bool { return e.Name() != placeName+".new" }) {
-			err = fmt.Errorf("%s holds a journal that was not made of a topic: name another folder, or bring its events over with `tally move`: %w",
+			err = fmt.Errorf("%s holds a journal that was not made of a topic: name another folder, which is made from the topic: %w",
 				dir, store.ErrConflict)
 		}
 		if err == nil {
