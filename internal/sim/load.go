@@ -19,6 +19,9 @@ import (
 	"github.com/tallystick/tallystick/internal/store"
 )
 
+// clocksApart is more than a gateway's clock is behind the server's.
+const clocksApart = 5 * time.Minute
+
 const (
 	costMax    = 4
 	unitsMeter = "units"
@@ -69,10 +72,18 @@ gateway:
 	return fmt.Appendf(nil, form, t.small, t.large, t.month)
 }
 
-// limits tells the auditor what holds for a customer from now on.
+// limits tells the auditor what holds for a customer from now on: the limits of its plan, and of the one that it has left, on which
+// a gateway whose clock is behind still finds it.
 func (w *World) limits(c *customer, t terms) {
+	if w.now.Before(c.leaves) {
+		w.limit(c, c.left, t)
+	}
+	w.limit(c, c.plan, t)
+}
+
+func (w *World) limit(c *customer, plan string, t terms) {
 	day, month := t.small, int64(1)<<40
-	if c.plan == "large" {
+	if plan == "large" {
 		day, month = t.large, int64(t.month)
 	}
 	w.log.Limit(c.ID, "daily", audit.Day, int64(day), w.now)
@@ -453,22 +464,23 @@ func (w *World) plan(ctx context.Context) {
 	if c.plan == "large" {
 		to = "small"
 	}
-	var err error
-	w.limits(c, w.terms()) // what may hold until then
 	was := c.plan
-	c.plan = to
+	c.plan, c.left, c.leaves = to, was, w.now.Add(clocksApart)
 	w.limits(c, w.terms())
+	var err error
 	survived := w.as(&w.server.process, func() {
 		_, err = w.server.govern.ChangeSubscription(ctx, "sim", c.sub, govern.NewChange{Kind: subscription.ToPlan, Plan: to, Reason: "simulated"}, false)
 	})
-	if err != nil && !errors.Is(err, account.ErrState) && !errors.Is(err, account.ErrInvalid) {
+	refused := errors.Is(err, account.ErrState) || errors.Is(err, account.ErrInvalid)
+	if err != nil && !refused {
 		w.must("change a plan", w.bearable(err))
 	}
 	if err != nil || !survived {
-		c.plan = was
+		c.plan, c.left = was, to
+		if !refused { // nobody knows which it has
+			c.leaves = w.now.AddDate(1, 0, 0)
+		}
 		w.limits(c, w.terms())
-	}
-	if err != nil {
 		w.note("%s does not change to %s", c.Key, to)
 		return
 	}

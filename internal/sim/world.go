@@ -103,7 +103,9 @@ type customer struct {
 	secret string
 	sub    string
 	plan   string
-	steady bool // its plan and catalog version stay, so that its invoices can be rated again by hand
+	left   string    // the plan before, or the one that it may have
+	leaves time.Time // until then some clock may say so
+	steady bool      // its plan and catalog version stay, so that its invoices can be rated again by hand
 }
 
 // Run makes a world and lets it go. The error is a *Failure, or about the machine that it runs on.
