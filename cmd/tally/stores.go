@@ -137,6 +137,14 @@ func statsOf(j store.Keeper) (st file.Stats) {
 	return st
 }
 
+// examine looks at the journal, if it lies in something that can be set up wrongly.
+func (s *server) examine(ctx context.Context) []store.Check {
+	if j, ok := s.journal.(store.Examiner); ok {
+		return j.Examine(ctx)
+	}
+	return nil
+}
+
 func unknownDriver(flag, at, want string) error {
 	if u, err := url.Parse(at); err == nil { // a password must not be printed
 		at = u.Redacted()

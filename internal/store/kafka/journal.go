@@ -39,10 +39,13 @@ type Journal struct {
 	asking  *asking       // the next question for the end of the topic
 	turn    chan struct{} // held by who asks it
 
-	stats struct{ commands, foreign, unknown, waits atomic.Int64 }
+	stats struct{ commands, foreign, unknown, errors, waits, end atomic.Int64 }
 }
 
-var _ store.Keeper = (*Journal)(nil)
+var (
+	_ store.Keeper   = (*Journal)(nil)
+	_ store.Examiner = (*Journal)(nil)
+)
 
 // Stats reads the figures of this process's files.
 func (j *Journal) Stats() file.Stats { return j.local.Stats() }
@@ -50,10 +53,12 @@ func (j *Journal) Stats() file.Stats { return j.local.Stats() }
 // Replica is how this process stands to the topic.
 type Replica struct {
 	Applied  int64 // offset of the next command to apply
+	End      int64 // offset behind the newest command that this process knows of; it lags by End − Applied
 	Kept     int64 // commands before this offset are not needed by this process again
 	Commands int64 // applied since opening
 	Foreign  int64 // records in the topic that are no commands; they are passed over
 	Unknown  int64 // calls that ended without knowing their outcome
+	Errors   int64 // commands that Kafka did not take, or did not say so
 	Waits    int64 // reads that waited for commands of others
 	Pending  int   // calls that wait for their command to be applied
 	Failed   bool  // the process must be started again
@@ -107,6 +112,7 @@ func begin(ctx context.Context, cfg Config) (_ *Journal, err error) {
 	if j.local, err = file.Open(cfg.File); err != nil {
 		return nil, err
 	}
+	j.knows(j.topic.end)
 	if err := j.resume(ctx); err != nil {
 		return nil, err
 	}
@@ -238,6 +244,7 @@ func (j *Journal) Compact(ctx context.Context) (bool, error) {
 func (j *Journal) Replica() Replica {
 	s := Replica{
 		Commands: j.stats.commands.Load(), Foreign: j.stats.foreign.Load(), Unknown: j.stats.unknown.Load(), Waits: j.stats.waits.Load(),
+		Errors: j.stats.errors.Load(),
 	}
 	j.keeping.Lock()
 	s.Kept = j.kept.Next
@@ -245,7 +252,14 @@ func (j *Journal) Replica() Replica {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s.Applied, s.Pending, s.Failed = j.next, len(j.waiting), j.broken != nil
+	s.End = max(j.stats.end.Load(), s.Applied)
 	return s
+}
+
+// knows notes an end of the topic that Kafka told.
+func (j *Journal) knows(end int64) {
+	for was := j.stats.end.Load(); end > was && !j.stats.end.CompareAndSwap(was, end); was = j.stats.end.Load() {
+	}
 }
 
 // pauseTime is how long is waited before something is tried again.
