@@ -39,8 +39,8 @@ func (m *metrics) show(s *server) {
 	if j, ok := s.journal.(figures); ok {
 		m.registry.MustRegister(&journalCollector{j})
 	}
-	if j, ok := s.journal.(replica); ok {
-		m.registry.MustRegister(&replicaCollector{j})
+	if j, ok := s.journal.(*kafka.Journal); ok && s.member == nil { // else it is shown all the time
+		m.registry.MustRegister(&replicaCollector{func() *kafka.Journal { return j }})
 	}
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
@@ -203,16 +203,17 @@ func (c *journalCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// replica is a journal that this process has applied from a topic.
-type replica interface{ Replica() kafka.Replica }
-
 // replicaCollector reads how this process stands to the topic of the journal at each scrape.
-type replicaCollector struct{ j replica }
+type replicaCollector struct{ journal func() *kafka.Journal }
 
 func (c *replicaCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
 
 func (c *replicaCollector) Collect(ch chan<- prometheus.Metric) {
-	st, failed := c.j.Replica(), int64(0)
+	j := c.journal()
+	if j == nil {
+		return
+	}
+	st, failed := j.Replica(), int64(0)
 	if st.Failed {
 		failed = 1
 	}

@@ -303,7 +303,7 @@ func (s *server) openStores(ctx context.Context) (err error) {
 		return err
 	}
 	s.salts = newSalts(s.records)
-	if s.journal, err = openJournal(ctx, s.folder, s.Journal, s.journalFence(), erasing{s.salts.commit, s.forget}); err != nil {
+	if s.journal, err = s.takeJournal(ctx); err != nil {
 		return err
 	}
 	if s.spool, err = spool.Open(spool.Config{Dir: s.folder.path("spool")}); err != nil {
@@ -313,6 +313,23 @@ func (s *server) openStores(ctx context.Context) (err error) {
 		s.log.InfoContext(ctx, "the last run ended in the middle of a write to the spool; nothing that was answered is missing", slog.Int64("bytes", r.Bytes))
 	}
 	return nil
+}
+
+// takeJournal opens the journal, or takes over the one that this process has kept up with.
+func (s *server) takeJournal(ctx context.Context) (store.Keeper, error) {
+	e := erasing{s.salts.commit, s.forget}
+	if s.member == nil || !s.onKafka() {
+		return openJournal(ctx, s.folder, s.Journal, s.journalFence(), e)
+	}
+	if j := s.member.replica.Load(); j != nil {
+		return j, nil
+	}
+	j, err := openKafka(ctx, s.folder.path("journal-kafka"), s.Journal, e)
+	if err != nil {
+		return nil, err // an interface around nothing would be closed
+	}
+	s.member.replica.Store(j)
+	return j, nil
 }
 
 // openReceiver readies the step in front of the journal, and the gateway's end that signs for it. The key file is made at first

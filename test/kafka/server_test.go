@@ -374,6 +374,45 @@ func (d *deployment) proves(event string) {
 	d.must("audit", "--dir", d.client)
 }
 
+// examined wants the doctor to find nothing that failed, and the checks that are named.
+func (d *deployment) examined(names ...string) {
+	d.t.Helper()
+	var found struct {
+		Checks []struct{ Check, Result, Detail string }
+	}
+	d.command(&found, "doctor")
+	have := map[string]string{}
+	for _, c := range found.Checks {
+		have[c.Check] = c.Result + ": " + c.Detail
+	}
+	for _, name := range names {
+		if have[name] == "" {
+			d.t.Errorf("the doctor says nothing of %s: %v", name, have)
+		}
+	}
+	d.t.Logf("doctor: %v", have)
+}
+
+// metric reads one of a server.
+func metric(t *testing.T, api, name string) string {
+	t.Helper()
+	resp, err := http.Get(api + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if v, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}
+
 // server is one process after another on one folder.
 type server struct {
 	*deployment
@@ -478,6 +517,10 @@ func TestServer(t *testing.T) {
 	l.check()
 	d.proves(l.acked[0])
 	sinks.check(l)
+	d.examined("journal topic", "journal retention", "journal copies", "journal command size", "journal replica", "export topic", "export stream")
+	if lag, failed := metric(t, d.api, "tally_kafka_lag_commands"), metric(t, d.api, "tally_kafka_failed"); lag != "0" || failed != "0" {
+		t.Errorf("lag %q, failed %q", lag, failed)
+	}
 	s.stop()
 	d.must("audit", "--stopped", "--dir", s.dir, "--journal", b.url("alone"))
 	// A folder that was lost is made anew from the topic.
@@ -557,12 +600,32 @@ func TestServers(t *testing.T) {
 	}
 	l.check()
 	d.proves(l.acked[0])
+	d.examined("journal topic", "journal replica")
+	for _, n := range f.Servers { // also the one that does not lead
+		eventually(t, n.Name+" has applied the topic", func() bool {
+			applied := metric(t, "http://"+n.API, "tally_kafka_applied_offset")
+			return applied != "" && applied != "0" && metric(t, "http://"+n.API, "tally_kafka_lag_commands") == "0"
+		})
+	}
 	if err := f.Stop(patient(t)); err != nil {
 		t.Error(err)
 	}
 	// Both folders, and one that is made now, hold the same log.
 	for _, n := range f.Servers {
 		d.must(append([]string{"audit", "--stopped", "--dir", filepath.Join(filepath.Dir(f.Client), n.Name), "--secrets", f.Secrets()}, storage...)...)
+	}
+}
+
+// eventually waits until a condition holds, looking often.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	ctx := patient(t)
+	for !holds() {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("waited %v in vain: %s", patience, what)
+		}
 	}
 }
 
