@@ -58,7 +58,7 @@ phase 'subscription histories' go test ./internal/app/bill/oracle -histories "$h
 phase 'several servers' go test ./test/servers
 phase 'gateways under faults' test/nodes/run.sh "$nodes"
 phase 'chaos' test/chaos/run.sh "$chaos"
-phase 'journal on Kafka' test/kafka/run.sh
+phase 'journal on Kafka' env TALLY_TEST_BINARY="$PWD/bin/tally" test/kafka/run.sh
 # 80 worlds, the same each time: of other seeds some are known to fail (docs/simulator.md), and "make soak" looks for more.
 simulator() {
 	local a b code=0

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/kafka"
 )
 
@@ -74,4 +75,21 @@ func keepUpWith(ctx context.Context, j *kafka.Journal) error {
 		}
 	})
 	return g.Wait()
+}
+
+// takeJournal opens the journal, or takes over the one that this process has kept up with.
+func (s *server) takeJournal(ctx context.Context) (store.Keeper, error) {
+	e := erasing{s.salts.commit, s.forget}
+	if s.member == nil || !s.onKafka() {
+		return openJournal(ctx, s.folder, s.Journal, s.journalFence(), e)
+	}
+	if j := s.member.replica.Load(); j != nil {
+		return j, nil
+	}
+	j, err := openKafka(ctx, s.folder.path("journal-kafka"), s.Journal, e)
+	if err != nil {
+		return nil, err // an interface around nothing would be closed
+	}
+	s.member.replica.Store(j)
+	return j, nil
 }

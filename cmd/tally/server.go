@@ -315,23 +315,6 @@ func (s *server) openStores(ctx context.Context) (err error) {
 	return nil
 }
 
-// takeJournal opens the journal, or takes over the one that this process has kept up with.
-func (s *server) takeJournal(ctx context.Context) (store.Keeper, error) {
-	e := erasing{s.salts.commit, s.forget}
-	if s.member == nil || !s.onKafka() {
-		return openJournal(ctx, s.folder, s.Journal, s.journalFence(), e)
-	}
-	if j := s.member.replica.Load(); j != nil {
-		return j, nil
-	}
-	j, err := openKafka(ctx, s.folder.path("journal-kafka"), s.Journal, e)
-	if err != nil {
-		return nil, err // an interface around nothing would be closed
-	}
-	s.member.replica.Store(j)
-	return j, nil
-}
-
 // openReceiver readies the step in front of the journal, and the gateway's end that signs for it. The key file is made at first
 // start; a removed one is made anew, and the old public key stays on record.
 func (s *server) openReceiver(ctx context.Context) (sender *receive.Sender, err error) {

@@ -65,7 +65,8 @@ type Replica struct {
 }
 
 // Open examines the topic, opens this process's journal of it and applies what is there by now, as long as that takes: a folder
-// that is new or was lost is made from the topic. It goes on applying until Close.
+// that is new or was lost is made from the topic. It starts a goroutine that goes on applying, until Close; the client of Kafka has
+// some of its own.
 // ErrInvalid, ErrNotFound: a topic that cannot be a log; ErrConflict: the folder was made of something else, or one of the two has
 // lost what the other one has; ErrNewer, ErrCorrupt.
 func Open(ctx context.Context, cfg Config) (*Journal, error) {
