@@ -599,11 +599,11 @@ func TestServers(t *testing.T) {
 	if err := deposed.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
+	l.reach(50)
+	l.end()
 	if code, err := deposed.Wait(patient(t)); err != nil || code != 1 {
 		t.Errorf("a deposed leader ended with %d, %v", code, err)
 	}
-	l.reach(50)
-	l.end()
 	for _, n := range f.Nodes() {
 		if err := n.Ready(patient(t)); err != nil {
 			t.Error(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +41,65 @@ func TestProduceErrors(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestLosses: what tells that commands were lost, or could be written twice, ends the process. Nothing goes on by itself.
+func TestLosses(t *testing.T) {
+	t.Parallel()
+	for _, loss := range []struct {
+		key kmsg.Key
+		err *kerr.Error
+	}{{kmsg.Fetch, kerr.OffsetOutOfRange}, {kmsg.Produce, kerr.OutOfOrderSequenceNumber}, {kmsg.Produce, kerr.UnknownProducerID}, {kmsg.Produce, kerr.InvalidProducerEpoch}} {
+		t.Run(loss.err.Message, func(t *testing.T) {
+			t.Parallel()
+			c := cluster(t)
+			cfg := config(c, "losses", t.TempDir())
+			cfg.Timeout = 5 * time.Second
+			j := open(t, cfg)
+			if _, err := j.Append(t.Context(), batch(entry("a", 0, "1"))); err != nil {
+				t.Fatal(err)
+			}
+			h := c.Fault(kfake.Fault{Keys: []kmsg.Key{loss.key}, Err: loss.err, Count: 1})
+			defer h.Remove()
+			_, first := j.Seal(t.Context(), []byte("x"))
+			if _, err := j.Seal(t.Context(), []byte("y")); !errors.Is(err, store.ErrBroken) || !j.Replica().Failed {
+				t.Errorf("%v, then %v; %+v", first, err, j.Replica())
+			}
+			if err := j.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestWritesSafely: every command is written for all in-sync replicas, by an idempotent producer.
+func TestWritesSafely(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	j := open(t, config(c, "safely", t.TempDir()))
+	var wrong, seen atomic.Int64
+	c.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		p, ok := r.(*kmsg.ProduceRequest)
+		if !ok {
+			return nil, nil, false
+		}
+		seen.Add(1)
+		var b kmsg.RecordBatch
+		if err := b.ReadFrom(p.Topics[0].Partitions[0].Records); err != nil || p.Acks != -1 || b.ProducerID < 0 || b.FirstSequence < 0 {
+			wrong.Add(1)
+		}
+		return nil, nil, false
+	})
+	if _, err := j.Append(t.Context(), batch(entry("a", 0, "1"))); err != nil {
+		t.Fatal(err)
+	}
+	if seen.Load() == 0 || wrong.Load() > 0 {
+		t.Errorf("%d requests to write, %d of them without all acknowledgements or without a sequence", seen.Load(), wrong.Load())
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
