@@ -33,8 +33,10 @@ const (
 type broker struct {
 	dir  string
 	addr string
-	cmd  *exec.Cmd
 	log  *os.File
+
+	mu  sync.Mutex // held while it is down
+	cmd *exec.Cmd
 }
 
 // shared is started by the first test that needs it.
@@ -155,7 +157,16 @@ func (b *broker) end(s syscall.Signal) {
 // restart is kill -9 and a start on the same folder.
 func (b *broker) restart(t *testing.T) {
 	t.Helper()
+	b.down(t, func() {})
+}
+
+// down kills it, does something, and starts it on the same folder. Tests that run beside notice.
+func (b *broker) down(t *testing.T, meanwhile func()) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.end(syscall.SIGKILL)
+	meanwhile()
 	if err := b.start(); err != nil {
 		t.Fatal(err)
 	}

@@ -15,4 +15,5 @@ if [[ ! -e $lib/complete ]]; then
 	touch "$lib/complete"
 fi
 export TALLY_TEST_KAFKA_LIB=$lib TALLY_TEST_KAFKA_CLASSES=$lib/classes.jsa
-exec go test -tags kafka -count=1 "$@" ./test/kafka
+# The journal's model has its many histories in the unit tests.
+exec go test -tags kafka -count=1 "$@" ./test/kafka -rapid.checks=20

@@ -484,6 +484,7 @@ func (s *server) stop() {
 // TestServer runs one server with all roles on Kafka, with exports to Kafka and NATS. It and the broker are killed under load. All
 // that was acknowledged is there once, is proved, and was told to both sinks.
 func TestServer(t *testing.T) {
+	t.Parallel()
 	b := theBroker(t)
 	d := &deployment{t: t, tally: theBinary(t)}
 	s := &server{deployment: d, dir: t.TempDir()}
@@ -506,11 +507,7 @@ func TestServer(t *testing.T) {
 	l.reach(200)
 	b.restart(t)
 	l.reach(200)
-	b.end(syscall.SIGKILL)
-	s.kill()
-	if err := b.start(); err != nil {
-		t.Fatal(err)
-	}
+	b.down(t, s.kill)
 	s.start()
 	l.reach(200)
 	l.end()
@@ -536,6 +533,7 @@ func TestServer(t *testing.T) {
 // TestServers runs two servers on PostgreSQL and Kafka, with a gateway. The leader is killed, the broker, and the next leader is
 // paused for longer than its lead: what it had on its way is counted once, and it ends when it goes on.
 func TestServers(t *testing.T) {
+	t.Parallel()
 	b := theBroker(t)
 	db, err := fleet.NewPostgres(t.Context())
 	if err != nil {

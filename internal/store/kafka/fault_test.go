@@ -173,6 +173,40 @@ func TestBrokerRestarts(t *testing.T) {
 	}
 }
 
+// TestOpensBeforeKafka: a server that is started before the brokers waits for them, and for no longer than it is told.
+func TestOpensBeforeKafka(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	cfg, port := config(c, "early", t.TempDir()), portOf(t, c)
+	c.Close()
+	cfg.Timeout = time.Second
+	if _, err := Open(t.Context(), cfg); !away(err) {
+		t.Errorf("nobody is there: %v", err)
+	}
+	cfg.Timeout = 20 * time.Second
+	opened := make(chan error)
+	go func() {
+		j, err := Open(t.Context(), cfg)
+		if err == nil {
+			err = j.Close()
+		}
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	late, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+}
+
 func portOf(t *testing.T, c *kfake.Cluster) (port int) {
 	t.Helper()
 	_, text, _ := strings.Cut(c.ListenAddrs()[0], ":")

@@ -3,7 +3,10 @@ package kafka
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,7 +107,12 @@ func begin(ctx context.Context, cfg Config) (_ *Journal, err error) {
 	}()
 	soon, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	if j.topic, err = examine(soon, j.client, &cfg); err != nil {
+	for { // brokers and servers of a machine that starts come up in any order
+		if j.topic, err = examine(soon, j.client, &cfg); !away(err) || pause(soon) != nil {
+			break
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	if j.kept, err = takePlace(cfg.File.Dir, cfg.Topic, &j.topic); err != nil {
@@ -261,6 +269,12 @@ func (j *Journal) Replica() Replica {
 func (j *Journal) knows(end int64) {
 	for was := j.stats.end.Load(); end > was && !j.stats.end.CompareAndSwap(was, end); was = j.stats.end.Load() {
 	}
+}
+
+// away says that no broker could be spoken to.
+func away(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) || errors.Is(err, io.EOF)
 }
 
 // pauseTime is how long is waited before something is tried again.
