@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The journal against a real Apache Kafka: one broker (KRaft) in a temporary folder, killed together with processes that write.
+# The journal, servers on it and exports against a real Apache Kafka: one broker (KRaft) in a temporary folder, killed with them.
 # The first run fetches the broker's jars from Maven Central into the user's cache, and leaves an archive of its classes there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

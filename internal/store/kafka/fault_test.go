@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file"
 )
 
 // TestProduceErrors has brokers answer with errors: also such where the command was written all the same. Each event is there once.
@@ -303,6 +304,56 @@ func TestFolders(t *testing.T) {
 	refuses(t, cfg, store.ErrConflict, "was made of topic one")
 }
 
+// TestRestoredFolders: files and kafka.json of different times, and a topic that ends before what a folder has applied.
+func TestRestoredFolders(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	cfg := config(c, "restored", t.TempDir())
+	run := func(dir string, ids ...string) picture {
+		t.Helper()
+		at := cfg
+		at.File.Dir = dir
+		j := open(t, at)
+		for _, id := range ids {
+			if _, err := j.Append(t.Context(), batch(entry(id, 0, "1"))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p := pictureOf(t, j)
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	run(cfg.File.Dir, "a")
+	older := t.TempDir()
+	if err := os.CopyFS(older, os.DirFS(cfg.File.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	want := run(cfg.File.Dir, "b", "c", "b") // the last one writes nothing
+	text, err := os.ReadFile(cfg.File.Dir + "/" + placeName)
+	if err == nil {
+		err = os.WriteFile(older+"/"+placeName, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "older files under a newer kafka.json", want, run(older))
+
+	short := config(c, "short", t.TempDir())
+	if err := open(t, short).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err = os.ReadFile(short.File.Dir + "/" + placeName); err == nil {
+		err = os.WriteFile(cfg.File.Dir+"/"+placeName, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	short.File.Dir = cfg.File.Dir
+	refuses(t, short, store.ErrConflict, "the topic lost acknowledged commands")
+}
+
 // want2 is the end of topic one.
 func want2(t *testing.T, c *kfake.Cluster) int64 {
 	t.Helper()
@@ -334,13 +385,19 @@ func TestOthersRecords(t *testing.T) {
 	if s, r := j.Stats(), j.Replica(); r.Foreign != 1 || s.Events != 1 || r.Applied != 2 {
 		t.Errorf("%+v, %+v", s, r)
 	}
-	put(magic + "\x02\x00anything")
+	before := batch(entry("before", 0, "1")) // in the same fetch as what is not known
+	if err := client.ProduceSync(t.Context(), &kgo.Record{Value: j.codec.encode(&file.Command{Append: &before})}, kgo.StringRecord(magic+"\x02\x00anything")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
 	err = j.View(t.Context(), func(store.View) error { return nil })
 	if !errors.Is(err, store.ErrNewer) || !errors.Is(err, store.ErrBroken) {
 		t.Errorf("view: %v", err)
 	}
 	if _, err := j.Append(t.Context(), batch(entry("b", 0, "1"))); !errors.Is(err, store.ErrBroken) {
 		t.Errorf("append: %v", err)
+	}
+	if s, r := j.Stats(), j.Replica(); s.Events != 2 || r.Applied != 3 || !r.Failed {
+		t.Errorf("what stands before it is not applied: %+v, %+v", s, r)
 	}
 	if err := j.Close(); err != nil {
 		t.Error(err)
