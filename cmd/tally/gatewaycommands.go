@@ -8,7 +8,7 @@ import (
 // gatewayCommands are about the gateways of a deployment.
 type gatewayCommands struct {
 	Gateway gatewayCmd      `cmd:"" help:"Gateways: add for another program, token, list and revoke for our own in processes apart."`
-	Doctor  gateways.Doctor `cmd:"" help:"Send traffic through a live gateway, and report what is wrong with it."`
+	Doctor  gateways.Doctor `cmd:"" help:"Send traffic through a live gateway, or examine the server's journal and exports, and report what is wrong."`
 }
 
 type gatewayCmd struct {

@@ -40,7 +40,7 @@ func (s *server) handlers() (api http.Handler, proxy *gateway.Gateway, err error
 		Govern: s.govern, Enforce: s.enforce, Flush: s.flush, Receive: s.receive, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox,
 		Collect: s.collect, Credits: s.credits, WhatIf: s.whatIf,
 		BillingRuns: s.billrun,
-		Seal:        s.seal, Erasures: s.journal, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays, Notify: s.notify, Exports: s.exports,
+		Seal:        s.seal, Erasures: s.journal, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays, Notify: s.notify, Exports: s.exports, Examine: s.examine,
 		Signer: s.signer, PortalLink: s.portalLink, Version: version, Ready: s.serving.Load, Metrics: s.metrics.handler(), Log: s.log,
 		Real: realNow, Gateways: s.gateways(), GatewayCount: s.gatewayCount, Refunds: s.listRefunds,
 	})
@@ -50,7 +50,7 @@ func (s *server) handlers() (api http.Handler, proxy *gateway.Gateway, err error
 	pages, err := console.New(console.Config{
 		Govern: s.govern, Credits: s.credits, Enforce: s.enforce, Bill: s.bill, Notify: s.notify, Ship: s.flush, Ingest: s.ingest, Correct: s.correct, Inbox: s.inbox, Clock: s.clock, Signer: s.signer, PortalLink: s.portalLink,
 		Version: version, Demo: s.demo, Log: s.log, Gateways: s.hub.List,
-		Collect: s.collect,
+		Collect: s.collect, Exports: s.exports.Stats,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -19,6 +19,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/lead"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/kafka"
 	"github.com/tallystick/tallystick/internal/store/postgres"
 	"github.com/tallystick/tallystick/internal/web/forward"
 	"github.com/tallystick/tallystick/internal/web/gateway"
@@ -48,8 +49,9 @@ type member struct {
 	started time.Time
 	nudge   chan struct{} // somebody told of a change of who leads
 
-	gateway atomic.Pointer[http.Handler] // of the gateway's port while this process leads
-	since   atomic.Int64                 // monotonic nanoseconds: this process leads since
+	gateway atomic.Pointer[http.Handler]  // of the gateway's port while this process leads
+	replica atomic.Pointer[kafka.Journal] // where the journal is in a topic; nil: it is not open
+	since   atomic.Int64                  // monotonic nanoseconds: this process leads since
 	leaving atomic.Bool
 	was     atomic.Bool // ready once
 	lost    atomic.Bool // the lead; nothing may be written any more
@@ -281,7 +283,11 @@ const readyLook = 20 * time.Millisecond
 // leadOnce waits until this process leads, leads until ending, and hands over. ctx ends when something failed.
 func (m *member) leadOnce(ending, ctx context.Context, gw *http.Server) error {
 	if !m.follow(ending) {
-		return m.retire()
+		err := m.retire()
+		if j := m.replica.Load(); j != nil {
+			err = errors.Join(err, j.Close())
+		}
+		return err
 	}
 	s := m.s
 	m.since.Store(int64(realNow().Sub(m.started)))
@@ -312,6 +318,7 @@ func (m *member) follow(ending context.Context) bool {
 	settling, stop := context.WithCancel(ending)
 	var g errgroup.Group
 	g.Go(func() error { m.settle(settling); return nil })
+	g.Go(func() error { m.keepUp(settling); return nil })
 	defer func() {
 		stop()
 		_ = g.Wait() // it has no error

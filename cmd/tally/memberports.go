@@ -90,6 +90,9 @@ func (m *member) serveGateway(w http.ResponseWriter, r *http.Request) {
 func newMemberMetrics(m *member) *metrics {
 	all := newCommonMetrics()
 	all.registry.MustRegister(&memberCollector{m})
+	if m.s.onKafka() {
+		all.registry.MustRegister(&replicaCollector{m.replica.Load})
+	}
 	return all
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/seal"
+	"github.com/tallystick/tallystick/internal/store/kafka"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/web/node"
 )
@@ -37,6 +38,9 @@ func (m *metrics) show(s *server) {
 	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &exportCollector{s.exports}, &doorCollector{&s.ports}, &overshootCollector{s.enforce, &s.refunds}, &nodesCollector{s.hub})
 	if j, ok := s.journal.(figures); ok {
 		m.registry.MustRegister(&journalCollector{j})
+	}
+	if j, ok := s.journal.(*kafka.Journal); ok && s.member == nil { // else it is shown all the time
+		m.registry.MustRegister(&replicaCollector{func() *kafka.Journal { return j }})
 	}
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tally_clock_ahead_seconds", Help: "How far the business clock leads because the machine's clock stepped back.",
@@ -194,6 +198,40 @@ func (c *journalCollector) Collect(ch chan<- prometheus.Metric) {
 		{"tally_journal_groups_total", "Group commits, one sync each.", prometheus.CounterValue, st.Groups},
 		{"tally_journal_full_total", "Appends refused because the disk or a bound was full.", prometheus.CounterValue, st.Full},
 		{"tally_journal_torn_bytes", "Bytes cut off the log's end when it was opened.", prometheus.GaugeValue, st.TornBytes},
+	} {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), x.kind, float64(x.n))
+	}
+}
+
+// replicaCollector reads how this process stands to the topic of the journal at each scrape.
+type replicaCollector struct{ journal func() *kafka.Journal }
+
+func (c *replicaCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+func (c *replicaCollector) Collect(ch chan<- prometheus.Metric) {
+	j := c.journal()
+	if j == nil {
+		return
+	}
+	st, failed := j.Replica(), int64(0)
+	if st.Failed {
+		failed = 1
+	}
+	for _, x := range []struct {
+		name, help string
+		kind       prometheus.ValueType
+		n          int64
+	}{
+		{"tally_kafka_applied_offset", "Offset of the next command that this server applies.", prometheus.GaugeValue, st.Applied},
+		{"tally_kafka_lag_commands", "Commands in the topic, as far as this server knows, that it has not applied.", prometheus.GaugeValue, st.End - st.Applied},
+		{"tally_kafka_kept_offset", "Commands before this offset are not needed by this server again.", prometheus.GaugeValue, st.Kept},
+		{"tally_kafka_commands_total", "Commands that this server has applied since its start.", prometheus.CounterValue, st.Commands},
+		{"tally_kafka_produce_errors_total", "Commands that Kafka did not take, or did not say so.", prometheus.CounterValue, st.Errors},
+		{"tally_kafka_unknown_total", "Calls that ended without knowing their outcome.", prometheus.CounterValue, st.Unknown},
+		{"tally_kafka_read_waits_total", "Reads that waited for commands of other servers.", prometheus.CounterValue, st.Waits},
+		{"tally_kafka_foreign_total", "Records in the topic that are no commands; must be 0.", prometheus.CounterValue, st.Foreign},
+		{"tally_kafka_pending", "Calls that wait for their command to be applied.", prometheus.GaugeValue, int64(st.Pending)},
+		{"tally_kafka_failed", "Whether the journal has failed and the server must be started again.", prometheus.GaugeValue, failed},
 	} {
 		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), x.kind, float64(x.n))
 	}

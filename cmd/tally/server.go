@@ -303,7 +303,7 @@ func (s *server) openStores(ctx context.Context) (err error) {
 		return err
 	}
 	s.salts = newSalts(s.records)
-	if s.journal, err = openJournal(ctx, s.folder, s.Journal, s.journalFence(), erasing{s.salts.commit, s.forget}); err != nil {
+	if s.journal, err = s.takeJournal(ctx); err != nil {
 		return err
 	}
 	if s.spool, err = spool.Open(spool.Config{Dir: s.folder.path("spool")}); err != nil {

@@ -58,7 +58,11 @@ func openJournal(ctx context.Context, f *folder, at string, fence uint64, e eras
 		return openFile(f.path("journal"), e)
 	}
 	if strings.HasPrefix(at, "kafka://") { // several hosts are no URL to net/url
-		return openKafka(ctx, f.path("journal-kafka"), at, e)
+		j, err := openKafka(ctx, f.path("journal-kafka"), at, e)
+		if err != nil {
+			return nil, err
+		}
+		return j, nil
 	}
 	switch u, err := url.Parse(at); {
 	case err != nil:
@@ -75,7 +79,7 @@ func openJournal(ctx context.Context, f *folder, at string, fence uint64, e eras
 }
 
 // openKafka opens the journal in a topic; dir is what this process makes of it.
-func openKafka(ctx context.Context, dir, at string, e erasing) (store.Keeper, error) {
+func openKafka(ctx context.Context, dir, at string, e erasing) (*kafka.Journal, error) {
 	cfg, err := kafka.ParseURL(at)
 	if err != nil {
 		return nil, fmt.Errorf("--journal: %w", err)
@@ -135,6 +139,14 @@ func statsOf(j store.Keeper) (st file.Stats) {
 		return f.Stats()
 	}
 	return st
+}
+
+// examine looks at the journal, if it lies in something that can be set up wrongly.
+func (s *server) examine(ctx context.Context) []store.Check {
+	if j, ok := s.journal.(store.Examiner); ok {
+		return j.Examine(ctx)
+	}
+	return nil
 }
 
 func unknownDriver(flag, at, want string) error {

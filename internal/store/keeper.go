@@ -20,3 +20,24 @@ type Keeper interface {
 	// Erasing is how many subjects are being erased.
 	Erasing() int
 }
+
+// How a Check came out.
+const (
+	CheckOK   = "ok"
+	CheckWarn = "warn" // it works, and should be otherwise
+	CheckFail = "fail"
+)
+
+// Check is one thing that an examination looked at.
+type Check struct {
+	Name   string
+	Result string // CheckOK, CheckWarn, CheckFail
+	Detail string
+	Fix    string // what to do; empty when it is ok
+}
+
+// Examiner is a journal that lies in something that can be set up wrongly.
+type Examiner interface {
+	// Examine looks at it anew. It takes a few seconds at most, and a fault is a check that failed.
+	Examine(ctx context.Context) []Check
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The journal against a real Apache Kafka: one broker (KRaft) in a temporary folder, killed together with processes that write.
-# The first run fetches the broker's jars from Maven Central into the user's cache.
+# The journal, servers on it and exports against a real Apache Kafka: one broker (KRaft) in a temporary folder, killed with them.
+# The first run fetches the broker's jars from Maven Central into the user's cache, and leaves an archive of its classes there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -14,4 +14,6 @@ if [[ ! -e $lib/complete ]]; then
 	mvn -q -B -ntp -f test/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$lib"
 	touch "$lib/complete"
 fi
-TALLY_TEST_KAFKA_LIB=$lib exec go test -tags kafka -count=1 "$@" ./test/kafka
+export TALLY_TEST_KAFKA_LIB=$lib TALLY_TEST_KAFKA_CLASSES=$lib/classes.jsa
+# The journal's model has its many histories in the unit tests.
+exec go test -tags kafka -count=1 "$@" ./test/kafka -rapid.checks=20

@@ -316,6 +316,52 @@ func (s *Service) Stats() []Counted {
 	return out
 }
 
+// stale is how long an export may have something to tell without telling it.
+const stale = time.Minute
+
+// Examine says of each export whether it does its work; one that stands still by itself is a warning.
+func (s *Service) Examine(ctx context.Context) []store.Check {
+	all, err := s.List(ctx, store.Query{Limit: exportsMax})
+	if err != nil {
+		return []store.Check{{Name: "exports", Result: store.CheckFail, Detail: err.Error(), Fix: "See whether the server reaches its records and its journal."}}
+	}
+	s.mu.Lock()
+	was := map[string]Status{}
+	for _, e := range s.known {
+		was[e.ID] = e
+	}
+	s.mu.Unlock()
+	out := make([]store.Check, len(all))
+	for i, e := range all {
+		out[i] = e.check(was[e.ID], s.cfg.Real())
+	}
+	return out
+}
+
+// check judges an export by what it is, and was at the last Tick.
+func (s Status) check(was Status, now time.Time) store.Check {
+	behind := fmt.Sprintf("%d records and %d ledger entries behind", s.BehindRecords, s.BehindEntries)
+	c := store.Check{Name: "export " + s.Name, Result: store.CheckOK, Detail: behind}
+	since := s.MovedAt
+	if since.IsZero() {
+		since = s.CreatedAt
+	}
+	switch idle := now.Sub(since); {
+	case s.Paused:
+		c.Result, c.Detail, c.Fix = store.CheckWarn, "paused, "+behind, "Let it go on with `tally exports resume "+s.Name+"`."
+	case s.Failures > 0:
+		c.Result, c.Detail = store.CheckFail, fmt.Sprintf("%d attempts failed since it last sent, %s: %s", s.Failures, behind, s.LastError)
+		c.Fix = "Set the sink right; nothing is left out meanwhile, and it is tried again at " + s.NextAt.UTC().Format(time.RFC3339) + "."
+	case was.BehindRecords > 0 || was.BehindEntries > 0: // else it came just now
+		if was.Cursor != s.Cursor || idle <= stale {
+			break
+		}
+		c.Result, c.Detail = store.CheckWarn, fmt.Sprintf("%s, and nothing was sent for %s", behind, idle.Round(time.Second))
+		c.Fix = "See the server's log for its loop exports."
+	}
+	return c
+}
+
 // said is an error as it is kept.
 func said(err error) string {
 	text := strings.ToValidUTF8(err.Error(), "?")

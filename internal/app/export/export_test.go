@@ -340,6 +340,41 @@ func TestSinkFails(t *testing.T) {
 	}
 }
 
+// TestExamine: what fails, is paused or stands still is told; what came just now is no fault.
+func TestExamine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	look := func(result, says string) {
+		t.Helper()
+		all := w.Examine(t.Context())
+		if len(all) != 1 || all[0].Name != "export x" || all[0].Result != result || !strings.Contains(all[0].Detail, says) || (all[0].Fix == "") != (result == store.CheckOK) {
+			t.Errorf("want %s: %s; got %+v", result, says, all)
+		}
+	}
+	if all := w.Examine(t.Context()); len(all) != 0 {
+		t.Errorf("no export: %+v", all)
+	}
+	w.create("x", "start", export.Events)
+	w.events(0, "acme", "bolt")
+	w.tick()
+	look(store.CheckOK, "0 records")
+	w.now = w.now.Add(time.Hour)
+	w.events(2, "acme")
+	look(store.CheckOK, "records and 0 ledger entries behind")
+	w.during = func() { look(store.CheckWarn, "nothing was sent for 1h") } // the sink takes its time
+	w.tick()
+	w.during = nil
+	look(store.CheckOK, "0 records")
+	w.events(3, "acme")
+	w.down = true
+	w.tick()
+	look(store.CheckFail, "1 attempts failed")
+	w.down = false
+	_, err := w.Pause(t.Context(), "op", "x", true)
+	ok(t, err)
+	look(store.CheckWarn, "paused")
+}
+
 // TestRestart: another process goes on where the sink had acknowledged.
 func TestRestart(t *testing.T) {
 	t.Parallel()

@@ -27,8 +27,8 @@ const doctorMax = 100_000
 
 // Doctor is tally doctor.
 type Doctor struct {
-	URL       string `arg:"" name:"gateway-url" help:"Where callers reach the gateway, such as http://127.0.0.1:8081."`
-	Key       string `help:"API key to send; its quota is used." required:"" env:"TALLY_DOCTOR_KEY"`
+	URL       string `arg:"" optional:"" name:"gateway-url" help:"Where callers reach the gateway, such as http://127.0.0.1:8081. Without it the server's journal and exports are examined."`
+	Key       string `help:"API key to send; its quota is used." env:"TALLY_DOCTOR_KEY"`
 	Path      string `help:"A metered path of the API." default:"/hello"`
 	KeyHeader string `help:"Header of the key, where it is not Authorization: Bearer." placeholder:"NAME"`
 	Requests  int    `help:"How many requests to measure with." default:"20"`
@@ -70,8 +70,14 @@ type reply struct {
 	tls    bool
 }
 
-// Run examines the gateway; it fails when a check does.
+// Run examines the gateway, or without one the server; it fails when a check does.
 func (c *Doctor) Run(e *cli.Env) error {
+	if c.URL == "" {
+		return c.server(e)
+	}
+	if c.Key == "" {
+		return errors.New("--key is missing: an API key to send to the gateway; without a gateway's address the server is examined")
+	}
 	u, err := url.Parse(c.URL)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return fmt.Errorf("%q is not an http or https address", c.URL)
@@ -450,7 +456,11 @@ func (x *exam) tell() error {
 		}
 	}
 	if x.e.JSON {
-		if err := cli.PrintJSON(x.e.Stdout, map[string]any{"gateway": x.URL, "checks": x.checks, "failed": failed}); err != nil {
+		out := map[string]any{"checks": x.checks, "failed": failed}
+		if x.URL != "" {
+			out["gateway"] = x.URL
+		}
+		if err := cli.PrintJSON(x.e.Stdout, out); err != nil {
 			return err
 		}
 	} else {

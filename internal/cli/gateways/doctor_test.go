@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -161,5 +162,35 @@ func TestDoctorOfNoGateway(t *testing.T) {
 	err := (&Doctor{URL: s.URL, Key: "good", Path: "/", Requests: 2}).Run(&cli.Env{Ctx: t.Context(), Stdout: &out, Stderr: &out, Dir: t.TempDir(), Now: time.Now})
 	if err == nil || !strings.Contains(out.String(), "FAIL  reachable") {
 		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+// TestDoctorOfTheServer: without a gateway's address the server's own checks are told, and one that failed is an exit code.
+func TestDoctorOfTheServer(t *testing.T) {
+	checks := `{"checks":[{"check":"journal topic","result":"ok","detail":"fine"}]}`
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/checks" || r.Header.Get("Authorization") != "Bearer op" {
+			t.Errorf("%s %v", r.URL, r.Header)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, checks)
+	}))
+	defer s.Close()
+	t.Setenv("TALLY_URL", s.URL)
+	t.Setenv("TALLY_TOKEN", "op")
+	run := func() (string, error) {
+		var out bytes.Buffer
+		err := (&Doctor{}).Run(&cli.Env{Ctx: t.Context(), Stdout: &out, Stderr: &out})
+		return out.String(), err
+	}
+	if text, err := run(); err != nil || text != "OK  server         answers at "+s.URL+"\nOK  journal topic  fine\n" {
+		t.Errorf("%v\n%s", err, text)
+	}
+	checks = `{"checks":[{"check":"export x","result":"fail","detail":"away","fix":"Bring it back."}]}`
+	if text, err := run(); err == nil || !strings.Contains(text, "FAIL  export x  away\n") || !strings.Contains(text, "→ Bring it back.") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if err := (&Doctor{URL: s.URL}).Run(&cli.Env{Ctx: t.Context()}); err == nil || !strings.Contains(err.Error(), "--key is missing") {
+		t.Errorf("a gateway without a key: %v", err)
 	}
 }

@@ -23,6 +23,7 @@ func (j *Journal) run(ctx context.Context) {
 		if ctx.Err() != nil || fetches.IsClientClosed() {
 			return
 		}
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) { j.knows(p.HighWatermark) })
 		if err := lost(fetches); err != nil {
 			j.fail("read topic "+j.cfg.Topic, err)
 			return

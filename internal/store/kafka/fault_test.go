@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/file"
 )
 
 // TestProduceErrors has brokers answer with errors: also such where the command was written all the same. Each event is there once.
@@ -40,6 +42,65 @@ func TestProduceErrors(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestLosses: what tells that commands were lost, or could be written twice, ends the process. Nothing goes on by itself.
+func TestLosses(t *testing.T) {
+	t.Parallel()
+	for _, loss := range []struct {
+		key kmsg.Key
+		err *kerr.Error
+	}{{kmsg.Fetch, kerr.OffsetOutOfRange}, {kmsg.Produce, kerr.OutOfOrderSequenceNumber}, {kmsg.Produce, kerr.UnknownProducerID}, {kmsg.Produce, kerr.InvalidProducerEpoch}} {
+		t.Run(loss.err.Message, func(t *testing.T) {
+			t.Parallel()
+			c := cluster(t)
+			cfg := config(c, "losses", t.TempDir())
+			cfg.Timeout = 5 * time.Second
+			j := open(t, cfg)
+			if _, err := j.Append(t.Context(), batch(entry("a", 0, "1"))); err != nil {
+				t.Fatal(err)
+			}
+			h := c.Fault(kfake.Fault{Keys: []kmsg.Key{loss.key}, Err: loss.err, Count: 1})
+			defer h.Remove()
+			_, first := j.Seal(t.Context(), []byte("x"))
+			if _, err := j.Seal(t.Context(), []byte("y")); !errors.Is(err, store.ErrBroken) || !j.Replica().Failed {
+				t.Errorf("%v, then %v; %+v", first, err, j.Replica())
+			}
+			if err := j.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestWritesSafely: every command is written for all in-sync replicas, by an idempotent producer.
+func TestWritesSafely(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	j := open(t, config(c, "safely", t.TempDir()))
+	var wrong, seen atomic.Int64
+	c.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		p, ok := r.(*kmsg.ProduceRequest)
+		if !ok {
+			return nil, nil, false
+		}
+		seen.Add(1)
+		var b kmsg.RecordBatch
+		if err := b.ReadFrom(p.Topics[0].Partitions[0].Records); err != nil || p.Acks != -1 || b.ProducerID < 0 || b.FirstSequence < 0 {
+			wrong.Add(1)
+		}
+		return nil, nil, false
+	})
+	if _, err := j.Append(t.Context(), batch(entry("a", 0, "1"))); err != nil {
+		t.Fatal(err)
+	}
+	if seen.Load() == 0 || wrong.Load() > 0 {
+		t.Errorf("%d requests to write, %d of them without all acknowledgements or without a sequence", seen.Load(), wrong.Load())
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -109,6 +170,40 @@ func TestBrokerRestarts(t *testing.T) {
 		t.Errorf("made anew: %+v", s)
 	}
 	if err := k.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOpensBeforeKafka: a server that is started before the brokers waits for them, and for no longer than it is told.
+func TestOpensBeforeKafka(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	cfg, port := config(c, "early", t.TempDir()), portOf(t, c)
+	c.Close()
+	cfg.Timeout = time.Second
+	if _, err := Open(t.Context(), cfg); !away(err) {
+		t.Errorf("nobody is there: %v", err)
+	}
+	cfg.Timeout = 20 * time.Second
+	opened := make(chan error)
+	go func() {
+		j, err := Open(t.Context(), cfg)
+		if err == nil {
+			err = j.Close()
+		}
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	late, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	if err := <-opened; err != nil {
 		t.Error(err)
 	}
 }
@@ -209,6 +304,56 @@ func TestFolders(t *testing.T) {
 	refuses(t, cfg, store.ErrConflict, "was made of topic one")
 }
 
+// TestRestoredFolders: files and kafka.json of different times, and a topic that ends before what a folder has applied.
+func TestRestoredFolders(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	cfg := config(c, "restored", t.TempDir())
+	run := func(dir string, ids ...string) picture {
+		t.Helper()
+		at := cfg
+		at.File.Dir = dir
+		j := open(t, at)
+		for _, id := range ids {
+			if _, err := j.Append(t.Context(), batch(entry(id, 0, "1"))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p := pictureOf(t, j)
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	run(cfg.File.Dir, "a")
+	older := t.TempDir()
+	if err := os.CopyFS(older, os.DirFS(cfg.File.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	want := run(cfg.File.Dir, "b", "c", "b") // the last one writes nothing
+	text, err := os.ReadFile(cfg.File.Dir + "/" + placeName)
+	if err == nil {
+		err = os.WriteFile(older+"/"+placeName, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "older files under a newer kafka.json", want, run(older))
+
+	short := config(c, "short", t.TempDir())
+	if err := open(t, short).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err = os.ReadFile(short.File.Dir + "/" + placeName); err == nil {
+		err = os.WriteFile(cfg.File.Dir+"/"+placeName, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	short.File.Dir = cfg.File.Dir
+	refuses(t, short, store.ErrConflict, "the topic lost acknowledged commands")
+}
+
 // want2 is the end of topic one.
 func want2(t *testing.T, c *kfake.Cluster) int64 {
 	t.Helper()
@@ -240,13 +385,19 @@ func TestOthersRecords(t *testing.T) {
 	if s, r := j.Stats(), j.Replica(); r.Foreign != 1 || s.Events != 1 || r.Applied != 2 {
 		t.Errorf("%+v, %+v", s, r)
 	}
-	put(magic + "\x02\x00anything")
+	before := batch(entry("before", 0, "1")) // in the same fetch as what is not known
+	if err := client.ProduceSync(t.Context(), &kgo.Record{Value: j.codec.encode(&file.Command{Append: &before})}, kgo.StringRecord(magic+"\x02\x00anything")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
 	err = j.View(t.Context(), func(store.View) error { return nil })
 	if !errors.Is(err, store.ErrNewer) || !errors.Is(err, store.ErrBroken) {
 		t.Errorf("view: %v", err)
 	}
 	if _, err := j.Append(t.Context(), batch(entry("b", 0, "1"))); !errors.Is(err, store.ErrBroken) {
 		t.Errorf("append: %v", err)
+	}
+	if s, r := j.Stats(), j.Replica(); s.Events != 2 || r.Applied != 3 || !r.Failed {
+		t.Errorf("what stands before it is not applied: %+v, %+v", s, r)
 	}
 	if err := j.Close(); err != nil {
 		t.Error(err)

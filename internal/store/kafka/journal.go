@@ -3,7 +3,10 @@ package kafka
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,10 +42,13 @@ type Journal struct {
 	asking  *asking       // the next question for the end of the topic
 	turn    chan struct{} // held by who asks it
 
-	stats struct{ commands, foreign, unknown, waits atomic.Int64 }
+	stats struct{ commands, foreign, unknown, errors, waits, end atomic.Int64 }
 }
 
-var _ store.Keeper = (*Journal)(nil)
+var (
+	_ store.Keeper   = (*Journal)(nil)
+	_ store.Examiner = (*Journal)(nil)
+)
 
 // Stats reads the figures of this process's files.
 func (j *Journal) Stats() file.Stats { return j.local.Stats() }
@@ -50,17 +56,20 @@ func (j *Journal) Stats() file.Stats { return j.local.Stats() }
 // Replica is how this process stands to the topic.
 type Replica struct {
 	Applied  int64 // offset of the next command to apply
+	End      int64 // offset behind the newest command that this process knows of; it lags by End − Applied
 	Kept     int64 // commands before this offset are not needed by this process again
 	Commands int64 // applied since opening
 	Foreign  int64 // records in the topic that are no commands; they are passed over
 	Unknown  int64 // calls that ended without knowing their outcome
+	Errors   int64 // commands that Kafka did not take, or did not say so
 	Waits    int64 // reads that waited for commands of others
 	Pending  int   // calls that wait for their command to be applied
 	Failed   bool  // the process must be started again
 }
 
 // Open examines the topic, opens this process's journal of it and applies what is there by now, as long as that takes: a folder
-// that is new or was lost is made from the topic. It goes on applying until Close.
+// that is new or was lost is made from the topic. It starts a goroutine that goes on applying, until Close; the client of Kafka has
+// some of its own.
 // ErrInvalid, ErrNotFound: a topic that cannot be a log; ErrConflict: the folder was made of something else, or one of the two has
 // lost what the other one has; ErrNewer, ErrCorrupt.
 func Open(ctx context.Context, cfg Config) (*Journal, error) {
@@ -98,7 +107,12 @@ func begin(ctx context.Context, cfg Config) (_ *Journal, err error) {
 	}()
 	soon, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	if j.topic, err = examine(soon, j.client, &cfg); err != nil {
+	for { // brokers and servers of a machine that starts come up in any order
+		if j.topic, err = examine(soon, j.client, &cfg); !away(err) || pause(soon) != nil {
+			break
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	if j.kept, err = takePlace(cfg.File.Dir, cfg.Topic, &j.topic); err != nil {
@@ -107,6 +121,7 @@ func begin(ctx context.Context, cfg Config) (_ *Journal, err error) {
 	if j.local, err = file.Open(cfg.File); err != nil {
 		return nil, err
 	}
+	j.knows(j.topic.end)
 	if err := j.resume(ctx); err != nil {
 		return nil, err
 	}
@@ -238,6 +253,7 @@ func (j *Journal) Compact(ctx context.Context) (bool, error) {
 func (j *Journal) Replica() Replica {
 	s := Replica{
 		Commands: j.stats.commands.Load(), Foreign: j.stats.foreign.Load(), Unknown: j.stats.unknown.Load(), Waits: j.stats.waits.Load(),
+		Errors: j.stats.errors.Load(),
 	}
 	j.keeping.Lock()
 	s.Kept = j.kept.Next
@@ -245,7 +261,20 @@ func (j *Journal) Replica() Replica {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s.Applied, s.Pending, s.Failed = j.next, len(j.waiting), j.broken != nil
+	s.End = max(j.stats.end.Load(), s.Applied)
 	return s
+}
+
+// knows notes an end of the topic that Kafka told.
+func (j *Journal) knows(end int64) {
+	for was := j.stats.end.Load(); end > was && !j.stats.end.CompareAndSwap(was, end); was = j.stats.end.Load() {
+	}
+}
+
+// away says that no broker could be spoken to.
+func away(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) || errors.Is(err, io.EOF)
 }
 
 // pauseTime is how long is waited before something is tried again.

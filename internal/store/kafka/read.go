@@ -74,6 +74,7 @@ func (j *Journal) send(ctx context.Context, q *asking) {
 	j.mu.Unlock()
 	if mine {
 		q.end, q.err = offset(ctx, j.client, j.cfg.Topic, -1)
+		j.knows(q.end)
 		close(q.done)
 	}
 }

@@ -22,6 +22,7 @@ type topic struct {
 	end       int64 // offset behind the newest
 	inSyncMin int
 	replicas  int
+	inSync    int // copies that have all that the leader has
 }
 
 const topicFix = "kafka-topics.sh --bootstrap-server BROKER --create --topic %s --partitions 1 --replication-factor 3 " +
@@ -84,7 +85,7 @@ func metadata(ctx context.Context, client *kgo.Client, name string) (found topic
 	if resp.ClusterID != nil {
 		found.cluster = *resp.ClusterID
 	}
-	found.id, found.replicas = got.TopicID, len(got.Partitions[0].Replicas)
+	found.id, found.replicas, found.inSync = got.TopicID, len(got.Partitions[0].Replicas), len(got.Partitions[0].ISR)
 	return found, len(resp.Brokers), nil
 }
 
@@ -135,37 +136,77 @@ func create(ctx context.Context, client *kgo.Client, cfg *Config, brokers int) e
 	return nil
 }
 
+// fault is a setting of the topic with which it loses commands, or takes none.
+type fault struct{ name, value, want, why string }
+
+func (f fault) fix(topic string) string {
+	return fmt.Sprintf("set it with `kafka-configs.sh --bootstrap-server BROKER --alter --topic %s --add-config %s=%s`", topic, f.name, f.want)
+}
+
+func (f fault) error(topic string) error {
+	return fmt.Errorf("topic %s has %s=%s, %s: %s: %w", topic, f.name, f.value, f.why, f.fix(topic), store.ErrInvalid)
+}
+
 // settings refuses a topic whose settings lose commands.
 func settings(ctx context.Context, client *kgo.Client, cfg *Config, found *topic) error {
 	have, err := configs(ctx, client, cfg.Topic)
 	if err != nil {
 		return fmt.Errorf("ask for the settings of topic %s: %w", cfg.Topic, err)
 	}
-	fix := func(name, value, want, why string) error {
-		return fmt.Errorf("topic %s has %s=%s, %s: set it with `kafka-configs.sh --bootstrap-server BROKER --alter --topic %s --add-config %s=%s`: %w",
-			cfg.Topic, name, value, why, cfg.Topic, name, want, store.ErrInvalid)
-	}
-	if v := have["cleanup.policy"]; v != "delete" && v != "" {
-		return fix("cleanup.policy", v, "delete", "which removes commands")
-	}
-	for _, name := range []string{"retention.ms", "retention.bytes"} {
-		if v := have[name]; v != "-1" && !cfg.AnyRetention && (v != "" || name == "retention.ms") {
-			return fmt.Errorf("%w; or, where backups of the folder are made and kept, add retention=any to the URL",
-				fix(name, v, "-1", "which drops commands that a server may still have to apply"))
+	for _, f := range keeps(have) {
+		if f.name == cleanup {
+			return f.error(cfg.Topic)
+		}
+		if !cfg.AnyRetention {
+			return fmt.Errorf("%w; or, where backups of the folder are made and kept, add retention=any to the URL", f.error(cfg.Topic))
 		}
 	}
-	found.valueMax = 1 << 20
-	if v, err := strconv.Atoi(have["max.message.bytes"]); err == nil {
-		found.valueMax = min(v, maxFetchBytes)
-	}
-	if found.valueMax -= batchOverhead + keyBytes; found.valueMax < 64<<10 {
-		return fix("max.message.bytes", have["max.message.bytes"], strconv.Itoa(messageBytes), "which is too little for a batch")
-	}
-	found.inSyncMin, _ = strconv.Atoi(have["min.insync.replicas"]) // 0: not told
-	if found.replicas > 2 && found.inSyncMin == 1 {
-		return fix("min.insync.replicas", "1", "2", "so that an acknowledged command may be on one broker alone, and be lost with it")
+	found.take(have)
+	for _, f := range append(found.takes(have), found.copies()...) {
+		return f.error(cfg.Topic)
 	}
 	return nil
+}
+
+const cleanup = "cleanup.policy"
+
+// keeps finds what removes commands.
+func keeps(have map[string]string) (faults []fault) {
+	if v := have[cleanup]; v != "delete" && v != "" {
+		faults = append(faults, fault{cleanup, v, "delete", "which removes commands"})
+	}
+	for _, name := range []string{"retention.ms", "retention.bytes"} {
+		if v := have[name]; v != "-1" && (v != "" || name == "retention.ms") {
+			faults = append(faults, fault{name, v, "-1", "which drops commands that a server may still have to apply"})
+		}
+	}
+	return faults
+}
+
+// take reads the settings that are used.
+func (t *topic) take(have map[string]string) {
+	t.valueMax = 1 << 20
+	if v, err := strconv.Atoi(have["max.message.bytes"]); err == nil {
+		t.valueMax = min(v, maxFetchBytes)
+	}
+	t.valueMax -= batchOverhead + keyBytes
+	t.inSyncMin, _ = strconv.Atoi(have["min.insync.replicas"]) // 0: not told
+}
+
+// takes finds what makes batches too large for the topic.
+func (t *topic) takes(have map[string]string) []fault {
+	if t.valueMax >= 64<<10 {
+		return nil
+	}
+	return []fault{{"max.message.bytes", have["max.message.bytes"], strconv.Itoa(messageBytes), "which is too little for a batch"}}
+}
+
+// copies finds what lets an acknowledged command be on one broker of several.
+func (t *topic) copies() []fault {
+	if t.replicas <= 2 || t.inSyncMin != 1 {
+		return nil
+	}
+	return []fault{{"min.insync.replicas", "1", "2", "so that an acknowledged command may be on one broker alone, and be lost with it"}}
 }
 
 func configs(ctx context.Context, client *kgo.Client, name string) (map[string]string, error) {

@@ -141,6 +141,7 @@ func (j *Journal) call(ctx context.Context, cmd file.Command, idle bool) (file.A
 		case a := <-answer:
 			return a, a.Err
 		case err := <-sent:
+			j.stats.errors.Add(1)
 			return file.Answer{}, j.refused(err)
 		case <-ctx.Done():
 			j.stats.unknown.Add(1)

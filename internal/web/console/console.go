@@ -17,6 +17,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/app/export"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
@@ -49,6 +50,8 @@ type Config struct {
 	Log        *slog.Logger
 	// Gateways lists those of other processes; nil: there is no page of them.
 	Gateways func() []node.Status
+	// Exports are the streams to other systems; nil: none is shown.
+	Exports func() []export.Counted
 }
 
 type console struct {

@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/export"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/core/invoice"
+	"github.com/tallystick/tallystick/internal/store"
 )
 
 func TestOnlyOperators(t *testing.T) {
@@ -113,6 +115,28 @@ func attribute(t *testing.T, page, name string) string {
 		t.Fatalf("there is no %s with a value", name)
 	}
 	return m[1]
+}
+
+// TestExportsLine: the home page says how exports stand, where there are any, and shows what fails.
+func TestExportsLine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.seed()
+	w.signIn()
+	if strings.Contains(w.page("/"), `data-test="exports"`) {
+		t.Error("exports are shown, and there are none")
+	}
+	e := export.Counted{Status: export.Status{Export: store.Export{Name: "warehouse"}}}
+	w.exports = []export.Counted{e}
+	if home := w.page("/"); !strings.Contains(home, `<p class="sub" data-test="exports">`) || !strings.Contains(home, "warehouse running, up to date") {
+		t.Error("the export is not shown as up to date")
+	}
+	e.Failures, e.LastError, e.BehindRecords = 3, "the broker <is> away", 12
+	w.exports = append(w.exports, e)
+	if home := w.page("/live"); !strings.Contains(home, `<p class="headline bad" data-test="exports">`) || !strings.Contains(home, "warehouse failing, 12 records and 0 entries behind") ||
+		!strings.Contains(home, "(the broker &lt;is&gt; away)") {
+		t.Error("the failing export does not stand out")
+	}
 }
 
 func TestFigures(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/bill"
 	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/app/export"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/books"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -86,6 +87,7 @@ type homeView struct {
 	customers []customerRow
 	more      int   // customers that are not listed
 	unmatched int64 // events
+	exports   []export.Counted
 }
 
 // customerRow is a customer with what they used in the present period, by meter.
@@ -120,6 +122,9 @@ func (c *console) view(ctx context.Context, live bool) (v homeView, err error) {
 	}
 	v.now, v.offset, v.test = c.Clock.Now(), c.Clock.Offset(), c.Clock.Test()
 	v.unmatched = c.cfg.Inbox.Count()
+	if c.cfg.Exports != nil {
+		v.exports = c.cfg.Exports()
+	}
 	all := c.Govern.Customers()
 	shown := all[:min(len(all), customersShown)]
 	v.customers, v.more = c.rows(shown, v.books, v.now), len(all)-len(shown)
@@ -237,3 +242,15 @@ func customersAfter(find, key string) string {
 
 // decimals is a whole number as the API writes it.
 func decimals(n int64) string { return strconv.FormatInt(n, 10) }
+
+func failing(all []export.Counted) bool {
+	return slices.ContainsFunc(all, func(e export.Counted) bool { return e.State() == "failing" })
+}
+
+// exportBehind is how much an export has to tell yet.
+func exportBehind(s export.Status) string {
+	if s.BehindRecords == 0 && s.BehindEntries == 0 {
+		return "up to date"
+	}
+	return ui.Int(int64(min(s.BehindRecords, 1<<62))) + " records and " + ui.Int(s.BehindEntries) + " entries behind" //nolint:gosec // bounded
+}

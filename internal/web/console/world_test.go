@@ -21,6 +21,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/credits"
 	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/app/export"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/inbox"
 	"github.com/tallystick/tallystick/internal/app/ingest"
@@ -83,6 +84,7 @@ type world struct {
 	notify  *notify.Service
 	// gateways are those that the console is told of.
 	gateways []node.Status
+	exports  []export.Counted
 	cookie   *http.Cookie // of the session, once signed in
 
 	mu   sync.Mutex // guards real
@@ -155,7 +157,7 @@ func newWorld(t *testing.T) *world {
 	}))
 	w.h = must[http.Handler](t)(console.New(console.Config{
 		Notify: w.notify, Collect: w.collect,
-		Ingest: w.ingest, Correct: corrections, Inbox: w.inbox,
+		Ingest: w.ingest, Correct: corrections, Inbox: w.inbox, Exports: func() []export.Counted { return w.exports },
 		Govern: w.govern, Credits: w.credits, Enforce: w.enforce, Bill: w.bill, Clock: w.clock, Signer: session.New(make([]byte, 32), token, w.now), Version: "test", Log: log, Gateways: func() []node.Status { return w.gateways },
 		PortalLink: func(ref string, ttl time.Duration) (string, time.Time, error) {
 			return "http://127.0.0.1:8080/portal/open?token=" + ref, w.now().Add(ttl), nil

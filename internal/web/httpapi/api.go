@@ -64,7 +64,9 @@ type Config struct {
 	Replays  *replay.Replays
 	Notify   *notify.Service
 	Exports  *export.Service
-	Signer   *session.Signer
+	// Examine looks at the journal; nil: there is nothing to look at.
+	Examine func(ctx context.Context) []store.Check
+	Signer  *session.Signer
 	// PortalLink makes a signed link to a customer's portal.
 	PortalLink func(ref string, ttl time.Duration) (string, time.Time, error)
 	Version    string
@@ -150,6 +152,7 @@ func assemble(cfg Config) (*api, error) {
 	a.coupons()
 	a.notices()
 	a.exportStreams()
+	a.checks()
 	a.reservations()
 	a.refunds()
 	a.operations()

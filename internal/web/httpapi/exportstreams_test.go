@@ -55,6 +55,7 @@ func TestExports(t *testing.T) {
 	if err := w.exports.Tick(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	w.golden("checks", w.want(http.StatusOK, http.MethodGet, "/v1/checks", ""))
 	w.golden("export_failing", w.want(http.StatusOK, http.MethodGet, "/v1/exports/warehouse", ""))
 	w.sinks.down = nil
 	w.step()
