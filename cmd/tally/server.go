@@ -75,6 +75,7 @@ type server struct {
 	keepEvents time.Duration
 	catalog    string // a file, applied at start
 	demo       bool   // history is being seeded: billing waits until it is there
+	upstream   string // of the demo
 
 	member    *member // of several servers; nil: the records are this process's own
 	node      uint16  // of the enforcement in this process
@@ -266,15 +267,19 @@ func (s *server) claim(ctx context.Context) error {
 	if have == "" {
 		return s.records.PutSetting(ctx, deploymentKind, kind)
 	}
+	place, other := s.dir, "folder with --dir"
+	if s.shared() {
+		place, other = "the database of --records", "database"
+	}
 	if have != kind && s.demo {
-		return fmt.Errorf("%s holds a deployment that is not the demo's and is left alone; name another folder with --dir", s.dir)
+		return fmt.Errorf("%s holds a deployment that is not the demo's and is left alone; name another %s", place, other)
 	}
 	if have != kind {
 		start := "tally serve --mode " + have
 		if have == kindDemo {
 			start = "tally demo"
 		}
-		return fmt.Errorf("%s holds a %s deployment and cannot be served as %s; start it with %s, or name another folder with --dir", s.dir, have, kind, start)
+		return fmt.Errorf("%s holds a %s deployment and cannot be served as %s; start it with %s, or name another %s", place, have, kind, start, other)
 	}
 	return nil
 }
