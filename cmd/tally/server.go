@@ -237,7 +237,7 @@ func (s *server) openEnforce(ctx context.Context) error {
 	if s.enforce, err = enforce.Open(ctx, enforce.Config{
 		Directory: s.govern, Spool: s.spool, Authority: s.authority, Past: enforce.JournalPast{Journal: s.journal}, Keyring: ring, Node: s.node,
 		Boot: bootID(), Now: s.clock.Now, Real: realNow, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
-		Deliver: sender.Deliver, Notice: s.notify.Passed,
+		Deliver: sender.Deliver, Notice: s.notify.Passed, Others: s.authority,
 		Spending: s.spending,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
