@@ -98,7 +98,7 @@ func start(ts *testscript.TestScript, run starter, within time.Duration, neg boo
 		ts.Logf("%s wrote at last:\n%s", name, written[max(0, len(written)-8192):])
 	})
 	servers(ts)[name] = p
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), max(patience, within))
 	defer cancel()
 	out, ready := p.Stderr, func(text []byte) bool { return strings.Contains(string(text), "Token  ") }
 	switch {

@@ -19,7 +19,7 @@ import (
 )
 
 // clusterMax is how long a cluster may take to be ready on a machine that has other work.
-const clusterMax = patience
+const clusterMax = 2 * patience
 
 // cluster builds what make cluster runs. Its command line is that of tally demo, without the word demo.
 func cluster(t *testing.T) (tally process.Binary, begin starter, clean func(dir string) error) {
@@ -140,7 +140,7 @@ func startCluster(t *testing.T, begin starter, dir string) *running {
 	}
 	t.Cleanup(p.Close)
 	w := &running{process: p}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*clusterMax)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 	t.Cleanup(cancel)
 	w.ctx = ctx
 	text, err := p.Stdout.Until(ctx, json.Valid)
