@@ -31,6 +31,9 @@ const (
 	stopMax  = time.Minute
 	// failMax is how often in a row a process may end without having been ready before all is stopped.
 	failMax = 5
+	// fillMax is how long rate limits begin as used up after a restart, since gateways may hold a part of them, and a second in which
+	// those of the demo fill.
+	fillMax = 9 * time.Second
 )
 
 type options struct {
@@ -96,6 +99,7 @@ func (o *options) lock() (*os.File, error) {
 type cluster struct {
 	o        *options
 	home     string // below the data folder
+	again    bool   // there was data
 	stderr   io.Writer
 	database *fleet.Postgres
 	upstream *process.Process
@@ -132,7 +136,14 @@ func (o *options) serve(ctx context.Context, stdout, stderr io.Writer) (err erro
 		}
 		return fmt.Errorf("%w\nlogs: %s; start again to go on, or start anew with --fresh", err, c.logs())
 	}
-	if err := c.announce(ctx, stdout); err != nil {
+	if c.again {
+		c.say("started again: rate limits begin used up, and are full in %v", fillMax)
+		select {
+		case <-time.After(fillMax):
+		case <-ctx.Done():
+		}
+	}
+	if err := c.announce(ctx, stdout); err != nil && ctx.Err() == nil {
 		return err
 	}
 	return c.watch(ctx)
@@ -146,7 +157,8 @@ func (c *cluster) start(ctx context.Context) (err error) {
 		return err
 	}
 	there, err := c.database.Query(ctx, "SELECT 1 FROM pg_database WHERE datname = '"+database+"'")
-	if err == nil && there == "" {
+	c.again = there != ""
+	if err == nil && !c.again {
 		err = c.database.CreateDatabase(ctx, database)
 	}
 	if err != nil {
