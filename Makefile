@@ -12,7 +12,7 @@ NODES := 20
 CHAOS := 20
 SIM := 10m
 
-.PHONY: chaos build demo test check test-kafka bench bench-journal bench-journal-postgresql bench-quota bench-billing gen deps lint fmt soak vuln clean toolchain
+.PHONY: chaos build demo cluster cluster-clean test check test-kafka bench bench-journal bench-journal-postgresql bench-quota bench-billing gen deps lint fmt soak vuln clean toolchain
 
 build: toolchain ## bin/tally
 	@mkdir -p bin
@@ -20,6 +20,14 @@ build: toolchain ## bin/tally
 
 demo: build ## server, gateway and a demo upstream
 	./bin/tally demo $(ARGS)
+
+cluster: build ## the demo as PostgreSQL, 2 servers, 3 gateways, in ./tally-data/cluster; ARGS=--fresh starts anew
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/tally-cluster ./test/cluster
+	./bin/tally-cluster $(ARGS)
+
+cluster-clean: ## delete the data of make cluster
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/tally-cluster ./test/cluster
+	./bin/tally-cluster --clean $(ARGS)
 
 test: toolchain deps build ## unit tests, deploy/, the doors, then the browser test
 	go test ./...

@@ -49,7 +49,7 @@ slow='/(internal/app/(bill|bill/oracle|collect|correct)|test/servers)$'
 race() {
 	local -a all
 	mapfile -t all < <(go list ./... | grep -vE "$slow")
-	CGO_ENABLED=1 go test -race -timeout 25m -shuffle=on "${all[@]}" &&
+	CGO_ENABLED=1 go test -race -timeout 25m -shuffle=on -skip '^TestCluster' "${all[@]}" &&
 		CGO_ENABLED=1 go test -race -run 'Concurrent|AtOnce' ./internal/app/bill ./internal/app/collect ./internal/app/correct
 }
 phase 'race tests' race
@@ -57,6 +57,7 @@ phase 'billing' go test -shuffle=on ./internal/app/bill ./internal/app/collect .
 phase 'subscription histories' go test ./internal/app/bill/oracle -histories "$histories"
 phase 'faults' test/faults/run.sh "$rounds"
 phase 'several servers' go test -count=1 ./test/servers # its processes are no input that the cache of results knows
+phase 'cluster' go test -count=1 ./test/cli -run '^TestCluster'
 phase 'gateways under faults' test/nodes/run.sh "$nodes"
 phase 'chaos' test/chaos/run.sh "$chaos"
 phase 'journal on Kafka' env TALLY_TEST_BINARY="$PWD/bin/tally" test/kafka/run.sh

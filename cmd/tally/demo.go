@@ -61,6 +61,13 @@ const (
 
 type demoCmd struct {
 	listen
+	// As of tally serve, but never from the environment: a demo must be put into a database by its name alone.
+	Role      string       `help:"all: server and gateway; server: no gateway port." enum:"all,server" default:"all"`
+	Records   string       `help:"Where the records are, as with tally serve: postgres://… for a demo of several servers." placeholder:"URL"`
+	Journal   string       `help:"Where usage events are, as with tally serve." placeholder:"URL"`
+	Secrets   string       `help:"Folder of the deployment's secrets, as with tally serve." type:"path" placeholder:"DIR"`
+	Advertise string       `help:"URL at which the other servers reach this one's API." placeholder:"URL"`
+	Upstream  string       `help:"URL of a demo API that runs already; else one is started." placeholder:"URL"`
 	Story string       `help:"Tell a story instead: year is twelve months of 50 customers on a test clock." enum:",year" default:"" placeholder:"year"`
 	Out   string       `help:"With --story: where the invoices are written as PDF (default DIR/invoices)." type:"path" placeholder:"DIR"`
 	Serve bool         `help:"With --story: stay up with console and API at its end."`
@@ -71,27 +78,53 @@ type demoCmd struct {
 type demoRunCmd struct{}
 
 func (c *demoRunCmd) Run(e *cli.Env, d *demoCmd) error {
+	kept := storage{Records: d.Records, Journal: d.Journal, Secrets: d.Secrets, Advertise: d.Advertise}
 	if d.Story != "" {
+		if kept != (storage{}) {
+			return errors.New("--story is told in a data folder: leave --records, --journal, --secrets and --advertise away")
+		}
 		return d.tell(e)
 	}
-	up, err := startUpstream(e.Ctx, e.Stderr)
-	if err != nil {
-		return err
+	up := &upstream{url: d.Upstream, stop: func() {}}
+	if d.Upstream == "" {
+		var err error
+		if up, err = startUpstream(e.Ctx, e.Stderr); err != nil {
+			return err
+		}
 	}
 	defer up.stop()
-	s := &server{ports: ports{listen: d.listen, log: logger(e.Stderr)}, dir: e.DataDir(), mode: "test", grace: 0, demo: true}
+	s := &server{
+		ports: ports{listen: d.listen, log: logger(e.Stderr)}, apart: apart{Role: d.Role}, storage: kept, dir: e.DataDir(), mode: "test", grace: 0,
+		demo: true, upstream: up.url,
+	}
+	started := time.Now()
+	if s.shared() { // whoever leads first seeds
+		return s.runMember(e.Ctx, func(ctx context.Context) error {
+			if s.Role == roleServer || !s.serving.Load() {
+				return s.announceMember(ctx, e)
+			}
+			return s.announce(ctx, e, time.Since(started))
+		})
+	}
 	return s.run(e.Ctx, func(ctx context.Context) error {
-		started := time.Now()
-		if err := s.seed(ctx, up.url); err != nil {
-			return fmt.Errorf("demo data: %w (start again to go on, or: tally demo reset)", err)
+		started = time.Now()
+		if err := s.seed(ctx); err != nil {
+			return err
 		}
-		return s.announce(ctx, e, up.url, time.Since(started))
+		return s.announce(ctx, e, time.Since(started))
 	})
 }
 
 // seed makes the demo's catalog, customers and history through the same services that the API uses. It may be interrupted
 // anywhere: every step finds out what is there, and events have fixed ids.
-func (s *server) seed(ctx context.Context, upstream string) error {
+func (s *server) seed(ctx context.Context) error {
+	if err := s.seedAll(ctx); err != nil {
+		return fmt.Errorf("demo data: %w (start again to go on, or: tally demo reset)", err)
+	}
+	return nil
+}
+
+func (s *server) seedAll(ctx context.Context) error {
 	told, err := s.records.Setting(ctx, storyTold)
 	if err != nil {
 		return err
@@ -99,7 +132,7 @@ func (s *server) seed(ctx context.Context, upstream string) error {
 	if told != "" {
 		return fmt.Errorf("%s holds the story of a year: serve it with --story year --serve, or name another folder with --dir", s.dir)
 	}
-	if err := s.demoCatalog(ctx, upstream); err != nil {
+	if err := s.demoCatalog(ctx); err != nil {
 		return err
 	}
 	done, err := s.records.Setting(ctx, demoSeeded)
@@ -128,8 +161,8 @@ func (s *server) seed(ctx context.Context, upstream string) error {
 }
 
 // demoCatalog applies the demo's catalog; a catalog that the user has changed since only gets the upstream's new address.
-func (s *server) demoCatalog(ctx context.Context, upstream string) error {
-	source := []byte(strings.ReplaceAll(string(demoCatalog), demoUpstream, upstream))
+func (s *server) demoCatalog(ctx context.Context) error {
+	source := []byte(strings.ReplaceAll(string(demoCatalog), demoUpstream, s.upstream))
 	if v := s.govern.Current().Version; v > 0 {
 		have, err := s.govern.Catalog(ctx, v)
 		if err != nil {
@@ -140,10 +173,10 @@ func (s *server) demoCatalog(ctx context.Context, upstream string) error {
 			return err
 		}
 		if old != "" {
-			source = []byte(strings.ReplaceAll(string(have.Source), old, upstream))
+			source = []byte(strings.ReplaceAll(string(have.Source), old, s.upstream))
 		}
 	}
-	if err := s.records.PutSetting(ctx, demoAddress, upstream); err != nil {
+	if err := s.records.PutSetting(ctx, demoAddress, s.upstream); err != nil {
 		return err
 	}
 	_, _, err := s.govern.ApplyCatalog(ctx, "demo", "demo.yaml", source)
@@ -238,7 +271,7 @@ func (s *server) seedUsage(ctx context.Context, c demoCustomer, cust account.Cus
 	return flush()
 }
 
-func (s *server) announce(ctx context.Context, e *cli.Env, upstream string, took time.Duration) error {
+func (s *server) announce(ctx context.Context, e *cli.Env, took time.Duration) error {
 	b, err := s.bill.Books(ctx, "")
 	if err != nil {
 		return err
@@ -265,7 +298,11 @@ func (s *server) announce(ctx context.Context, e *cli.Env, upstream string, took
 	if e.Dir != "" {
 		dir = " --dir " + e.Dir
 	}
-	_, err = fmt.Fprintf(e.Stdout, `  store     %s (embedded)
+	where := s.dir + " (embedded)"
+	if s.shared() {
+		where = "PostgreSQL"
+	}
+	_, err = fmt.Fprintf(e.Stdout, `  store     %s
   gateway   %s → demo API %s
   catalog   version %d: free 100 calls a day, hard · pro $20.00 a month, 10000 calls included, then $0.0004
   history   %d customers, %d days of usage, %d invoices issued    %.1f s
@@ -282,7 +319,7 @@ func (s *server) announce(ctx context.Context, e *cli.Env, upstream string, took
     bin/tally clock advance --to period-end%s
     bin/tally invoices list%s
   Stop with Ctrl-C; start again and it goes on where it was.
-`, s.dir, s.endpoint.Gateway, upstream, s.govern.Current().Version, len(demoCustomers()), historyDays, invoices, took.Seconds(),
+`, where, s.endpoint.Gateway, s.upstream, s.govern.Current().Version, len(demoCustomers()), historyDays, invoices, took.Seconds(),
 		b.Admitted, b.Reported, b.Voided, b.Metered, b.Rated, b.Unpriced, b.Difference, s.endpoint.API, s.endpoint.Token, link, dir, dir, dir, dir, dir)
 	return err
 }

@@ -357,6 +357,11 @@ func (m *member) promote(ctx context.Context, g *errgroup.Group, gw *http.Server
 		return nil, err
 	}
 	s.loops(ctx, g)
+	if s.demo {
+		if err := s.seed(ctx); err != nil {
+			return nil, err
+		}
+	}
 	envoys.serve(ctx, &s.ports, g)
 	var h http.Handler = door
 	m.gateway.Store(&h)

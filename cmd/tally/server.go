@@ -75,6 +75,7 @@ type server struct {
 	keepEvents time.Duration
 	catalog    string // a file, applied at start
 	demo       bool   // history is being seeded: billing waits until it is there
+	upstream   string // of the demo
 
 	member    *member // of several servers; nil: the records are this process's own
 	node      uint16  // of the enforcement in this process
@@ -236,7 +237,7 @@ func (s *server) openEnforce(ctx context.Context) error {
 	if s.enforce, err = enforce.Open(ctx, enforce.Config{
 		Directory: s.govern, Spool: s.spool, Authority: s.authority, Past: enforce.JournalPast{Journal: s.journal}, Keyring: ring, Node: s.node,
 		Boot: bootID(), Now: s.clock.Now, Real: realNow, Torn: s.spool.Recovery().Torn(), Strict: s.SpoolSync == "strict", Log: s.log,
-		Deliver: sender.Deliver, Notice: s.notify.Passed,
+		Deliver: sender.Deliver, Notice: s.notify.Passed, Others: s.authority,
 		Spending: s.spending,
 	}); err != nil {
 		return fmt.Errorf("take up the gateway's work: %w", err)
@@ -266,15 +267,19 @@ func (s *server) claim(ctx context.Context) error {
 	if have == "" {
 		return s.records.PutSetting(ctx, deploymentKind, kind)
 	}
+	place, other := s.dir, "folder with --dir"
+	if s.shared() {
+		place, other = "the database of --records", "database"
+	}
 	if have != kind && s.demo {
-		return fmt.Errorf("%s holds a deployment that is not the demo's and is left alone; name another folder with --dir", s.dir)
+		return fmt.Errorf("%s holds a deployment that is not the demo's and is left alone; name another %s", place, other)
 	}
 	if have != kind {
 		start := "tally serve --mode " + have
 		if have == kindDemo {
 			start = "tally demo"
 		}
-		return fmt.Errorf("%s holds a %s deployment and cannot be served as %s; start it with %s, or name another folder with --dir", s.dir, have, kind, start)
+		return fmt.Errorf("%s holds a %s deployment and cannot be served as %s; start it with %s, or name another %s", place, have, kind, start, other)
 	}
 	return nil
 }

@@ -281,7 +281,7 @@ func (c *traceCmd) Run(e *Env) error {
 
 type eventCmd struct {
 	ID     string `arg:"" help:"The event's id."`
-	Source string `help:"The event's source." default:"gateway/1"`
+	Source string `help:"The event's source (default: that of the gateway that made the id)."`
 }
 
 func (c *eventCmd) Run(e *Env) error {

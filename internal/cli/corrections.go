@@ -63,7 +63,7 @@ func eventFlags(x doc) []string {
 // oneEvent names an event; its identity is the source with the id.
 type oneEvent struct {
 	ID     string `arg:"" help:"The event's id."`
-	Source string `help:"The event's source." default:"gateway/1"`
+	Source string `help:"The event's source (default: that of the gateway that made the id)."`
 }
 
 func (o oneEvent) path(verb string) string { return "/v1/events/" + url.PathEscape(o.ID) + "/" + verb }

@@ -26,13 +26,13 @@ type SealCommands struct {
 
 type proveCmd struct {
 	What   string `arg:"" help:"An event's id, or INVOICE_ID/LINE; LINE is a number from 1 or an iln_ id." name:"event-or-line"`
-	Source string `help:"The event's source." default:"gateway/1"`
+	Source string `help:"The event's source (default: that of the gateway that made the id)."`
 	Events bool   `help:"Of a line: with the leaf hashes of its events."`
 	Out    string `help:"File to write to; default stdout." placeholder:"FILE"`
 }
 
 func (c *proveCmd) Run(e *Env) error {
-	path, q := "/v1/events/"+url.PathEscape(c.What)+"/proof", url.Values{"source": {c.Source}}
+	path, q := "/v1/events/"+url.PathEscape(c.What)+"/proof", only("source", c.Source)
 	if id, line := filepath.Split(c.What); strings.HasPrefix(id, "inv_") && line != "" {
 		path, q = "/v1/invoices/"+url.PathEscape(filepath.Clean(id))+"/lines/"+url.PathEscape(line)+"/proof", url.Values{}
 		if c.Events {
@@ -47,7 +47,10 @@ func (c *proveCmd) Run(e *Env) error {
 	}
 	b, err := cl.get(e.Ctx, path, q)
 	if err != nil {
-		return problem.OfSource(err, q.Get("source"))
+		if strings.HasPrefix(path, "/v1/events/") {
+			err = problem.OfSource(err, c.Source)
+		}
+		return err
 	}
 	if c.Out == "" {
 		_, err := e.Stdout.Write(b)

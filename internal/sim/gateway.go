@@ -345,6 +345,14 @@ func (h *holder) Recall(_ context.Context, counters []store.CounterKey) (backs [
 	return backs, err
 }
 
+// Tell implements authority.Holder.
+func (h *holder) Tell(_ context.Context, counters []store.CounterKey) (backs []authority.Back, err error) {
+	if lost := h.call(func() { backs, err = h.g.e.Tell(context.Background(), counters) }); lost != nil {
+		return nil, lost
+	}
+	return backs, err
+}
+
 // Ship implements authority.Holder.
 func (h *holder) Ship(context.Context) (err error) {
 	if lost := h.call(func() { err = h.g.e.Ship(context.Background()) }); lost != nil {

@@ -38,8 +38,17 @@ func TestCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:                "testdata",
+	p := params(tally, tally.Start, readyMax)
+	p.Dir = "testdata"
+	testscript.Run(t, p)
+}
+
+// starter starts what a script starts with "start NAME ARGS".
+type starter func(dir string, args ...string) (*process.Process, error)
+
+// params are what all scripts have in common. What is started has to be ready in time.
+func params(tally process.Binary, begin starter, within time.Duration) testscript.Params {
+	return testscript.Params{
 		RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", filepath.Dir(string(tally))+string(os.PathListSeparator)+e.Getenv("PATH"))
@@ -47,7 +56,7 @@ func TestCommands(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start":    func(ts *testscript.TestScript, neg bool, args []string) { start(ts, tally, neg, args) },
+			"start":    func(ts *testscript.TestScript, neg bool, args []string) { start(ts, begin, within, neg, args) },
 			"halt":     halt,
 			"generate": generate,
 			"fails":    fails,
@@ -60,7 +69,7 @@ func TestCommands(t *testing.T) {
 			"forge":    forge,
 			"flip":     flip,
 		},
-	})
+	}
 }
 
 // serversKey holds a script's running servers by name.
@@ -75,13 +84,13 @@ func servers(ts *testscript.TestScript) map[string]*process.Process {
 }
 
 // start NAME ARGS: starts a server on free ports and waits until it is ready. API, GATEWAY and TOKEN are set from client.json.
-func start(ts *testscript.TestScript, tally process.Binary, neg bool, args []string) {
+func start(ts *testscript.TestScript, run starter, within time.Duration, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: start NAME COMMAND [ARG...]")
 	}
 	name, args := args[0], append(slices.Clone(args[1:]), "--api", "127.0.0.1:0", "--gateway", "127.0.0.1:0")
 	began := time.Now()
-	p, err := tally.Start(ts.MkAbs("."), args...)
+	p, err := run(ts.MkAbs("."), args...)
 	ts.Check(err)
 	ts.Defer(func() {
 		p.Close()
@@ -89,7 +98,7 @@ func start(ts *testscript.TestScript, tally process.Binary, neg bool, args []str
 		ts.Logf("%s wrote at last:\n%s", name, written[max(0, len(written)-8192):])
 	})
 	servers(ts)[name] = p
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), max(patience, within))
 	defer cancel()
 	out, ready := p.Stderr, func(text []byte) bool { return strings.Contains(string(text), "Token  ") }
 	switch {
@@ -103,8 +112,8 @@ func start(ts *testscript.TestScript, tally process.Binary, neg bool, args []str
 	}
 	took := time.Since(began)
 	ts.Logf("%s was ready after %d ms", name, took.Milliseconds())
-	if took > readyMax {
-		ts.Fatalf("that is more than %v", readyMax)
+	if took > within {
+		ts.Fatalf("that is more than %v", within)
 	}
 	dir := "tally-data"
 	if i := slices.Index(args, "--dir"); i >= 0 {

@@ -22,11 +22,17 @@ type Config struct {
 	Dir        string                 // for all folders; it is there
 	Servers    int                    // 1 without Storage
 	Gateways   int                    // named gate-1, gate-2, …
-	ServerArgs []string               // more flags of tally serve
+	Command    string                 // what a server is started with; empty: serve
+	ServerArgs []string               // more flags of it
 	Storage    func(i int) []string   // --records and --journal of server i; nil: in the folder
 	Path       func(i int) string     // URL by which gateway i reaches the servers; nil: through the balancer
 	API, Doors string                 // addresses of the balancers; empty: any free port
+	Client     string                 // folder for the client.json of the whole; empty: one in Dir
 	Started    func(*process.Process) // is told of every process; nil: nobody is
+	// Ended is told when a node that is kept has ended, and nobody here wanted it. An error ends the keeping. nil: nobody is told.
+	Ended func(*Node) error
+	// Logs is a folder for what each node writes, which is remembered otherwise; for nodes that run for long.
+	Logs string
 }
 
 // readyPoll is how often a process is asked whether it is ready.
@@ -45,9 +51,8 @@ type Fleet struct {
 type Node struct {
 	Name      string
 	API, Door string // host:port; a server has no door
-	binary    process.Binary
+	config    *Config
 	args      []string
-	started   func(*process.Process)
 
 	mu      sync.Mutex // guards all below
 	process *process.Process
@@ -62,7 +67,13 @@ const restDefault = 100 * time.Millisecond
 
 // New starts nothing yet but the balancers.
 func New(c Config) (*Fleet, error) {
-	f := &Fleet{config: c, Client: filepath.Join(c.Dir, "client")}
+	if c.Client == "" {
+		c.Client = filepath.Join(c.Dir, "client")
+	}
+	if c.Command == "" {
+		c.Command = "serve"
+	}
+	f := &Fleet{config: c, Client: c.Client}
 	var err error
 	if f.API, err = NewBalancer(or(c.API)); err != nil {
 		return nil, err
@@ -88,12 +99,12 @@ func or(addr string) string {
 }
 
 func (f *Fleet) addServer(i int) error {
-	n := &Node{Name: fmt.Sprintf("server-%d", i+1), binary: f.config.Binary, started: f.config.Started}
+	n := &Node{Name: fmt.Sprintf("server-%d", i+1), config: &f.config}
 	var err error
 	if n.API, err = freeAddr(); err != nil {
 		return err
 	}
-	n.args = append([]string{"serve", "--role", "server", "--dir", filepath.Join(f.config.Dir, n.Name), "--api", n.API}, f.config.ServerArgs...)
+	n.args = append([]string{f.config.Command, "--role", "server", "--dir", filepath.Join(f.config.Dir, n.Name), "--api", n.API, "--public-url", "http://" + f.API.Addr}, f.config.ServerArgs...)
 	if f.config.Storage != nil {
 		n.args = append(n.args, f.config.Storage(i)...)
 		n.args = append(n.args, "--secrets", f.Secrets())
@@ -169,14 +180,16 @@ func (f *Fleet) Command(ctx context.Context, v any, args ...string) error {
 }
 
 func (f *Fleet) addGateway(ctx context.Context, i int) error {
-	n := &Node{Name: fmt.Sprintf("gate-%d", i+1), binary: f.config.Binary, started: f.config.Started}
-	var made struct{ Secret string }
-	if err := f.Command(ctx, &made, "gateway", "token", n.Name); err != nil {
-		return err
-	}
+	n := &Node{Name: fmt.Sprintf("gate-%d", i+1), config: &f.config}
 	token := filepath.Join(f.config.Dir, n.Name+".token")
-	if err := os.WriteFile(token, []byte(made.Secret+"\n"), 0o600); err != nil {
-		return err
+	if _, err := os.Stat(token); err != nil { // of a deployment that is started again it is there
+		var made struct{ Secret string }
+		if err := f.Command(ctx, &made, "gateway", "token", n.Name); err != nil {
+			return err
+		}
+		if err := os.WriteFile(token, []byte(made.Secret+"\n"), 0o600); err != nil {
+			return err
+		}
 	}
 	var aerr, derr error
 	n.API, aerr = freeAddr()
@@ -258,18 +271,43 @@ func (n *Node) Running() bool {
 
 // Start starts its process.
 func (n *Node) Start() error {
-	p, err := n.binary.Start("", n.args...)
+	p, err := n.begin()
 	if err != nil {
 		return err
 	}
 	n.mu.Lock()
 	n.process = p
 	n.mu.Unlock()
-	if n.started != nil {
-		n.started(p)
+	if n.config.Started != nil {
+		n.config.Started(p)
 	}
 	return nil
 }
+
+func (n *Node) begin() (*process.Process, error) {
+	if n.config.Logs == "" {
+		return n.config.Binary.Start("", n.args...)
+	}
+	log, err := os.OpenFile(n.Log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	p, err := n.config.Binary.StartLogged(log, n.args...)
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	go func() {
+		<-p.Ended()
+		_ = log.Close() // nothing is written any more
+	}()
+	return p, nil
+}
+
+// Log is the file with what it writes, where its deployment has Logs.
+func (n *Node) Log() string { return filepath.Join(n.config.Logs, n.Name+".log") }
+
+// Last is the end of what its process wrote.
+func (n *Node) Last() string { return tail(n.Process().Stderr.Bytes()) }
 
 // first waits until it is ready for the first time; nobody keeps it yet, so its end is an error.
 func (n *Node) first(ctx context.Context) error {
@@ -285,7 +323,7 @@ func (n *Node) first(ctx context.Context) error {
 	}()
 	err := n.Ready(ctx)
 	if errors.Is(context.Cause(ctx), errEnded) {
-		return fmt.Errorf("%s ended:\n%s", n.Name, tail(p.Stderr.Bytes()))
+		return fmt.Errorf("%s ended:\n%s", n.Name, n.Last())
 	}
 	return err
 }
@@ -300,7 +338,7 @@ func (n *Node) Ready(ctx context.Context) error {
 			return nil
 		}
 		if err := pause(ctx, readyPoll); err != nil {
-			return fmt.Errorf("%s did not get ready: %w\n%s", n.Name, err, tail(n.Process().Stderr.Bytes()))
+			return fmt.Errorf("%s did not get ready: %w\n%s", n.Name, err, n.Last())
 		}
 	}
 }
@@ -332,14 +370,19 @@ func (n *Node) Keep(ctx context.Context) error {
 			return nil
 		}
 		n.mu.Lock()
-		rest, over := n.rest, n.over
-		if !n.caused && !over {
+		rest, over, caused := n.rest, n.over, n.caused
+		if !caused && !over {
 			n.ends++
 		}
 		n.rest, n.caused = restDefault, false
 		n.mu.Unlock()
 		if over {
 			return nil
+		}
+		if !caused && n.config.Ended != nil {
+			if err := n.config.Ended(n); err != nil {
+				return err
+			}
 		}
 		if err := pause(ctx, max(rest, restDefault)); err != nil {
 			return nil //nolint:nilerr // the end of ctx is the end of keeping

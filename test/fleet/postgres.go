@@ -29,11 +29,13 @@ const (
 	postgresPoll = 20 * time.Millisecond
 )
 
-// Postgres is one PostgreSQL cluster with a data folder of its own. It serves the loopback address without passwords.
+// Postgres is one PostgreSQL cluster with a data folder of its own. It serves the loopback address, without passwords unless it is
+// kept.
 // Its methods are for one goroutine.
 type Postgres struct {
 	Addr string // host:port, the same over restarts
 	dir  string // of the data
+	kept bool   // Close leaves it there
 	bin  string
 	owns *syscall.Credential // nil: the user that runs this
 	log  *os.File
@@ -158,7 +160,7 @@ func (p *Postgres) tool(ctx context.Context, name string, args ...string) error 
 func (p *Postgres) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, name), args...)
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "PGCONNECT_TIMEOUT=5"}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "PGCONNECT_TIMEOUT=5", passwordVariable + "=" + os.Getenv(passwordVariable)}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.owns, Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
@@ -244,8 +246,15 @@ func (p *Postgres) Stop(s syscall.Signal) {
 	}
 }
 
-// Close ends it and deletes its data.
+// Ended is closed when the process that Start started has ended.
+func (p *Postgres) Ended() <-chan struct{} { return p.end }
+
+// Close ends it and deletes its data, unless it is kept.
 func (p *Postgres) Close() error {
+	if p.kept {
+		p.Stop(syscall.SIGINT)
+		return p.log.Close()
+	}
 	p.Stop(syscall.SIGQUIT)
 	_ = p.log.Close() // nobody reads it any more
 	return os.RemoveAll(filepath.Dir(p.dir))

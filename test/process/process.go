@@ -33,32 +33,43 @@ func Build(dir string) (Binary, error) {
 	if b := os.Getenv(BinaryVariable); b != "" {
 		return Binary(b), nil
 	}
+	return build(dir, "tally", "./cmd/tally")
+}
+
+// BuildCluster compiles what make cluster runs into dir.
+func BuildCluster(dir string) (Binary, error) { return build(dir, "tally-cluster", "./test/cluster") }
+
+func build(dir, name, what string) (Binary, error) {
 	_, here, _, ok := runtime.Caller(0)
 	if !ok {
 		return "", errors.New("the source's place is not known")
 	}
-	out := filepath.Join(dir, "tally")
+	out := filepath.Join(dir, name)
 	args := []string{"build", "-buildvcs=false", "-o", out}
 	if os.Getenv(RaceVariable) != "" {
 		args = append(args, "-race")
 	}
-	cmd := exec.Command("go", append(args, "./cmd/tally")...) //nolint:noctx // the test's own time-out ends it
+	cmd := exec.Command("go", append(args, what)...) //nolint:noctx // the test's own time-out ends it
 	cmd.Dir = filepath.Join(filepath.Dir(here), "..", "..")
 	if text, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build tally: %w\n%s", err, text)
+		return "", fmt.Errorf("build %s: %w\n%s", name, err, text)
 	}
 	return Binary(out), nil
 }
 
 // environment is that of the tests without what would lead a command to another server.
 func environment() []string {
+	return append(clean(), "TZ=America/Caracas") // no result may depend on the machine's zone
+}
+
+func clean() []string {
 	var env []string
 	for _, v := range os.Environ() {
 		if len(v) < 6 || v[:6] != "TALLY_" {
 			env = append(env, v)
 		}
 	}
-	return append(env, "TZ=America/Caracas") // no result may depend on the machine's zone
+	return env
 }
 
 // Result of a command that has ended.
@@ -118,11 +129,26 @@ const killedWait = 10 * time.Second
 // Start starts a long-lived command in a process group of its own, in a working folder; "" is the test's. It is killed when
 // the test binary ends.
 func (b Binary) Start(dir string, args ...string) (*Process, error) {
-	p := &Process{Stdout: newOutput(), Stderr: newOutput(), ended: make(chan struct{})}
+	return b.start(dir, environment(), newOutput(), args)
+}
+
+// StartLogged is Start for a process that may run for days, in the machine's own zone: what it writes to stderr goes to log, and
+// its end alone is remembered.
+func (b Binary) StartLogged(log io.Writer, args ...string) (*Process, error) {
+	o := newOutput()
+	o.log = log
+	return b.start("", clean(), o, args)
+}
+
+func (b Binary) start(dir string, env []string, stderr *Output, args []string) (*Process, error) {
+	p := &Process{Stdout: newOutput(), Stderr: stderr, ended: make(chan struct{})}
 	p.cmd = exec.Command(string(b), args...) //nolint:noctx // Kill ends it
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env, p.cmd.Dir = p.Stdout, p.Stderr, environment(), dir
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env, p.cmd.Dir = p.Stdout, p.Stderr, env, dir
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p.cmd.WaitDelay = killedWait
+	if _, err := p.cmd.StdinPipe(); err != nil { // held open by this process alone: a child that reads it ends with us
+		return nil, err
+	}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start tally: %w", err)
 	}
@@ -165,8 +191,12 @@ func (p *Process) Close() {
 	<-p.ended
 }
 
+// outputKept is what is remembered of an output with a log.
+const outputKept = 64 << 10
+
 // Output collects what a process writes.
 type Output struct {
+	log     io.Writer  // nil: all is remembered
 	mu      sync.Mutex // guards all below
 	text    []byte
 	changed chan struct{} // closed at each write and at the end
@@ -180,6 +210,12 @@ func (o *Output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.text = append(o.text, b...)
+	if o.log != nil {
+		_, _ = o.log.Write(b) // a full disk must not stop the process
+		if n := len(o.text); n > 2*outputKept {
+			o.text = bytes.Clone(o.text[n-outputKept:])
+		}
+	}
 	close(o.changed)
 	o.changed = make(chan struct{})
 	return len(b), nil
@@ -193,7 +229,7 @@ func (o *Output) close() {
 	o.changed = make(chan struct{})
 }
 
-// Bytes is a copy of all that was written until now.
+// Bytes is a copy of all that is remembered until now.
 func (o *Output) Bytes() []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()

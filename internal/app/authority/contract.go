@@ -144,6 +144,9 @@ type Holder interface {
 	// lately. Nothing is left out silently: a counter that is not held is answered as closed, and numbered like all else. After giving something away the
 	// holder treats the counter as Shared. Epochs are named, since a newer run of the node may have begun in between.
 	Recall(ctx context.Context, counters []store.CounterKey) ([]Back, error)
+	// Tell says what the holder has of the counters and what it was spent on, as Keep and Spent, and gives nothing back. Buckets, and
+	// counters of which it is not sure, are left out.
+	Tell(ctx context.Context, counters []store.CounterKey) ([]Back, error)
 	// Ship hands over all that was decided before the call, so that the journal knows it.
 	Ship(ctx context.Context) error
 }

@@ -408,6 +408,10 @@ func (h *shipper) Recall(context.Context, []store.CounterKey) ([]authority.Back,
 	return nil, nil
 }
 
+func (h *shipper) Tell(context.Context, []store.CounterKey) ([]authority.Back, error) {
+	return nil, nil
+}
+
 func (h *shipper) Ship(context.Context) error {
 	h.w.use(meter.Admitted, h.unsent, h.w.Now())
 	h.unsent, h.ships = 0, h.ships+1

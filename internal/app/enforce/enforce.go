@@ -71,6 +71,8 @@ type Config struct {
 	Notice func(Notice)
 	// Spending is what limits on money show. Nil: what usage costs at the plan's prices.
 	Spending func(ctx context.Context, customerID string) (Spending, error)
+	// Others tells what other gateways hold and have not used: see lessee.Config.
+	Others authority.Others
 	// MaxCounters bounds the counters held at once: see lessee.Config.
 	MaxCounters int
 	Log         *slog.Logger
@@ -124,7 +126,7 @@ func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
 	e := &Enforcer{cfg: cfg, epoch: welcome.Epoch, sealer: sealer, source: SourceOf(cfg.Node)}
 	if e.lessee, err = lessee.New(lessee.Config{
 		Directory: cfg.Directory, Authority: cfg.Authority, Past: cfg.Past, Node: cfg.Node, Epoch: e.epoch, Now: cfg.Now, Real: cfg.Real,
-		Opened: e.leaseOpened, Closed: func(name uint32, _ store.CounterKey, _, _ int64) { e.leaseClosed(name) }, Notice: cfg.Notice, MaxCounters: cfg.MaxCounters, Log: cfg.Log,
+		Opened: e.leaseOpened, Closed: func(name uint32, _ store.CounterKey, _, _ int64) { e.leaseClosed(name) }, Notice: cfg.Notice, MaxCounters: cfg.MaxCounters, Others: cfg.Others, Log: cfg.Log,
 	}); err != nil {
 		return nil, err
 	}
@@ -137,6 +139,15 @@ func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
 
 // SourceOf is the event source of a gateway node.
 func SourceOf(node uint16) string { return fmt.Sprintf("gateway/%d", node) }
+
+// SourceOfID is the event source of the gateway that made an event's id; empty: no gateway did.
+func SourceOfID(id string) string {
+	short, err := receipt.ParseShortID(id)
+	if err != nil {
+		return ""
+	}
+	return SourceOf(short.Node)
+}
 
 // Close ships the rest and closes the leases. The gateway must have stopped.
 func (e *Enforcer) Close(ctx context.Context) error {
@@ -153,6 +164,11 @@ func (e *Enforcer) Counted(customerIDs []string) { e.lessee.Counted(customerIDs)
 // Recall implements authority.Holder.
 func (e *Enforcer) Recall(ctx context.Context, counters []store.CounterKey) ([]authority.Back, error) {
 	return e.lessee.Recall(ctx, counters)
+}
+
+// Tell implements authority.Holder.
+func (e *Enforcer) Tell(ctx context.Context, counters []store.CounterKey) ([]authority.Back, error) {
+	return e.lessee.Tell(ctx, counters)
 }
 
 // Ship implements authority.Holder.

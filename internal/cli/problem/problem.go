@@ -54,10 +54,13 @@ func (p *Answer) Error() string {
 // OfSource says under which source an event was not found: its identity is the source with the id.
 func OfSource(err error, source string) error {
 	p, ok := errors.AsType[*Answer](err)
-	if !ok || p.Code != "not_found" || source == "" {
+	if !ok || p.Code != "not_found" {
 		return err
 	}
 	p.Detail = fmt.Sprintf("There is no event with this id of source %q.", source)
+	if source == "" {
+		p.Detail = "There is no event of a gateway with this id."
+	}
 	p.Fix = "Name its source with --source; tally events list shows both."
 	return err
 }

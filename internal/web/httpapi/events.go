@@ -181,12 +181,7 @@ func (a *api) listEvents(ctx context.Context, in *eventsInput) (listBody[eventBo
 	return out, nil
 }
 
-type eventInput struct {
-	ID     string `path:"id"`
-	Source string `query:"source" default:"gateway/1"`
-}
-
-func (a *api) event(ctx context.Context, in *eventInput) (eventLinesBody, error) {
+func (a *api) event(ctx context.Context, in *EventOfSource) (eventLinesBody, error) {
 	r, err := a.cfg.Ingest.Event(ctx, in.Source, in.ID)
 	if err != nil {
 		return eventLinesBody{}, notFoundAs(err, "event of this source")

@@ -8,15 +8,27 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/tallystick/tallystick/internal/app/correct"
+	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
 // EventOfSource names an event: its id in the path, its source in the query.
 type EventOfSource struct {
 	ID     string `path:"id"`
-	Source string `query:"source" default:"gateway/1" doc:"Of the event; events of a gateway have its short id as id"`
+	Source string `query:"source" doc:"Of the event. Default: that of the gateway that made the id"`
 }
+
+// Resolve implements huma.Resolver.
+func (e *EventOfSource) Resolve(huma.Context) []error {
+	e.Source = sourceOf(e.Source, e.ID)
+	return nil
+}
+
+// sourceOf is a source that was given, or that of the gateway that made an id.
+func sourceOf(source, id string) string { return firstOf(source, enforce.SourceOfID(id)) }
 
 type voidBody struct {
 	Reason   string  `json:"reason" maxLength:"256" doc:"Kept with the change for ever"`

@@ -76,7 +76,7 @@ func (a *api) sealRoutes() {
 		summary: "A bundle that proves an event to whoever has the public key; tally verify checks it without a server",
 	}, []*huma.Param{
 		{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}},
-		{Name: "source", In: "query", Description: "The event's source", Schema: &huma.Schema{Type: huma.TypeString, Default: "gateway/1"}},
+		{Name: "source", In: "query", Description: "Of the event. Default: that of the gateway that made the id", Schema: &huma.Schema{Type: huma.TypeString}},
 	}, a.proveEvent)
 	a.document(operation{
 		method: http.MethodGet, path: "/v1/invoices/{id}/lines/{line}/proof", id: "prove-invoice-line", tag: tag,
@@ -165,7 +165,7 @@ func (a *api) proveEvent(w http.ResponseWriter, r *http.Request) error {
 	if err := a.cfg.Flush(r.Context()); err != nil {
 		return err
 	}
-	b, err := a.cfg.Seal.ProveEvent(r.Context(), firstOf(r.URL.Query().Get("source"), "gateway/1"), r.PathValue("id"))
+	b, err := a.cfg.Seal.ProveEvent(r.Context(), sourceOf(r.URL.Query().Get("source"), r.PathValue("id")), r.PathValue("id"))
 	return bundle(w, b, notFoundAs(err, "event of this source"))
 }
 

@@ -213,6 +213,12 @@ func (h holder) Recall(ctx context.Context, counters []store.CounterKey) ([]auth
 	return wire.Backs(a.Backs), err
 }
 
+// Tell implements authority.Holder.
+func (h holder) Tell(ctx context.Context, counters []store.CounterKey) ([]authority.Back, error) {
+	a, err := h.s.ask(ctx, h.node, wire.Call{What: wire.CallTell, Counters: wire.Counters(counters)})
+	return wire.Backs(a.Backs), err
+}
+
 // Ship implements authority.Holder.
 func (h holder) Ship(ctx context.Context) error {
 	_, err := h.s.ask(ctx, h.node, wire.Call{What: wire.CallShip})

@@ -383,6 +383,10 @@ func (h holding) Recall(ctx context.Context, counters []store.CounterKey) ([]aut
 	return h.recall(ctx, counters)
 }
 
+func (h holding) Tell(ctx context.Context, counters []store.CounterKey) ([]authority.Back, error) {
+	return h.recall(ctx, counters)
+}
+
 func (h holding) Ship(context.Context) error {
 	h.shipped()
 	return nil

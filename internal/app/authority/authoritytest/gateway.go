@@ -260,6 +260,18 @@ func (g *Gateway) Recall(_ context.Context, counters []store.CounterKey) (out []
 	return out, nil
 }
 
+// Tell implements authority.Holder.
+func (g *Gateway) Tell(_ context.Context, counters []store.CounterKey) (out []authority.Back, _ error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, k := range counters {
+		if h := g.held[k]; h != nil && h.known && h.limit.Kind != quota.TokenBucket {
+			out = append(out, authority.Back{Counter: k, Kind: h.limit.Kind, Epoch: g.epoch, Spent: h.spentNow(), Keep: h.state.Granted - h.base})
+		}
+	}
+	return out, nil
+}
+
 // Ship implements authority.Holder: nothing is spooled here.
 func (g *Gateway) Ship(context.Context) error { return nil }
 

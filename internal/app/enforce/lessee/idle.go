@@ -299,6 +299,27 @@ func (l *Lessee) recall(out []authority.Back, k store.CounterKey, now int64) []a
 	return out
 }
 
+// Tell says what is held of the counters and what it was spent on. Nothing is given back.
+func (l *Lessee) Tell(_ context.Context, counters []store.CounterKey) ([]authority.Back, error) {
+	out := make([]authority.Back, 0, len(counters))
+	for _, k := range counters {
+		c := l.known(k.CustomerID)
+		if c == nil {
+			continue
+		}
+		c.mu.Lock()
+		for _, kind := range []class{units, atOnce} {
+			ctr := c.counters[counterID{k, kind}]
+			if ctr == nil || !ctr.known || ctr.owed != nil || ctr.leaving {
+				continue
+			}
+			out = append(out, authority.Back{Counter: k, Kind: ctr.limit.Kind, Epoch: l.cfg.Epoch, Spent: ctr.spent(), Keep: ctr.granted})
+		}
+		c.mu.Unlock()
+	}
+	return out, nil
+}
+
 // warn logs what must not stop a loop.
 func (l *Lessee) warn(ctx context.Context, text string, err error) {
 	l.cfg.Log.WarnContext(ctx, text, slog.Any("error", err))

@@ -59,7 +59,7 @@ type Notice struct {
 	Credits                         bool // of usage credits
 }
 
-// Config of a Lessee. All fields but Closed, Notice and MaxCounters are required.
+// Config of a Lessee. All fields but Closed, Notice, Others and MaxCounters are required.
 type Config struct {
 	Directory Directory
 	Authority authority.Authority
@@ -74,6 +74,9 @@ type Config struct {
 	Closed func(name uint32, k store.CounterKey, end, spent int64)
 	// Notice is told of passed thresholds under the customer's lock; it must not block.
 	Notice func(Notice)
+	// Others tells what other gateways hold and have not used, so that Lines leaves it out of what is consumed. Nil: nobody knows, and
+	// all that they hold counts.
+	Others authority.Others
 	// MaxCounters bounds the counters held at once; a customer may have half of them. Default MaxCountersDefault.
 	MaxCounters int
 	Log         *slog.Logger

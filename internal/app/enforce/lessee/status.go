@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
 )
 
 // Line is one limit of a customer now, or one entitlement. Quantities are decimals in the meter's unit, a spend cap's in its
@@ -40,18 +42,35 @@ type Line struct {
 // Lines lists every limit of a principal's plan with its present state, and its entitlements, in the plan's order. gateways is how
 // many the bounds are stated for.
 func (l *Lessee) Lines(ctx context.Context, p *account.Principal, gateways int) ([]Line, error) {
+	if l.cfg.Others == nil || !l.cfg.Others.Any() {
+		return l.listed(ctx, p, gateways, false, nil)
+	}
+	list, err := l.listed(ctx, p, gateways, true, nil) // what others hold since it was last asked
+	if err != nil || !slices.ContainsFunc(list, func(n Line) bool { return n.Shared }) {
+		return list, err
+	}
+	return l.listed(ctx, p, gateways, false, l.cfg.Others.Idle(ctx, p.Customer.ID))
+}
+
+// listed makes the list; anew: all counters are asked for. idle is what others hold and have not used.
+func (l *Lessee) listed(ctx context.Context, p *account.Principal, gateways int, anew bool, idle map[store.CounterKey]authority.Idle) ([]Line, error) {
 	cat := l.cfg.Directory.Current()
 	c := l.customer(p.Customer.ID)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.changed.Swap(false) {
+	if c.changed.Swap(false) || anew {
 		c.reread()
+	}
+	if anew {
+		for _, ctr := range c.counters {
+			ctr.ready = ctr.ready && ctr.limit.Kind != quota.Concurrency
+		}
 	}
 	q := &Question{Catalog: cat, Principal: p, Listing: true}
 	if err := l.rebase(ctx, c, q, l.cfg.Now().UnixMicro()); err != nil {
 		return nil, err
 	}
-	list := &listing{gateways: gateways, lines: map[string][]Line{}, seen: map[listed]bool{}}
+	list := &listing{gateways: gateways, idle: idle, lines: map[string][]Line{}, seen: map[listed]bool{}}
 	for _, route := range c.views() {
 		q.Route = route
 		s, now, err := l.look(ctx, c, q)
@@ -108,6 +127,7 @@ func (l *Lessee) look(ctx context.Context, c *customer, q *Question) (s *Set, no
 // listing collects lines by limit.
 type listing struct {
 	gateways int
+	idle     map[store.CounterKey]authority.Idle
 	lines    map[string][]Line
 	seen     map[listed]bool
 }
@@ -123,7 +143,7 @@ func (list *listing) add(c *customer, s *Set, i int, now int64) error {
 		return nil
 	}
 	list.seen[at] = true
-	n, err := s.line(i, now)
+	n, err := s.line(i, list.unused(&s.Limits[i], s.counters[i].key, s.states[i]), now)
 	if err != nil {
 		return err
 	}
@@ -215,8 +235,28 @@ func windowText(lim *quota.Limit) string {
 	return lim.Window.String()
 }
 
-func (s *Set) line(i int, now int64) (Line, error) {
-	lim, st, r := &s.Limits[i], s.states[i], &s.Rules[i]
+// unused is a state without what others hold and have not used. Of a rolling window the slots before this one have such, too.
+func (list *listing) unused(lim *quota.Limit, k store.CounterKey, st *quota.State) *quota.State {
+	if len(list.idle) == 0 || lim.Kind == quota.TokenBucket {
+		return st
+	}
+	out := *st
+	idle := list.idle[k].Units
+	if lim.Kind == quota.Concurrency {
+		idle = list.idle[k].AtOnce
+	}
+	out.Consumed = max(0, arith.Sub(out.Consumed, idle))
+	if lim.Kind == quota.Rolling && k.Length > 0 {
+		slot := k
+		for slot.Start = arith.Sub(k.Start, lim.Length); slot.Start < k.Start; slot.Start += k.Length {
+			out.Ceiling = arith.Add(out.Ceiling, list.idle[slot].Units)
+		}
+	}
+	return &out
+}
+
+func (s *Set) line(i int, st *quota.State, now int64) (Line, error) {
+	lim, r := &s.Limits[i], &s.Rules[i]
 	scale := s.Scale
 	if lim.Kind == quota.Concurrency {
 		scale = 0

@@ -158,8 +158,11 @@ func candidates(ctx context.Context, tx pgx.Tx, s *store.Scan, series int32, at 
 		if at.set {
 			own += " AND (c.bucket, c.event) " + behind + " (" + arg(at.bucket) + ", " + arg(at.position) + ")"
 		}
+		// LATERAL: each event by its position. As a join, where the tables' statistics are not there yet, all events were compared
+		// with all of the series, for each page.
 		query = "SELECT " + rowColumns + ", c.bucket FROM (SELECT DISTINCT c.bucket, c.event FROM journal_contributions c WHERE " + own +
-			") c JOIN journal_events e ON e.position = c.event WHERE" + where + " ORDER BY c.bucket" + order + ", c.event" + order + " LIMIT $3"
+			") c CROSS JOIN LATERAL (SELECT " + rowColumns + " FROM journal_events e WHERE e.position = c.event AND" + where + " LIMIT 1) e" +
+			" ORDER BY c.bucket" + order + ", c.event" + order + " LIMIT $3"
 	}
 	var list []*row
 	rows, err := tx.Query(ctx, query, args...)

@@ -283,6 +283,8 @@ func (s *following) work(c wire.Call) ([]authority.Back, error) {
 	switch c.What {
 	case wire.CallRecall:
 		return h.Recall(s.ctx, wire.Keys(c.Counters))
+	case wire.CallTell:
+		return h.Tell(s.ctx, wire.Keys(c.Counters))
 	case wire.CallShip:
 		return nil, h.Ship(s.ctx)
 	}

@@ -117,6 +117,7 @@ type Beat struct {
 // What a server asks of a gateway.
 const (
 	CallRecall  = "recall"  // give back what is idle of the counters
+	CallTell    = "tell"    // what is held of the counters, and what it was spent on
 	CallShip    = "ship"    // hand over what was decided
 	CallSettle  = "settle"  // the same, when all that was decided before At has ended
 	CallAdvance = "advance" // business time is At
