@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"sync"
 )
@@ -17,21 +18,25 @@ var blank struct {
 }
 
 // Scratch is Open for tests and simulations, which make many files and lose nothing by a power cut: a file that is missing is
-// copied from one that was migrated before in this process, and nothing is synced. Transactions and their rules stay the same, and
-// what is written outlives the process.
+// copied from one that was migrated before in this process, and nothing is synced. Transactions and their rules are the same, and
+// what was written outlives the process.
 func Scratch(ctx context.Context, path string) (*Records, error) {
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		if err := writeBlank(ctx, path); err != nil {
+	_, err := os.Stat(path)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if missing {
+		if err := writeBlank(context.WithoutCancel(ctx), path); err != nil {
 			return nil, err
 		}
 	}
-	return open(ctx, path, "synchronous(off)")
+	return open(ctx, path, unsynced, missing)
 }
+
+const unsynced = "synchronous(off)"
 
 func writeBlank(ctx context.Context, path string) error {
 	blank.once.Do(func() {
 		model := path + ".model"
-		r, err := open(context.WithoutCancel(ctx), model, "synchronous(off)")
+		r, err := open(ctx, model, unsynced, false)
 		if err == nil {
 			err = r.Close()
 		}
