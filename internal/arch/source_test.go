@@ -112,6 +112,16 @@ func TestLength(t *testing.T) {
 	}
 }
 
+// TestScratchKeepsNothing: what a server writes must outlive a power cut.
+func TestScratchKeepsNothing(t *testing.T) {
+	t.Parallel()
+	for _, s := range sources(t, func(name string) bool { return !isTest(name) }) {
+		if path.Dir(s.path) != "internal/sim" && bytes.Contains(s.text, []byte("sqlite.Scratch(")) {
+			t.Errorf("%s: sqlite.Scratch does not sync; it is for tests and the simulator", s.path)
+		}
+	}
+}
+
 // TestTestsNeitherSleepNorSkip: a sleep is a race with a machine, a skip is a promise nobody holds. In a property,
 // (*rapid.T).Skip only draws again, which is fine.
 func TestTestsNeitherSleepNorSkip(t *testing.T) {

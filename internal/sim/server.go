@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"sync"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
@@ -59,32 +57,6 @@ type server struct {
 	bill      *bill.Service
 }
 
-//nolint:gochecknoglobals // made once in a process
-var (
-	templateOnce sync.Once
-	template     []byte
-	errTemplate  error
-)
-
-// freshRecords copies an empty, migrated file to its place: to migrate anew takes longer than a short world.
-func freshRecords(ctx context.Context, name string) error {
-	templateOnce.Do(func() {
-		model := name + ".model"
-		r, err := sqlite.Open(ctx, model)
-		if err == nil {
-			err = r.Close()
-		}
-		if err == nil {
-			template, err = os.ReadFile(model)
-		}
-		errTemplate = errors.Join(err, os.Remove(model))
-	})
-	if errTemplate != nil {
-		return fmt.Errorf("make empty records: %w", errTemplate)
-	}
-	return os.WriteFile(name, template, 0o600)
-}
-
 func (s *server) real() time.Time { return s.w.now.Add(s.skew) }
 
 // start opens the stores and brings the services up, as cmd/tally does with --role server.
@@ -94,7 +66,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	s.disk.Restart()
 	s.disk.Blown = func() { s.alive = false }
 	quiet := slog.New(slog.DiscardHandler)
-	if s.store, err = sqlite.Open(ctx, s.records); err != nil {
+	if s.store, err = sqlite.Scratch(ctx, s.records); err != nil {
 		return err
 	}
 	if s.journal, err = file.Open(file.Config{Dir: "journal", FS: s.disk, Checkpoint: checkpoint, SegmentBytes: segmentBytes}); err != nil {

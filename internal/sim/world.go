@@ -185,9 +185,6 @@ func (w *World) begin(ctx context.Context) error {
 	if err := os.MkdirAll(w.cfg.Dir, 0o700); err != nil {
 		return err
 	}
-	if err := freshRecords(ctx, w.server.records); err != nil {
-		return err
-	}
 	if err := w.server.start(ctx); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ func TestConformance(t *testing.T) {
 	authoritytest.Run(t, func(t *testing.T, w *authoritytest.World) authoritytest.Dial {
 		t.Helper()
 		ctx, dir := context.Background(), t.TempDir()
-		records, err := sqlite.Open(ctx, filepath.Join(dir, "records.db"))
+		records, err := sqlite.Scratch(ctx, filepath.Join(dir, "records.db"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -84,7 +84,7 @@ func (w *world) open() {
 	w.t.Helper()
 	ctx := context.Background()
 	var err error
-	if w.records, err = sqlite.Open(ctx, filepath.Join(w.dir, "records.db")); err != nil {
+	if w.records, err = sqlite.Scratch(ctx, filepath.Join(w.dir, "records.db")); err != nil {
 		w.t.Fatal(err)
 	}
 	if w.journal, err = file.Open(file.Config{Dir: filepath.Join(w.dir, "journal")}); err != nil {

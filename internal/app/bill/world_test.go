@@ -326,7 +326,7 @@ func date(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0
 
 func openRecords(t tb, path string) store.Records {
 	t.Helper()
-	r, err := sqlite.Open(context.Background(), path)
+	r, err := sqlite.Scratch(context.Background(), path)
 	if err != nil {
 		t.Fatalf("open records: %v", err)
 	}

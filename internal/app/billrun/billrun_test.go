@@ -54,7 +54,7 @@ func (b *billing) Customer(ref string) (account.Customer, bool) {
 
 func service(t *testing.T, b *billing) *billrun.Service {
 	t.Helper()
-	records, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "records.db"))
+	records, err := sqlite.Scratch(t.Context(), filepath.Join(t.TempDir(), "records.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ type world struct {
 
 func newWorld(t tb, dir string) *world {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "records.db"))
+	db, err := sqlite.Scratch(t.Context(), filepath.Join(dir, "records.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

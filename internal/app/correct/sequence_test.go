@@ -72,7 +72,7 @@ func (m *machine) check(err error) {
 func (m *machine) open() {
 	m.Helper()
 	var err error
-	m.records, err = sqlite.Open(m.Context(), filepath.Join(m.dir, "records.db"))
+	m.records, err = sqlite.Scratch(m.Context(), filepath.Join(m.dir, "records.db"))
 	m.check(err)
 	m.journal, err = file.Open(file.Config{Dir: filepath.Join(m.dir, "journal")})
 	m.check(err)

@@ -102,7 +102,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	ctx, dir := t.Context(), t.TempDir()
 	w := &world{t: t, now: start, random: rand.NewChaCha8([32]byte{7})}
-	w.records = must[*sqlite.Records](t)(sqlite.Open(ctx, filepath.Join(dir, "records.db")))
+	w.records = must[*sqlite.Records](t)(sqlite.Scratch(ctx, filepath.Join(dir, "records.db")))
 	w.journal = must[*file.Journal](t)(file.Open(file.Config{Dir: filepath.Join(dir, "journal")}))
 	t.Cleanup(func() {
 		for _, err := range []error{w.journal.Close(), w.records.Close()} {

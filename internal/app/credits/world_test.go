@@ -164,7 +164,7 @@ func (w *world) open() {
 	t, ctx := w.t, context.Background()
 	t.Helper()
 	var err error
-	w.records, err = sqlite.Open(ctx, filepath.Join(w.dir, "records.db"))
+	w.records, err = sqlite.Scratch(ctx, filepath.Join(w.dir, "records.db"))
 	ok(t, err)
 	w.journal, err = file.Open(file.Config{Dir: filepath.Join(w.dir, "journal")})
 	ok(t, err)

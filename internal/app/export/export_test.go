@@ -94,7 +94,7 @@ func newWorld(t *testing.T) *world {
 	dir := t.TempDir()
 	w := &world{t: t, now: start}
 	var err error
-	w.records, err = sqlite.Open(t.Context(), filepath.Join(dir, "records.db"))
+	w.records, err = sqlite.Scratch(t.Context(), filepath.Join(dir, "records.db"))
 	ok(t, err)
 	w.journal, err = file.Open(file.Config{Dir: filepath.Join(dir, "journal"), Commit: func(_ string, position uint64, head, payload []byte) ([32]byte, error) {
 		return seal.CommitRecord(make([]byte, seal.KeySize), position, head, payload)

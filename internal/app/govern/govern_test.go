@@ -68,7 +68,7 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, mode: account.Test, now: start, random: rand.NewChaCha8([32]byte{1})}
 	var err error
-	if w.records, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "records.db")); err != nil {
+	if w.records, err = sqlite.Scratch(t.Context(), filepath.Join(t.TempDir(), "records.db")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

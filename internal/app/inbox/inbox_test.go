@@ -60,7 +60,7 @@ func newWorld(t *testing.T) *world {
 	ctx, dir := t.Context(), t.TempDir()
 	w := &world{t: t, now: start}
 	clock := func() time.Time { return w.now }
-	records := must[*sqlite.Records](t)(sqlite.Open(ctx, filepath.Join(dir, "records.db")))
+	records := must[*sqlite.Records](t)(sqlite.Scratch(ctx, filepath.Join(dir, "records.db")))
 	w.journal = must[*file.Journal](t)(file.Open(file.Config{Dir: filepath.Join(dir, "journal")}))
 	t.Cleanup(func() {
 		for _, err := range []error{w.journal.Close(), records.Close()} {

@@ -46,7 +46,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	records, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "records.db"))
+	records, err := sqlite.Scratch(t.Context(), filepath.Join(t.TempDir(), "records.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ func (w *world) open() {
 	if w.journal, err = file.Open(file.Config{Dir: filepath.Join(w.dir, "journal")}); err != nil {
 		w.t.Fatal(err)
 	}
-	if w.records, err = sqlite.Open(w.t.Context(), filepath.Join(w.dir, "records.db")); err != nil {
+	if w.records, err = sqlite.Scratch(w.t.Context(), filepath.Join(w.dir, "records.db")); err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(w.close)

@@ -104,7 +104,7 @@ func newWorld(t *testing.T, meters ...catalog.Meter) *world {
 	if w.journal, err = file.Open(file.Config{Dir: t.TempDir()}); err != nil {
 		t.Fatal(err)
 	}
-	if w.records, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "records.db")); err != nil {
+	if w.records, err = sqlite.Scratch(t.Context(), filepath.Join(t.TempDir(), "records.db")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -63,7 +63,7 @@ func newWorld(t testing.TB) *world {
 func (w *world) open() {
 	w.t.Helper()
 	var err error
-	w.records, err = sqlite.Open(w.t.Context(), filepath.Join(w.dir, "records.db"))
+	w.records, err = sqlite.Scratch(w.t.Context(), filepath.Join(w.dir, "records.db"))
 	ok(w.t, err)
 	w.journal, err = file.Open(file.Config{Dir: w.journalDir(), Checkpoint: 100, SegmentBytes: w.segments})
 	ok(w.t, err)

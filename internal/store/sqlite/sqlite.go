@@ -51,15 +51,20 @@ var _ store.Records = (*Records)(nil)
 // Open opens or creates the file and brings it to the newest migration. store.ErrNewer: a newer program wrote it;
 // store.ErrCorrupt: it is damaged, or not ours; store.ErrFull.
 func Open(ctx context.Context, path string) (*Records, error) {
+	return open(ctx, path, "synchronous(full)", false)
+}
+
+// open opens the file; ready says that it is ours and at the newest migration.
+func open(ctx context.Context, path, synchronous string, ready bool) (*Records, error) {
 	r := &Records{path: path, zones: map[string]period.Zone{}}
-	if err := r.open(ctx); err != nil {
+	if err := r.open(ctx, synchronous, ready); err != nil {
 		err = r.wrap("open "+path, err)
 		return nil, errors.Join(err, r.closeAll())
 	}
 	return r, nil
 }
 
-func (r *Records) open(ctx context.Context) (err error) {
+func (r *Records) open(ctx context.Context, synchronous string, ready bool) (err error) {
 	// SQLite would create it readable by all; it holds key digests.
 	f, err := os.OpenFile(r.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -68,11 +73,13 @@ func (r *Records) open(ctx context.Context) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	owned, err := r.owned(ctx)
-	if err != nil {
-		return err
+	owned := ready
+	if !ready {
+		if owned, err = r.owned(ctx); err != nil {
+			return err
+		}
 	}
-	if r.writer, err = r.pool(1, "journal_mode(wal)", "synchronous(full)", "foreign_keys(1)", "recursive_triggers(1)", "journal_size_limit(67108864)"); err != nil {
+	if r.writer, err = r.pool(1, "journal_mode(wal)", synchronous, "foreign_keys(1)", "recursive_triggers(1)", "journal_size_limit(67108864)"); err != nil {
 		return err
 	}
 	if !owned {
@@ -80,8 +87,10 @@ func (r *Records) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := migrate(ctx, r.writer); err != nil {
-		return err
+	if !ready {
+		if err := migrate(ctx, r.writer); err != nil {
+			return err
+		}
 	}
 	if r.reader, err = r.pool(readers, "query_only(1)"); err != nil {
 		return err

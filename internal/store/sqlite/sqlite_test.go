@@ -39,6 +39,15 @@ func mustOpen(t testing.TB, path string) *Records {
 	return r
 }
 
+// scratch is what suites of a contract get.
+func scratch(t *testing.T) store.Records {
+	t.Helper()
+	r, err := Scratch(t.Context(), filepath.Join(t.TempDir(), "records.db"))
+	ok(t, err)
+	t.Cleanup(func() { ok(t, r.Close()) })
+	return r
+}
+
 func ok(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -48,12 +57,12 @@ func ok(t testing.TB, err error) {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	storetest.Records(t, func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) })
+	storetest.Records(t, scratch)
 }
 
 func TestRecounts(t *testing.T) {
 	t.Parallel()
-	recounts.Suite(t, func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) })
+	recounts.Suite(t, scratch)
 }
 
 var instant = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
@@ -345,19 +354,18 @@ func BenchmarkDrawLeases(b *testing.B) {
 
 func TestSenders(t *testing.T) {
 	t.Parallel()
-	open := func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) }
-	sendertest.Producers(t, open)
-	sendertest.Gateways(t, open)
-	sendertest.Allowances(t, open)
-	sendertest.Notices(t, open)
-	sendertest.Nodes(t, open)
-	sendertest.Refunds(t, open)
-	sendertest.Subscriptions(t, open)
+	sendertest.Producers(t, scratch)
+	sendertest.Gateways(t, scratch)
+	sendertest.Allowances(t, scratch)
+	sendertest.Notices(t, scratch)
+	sendertest.Nodes(t, scratch)
+	sendertest.Refunds(t, scratch)
+	sendertest.Subscriptions(t, scratch)
 }
 
 func TestSeals(t *testing.T) {
 	t.Parallel()
-	sealtest.Seals(t, func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) })
+	sealtest.Seals(t, scratch)
 }
 
 // TestForgottenKeyIsGone looks for the bytes of a deleted key in the files.
@@ -423,7 +431,7 @@ func TestMoneyIsImmutable(t *testing.T) {
 
 func TestLedger(t *testing.T) {
 	t.Parallel()
-	ledgertest.Suite(t, func(t *testing.T) store.Records { return mustOpen(t, filepath.Join(t.TempDir(), "records.db")) })
+	ledgertest.Suite(t, scratch)
 }
 
 func TestLeaders(t *testing.T) {

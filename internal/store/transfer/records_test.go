@@ -14,7 +14,7 @@ import (
 func TestRecordsOfBothDriversAreAlike(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "records.db")
-	r, err := sqlite.Open(t.Context(), path)
+	r, err := sqlite.Scratch(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

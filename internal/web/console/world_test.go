@@ -117,7 +117,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, real: time.Date(2026, 10, 15, 12, 0, 0, 0, time.UTC)}
 	dir, ctx := t.TempDir(), t.Context()
-	records := must[*sqlite.Records](t)(sqlite.Open(ctx, filepath.Join(dir, "records.db")))
+	records := must[*sqlite.Records](t)(sqlite.Scratch(ctx, filepath.Join(dir, "records.db")))
 	journal := must[*file.Journal](t)(file.Open(file.Config{Dir: filepath.Join(dir, "journal")}))
 	log := slog.New(slog.DiscardHandler)
 	w.clock = must[*clock.Clock](t)(clock.New(clock.Config{

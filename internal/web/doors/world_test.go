@@ -89,7 +89,7 @@ func newWorld(t testing.TB, quota string, change ...func(*Config)) *world {
 	})
 	check()
 	dir, ctx := t.TempDir(), context.Background()
-	records, err := sqlite.Open(ctx, filepath.Join(dir, "records.db"))
+	records, err := sqlite.Scratch(ctx, filepath.Join(dir, "records.db"))
 	check()
 	journal, err := file.Open(file.Config{Dir: filepath.Join(dir, "journal")})
 	check()

@@ -138,7 +138,7 @@ func newWorld(t *testing.T, cat *catalog.Compiled, change ...func(*Config)) *wor
 	t.Helper()
 	w := &world{t: t, now: time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC), cat: cat}
 	dir, ctx := t.TempDir(), context.Background()
-	records, err := sqlite.Open(ctx, filepath.Join(dir, "records.db"))
+	records, err := sqlite.Scratch(ctx, filepath.Join(dir, "records.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 	w.declare(1, "1000000")
 	dir := t.TempDir()
 	ctx := t.Context()
-	records, err := sqlite.Open(ctx, filepath.Join(dir, "records.db"))
+	records, err := sqlite.Scratch(ctx, filepath.Join(dir, "records.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

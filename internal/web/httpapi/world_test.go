@@ -129,7 +129,7 @@ func openWorld(t testing.TB, mode account.Mode) *world {
 	w := &world{t: t, ready: true, real: time.Date(2026, 10, 15, 12, 0, 0, 0, time.UTC)}
 	dir, ctx := t.TempDir(), t.Context()
 	random := &locked{r: rand.NewChaCha8([32]byte{})}
-	records := must[*sqlite.Records](t)(sqlite.Open(ctx, filepath.Join(dir, "records.db")))
+	records := must[*sqlite.Records](t)(sqlite.Scratch(ctx, filepath.Join(dir, "records.db")))
 	w.journal = must[*file.Journal](t)(file.Open(file.Config{Dir: filepath.Join(dir, "journal")}))
 	log := slog.New(slog.NewTextHandler(&w.log, nil))
 	state := clock.State{}

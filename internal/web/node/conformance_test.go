@@ -25,7 +25,7 @@ func TestAuthorityConformance(t *testing.T) {
 	authoritytest.Run(t, func(t *testing.T, w *authoritytest.World) authoritytest.Dial {
 		t.Helper()
 		dir := t.TempDir()
-		records, err := sqlite.Open(context.Background(), filepath.Join(dir, "records.db"))
+		records, err := sqlite.Scratch(context.Background(), filepath.Join(dir, "records.db"))
 		if err != nil {
 			t.Fatal(err)
 		}

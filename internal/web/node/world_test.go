@@ -170,7 +170,7 @@ func newWorld(t *testing.T, change func(*node.Config)) *world {
 			t.Fatal(err)
 		}
 	}
-	w.records, err = sqlite.Open(ctx, filepath.Join(dir, "records.db"))
+	w.records, err = sqlite.Scratch(ctx, filepath.Join(dir, "records.db"))
 	must(err)
 	journal, err := file.Open(file.Config{Dir: filepath.Join(dir, "journal")})
 	must(err)

@@ -116,7 +116,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	t.Cleanup(func() { _ = journal.Close() })
 	w.journal = journal
-	if w.records, err = sqlite.Open(t.Context(), filepath.Join(dir, "records.db")); err != nil {
+	if w.records, err = sqlite.Scratch(t.Context(), filepath.Join(dir, "records.db")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.records.Close() })

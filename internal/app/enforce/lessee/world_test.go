@@ -51,7 +51,7 @@ func newWorld(t testing.TB, limits ...catalog.Limit) *world {
 	w.now.Store(start.Add(36 * time.Hour).UnixMicro())
 	w.declare(1, limits...)
 	dir := t.TempDir()
-	records, err := sqlite.Open(context.Background(), filepath.Join(dir, "records.db"))
+	records, err := sqlite.Scratch(context.Background(), filepath.Join(dir, "records.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
