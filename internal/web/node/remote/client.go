@@ -57,9 +57,10 @@ type Client struct {
 	cfg     Config
 	base    *url.URL
 	breaker breaker
-	calls   [2]atomic.Int64 // draws that failed, and that were answered
-	spared  atomic.Int64    // draws that the breaker kept back
-	moving  atomic.Int64    // the machine's clock, nanoseconds: until then another server is taking over
+	calls   [2]atomic.Int64          // draws that failed, and that were answered
+	spared  atomic.Int64             // draws that the breaker kept back
+	moving  atomic.Int64             // the machine's clock, nanoseconds: until then another server is taking over
+	sent    map[string]*atomic.Int64 // calls by what they are for; the map is not changed
 	// subkey is called by Begin with the decision key of the new epoch.
 	subkey atomic.Pointer[Subkey]
 }
@@ -94,7 +95,19 @@ func NewClient(cfg Config) (*Client, error) {
 	if cfg.CallTimeout == 0 {
 		cfg.CallTimeout = callTimeoutDefault
 	}
-	return &Client{cfg: cfg, base: base}, nil
+	c := &Client{cfg: cfg, base: base, sent: map[string]*atomic.Int64{}}
+	for _, path := range []string{
+		wire.PathJoin, wire.PathBegin, wire.PathDraw, wire.PathReturn, wire.PathBatches, wire.PathPast, wire.PathAnswers, wire.PathBeat, wire.PathReports, wire.PathCatalog,
+	} {
+		c.sent[purpose(path)] = &atomic.Int64{}
+	}
+	return c, nil
+}
+
+// purpose is what a path's calls are for, in one word.
+func purpose(path string) string {
+	word, _, _ := strings.Cut(strings.TrimPrefix(path, wire.Prefix), "/")
+	return word
 }
 
 // request makes one with the token.
@@ -133,6 +146,9 @@ func (c *Client) exchange(ctx context.Context, method, path string, timeout time
 	req, err := c.request(ctx, method, path, nil, body)
 	if err != nil {
 		return err
+	}
+	if n := c.sent[purpose(path)]; n != nil {
+		n.Add(1)
 	}
 	resp, err := c.cfg.HTTP.Do(req)
 	if err != nil {
@@ -303,11 +319,16 @@ func (c *Client) Catalog(ctx context.Context, version int64) (out govern.Catalog
 // Stats are running totals, and how things stand.
 type Stats struct {
 	Draws, Failed, Spared, Opened int64
-	Open                          bool // the breaker is: the server does not answer
+	Open                          bool             // the breaker is: the server does not answer
+	Sent                          map[string]int64 // calls by what they are for, answered or not: the last word of their path
 }
 
 // Stats reads them.
 func (c *Client) Stats() Stats {
 	open, opened := c.breaker.state()
-	return Stats{Draws: c.calls[1].Load(), Failed: c.calls[0].Load(), Spared: c.spared.Load(), Opened: opened, Open: open}
+	sent := make(map[string]int64, len(c.sent))
+	for word, n := range c.sent {
+		sent[word] = n.Load()
+	}
+	return Stats{Draws: c.calls[1].Load(), Failed: c.calls[0].Load(), Spared: c.spared.Load(), Opened: opened, Open: open, Sent: sent}
 }

@@ -22,6 +22,9 @@ const (
 	EventsMax = 1000
 )
 
+// Prefix is what the paths of all calls begin with.
+const Prefix = "/v1/nodes/"
+
 // Paths of the calls; all are POST but the stream and catalogs.
 const (
 	PathJoin    = "/v1/nodes/join"
