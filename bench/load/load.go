@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,6 +35,7 @@ type Plan struct {
 
 // Drive calls from many goroutines. Worker i's n-th call is call(i, n).
 func Drive(p Plan, call func(worker, n int) error) Result {
+	var told atomic.Bool // the first error stands for all
 	all := make([][]time.Duration, p.Workers)
 	failed := make([]int64, p.Workers)
 	var wg sync.WaitGroup
@@ -50,7 +52,7 @@ func Drive(p Plan, call func(worker, n int) error) Result {
 					return
 				}
 				if err := call(i, n); err != nil {
-					if failed[i]++; failed[i] == 1 {
+					if failed[i]++; !told.Swap(true) {
 						fmt.Fprintln(os.Stderr, "load:", err)
 					}
 				}

@@ -57,8 +57,8 @@ func (w *world) check(ctx context.Context, from, to int, c load.Checks) (s sampl
 	if err := json.Unmarshal(out, &r); err != nil {
 		return s, err
 	}
-	if r.Calls == 0 {
-		return s, errors.New("no check was answered")
+	if r.Failed == r.Calls {
+		return s, errors.New("no check was admitted")
 	}
 	ended := time.Now()
 	if err := w.drained(ctx); err != nil {
