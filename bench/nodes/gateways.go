@@ -73,11 +73,11 @@ func (w *world) check(ctx context.Context, from, to int, c load.Checks) (s sampl
 	s.failed = r.Failed
 	s.rate, s.p50, s.p99 = calls/r.Took.Seconds(), r.P50.Seconds()*1e3, r.P99.Seconds()*1e3
 	s.gateways, s.rest = (gates1-gates0).Seconds()*1e6/calls, (rest1-rest0).Seconds()*1e6/calls
-	for _, call := range []string{"draw", "return", "answers", "batches", "beat", "reports", "past"} {
+	for _, call := range []string{"draw", "draws", "return", "answers", "batches", "beat", "reports", "past"} {
 		name := fmt.Sprintf("tally_server_calls_total{call=%q}", call)
 		trips := (after[name] - before[name]) * 1000 / calls
 		switch call {
-		case "draw", "return", "answers":
+		case "draw", "draws", "return", "answers":
 			s.leases += trips
 		case "batches":
 			s.usage += trips

@@ -57,6 +57,7 @@ type Client struct {
 	cfg     Config
 	base    *url.URL
 	breaker breaker
+	gather  gatherer
 	calls   [2]atomic.Int64          // draws that failed, and that were answered
 	spared  atomic.Int64             // draws that the breaker kept back
 	moving  atomic.Int64             // the machine's clock, nanoseconds: until then another server is taking over
@@ -97,7 +98,7 @@ func NewClient(cfg Config) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, base: base, sent: map[string]*atomic.Int64{}}
 	for _, path := range []string{
-		wire.PathJoin, wire.PathBegin, wire.PathDraw, wire.PathReturn, wire.PathBatches, wire.PathPast, wire.PathAnswers, wire.PathBeat, wire.PathReports, wire.PathCatalog,
+		wire.PathJoin, wire.PathBegin, wire.PathDraw, wire.PathDraws, wire.PathReturn, wire.PathBatches, wire.PathPast, wire.PathAnswers, wire.PathBeat, wire.PathReports, wire.PathCatalog,
 	} {
 		c.sent[purpose(path)] = &atomic.Int64{}
 	}
@@ -140,19 +141,28 @@ func (c *Client) call(ctx context.Context, path string, timeout time.Duration, i
 	return c.exchange(ctx, http.MethodPost, path, timeout, body, out)
 }
 
-func (c *Client) exchange(ctx context.Context, method, path string, timeout time.Duration, body []byte, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+// send makes a call and counts it.
+func (c *Client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
 	req, err := c.request(ctx, method, path, nil, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if n := c.sent[purpose(path)]; n != nil {
 		n.Add(1)
 	}
 	resp, err := c.cfg.HTTP.Do(req)
 	if err != nil {
-		return unreachable(path, err)
+		return nil, unreachable(path, err)
+	}
+	return resp, nil
+}
+
+func (c *Client) exchange(ctx context.Context, method, path string, timeout time.Duration, body []byte, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	resp, err := c.send(ctx, method, path, body)
+	if err != nil {
+		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it is read to its end, or given up
 	text, err := io.ReadAll(io.LimitReader(resp.Body, wire.LineMax))
@@ -174,6 +184,10 @@ func fault(path string, status int, text []byte) error {
 	if err := json.Unmarshal(text, &f); err != nil {
 		f.Detail = fmt.Sprintf("%.200q", text)
 	}
+	return faultOf(path, status, f)
+}
+
+func faultOf(path string, status int, f wire.Fault) error {
 	say := func(err error) error { return fmt.Errorf("%s: %s (%d %s): %w", path, f.Detail, status, f.Code, err) }
 	switch f.Code {
 	case wire.CodeEpoch:
@@ -226,7 +240,10 @@ func (c *Client) Draw(ctx context.Context, d authority.Draw) ([]authority.Answer
 		return nil, fmt.Errorf("the server did not answer lately: %w", authority.ErrUnreachable)
 	}
 	var out []authority.Answer
-	err := c.patiently(ctx, func(ctx context.Context) error { return c.call(ctx, wire.PathDraw, moveMax, wire.DrawOf(d), &out) })
+	err := c.patiently(ctx, func(ctx context.Context) (err error) {
+		out, err = c.draw(ctx, wire.DrawOf(d))
+		return err
+	})
 	if err == nil && len(out) != len(d.Asks) {
 		err = unreachable(wire.PathDraw, fmt.Errorf("%d answers to %d asks", len(out), len(d.Asks)))
 	}
