@@ -12,7 +12,7 @@ NODES := 20
 CHAOS := 20
 SIM := 10m
 
-.PHONY: chaos build demo cluster cluster-clean test check test-kafka bench bench-journal bench-journal-postgresql bench-quota bench-billing gen deps lint fmt soak vuln clean toolchain
+.PHONY: chaos build demo cluster cluster-clean test check test-kafka bench bench-journal bench-journal-postgresql bench-quota bench-nodes bench-billing gen deps lint fmt soak vuln clean toolchain
 
 build: toolchain ## bin/tally
 	@mkdir -p bin
@@ -55,6 +55,10 @@ bench-journal-postgresql: ## the journal in PostgreSQL beside COPY into a bare t
 bench-quota: toolchain build ## decisions in process, over gRPC and over HTTP beside their floors; ARGS="-rounds 3 -only rls"
 	CGO_ENABLED=0 go build -trimpath -o bin/bench-quota ./bench/quota
 	bin/bench-quota $(ARGS)
+
+bench-nodes: toolchain deps build ## 1, 2 and 4 gateways over PostgreSQL, round trips, leases, the journal beside COPY; ARGS="-only gateways -keys 10000 -rounds 3 -seconds 3"
+	CGO_ENABLED=0 go build -trimpath -o bin/bench-nodes ./bench/nodes
+	bin/bench-nodes $(ARGS)
 
 bench-billing: toolchain build ## calc, a run of billing beside its floor, previews; ARGS="-only preview -events 10000000"
 	CGO_ENABLED=0 go build -trimpath -o bin/bench-billing ./bench/billing

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tallystick/tallystick/bench/load"
 )
 
 // floorHTTP answers every request with the headers of an admission and nothing behind them.
@@ -59,7 +61,7 @@ func loadHTTP(args []string) error {
 		return err
 	}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: conns, MaxConnsPerHost: conns, DisableCompression: true}}
-	return drive(conns, rate, d, func(worker, n int) error {
+	r := load.Drive(load.Plan{Workers: conns, Rate: rate, For: d}, func(worker, n int) error {
 		req, err := ask(args[0], keys[(n*conns+worker)%len(keys)])
 		if err != nil {
 			return err
@@ -74,6 +76,7 @@ func loadHTTP(args []string) error {
 		}
 		return errors.Join(err, resp.Body.Close())
 	})
+	return r.Print(os.Stdout)
 }
 
 // compareAuth prints the table of the door for proxies that ask over HTTP, where the binary has one.

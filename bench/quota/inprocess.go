@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tallystick/tallystick/bench/load"
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/declare"
 	"github.com/tallystick/tallystick/internal/app/enforce"
@@ -212,7 +213,7 @@ func inProcess(o options) (err error) {
 		}
 		fmt.Printf("  %-12d %9d %12d %12.0f %12.2f %10.0f\n", n, each.Nanoseconds(), cpu.Nanoseconds(), float64(n)*float64(time.Second)/float64(each), allocs, bytes)
 	}
-	fmt.Printf("  load %s\n", loadAverage())
+	fmt.Printf("  load %s\n", load.Machine())
 	return g.weigh(ctx, o.live)
 }
 

@@ -9,8 +9,9 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strings"
 	"time"
+
+	"github.com/tallystick/tallystick/bench/load"
 )
 
 type options struct {
@@ -63,7 +64,7 @@ func run() error {
 	flag.StringVar(&o.authPath, "auth-path", "/doors/auth", "the door for proxies that ask over HTTP, on the API's port")
 	flag.StringVar(&o.only, "only", "", "process, rls or auth: this part alone")
 	flag.Parse()
-	fmt.Printf("machine: %d cores, load %s, %s; the load runs on the same cores\n", runtime.NumCPU(), loadAverage(), runtime.Version())
+	fmt.Printf("machine: %d cores, load %s, %s; the load runs on the same cores\n", runtime.NumCPU(), load.Machine(), runtime.Version())
 	for _, part := range []struct {
 		name string
 		run  func(options) error
@@ -119,20 +120,12 @@ func (c comparison) run() error {
 		rates, cpus = append(rates, b[i].rate/a[i].rate), append(cpus, b[i].cpu/a[i].cpu)
 	}
 	if c.aim == "" {
-		fmt.Printf("  CPU a check %.2f of the floor's; load %s\n", middle(cpus), loadAverage())
+		fmt.Printf("  CPU a check %.2f of the floor's; load %s\n", load.Median(cpus), load.Machine())
 		return nil
 	}
 	fmt.Printf("  ratio by pairs: throughput %.3f (aim >= %s), from %.3f to %.3f; CPU a check %.2f; load %s\n",
-		middle(rates), c.aim, lowest(rates), highest(rates), middle(cpus), loadAverage())
+		load.Median(rates), c.aim, lowest(rates), highest(rates), load.Median(cpus), load.Machine())
 	return nil
-}
-
-func loadAverage() string {
-	b, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.Join(strings.Fields(string(b))[:3], " ")
 }
 
 var errNoCall = errors.New("no call was answered")

@@ -12,11 +12,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"github.com/tallystick/tallystick/bench/load"
 )
 
 // child is a server in a process of its own.
@@ -58,26 +58,6 @@ func (c *child) stop() {
 	_ = c.cmd.Wait()                          // its exit code says nothing here
 }
 
-// cpu is the user and system time that the process has used so far, as the system accounts for it.
-func (c *child) cpu() (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	user, err1 := strconv.ParseInt(f[11], 10, 64)
-	system, err2 := strconv.ParseInt(f[12], 10, 64)
-	return time.Duration(user+system) * (time.Second / 100), errors.Join(err1, err2) // USER_HZ is 100 on Linux
-}
-
-// result is what a load process measured.
-type result struct {
-	Calls    int64         `json:"calls"`
-	Failed   int64         `json:"failed"`
-	Took     time.Duration `json:"took"`
-	P50, P99 time.Duration
-}
-
 // sample is one round of one side.
 type sample struct {
 	rate, cpu float64 // calls a second; microseconds of the server's CPU a call
@@ -91,7 +71,7 @@ func measure(c *child, role string, args ...string) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	before, err := c.cpu()
+	before, err := load.CPU(c.cmd.Process.Pid)
 	if err != nil {
 		return sample{}, err
 	}
@@ -101,11 +81,11 @@ func measure(c *child, role string, args ...string) (sample, error) {
 	if err != nil {
 		return sample{}, fmt.Errorf("%s: %w", role, err)
 	}
-	after, err := c.cpu()
+	after, err := load.CPU(c.cmd.Process.Pid)
 	if err != nil {
 		return sample{}, err
 	}
-	var r result
+	var r load.Result
 	if err := json.Unmarshal(out, &r); err != nil {
 		return sample{}, err
 	}
@@ -115,47 +95,6 @@ func measure(c *child, role string, args ...string) (sample, error) {
 	return sample{
 		rate: float64(r.Calls) / r.Took.Seconds(), cpu: float64((after - before).Microseconds()) / float64(r.Calls), p50: r.P50, p99: r.P99, failed: r.Failed,
 	}, nil
-}
-
-// drive calls from many goroutines for a time and prints the result. perSecond 0 is a closed loop; else calls are due at fixed
-// instants, and a call's latency runs from then on.
-func drive(workers, perSecond int, d time.Duration, call func(worker, n int) error) error {
-	all := make([][]time.Duration, workers)
-	failed := make([]int64, workers)
-	var wg sync.WaitGroup
-	began := time.Now()
-	for i := range workers {
-		wg.Go(func() {
-			for n := 0; ; n++ {
-				due := time.Now()
-				if perSecond > 0 {
-					due = began.Add(time.Duration(n*workers+i) * time.Second / time.Duration(perSecond))
-					time.Sleep(time.Until(due))
-				}
-				if due.Sub(began) >= d {
-					return
-				}
-				if err := call(i, n); err != nil {
-					if failed[i]++; failed[i] == 1 {
-						fmt.Fprintln(os.Stderr, "load:", err)
-					}
-				}
-				all[i] = append(all[i], time.Since(due))
-			}
-		})
-	}
-	wg.Wait()
-	r := result{Took: time.Since(began)}
-	lat := slices.Concat(all...)
-	slices.Sort(lat)
-	r.Calls = int64(len(lat))
-	for _, f := range failed {
-		r.Failed += f
-	}
-	if len(lat) > 0 {
-		r.P50, r.P99 = lat[len(lat)/2], lat[len(lat)*99/100]
-	}
-	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
 // catalogYAML has five limits that apply to each call, none of which is ever reached.
@@ -283,12 +222,7 @@ func median(ss []sample, of func(sample) float64) float64 {
 	for _, s := range ss {
 		v = append(v, of(s))
 	}
-	return middle(v)
-}
-
-func middle(v []float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
+	return load.Median(v)
 }
 
 func lowest(v []float64) float64  { return slices.Min(v) }

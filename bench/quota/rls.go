@@ -13,15 +13,12 @@ import (
 	"time"
 
 	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	descpb "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	ratepb "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/tallystick/tallystick/bench/load"
 	"github.com/tallystick/tallystick/internal/web/envoy"
 )
 
@@ -67,42 +64,8 @@ func floorGRPC() error {
 	return s.Serve(l)
 }
 
-// ready is a codec for messages that are encoded already, so that the load costs the same whatever it calls.
-type ready struct{}
-
-func (ready) Name() string { return "proto" }
-
-func (ready) Marshal(v any) (mem.BufferSlice, error) {
-	b, ok := v.([]byte)
-	if !ok {
-		return nil, errors.New("not encoded")
-	}
-	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
-}
-
-// Unmarshal keeps the overall code.
-func (ready) Unmarshal(data mem.BufferSlice, v any) error {
-	code, ok := v.(*byte)
-	if !ok || data.Len() < 2 {
-		return errors.New("an answer without a code")
-	}
-	var first [2]byte
-	if _, err := io.ReadFull(data.Reader(), first[:]); err != nil {
-		return err
-	}
-	if first[0] != 8 { // field 1, a number
-		return errors.New("an answer that does not begin with its code")
-	}
-	*code = first[1]
-	return nil
-}
-
 // loadGRPC checks the keys of a file in turn: load-grpc ADDRESS FILE CONNECTIONS DEPTH DURATION RATE.
 func loadGRPC(args []string) error {
-	b, err := os.ReadFile(args[1])
-	if err != nil {
-		return err
-	}
 	conns, err1 := strconv.Atoi(args[2])
 	depth, err2 := strconv.Atoi(args[3])
 	d, err3 := time.ParseDuration(args[4])
@@ -110,37 +73,11 @@ func loadGRPC(args []string) error {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
-	var bodies [][]byte
-	for key := range strings.FieldsSeq(string(b)) {
-		body, err := proto.Marshal(&ratepb.RateLimitRequest{Domain: envoy.Domain, Descriptors: []*descpb.RateLimitDescriptor{{Entries: []*descpb.RateLimitDescriptor_Entry{
-			{Key: "key", Value: key}, {Key: "method", Value: "GET"}, {Key: "path", Value: "/hello?q=1"},
-		}}}})
-		if err != nil {
-			return err
-		}
-		bodies = append(bodies, body)
+	r, err := load.Checks{Addresses: args[:1], File: args[1], Conns: conns, Depth: depth, Plan: load.Plan{Rate: rate, For: d}}.Run()
+	if err != nil {
+		return err
 	}
-	clients := make([]*grpc.ClientConn, conns)
-	for i := range clients {
-		if clients[i], err = grpc.NewClient(args[0], grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(ready{}))); err != nil {
-			return err
-		}
-		defer clients[i].Close() //nolint:errcheck // the process ends
-	}
-	workers := conns * depth
-	return drive(workers, rate, d, func(worker, n int) error {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // a gateway names a deadline
-		defer cancel()
-		var code byte
-		body := bodies[(n*workers+worker)%len(bodies)]
-		if err := clients[worker%conns].Invoke(ctx, ratepb.RateLimitService_ShouldRateLimit_FullMethodName, body, &code); err != nil {
-			return err
-		}
-		if code != byte(ratepb.RateLimitResponse_OK) {
-			return fmt.Errorf("overall code %d", code)
-		}
-		return nil
-	})
+	return r.Print(os.Stdout)
 }
 
 // compareRLS prints the tables of the rate limit service.

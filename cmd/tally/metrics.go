@@ -275,6 +275,10 @@ func (c *apartCollector) Collect(ch chan<- prometheus.Metric) {
 	for result, n := range map[string]int64{"answered": st.Draws, "failed": st.Failed, "spared": st.Spared} {
 		ch <- prometheus.MustNewConstMetric(calls, prometheus.CounterValue, float64(n), result)
 	}
+	sent := prometheus.NewDesc("tally_server_calls_total", "Round trips to the server that were begun, by what for.", []string{"call"}, nil)
+	for call, n := range st.Sent {
+		ch <- prometheus.MustNewConstMetric(sent, prometheus.CounterValue, float64(n), call)
+	}
 	connected, open := 0, 0
 	var streams int64
 	if f := c.s.following.Load(); f != nil {

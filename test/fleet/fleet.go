@@ -24,6 +24,7 @@ type Config struct {
 	Gateways   int                    // named gate-1, gate-2, …
 	Command    string                 // what a server is started with; empty: serve
 	ServerArgs []string               // more flags of it
+	GateArgs   func(i int) []string   // the same of gateway i; nil: none
 	Storage    func(i int) []string   // --records and --journal of server i; nil: in the folder
 	Path       func(i int) string     // URL by which gateway i reaches the servers; nil: through the balancer
 	API, Doors string                 // addresses of the balancers; empty: any free port
@@ -101,7 +102,7 @@ func or(addr string) string {
 func (f *Fleet) addServer(i int) error {
 	n := &Node{Name: fmt.Sprintf("server-%d", i+1), config: &f.config}
 	var err error
-	if n.API, err = freeAddr(); err != nil {
+	if n.API, err = FreeAddr(); err != nil {
 		return err
 	}
 	n.args = append([]string{f.config.Command, "--role", "server", "--dir", filepath.Join(f.config.Dir, n.Name), "--api", n.API, "--public-url", "http://" + f.API.Addr}, f.config.ServerArgs...)
@@ -192,8 +193,8 @@ func (f *Fleet) addGateway(ctx context.Context, i int) error {
 		}
 	}
 	var aerr, derr error
-	n.API, aerr = freeAddr()
-	n.Door, derr = freeAddr()
+	n.API, aerr = FreeAddr()
+	n.Door, derr = FreeAddr()
 	if err := errors.Join(aerr, derr); err != nil {
 		return err
 	}
@@ -202,6 +203,9 @@ func (f *Fleet) addGateway(ctx context.Context, i int) error {
 		server = f.config.Path(i)
 	}
 	n.args = []string{"serve", "--role", "gateway", "--server", server, "--server-token-file", token, "--dir", filepath.Join(f.config.Dir, n.Name), "--api", n.API, "--gateway", n.Door}
+	if f.config.GateArgs != nil {
+		n.args = append(n.args, f.config.GateArgs(i)...)
+	}
 	f.Gateways = append(f.Gateways, n)
 	f.Doors.Put(n.Name, n.Door, "http://"+n.API+"/readyz")
 	return n.Start()

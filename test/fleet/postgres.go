@@ -104,15 +104,15 @@ func newPostgres() (*Postgres, error) {
 			return nil, err
 		}
 	}
-	if p.Addr, err = freeAddr(); err != nil {
+	if p.Addr, err = FreeAddr(); err != nil {
 		return nil, err
 	}
 	p.log, err = os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	return p, err
 }
 
-// freeAddr is an address of the loopback that nobody listens on now.
-func freeAddr() (string, error) {
+// FreeAddr is an address of the loopback that nobody listens on now.
+func FreeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
 	if err != nil {
 		return "", err

@@ -144,8 +144,14 @@ func refuse(w http.ResponseWriter, status int, code, detail string) {
 	}
 }
 
-// fail answers an error. What is not known by name is logged, and can be tried again.
+// fail answers an error.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status, f := s.fault(r, err)
+	refuse(w, status, f.Code, f.Detail)
+}
+
+// fault is what an error is to a gateway. What is not known by name is logged, and can be tried again.
+func (s *Server) fault(r *http.Request, err error) (status int, f wire.Fault) {
 	for _, x := range []struct {
 		err    error
 		status int
@@ -163,14 +169,13 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		{store.ErrFull, http.StatusServiceUnavailable, wire.CodeFull},
 	} {
 		if errors.Is(err, x.err) {
-			refuse(w, x.status, x.code, err.Error())
-			return
+			return x.status, wire.Fault{Code: x.code, Detail: err.Error()}
 		}
 	}
 	if r.Context().Err() == nil {
 		s.cfg.Log.ErrorContext(r.Context(), "a gateway's call failed", slog.Int("node", int(callerOf(r.Context()).Node)), slog.String("path", r.URL.Path), slog.Any("error", err))
 	}
-	refuse(w, http.StatusServiceUnavailable, wire.CodeAway, "the call failed here; try again")
+	return http.StatusServiceUnavailable, wire.Fault{Code: wire.CodeAway, Detail: "the call failed here; try again"}
 }
 
 const versionMax = 256 // bytes
@@ -182,28 +187,11 @@ const bodyTimeMax = 30 * time.Second // to send a body in
 // handle reads a bounded body, calls do, and answers what it says.
 func handle[I, O any](s *Server, pattern string, bound int64, elements int, do func(ctx context.Context, n nodes.Node, in I) (O, error)) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		free, ok := s.room(callerOf(r.Context()).Node, r.ContentLength, bound)
+		in, free, ok := take[I](s, w, r, bound, elements)
 		if !ok {
-			refuse(w, http.StatusServiceUnavailable, wire.CodeAway, "this gateway sends too much at once")
 			return
 		}
 		defer free()
-		_ = http.NewResponseController(w).SetReadDeadline(s.cfg.Real().Add(bodyTimeMax)) // not every writer can
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bound))
-		if err != nil {
-			refuse(w, http.StatusRequestEntityTooLarge, wire.CodeInvalid, "the body is too large, or ended early")
-			return
-		}
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the connection is used again
-		var in I
-		if wire.Elements(body) > elements {
-			refuse(w, http.StatusRequestEntityTooLarge, wire.CodeInvalid, "the body has too many elements")
-			return
-		}
-		if err := json.Unmarshal(body, &in); err != nil {
-			refuse(w, http.StatusBadRequest, wire.CodeInvalid, "the body is not what this call takes")
-			return
-		}
 		out, err := do(r.Context(), callerOf(r.Context()), in)
 		if err != nil {
 			s.fail(w, r, err)
@@ -218,6 +206,36 @@ func handle[I, O any](s *Server, pattern string, bound int64, elements int, do f
 		w.Header().Set("Content-Length", strconv.Itoa(len(b)))
 		_, _ = w.Write(b) // the gateway may be gone
 	})
+}
+
+// take reads a bounded body, or answers why not. free gives its room back.
+func take[I any](s *Server, w http.ResponseWriter, r *http.Request, bound int64, elements int) (in I, free func(), ok bool) {
+	free, ok = s.room(callerOf(r.Context()).Node, r.ContentLength, bound)
+	if !ok {
+		refuse(w, http.StatusServiceUnavailable, wire.CodeAway, "this gateway sends too much at once")
+		return in, nil, false
+	}
+	defer func() {
+		if !ok {
+			free()
+		}
+	}()
+	_ = http.NewResponseController(w).SetReadDeadline(s.cfg.Real().Add(bodyTimeMax)) // not every writer can
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bound))
+	if err != nil {
+		refuse(w, http.StatusRequestEntityTooLarge, wire.CodeInvalid, "the body is too large, or ended early")
+		return in, free, false
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the connection is used again
+	if wire.Elements(body) > elements {
+		refuse(w, http.StatusRequestEntityTooLarge, wire.CodeInvalid, "the body has too many elements")
+		return in, free, false
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		refuse(w, http.StatusBadRequest, wire.CodeInvalid, "the body is not what this call takes")
+		return in, free, false
+	}
+	return in, free, true
 }
 
 // roomMax bounds the bodies of one gateway's calls that are worked on, in bytes.
@@ -248,6 +266,7 @@ func (s *Server) routes() {
 	handle(s, "POST "+wire.PathJoin, wire.CallMax, wire.ElementsMax, s.join)
 	handle(s, "POST "+wire.PathBegin, wire.CallMax, wire.ElementsMax, s.begin)
 	handle(s, "POST "+wire.PathDraw, wire.CallMax, wire.ElementsMax, s.draw)
+	s.mux.HandleFunc("POST "+wire.PathDraws, s.draws)
 	handle(s, "POST "+wire.PathReturn, wire.CallMax, wire.ElementsMax, s.giveBack)
 	handle(s, "POST "+wire.PathBatches, wire.BatchMax, wire.BatchElementsMax, s.batch)
 	handle(s, "POST "+wire.PathPast, wire.CallMax, wire.ElementsMax, s.past)
@@ -306,6 +325,45 @@ func (s *Server) draw(ctx context.Context, n nodes.Node, in wire.Draw) ([]author
 	d := in.Value()
 	d.Node = n.Node
 	return s.cfg.Authority.Draw(ctx, d)
+}
+
+// draws makes many draws at once and answers each with a line as soon as it is made: one that waits for other gateways holds up
+// none.
+func (s *Server) draws(w http.ResponseWriter, r *http.Request) {
+	in, free, ok := take[[]wire.Draw](s, w, r, wire.CallMax, wire.ElementsMax)
+	if !ok {
+		return
+	}
+	defer free()
+	if len(in) > wire.DrawsMax {
+		refuse(w, http.StatusUnprocessableEntity, wire.CodeInvalid, "too many draws in one call")
+		return
+	}
+	lines := make(chan []byte, len(in))
+	for i := range in {
+		go func() {
+			line := wire.Drawn{N: i}
+			answers, err := s.draw(r.Context(), callerOf(r.Context()), in[i])
+			if line.Answers = answers; err != nil {
+				status, f := s.fault(r, err)
+				line.Answers, line.Status, line.Fault = nil, status, &f
+			}
+			b, err := json.Marshal(line)
+			if err != nil { // the gateway takes a line that is missing for no answer
+				s.cfg.Log.ErrorContext(r.Context(), "an answer to a gateway", slog.Any("error", err))
+			}
+			lines <- append(b, '\n')
+		}()
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	for n := 0; n < len(in); {
+		text := <-lines
+		for n++; n < len(in) && len(lines) > 0; n++ {
+			text = append(text, <-lines...)
+		}
+		_, _ = w.Write(text) // the gateway may be gone: the draws are made to their end all the same
+		_ = http.NewResponseController(w).Flush()
+	}
 }
 
 func (s *Server) giveBack(ctx context.Context, n nodes.Node, in wire.Return) (out none, err error) {

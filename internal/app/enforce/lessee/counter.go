@@ -34,6 +34,7 @@ type counter struct {
 	lease   uint32
 	named   bool            // lease is the name of this lease
 	open    int             // requests that hold a part of it
+	usedAt  int64           // decision instant of the last of them
 	alone   int64           // admitted without a lease since the authority was last heard
 	spare   quota.State     // of a bucket: what its failure mode lets pass
 	shrunk  bool            // what was idle of a past window is given back
@@ -267,8 +268,23 @@ func (ctr *counter) share(st *quota.State, ask *authority.Ask, a *authority.Answ
 	st.Rate, st.Per, st.Burst = a.Rate, a.Per, a.Burst
 }
 
-// shrink gives back what is idle: of units all, of a bucket all, or half while it was used lately.
-func (ctr *counter) shrink(now int64, half bool) authority.Back {
+// keeps is which part of a bucket's share its holder keeps when it is recalled: of what was used within a second a half, within a
+// minute an eighth, else nothing; 0 stands for that. Without the eighth, buckets whose requests come to several gateways in turn
+// would be recalled for each of them.
+func (ctr *counter) keeps(now int64) (part int64) {
+	switch {
+	case ctr.id.class != bucket || ctr.usedAt == 0:
+		return 0
+	case ctr.usedAt > now-hotFor.Microseconds():
+		return 2
+	case ctr.usedAt > now-warmFor.Microseconds():
+		return 8
+	}
+	return 0
+}
+
+// shrink gives back what is idle: of units all, of a bucket all but the part that it keeps; 0: nothing.
+func (ctr *counter) shrink(now, keeps int64) authority.Back {
 	b := authority.Back{Counter: ctr.key, Kind: ctr.limit.Kind, Seq: ctr.said, Heard: ctr.took}
 	if ctr.limit.Kind != quota.TokenBucket {
 		b.Spent = ctr.spent()
@@ -285,8 +301,8 @@ func (ctr *counter) shrink(now int64, half bool) authority.Back {
 		*st = ctr.limit.Whole(*st)
 	}
 	rate, burst := st.Rate, st.Burst
-	if half {
-		rate, burst = rate-rate/2, burst-burst/2
+	if keeps > 0 {
+		rate, burst = rate-rate/keeps, burst-burst/keeps
 	}
 	part := st.Split(rate, burst, burst, now)
 	st.Shared, st.AskAgain, st.ClearsAt = true, 0, 0
@@ -296,7 +312,7 @@ func (ctr *counter) shrink(now int64, half bool) authority.Back {
 
 // close gives all back for good. What a bucket owes beyond its size goes along.
 func (ctr *counter) close(now int64) authority.Back {
-	b := ctr.shrink(now, false)
+	b := ctr.shrink(now, 0)
 	if b.Closed = true; ctr.id.class == bucket {
 		b.Debt = arith.Add(b.Debt, ctr.first().Debt)
 	}

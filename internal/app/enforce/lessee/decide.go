@@ -109,6 +109,7 @@ func (l *Lessee) decided(c *customer, s *Set, q *Question) (h Hold, names []uint
 		q.States[i] = v.state
 		if allowed {
 			s.counters[i].open++
+			s.counters[i].usedAt = q.Now
 			if v.state.Consumed >= v.noticeAt {
 				l.notice(s, i, q.Now)
 			}

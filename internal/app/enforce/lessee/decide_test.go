@@ -185,6 +185,45 @@ func TestBucketOverGateways(t *testing.T) {
 	}
 }
 
+// TestBucketInTurn: a bucket whose requests come to several gateways in turn, seconds apart, is not fetched for each of them; and one
+// gateway still gets all of it when the others have been left alone.
+func TestBucketInTurn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bucketOf("burst", "1000", "1000"))
+	g := []*lessee.Lessee{w.gateway(1, nil), w.gateway(2, nil), w.gateway(3, nil), w.gateway(4, nil)}
+	round := func() {
+		for _, l := range g {
+			if n := w.allowed(l, 1, ask{}); n != 1 {
+				t.Fatal("denied far from the limit")
+			}
+			w.advance(1500 * time.Millisecond)
+			for _, l := range g { // what lives in memory is renewed
+				if err := l.Tick(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	for range 4 {
+		round()
+	}
+	before := w.authority.Stats().Draws
+	for range 10 {
+		round()
+	}
+	if n := w.authority.Stats().Draws - before; n > 4 {
+		t.Errorf("40 requests drew %d times", n)
+	}
+	total := 0
+	for range 8 { // what others keep halves and halves again
+		total = w.allowed(g[0], 1000, ask{})
+		w.advance(2 * time.Second)
+	}
+	if total != 1000 {
+		t.Errorf("alone: %d of 1000", total)
+	}
+}
+
 func TestConcurrency(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, catalog.Limit{Key: "at_once", Concurrency: 3}, catalog.Limit{Key: "per_key", Concurrency: 2, Per: []catalog.Scope{catalog.PerKey}})

@@ -17,7 +17,8 @@ const (
 	sweepCost   = 100 * time.Microsecond // and so much later for each counter
 	sweepBatch  = 256                    // customers at a time
 	idleSweeps  = 60                     // sweeps without a request after which a set is let go
-	hotFor      = time.Second            // a bucket used within it keeps half of its share when it is recalled
+	hotFor      = time.Second            // a bucket used within it keeps half of its share when it is recalled,
+	warmFor     = time.Minute            // and one used within this an eighth
 	pressedPart = 4                      // when less than a quarter of the room is left, sets go after one sweep
 )
 
@@ -178,7 +179,7 @@ func (l *Lessee) sweep(c *customer, room int, all bool) (backs []authority.Back,
 			if past && !ctr.shrunk && ctr.known { // what its requests come to is told when the last of them has ended
 				ctr.shrunk = true
 				ctr.said = l.seq.Add(1)
-				backs, out = append(backs, ctr.shrink(now, false)), append(out, returned{c: c, ctr: ctr})
+				backs, out = append(backs, ctr.shrink(now, 0)), append(out, returned{c: c, ctr: ctr})
 			}
 			continue
 		case !past && !all:
@@ -280,7 +281,7 @@ func (l *Lessee) recall(out []authority.Back, k store.CounterKey, now int64) []a
 			ctr.gone = true
 		}
 		b := gone
-		switch st := ctr.first(); {
+		switch {
 		case ctr.owed != nil:
 			b = *ctr.owed
 		case !ctr.known:
@@ -288,7 +289,7 @@ func (l *Lessee) recall(out []authority.Back, k store.CounterKey, now int64) []a
 		case ctr.gone:
 			b = ctr.close(now)
 		default:
-			b = ctr.shrink(now, kind == bucket && st.Debt > 0 && st.Last > now-hotFor.Microseconds())
+			b = ctr.shrink(now, ctr.keeps(now))
 		}
 		b.Epoch, b.Seq = l.cfg.Epoch, said
 		out = append(out, b)

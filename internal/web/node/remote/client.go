@@ -57,9 +57,11 @@ type Client struct {
 	cfg     Config
 	base    *url.URL
 	breaker breaker
-	calls   [2]atomic.Int64 // draws that failed, and that were answered
-	spared  atomic.Int64    // draws that the breaker kept back
-	moving  atomic.Int64    // the machine's clock, nanoseconds: until then another server is taking over
+	gather  gatherer
+	calls   [2]atomic.Int64          // draws that failed, and that were answered
+	spared  atomic.Int64             // draws that the breaker kept back
+	moving  atomic.Int64             // the machine's clock, nanoseconds: until then another server is taking over
+	sent    map[string]*atomic.Int64 // calls by what they are for; the map is not changed
 	// subkey is called by Begin with the decision key of the new epoch.
 	subkey atomic.Pointer[Subkey]
 }
@@ -94,7 +96,19 @@ func NewClient(cfg Config) (*Client, error) {
 	if cfg.CallTimeout == 0 {
 		cfg.CallTimeout = callTimeoutDefault
 	}
-	return &Client{cfg: cfg, base: base}, nil
+	c := &Client{cfg: cfg, base: base, sent: map[string]*atomic.Int64{}}
+	for _, path := range []string{
+		wire.PathJoin, wire.PathBegin, wire.PathDraw, wire.PathDraws, wire.PathReturn, wire.PathBatches, wire.PathPast, wire.PathAnswers, wire.PathBeat, wire.PathReports, wire.PathCatalog,
+	} {
+		c.sent[purpose(path)] = &atomic.Int64{}
+	}
+	return c, nil
+}
+
+// purpose is what a path's calls are for, in one word.
+func purpose(path string) string {
+	word, _, _ := strings.Cut(strings.TrimPrefix(path, wire.Prefix), "/")
+	return word
 }
 
 // request makes one with the token.
@@ -127,16 +141,28 @@ func (c *Client) call(ctx context.Context, path string, timeout time.Duration, i
 	return c.exchange(ctx, http.MethodPost, path, timeout, body, out)
 }
 
-func (c *Client) exchange(ctx context.Context, method, path string, timeout time.Duration, body []byte, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+// send makes a call and counts it.
+func (c *Client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
 	req, err := c.request(ctx, method, path, nil, body)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if n := c.sent[purpose(path)]; n != nil {
+		n.Add(1)
 	}
 	resp, err := c.cfg.HTTP.Do(req)
 	if err != nil {
-		return unreachable(path, err)
+		return nil, unreachable(path, err)
+	}
+	return resp, nil
+}
+
+func (c *Client) exchange(ctx context.Context, method, path string, timeout time.Duration, body []byte, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	resp, err := c.send(ctx, method, path, body)
+	if err != nil {
+		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it is read to its end, or given up
 	text, err := io.ReadAll(io.LimitReader(resp.Body, wire.LineMax))
@@ -158,6 +184,10 @@ func fault(path string, status int, text []byte) error {
 	if err := json.Unmarshal(text, &f); err != nil {
 		f.Detail = fmt.Sprintf("%.200q", text)
 	}
+	return faultOf(path, status, f)
+}
+
+func faultOf(path string, status int, f wire.Fault) error {
 	say := func(err error) error { return fmt.Errorf("%s: %s (%d %s): %w", path, f.Detail, status, f.Code, err) }
 	switch f.Code {
 	case wire.CodeEpoch:
@@ -210,7 +240,10 @@ func (c *Client) Draw(ctx context.Context, d authority.Draw) ([]authority.Answer
 		return nil, fmt.Errorf("the server did not answer lately: %w", authority.ErrUnreachable)
 	}
 	var out []authority.Answer
-	err := c.patiently(ctx, func(ctx context.Context) error { return c.call(ctx, wire.PathDraw, moveMax, wire.DrawOf(d), &out) })
+	err := c.patiently(ctx, func(ctx context.Context) (err error) {
+		out, err = c.draw(ctx, wire.DrawOf(d))
+		return err
+	})
 	if err == nil && len(out) != len(d.Asks) {
 		err = unreachable(wire.PathDraw, fmt.Errorf("%d answers to %d asks", len(out), len(d.Asks)))
 	}
@@ -303,11 +336,16 @@ func (c *Client) Catalog(ctx context.Context, version int64) (out govern.Catalog
 // Stats are running totals, and how things stand.
 type Stats struct {
 	Draws, Failed, Spared, Opened int64
-	Open                          bool // the breaker is: the server does not answer
+	Open                          bool             // the breaker is: the server does not answer
+	Sent                          map[string]int64 // calls by what they are for, answered or not: the last word of their path
 }
 
 // Stats reads them.
 func (c *Client) Stats() Stats {
 	open, opened := c.breaker.state()
-	return Stats{Draws: c.calls[1].Load(), Failed: c.calls[0].Load(), Spared: c.spared.Load(), Opened: opened, Open: open}
+	sent := make(map[string]int64, len(c.sent))
+	for word, n := range c.sent {
+		sent[word] = n.Load()
+	}
+	return Stats{Draws: c.calls[1].Load(), Failed: c.calls[0].Load(), Spared: c.spared.Load(), Opened: opened, Open: open, Sent: sent}
 }

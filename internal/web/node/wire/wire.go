@@ -22,11 +22,15 @@ const (
 	EventsMax = 1000
 )
 
+// Prefix is what the paths of all calls begin with.
+const Prefix = "/v1/nodes/"
+
 // Paths of the calls; all are POST but the stream and catalogs.
 const (
 	PathJoin    = "/v1/nodes/join"
 	PathBegin   = "/v1/nodes/begin"
 	PathDraw    = "/v1/nodes/draw"
+	PathDraws   = "/v1/nodes/draws" // many in one call; the answers are lines, each as soon as it is known
 	PathReturn  = "/v1/nodes/return"
 	PathBatches = "/v1/nodes/batches"
 	PathPast    = "/v1/nodes/past"
@@ -247,6 +251,17 @@ type Draw struct {
 // DrawOf makes one.
 func DrawOf(d authority.Draw) Draw {
 	return Draw{d, each(d.Asks, func(a authority.Ask) Ask { return Ask{a, CounterOf(a.Counter)} })}
+}
+
+// DrawsMax bounds the draws of one call.
+const DrawsMax = 256
+
+// Drawn answers one draw of many.
+type Drawn struct {
+	N       int                // which of them, from 0
+	Answers []authority.Answer `json:",omitempty"`
+	Status  int                `json:",omitempty"` // as of an HTTP answer; with a fault only
+	Fault   *Fault             `json:",omitempty"`
 }
 
 // Value is the way back.
