@@ -36,6 +36,16 @@ type options struct {
 // numbers of gateways that are compared.
 func numbers() []int { return []int{1, 2, 4} }
 
+// part is a part of the run.
+type part struct {
+	name string
+	run  func(context.Context, options) error
+}
+
+func parts() []part {
+	return []part{{"gateways", compareGateways}, {"leases", compareLeases}, {"journal", compareJournal}}
+}
+
 func main() {
 	var err error
 	if len(os.Args) == 3 && os.Args[1] == "load" {
@@ -89,23 +99,14 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	parts := []struct {
-		name string
-		run  func(context.Context, options) error
-	}{{"gateways", compareGateways}, {"leases", compareLeases}, {"journal", compareJournal}}
 	only := strings.FieldsFunc(o.only, func(r rune) bool { return r == ',' })
 	for _, name := range only {
-		if !slices.ContainsFunc(parts, func(p struct {
-			name string
-			run  func(context.Context, options) error
-		}) bool {
-			return p.name == name
-		}) {
+		if !slices.ContainsFunc(parts(), func(p part) bool { return p.name == name }) {
 			return fmt.Errorf("-only %s: there are gateways, leases and journal", name)
 		}
 	}
 	fmt.Printf("machine: %d cores, load %s before, %s\n", runtime.NumCPU(), load.Machine(), runtime.Version())
-	for _, p := range parts {
+	for _, p := range parts() {
 		if len(only) > 0 && !slices.Contains(only, p.name) {
 			continue
 		}
