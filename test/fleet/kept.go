@@ -46,7 +46,7 @@ func OpenPostgres(ctx context.Context, dir, log string) (p *Postgres, err error)
 	if err := os.Setenv(passwordVariable, password); err != nil {
 		return nil, err
 	}
-	if p.Addr, err = freeAddr(); err != nil {
+	if p.Addr, err = FreeAddr(); err != nil {
 		return nil, err
 	}
 	if p.log, err = os.OpenFile(log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600); err != nil {

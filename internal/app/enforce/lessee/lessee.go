@@ -84,7 +84,7 @@ type Config struct {
 
 // Bounds of what is held.
 const (
-	MaxCountersDefault = 1 << 18
+	MaxCountersDefault = 1 << 17
 	waitersMax         = 4096 // requests of one customer that wait for the authority
 	routesMax          = 2 * catalog.MaxRoutes
 	shards             = 64
