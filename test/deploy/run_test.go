@@ -15,11 +15,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tallystick/tallystick/internal/store/pgtest"
-	"github.com/tallystick/tallystick/test/process"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/tallystick/tallystick/internal/store/pgtest"
+	"github.com/tallystick/tallystick/test/process"
 )
 
 // catalog has a route, by which a request shows whether a gateway knows it.
