@@ -157,11 +157,13 @@ func startCluster(t *testing.T, begin starter, dir string) *running {
 func (w *running) said(t *testing.T, words ...string) {
 	t.Helper()
 	if _, err := w.process.Stderr.Until(w.ctx, func(text []byte) bool {
-		rest, ok := string(text), true
+		rest := string(text)
 		for _, word := range words {
-			if _, rest, ok = strings.Cut(rest, word); !ok {
+			_, after, ok := strings.Cut(rest, word)
+			if !ok {
 				return false
 			}
+			rest = after
 		}
 		return true
 	}); err != nil {
