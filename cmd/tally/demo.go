@@ -68,11 +68,11 @@ type demoCmd struct {
 	Secrets   string       `help:"Folder of the deployment's secrets, as with tally serve." type:"path" placeholder:"DIR"`
 	Advertise string       `help:"URL at which the other servers reach this one's API." placeholder:"URL"`
 	Upstream  string       `help:"URL of a demo API that runs already; else one is started." placeholder:"URL"`
-	Story string       `help:"Tell a story instead: year is twelve months of 50 customers on a test clock." enum:",year" default:"" placeholder:"year"`
-	Out   string       `help:"With --story: where the invoices are written as PDF (default DIR/invoices)." type:"path" placeholder:"DIR"`
-	Serve bool         `help:"With --story: stay up with console and API at its end."`
-	Reset demoResetCmd `cmd:"" help:"Delete the demo's data folder, so that the next demo starts anew."`
-	Run_  demoRunCmd   `cmd:"" default:"1" hidden:"" name:"run"`
+	Story     string       `help:"Tell a story instead: year is twelve months of 50 customers on a test clock." enum:",year" default:"" placeholder:"year"`
+	Out       string       `help:"With --story: where the invoices are written as PDF (default DIR/invoices)." type:"path" placeholder:"DIR"`
+	Serve     bool         `help:"With --story: stay up with console and API at its end."`
+	Reset     demoResetCmd `cmd:"" help:"Delete the demo's data folder, so that the next demo starts anew."`
+	Run_      demoRunCmd   `cmd:"" default:"1" hidden:"" name:"run"`
 }
 
 type demoRunCmd struct{}
