@@ -8,7 +8,6 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/core/period"
-	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/spool"
 )
@@ -97,18 +96,4 @@ func TestForgedBatchOfTheGateway(t *testing.T) {
 		t.Errorf("a forgery: %v", err)
 	}
 	w.wantBooked("3")
-}
-
-// TestSourceOfID: the id of a gateway's event says which gateway made it.
-func TestSourceOfID(t *testing.T) {
-	t.Parallel()
-	for id, want := range map[string]string{
-		receipt.ShortID{Node: 7, Epoch: 3, Seq: 9}.String(): "gateway/7",
-		receipt.ShortID{Node: 1, Epoch: 1}.String():         "gateway/1",
-		"job-1": "", "": "",
-	} {
-		if got := SourceOfID(id); got != want {
-			t.Errorf("%q is of %q, want %q", id, got, want)
-		}
-	}
 }

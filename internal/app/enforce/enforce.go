@@ -140,15 +140,6 @@ func Open(ctx context.Context, cfg Config) (*Enforcer, error) {
 // SourceOf is the event source of a gateway node.
 func SourceOf(node uint16) string { return fmt.Sprintf("gateway/%d", node) }
 
-// SourceOfID is the event source of the gateway that made an event's id; empty: no gateway did.
-func SourceOfID(id string) string {
-	short, err := receipt.ParseShortID(id)
-	if err != nil {
-		return ""
-	}
-	return SourceOf(short.Node)
-}
-
 // Close ships the rest and closes the leases. The gateway must have stopped.
 func (e *Enforcer) Close(ctx context.Context) error {
 	err := e.Flush(ctx)

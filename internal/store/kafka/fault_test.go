@@ -304,6 +304,25 @@ func TestFolders(t *testing.T) {
 	refuses(t, cfg, store.ErrConflict, "was made of topic one")
 }
 
+// TestSeenAgain: a command that is delivered once more, as to a reader that began anew, is not applied again.
+func TestSeenAgain(t *testing.T) {
+	t.Parallel()
+	j := open(t, config(cluster(t), "again", t.TempDir()))
+	document := file.Command{Seal: [][]byte{[]byte("x")}}
+	if _, err := j.Seal(t.Context(), document.Seal...); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.take(t.Context(), []*kgo.Record{{Offset: 0, Value: j.codec.encode(&document)}}); err != nil { // nothing else comes
+		t.Fatal(err)
+	}
+	if s, r := j.Stats(), j.Replica(); s.Position != 1 || r.Applied != 1 || r.Commands != 1 {
+		t.Errorf("%+v, %+v", s, r)
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRestoredFolders: files and kafka.json of different times, and a topic that ends before what a folder has applied.
 func TestRestoredFolders(t *testing.T) {
 	t.Parallel()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/correct"
 	"github.com/tallystick/tallystick/internal/app/enforce"
+	"github.com/tallystick/tallystick/internal/core/receipt"
 	"github.com/tallystick/tallystick/internal/store"
 )
 
@@ -28,7 +29,13 @@ func (e *EventOfSource) Resolve(huma.Context) []error {
 }
 
 // sourceOf is a source that was given, or that of the gateway that made an id.
-func sourceOf(source, id string) string { return firstOf(source, enforce.SourceOfID(id)) }
+func sourceOf(source, id string) string {
+	short, err := receipt.ParseShortID(id)
+	if err != nil {
+		return source
+	}
+	return firstOf(source, enforce.SourceOf(short.Node))
+}
 
 type voidBody struct {
 	Reason   string  `json:"reason" maxLength:"256" doc:"Kept with the change for ever"`
