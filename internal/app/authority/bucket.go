@@ -213,15 +213,19 @@ func (b *bucket) reconcile(own *share, a *Ask, adopt bool, now int64) {
 		return
 	}
 	b.settle(now)
-	back := max(0, own.burst-burst)
-	if own.pending {
-		arrived := max(0, own.wasBurst-burst) // of what it had before, this much is gone as well
-		b.owe(arith.Drained(own.addDebt, max(0, own.rate-own.wasRate), own.addLast, now), own.per)
-		b.owe(arith.Times(arrived, own.per), own.per)
-	} else {
-		b.owe(arith.Times(back, own.per), own.per)
-	}
+	had, debt := own.unheard(a.Heard, now)
+	b.owe(debt, own.per)
+	b.owe(arith.Times(max(0, had-burst), own.per), own.per)
 	own.rate, own.burst, own.pending = min(rate, own.rate), min(burst, own.burst), false
+}
+
+// unheard splits a share by what its holder has heard of: had is the burst of which it knows, debt what the last addition owes by
+// now where its answer has not arrived.
+func (sh *share) unheard(heard uint64, now int64) (had, debt int64) {
+	if !sh.pending || heard != 0 && heard >= sh.asked {
+		return sh.burst, 0
+	}
+	return min(sh.wasBurst, sh.burst), arith.Drained(sh.addDebt, max(0, sh.rate-sh.wasRate), sh.addLast, now)
 }
 
 // adopt lets a share of an earlier run of the authority go on, as far as nobody else has it: it is taken off what was unknown,
@@ -301,13 +305,9 @@ func (b *bucket) returnShare(node uint16, epoch uint32, r *Back, present bool, n
 	if per <= 0 {
 		per = own.per
 	}
-	debt := arith.Convert(max(0, r.Debt), own.per, per)
-	if r.Kind == 0 && r.Closed { // it knows nothing of it
-		debt = arith.Times(own.burst, own.per)
-	}
-	if own.pending && (r.Heard == 0 || r.Heard < own.asked) { // it may not have arrived
-		debt = arith.Add(debt, arith.Drained(own.addDebt, max(0, own.rate-own.wasRate), own.addLast, now))
-	}
+	had, debt := own.unheard(r.Heard, now)
+	debt = arith.Add(debt, arith.Times(max(0, had-max(0, r.Had)), own.per))
+	debt = arith.Add(debt, arith.Convert(max(0, r.Debt), own.per, per))
 	if !r.Closed { // else it owes what an actual cost had beyond the bucket's size, too
 		debt = min(debt, arith.Times(own.burst-burst, own.per))
 	}

@@ -86,8 +86,10 @@ type Ask struct {
 	// Spent is what this holder's lease was spent on so far, cumulative like Answer.Granted. Above it: an actual cost that passed
 	// its estimate, or what a soft limit let through.
 	Spent int64
-	// Of a bucket Need is what the holder's share lacks, and Rate, Per, Burst are the share that it holds.
+	// Of a bucket Need is what the holder's share lacks, and Rate, Per, Burst are the share that it holds. Heard is as in Back: whether
+	// what is missing of the share was given away, with a debt that may never arrive, or is an addition that never came.
 	Rate, Per, Burst int64
+	Heard            uint64
 	// Fresh: the holder has no state of the counter and takes what it is told of Base, Debt and Last as it is. One that gave a
 	// counter up says so by a closed Back first, and has had the answer.
 	Fresh bool
@@ -124,16 +126,19 @@ type Back struct {
 	Kind    quota.Kind // as asked; of leases of Welcome.Open it may be 0
 	Epoch   uint32     // an earlier one for leases of Welcome.Open; 0: the present
 	Seq     uint64     // see Draw.Seq; 0 only of an earlier epoch, or where the node's Draws have none either
-	// Heard is the Seq of the newest Draw whose answer is in the holder's state of the counter; 0: it does not say. Where the last
-	// answer is not known to have arrived, a bucket's debt counts twice for a while.
+	// Heard is the Seq of the newest Draw whose answer came into the holder's state of the counter, now or before it lost it; 0: none.
+	// Where the last answer is not known to have arrived, a bucket's debt counts twice for a while.
 	Heard uint64
 	// Spent is cumulative. For an earlier epoch it counts from where that lease did: without store.Lease.Settled.
 	Spent int64
 	// Keep is what the holder keeps of the grant, cumulative like Granted: Spent ≤ Keep. Of a bucket the new share is Rate, Per,
-	// Burst, and Debt at Last the debt that goes with what is given back: as of the instant of giving, which is Last.
+	// Burst, and Debt at Last the debt that goes with what is given back: as of the instant of giving, which is Last. Had is the burst
+	// of the share before this giving. What the authority knows of beyond it was given with a message that has not arrived, or is
+	// lost at the holder: its debt is not known, and it comes back as used up.
 	Keep             int64
 	Rate, Per, Burst int64
 	Debt, Last       int64
+	Had              int64
 	Closed           bool
 	WrittenOff       int64 // of a closed one: charged without being known to be spent
 }

@@ -167,7 +167,7 @@ func (g *Gateway) draw(h *lease, cost, now int64) authority.Draw {
 	g.seq++
 	h.said = g.seq
 	a := h.ask
-	a.Need, a.Fresh = cost, !h.known
+	a.Need, a.Fresh, a.Heard = cost, !h.known, h.heard
 	a.Spent = h.spentNow()
 	if h.limit.Kind == quota.TokenBucket && h.known {
 		free, _ := quota.Remaining(&h.limit, &h.state, now)
@@ -226,6 +226,7 @@ func (g *Gateway) shrink(h *lease, closed bool) authority.Back {
 	st := &h.state
 	if h.limit.Kind == quota.TokenBucket {
 		now := g.now()
+		b.Had = st.Burst
 		part := st.Split(st.Rate, st.Burst, st.Burst, now)
 		b.Rate, b.Per, b.Burst, b.Debt, b.Last = st.Rate, st.Per, st.Burst, part.Debt, part.Last
 	} else {
@@ -252,7 +253,7 @@ func (g *Gateway) Recall(_ context.Context, counters []store.CounterKey) (out []
 		case !h.known:
 			g.seq++
 			h.said = g.seq
-			out = append(out, authority.Back{Counter: k, Kind: h.limit.Kind, Epoch: g.epoch, Seq: g.seq, Closed: true})
+			out = append(out, authority.Back{Counter: k, Kind: h.limit.Kind, Epoch: g.epoch, Seq: g.seq, Heard: h.heard, Closed: true})
 		default:
 			out = append(out, g.shrink(h, false))
 		}

@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T, w *World) Dial) {
 		{"AnOldRunIsOver", oldRun},
 		{"Rolling", rolling},
 		{"BucketByDefinition", bucket},
+		{"BucketWhoseRecallsGetLost", lostRecalls},
 		{"BucketOfOneIsExact", bucketOfOne},
 		{"SpendCapOverMetersAndNodes", spendCap},
 		{"Concurrency", concurrency},
@@ -246,8 +247,48 @@ func bucketLimit(rate, burst string) catalog.Limit {
 
 // bucket: no stretch of time admits more than burst + rate×time over all gateways, while shares move, runs end and leases lapse.
 func bucket(t *testing.T, start func(*testing.T, ...catalog.Limit) *World) {
-	const rate, burst = 5, 20
+	bound(t, start(t, bucketLimit("5", "20")), 500) // some 1000 refill while somebody asks
+}
+
+// forgetful is a holder some of whose answers to recalls arrive after the next ones, or never.
+type forgetful struct {
+	*Gateway
+	mu   sync.Mutex // guards the fields below
+	dice *rand.Rand
+	late []authority.Back
+}
+
+func (f *forgetful) Recall(ctx context.Context, counters []store.CounterKey) ([]authority.Back, error) {
+	backs, err := f.Gateway.Recall(ctx, counters)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch f.dice.IntN(4) {
+	case 0:
+		return nil, context.DeadlineExceeded
+	case 1:
+		f.late = append(f.late, backs...)
+		return nil, context.DeadlineExceeded
+	}
+	backs, f.late = append(backs, f.late...), nil
+	return backs, err
+}
+
+// lostRecalls: nor when what was given back on recall arrives late, or never.
+func lostRecalls(t *testing.T, start func(*testing.T, ...catalog.Limit) *World) {
 	w := start(t, bucketLimit("5", "20"))
+	inner := w.dial
+	w.dial = func(number uint16, h authority.Holder) authority.Authority {
+		if g, ok := h.(*Gateway); ok {
+			h = &forgetful{Gateway: g, dice: rand.New(rand.NewPCG(uint64(number), 5))}
+		}
+		return inner(number, h)
+	}
+	bound(t, w, 250)
+}
+
+// bound has three gateways admit under the limit of bucketLimit("5", "20"), at least so much in all.
+func bound(t *testing.T, w *World, least int64) {
+	const rate, burst = 5, 20
 	l := w.limit("calls", "burst")
 	gs := []*Gateway{w.connect(2), w.connect(3), w.connect(4)}
 	dice := rand.New(rand.NewPCG(11, 11))
@@ -281,7 +322,7 @@ func bucket(t *testing.T, start func(*testing.T, ...catalog.Limit) *World) {
 			}
 		}
 	}
-	if sum < 500 { // some 1000 refill while somebody asks
+	if sum < least {
 		t.Errorf("only %d admitted", sum)
 	}
 }

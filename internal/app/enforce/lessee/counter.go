@@ -301,6 +301,7 @@ func (ctr *counter) shrink(now, keeps int64) authority.Back {
 		*st = ctr.limit.Whole(*st)
 	}
 	rate, burst := st.Rate, st.Burst
+	b.Had = burst
 	if keeps > 0 {
 		rate, burst = rate-rate/keeps, burst-burst/keeps
 	}

@@ -277,7 +277,7 @@ func (l *Lessee) asks(s *Set, cost, now int64) (asks []authority.Ask, ctrs []*co
 		}
 		ask := authority.Ask{
 			Counter: ctr.key, WindowEnd: ctr.end, Kind: lim.Kind, Limits: []string{lim.Key}, Whose: ctr.whose,
-			Need: need, Want: want, Spent: ctr.spent(), Rate: st.Rate, Per: st.Per, Burst: st.Burst, Fresh: !ctr.known,
+			Need: need, Want: want, Spent: ctr.spent(), Rate: st.Rate, Per: st.Per, Burst: st.Burst, Heard: ctr.took, Fresh: !ctr.known,
 		}
 		if ask.Fresh && ctr.key.Scope == "" && s.load != nil && s.load.lastAt >= ctr.key.Start {
 			ask.Open = s.load.open

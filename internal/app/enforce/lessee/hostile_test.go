@@ -310,18 +310,15 @@ func TestOvershootOfABucketIsOwed(t *testing.T) {
 	}
 }
 
-// TestPlacesAreKeptWhileTheBodyRuns: a request that has settled keeps its place among those that run until it has left.
-
-// TestChargedAfterTheFact: what has been used is counted whatever the limits say, and later requests are denied for it.
-
-// TestBackSaysWhatWasHeard: a recalled share names the draw whose answer it holds, so that its debt does not count twice.
+// TestBackSaysWhatWasHeard: a recalled share names the draw whose answer it holds, so that its debt does not count twice, and how
+// much it had, so that no debt is lost with an earlier answer.
 func TestBackSaysWhatWasHeard(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, bucketOf("bucket", "1", "10"))
 	l := w.gateway(1, nil)
 	w.allowed(l, 1, ask{})
 	backs, err := l.Recall(context.Background(), []store.CounterKey{{CustomerID: "cus_1", Meter: calls}})
-	if err != nil || len(backs) != 1 || backs[0].Heard == 0 || backs[0].Heard >= backs[0].Seq {
+	if err != nil || len(backs) != 1 || backs[0].Heard == 0 || backs[0].Heard >= backs[0].Seq || backs[0].Had != 10 {
 		t.Errorf("%+v, %v", backs, err)
 	}
 }

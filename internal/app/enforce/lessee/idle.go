@@ -285,7 +285,7 @@ func (l *Lessee) recall(out []authority.Back, k store.CounterKey, now int64) []a
 		case ctr.owed != nil:
 			b = *ctr.owed
 		case !ctr.known:
-			b.Kind = ctr.limit.Kind
+			b.Kind, b.Heard = ctr.limit.Kind, ctr.took
 		case ctr.gone:
 			b = ctr.close(now)
 		default:

@@ -120,7 +120,7 @@ func CheckBacks(list []Back, most int) error {
 		if err := b.Counter.check(); err != nil {
 			return err
 		}
-		if least(b.Spent, b.Keep, b.WrittenOff, b.Debt, b.Last) || !share(b.Rate, b.Per, b.Burst) {
+		if least(b.Spent, b.Keep, b.WrittenOff, b.Debt, b.Last, b.Had) || !share(b.Rate, b.Per, b.Burst) {
 			return invalid("a lease's numbers are none")
 		}
 	}
