@@ -99,7 +99,7 @@ func (c *simCmd) worlds(ctx context.Context, dir string, trace io.Writer) (out s
 	}
 	began := realNow()
 	one := func(k sim.Kept) error {
-		cfg := sim.Config{Seed: k.Seed, Steps: k.Steps, Gateways: c.Gateways, Dir: filepath.Join(dir, "world"), Break: sim.Break(c.Break)}
+		cfg := sim.Config{Seed: k.Seed, Steps: k.Steps, Gateways: c.Gateways, Rates: k.Rates || c.Rates, Dir: filepath.Join(dir, "world"), Break: sim.Break(c.Break)}
 		if c.Trace {
 			cfg.Trace = trace
 		}

@@ -61,6 +61,7 @@ func (w *World) fault(ctx context.Context) {
 			w.note("%s is slow by %s", g.name, g.slow)
 		}
 	case 7:
+		w.log.Skewed()
 		if g.skew = time.Duration(w.dice.IntN(9)-4) * 45 * time.Second; g.skew != 0 {
 			w.fire(clockSkew, "%s %s", g.name, g.skew)
 		}

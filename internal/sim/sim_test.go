@@ -13,11 +13,12 @@ var (
 	seed  = flag.Uint64("seed", 1, "first seed")
 	seeds = flag.Uint64("seeds", 3, "how many")
 	steps = flag.Int("steps", 400, "steps of each")
+	rates = flag.Bool("rates", true, "customers with rate limits, too")
 )
 
 func TestWorlds(t *testing.T) {
 	for s := *seed; s < *seed+*seeds; s++ {
-		cfg := Config{Seed: s, Steps: *steps, Dir: filepath.Join(t.TempDir(), "world")}
+		cfg := Config{Seed: s, Steps: *steps, Rates: *rates, Dir: filepath.Join(t.TempDir(), "world")}
 		if testing.Verbose() && *seeds == 1 {
 			cfg.Trace = os.Stdout
 		}
