@@ -75,7 +75,7 @@ phase 'journal on Kafka' env TALLY_TEST_BINARY="$PWD/bin/tally" test/kafka/run.s
 simulator() {
 	local a b code=0
 	bin/tally sim --kept internal/sim/testdata/seeds --seed 1 --for 60s & a=$!
-	bin/tally sim --seed 100001 --for 60s & b=$!
+	bin/tally sim --seed 100001 --rates --for 60s & b=$!
 	wait "$a" || code=1
 	wait "$b" || code=1
 	return "$code"

@@ -142,6 +142,14 @@ func (w *World) stopServer(power bool) {
 	}
 }
 
+// reboot starts the server anew, so soon that gateways' leases in memory have not lapsed.
+func (w *World) reboot(ctx context.Context) {
+	if w.server.alive {
+		w.stopServer(false)
+		w.startServer(ctx)
+	}
+}
+
 func (w *World) startServer(ctx context.Context) {
 	if w.server.alive {
 		return

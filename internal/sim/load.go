@@ -189,6 +189,9 @@ func (w *World) act(ctx context.Context) error {
 		{2, w.plan},
 		{6, w.rejoin},
 	}
+	if w.cfg.Rates {
+		actions = append(actions, action{3, w.reboot})
+	}
 	total := 0
 	for _, a := range actions {
 		total += a.weight
@@ -226,6 +229,9 @@ func (w *World) requests(ctx context.Context, n int) {
 		return
 	}
 	g, c := pick(w, list), pick(w, w.customers)
+	if w.cfg.Rates && w.chance(40) {
+		c = pick(w, w.customers[len(w.customers)-2:]) // what is short needs many requests to be passed
+	}
 	for range n {
 		cost := int64(1 + w.dice.IntN(costMax))
 		w.as(&g.process, func() { w.ask(ctx, g, c, cost) })

@@ -53,7 +53,7 @@ func TestKept(t *testing.T) {
 		t.Fatalf("%d seeds, %v", len(list), err)
 	}
 	for _, k := range list {
-		if _, err := Run(context.Background(), Config{Seed: k.Seed, Steps: k.Steps, Dir: filepath.Join(t.TempDir(), "world")}); err != nil {
+		if _, err := Run(context.Background(), Config{Seed: k.Seed, Steps: k.Steps, Rates: k.Rates, Dir: filepath.Join(t.TempDir(), "world")}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -88,7 +88,7 @@ func TestBreaksAreFound(t *testing.T) {
 	for _, b := range Breaks() {
 		t.Run(string(b), func(t *testing.T) {
 			for s := uint64(1); s <= 20; s++ {
-				_, err := Run(context.Background(), Config{Seed: s, Steps: 400, Dir: filepath.Join(t.TempDir(), "world"), Break: b})
+				_, err := Run(context.Background(), Config{Seed: s, Steps: 400, Rates: b == KeepShares, Dir: filepath.Join(t.TempDir(), "world"), Break: b})
 				if f, ok := errors.AsType[*Failure](err); ok {
 					t.Logf("found by %v", f)
 					return

@@ -248,11 +248,11 @@ func (ctr *counter) heard(ask *authority.Ask, a *authority.Answer, seq uint64, n
 }
 
 // share takes over what the holder now has of a bucket. What was added to the share that the ask named brings its debt with it; so
-// does what the answer to an earlier ask, which was lost, had added.
+// does what the answer to an earlier ask, which was lost, had added. All counts by this gateway's clock: by the authority's, when
+// that is ahead, what was just charged would have been refilling since the answer before.
 func (ctr *counter) share(st *quota.State, ask *authority.Ask, a *authority.Answer, now int64) {
-	at := max(now, a.Last)
 	if ask.Fresh {
-		st.Rate, st.Per, st.Burst, st.Debt, st.Last = a.Rate, a.Per, a.Burst, a.Debt, at
+		st.Rate, st.Per, st.Burst, st.Debt, st.Last = a.Rate, a.Per, a.Burst, a.Debt, now
 		return
 	}
 	own := *st
@@ -260,10 +260,10 @@ func (ctr *counter) share(st *quota.State, ask *authority.Ask, a *authority.Answ
 		own = ctr.limit.Whole(own)
 	}
 	if own.Per != a.Per && a.Per > 0 { // the limit's rate has changed: debts count in another unit
-		own.Merge(quota.State{Last: at}, at)
+		own.Merge(quota.State{Last: now}, now)
 		own.Debt, own.Rate, own.Per = arith.Convert(own.Debt, a.Per, own.Per), arith.Convert(own.Rate, a.Per, own.Per), a.Per
 	}
-	own.Merge(quota.State{Rate: max(0, a.Rate-own.Rate), Per: own.Per, Debt: a.Debt, Last: at}, at)
+	own.Merge(quota.State{Rate: max(0, a.Rate-own.Rate), Per: own.Per, Debt: a.Debt, Last: now}, now)
 	st.Debt, st.Last = own.Debt, own.Last
 	st.Rate, st.Per, st.Burst = a.Rate, a.Per, a.Burst
 }

@@ -86,6 +86,7 @@ type returned struct {
 	ctr    *counter
 	closed bool
 	spent  int64
+	said   uint64
 }
 
 // giveBack sweeps some customers, tells the authority of all they let go, and then forgets it.
@@ -198,7 +199,7 @@ func (l *Lessee) sweep(c *customer, room int, all bool) (backs []authority.Back,
 			backs = append(backs, *ctr.owed)
 		}
 		ctr.ready, ctr.leaving = false, true
-		out = append(out, returned{c, ctr, true, spent})
+		out = append(out, returned{c: c, ctr: ctr, closed: true, spent: spent})
 	}
 	if len(out) > 0 {
 		c.gen++
@@ -286,6 +287,9 @@ func (l *Lessee) recall(out []authority.Back, k store.CounterKey, now int64) []a
 			b = *ctr.owed
 		case !ctr.known:
 			b.Kind, b.Heard = ctr.limit.Kind, ctr.took
+			if n := ctr.first().Consumed; kind == atOnce && n > 0 { // requests run on
+				b.Spent, b.Keep, b.Closed = n, n, false
+			}
 		case ctr.gone:
 			b = ctr.close(now)
 		default:
