@@ -2,12 +2,11 @@ package main
 
 import (
 	"bufio"
-	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -191,30 +190,7 @@ func (t *tally) makeKeys(n int) error {
 }
 
 func (t *tally) post(what string, body map[string]any) (secret string, err error) {
-	b, err := json.Marshal(body)
-	if err != nil {
-		return "", err
-	}
-	req, err := http.NewRequest(http.MethodPost, t.api+"/v1/"+what, bytes.NewReader(b))
-	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Authorization", "Bearer "+t.token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return "", err
-	}
-	if resp.StatusCode >= http.StatusMultipleChoices {
-		return "", fmt.Errorf("create %s: %s: %s", what, resp.Status, text)
-	}
-	var out struct{ Secret string }
-	return out.Secret, errors.Join(json.Unmarshal(text, &out), err)
+	return load.Create(context.Background(), t.api, t.token, what, body)
 }
 
 func median(ss []sample, of func(sample) float64) float64 {
