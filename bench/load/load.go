@@ -1,5 +1,5 @@
 // Package load is what the benchmarks share: calls from many goroutines with their latencies, checks over gRPC, what is created over
-// a server's API, the CPU time of other processes, and medians.
+// a server's API, processes with their CPU time, and medians.
 package load
 
 import (

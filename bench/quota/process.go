@@ -12,49 +12,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/tallystick/tallystick/bench/load"
 )
 
-// child is a server in a process of its own.
-type child struct {
-	cmd  *exec.Cmd
-	in   io.Closer
-	line string // where it serves
-}
-
 // startSelf runs this program in another role, which prints where it serves.
-func startSelf(role string) (*child, error) {
+func startSelf(role string) (*load.Child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self, role)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return nil, fmt.Errorf("%s did not start: %w", role, err)
-	}
-	return &child{cmd: cmd, in: in, line: strings.TrimSpace(line)}, nil
-}
-
-func (c *child) stop() {
-	_ = c.in.Close()                          // ends our own roles
-	_ = c.cmd.Process.Signal(syscall.SIGTERM) // ends tally
-	_ = c.cmd.Wait()                          // its exit code says nothing here
+	return load.Start(self, role)
 }
 
 // sample is one round of one side.
@@ -65,12 +34,12 @@ type sample struct {
 }
 
 // measure runs a load against a server.
-func measure(c *child, role string, args ...string) (sample, error) {
+func measure(c *load.Child, role string, args ...string) (sample, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return sample{}, err
 	}
-	before, err := load.CPU(c.cmd.Process.Pid)
+	before, err := load.CPU(c.Cmd.Process.Pid)
 	if err != nil {
 		return sample{}, err
 	}
@@ -80,7 +49,7 @@ func measure(c *child, role string, args ...string) (sample, error) {
 	if err != nil {
 		return sample{}, fmt.Errorf("%s: %w", role, err)
 	}
-	after, err := load.CPU(c.cmd.Process.Pid)
+	after, err := load.CPU(c.Cmd.Process.Pid)
 	if err != nil {
 		return sample{}, err
 	}
@@ -118,7 +87,7 @@ gateway:
 
 // tally is the program that is measured, with keys.
 type tally struct {
-	*child
+	*load.Child
 	api, token, grpc string
 	keys             []string
 }
@@ -141,7 +110,7 @@ func startTally(binary, dir string, keys int) (*tally, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	t := &tally{child: &child{cmd: cmd, in: in}}
+	t := &tally{Child: &load.Child{Cmd: cmd, In: in}}
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
 		if _, addr, ok := strings.Cut(lines.Text(), " grpc="); ok {
