@@ -126,10 +126,10 @@ func (p *ports) every(ctx context.Context, g *errgroup.Group, name string, inter
 	g.Go(func() error {
 		return ticking(ctx, interval, func(ctx context.Context) error {
 			err := work(ctx)
-			if err == nil || ctx.Err() != nil {
+			if err == nil {
 				return nil
 			}
-			if errors.Is(err, store.ErrBroken) {
+			if ctx.Err() != nil || errors.Is(err, store.ErrBroken) { // after the end of ctx no error counts
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			p.log.ErrorContext(ctx, "work failed, it will be tried again", slog.String("loop", name), slog.Any("error", err))
