@@ -268,23 +268,8 @@ func (ctr *counter) share(st *quota.State, ask *authority.Ask, a *authority.Answ
 	st.Rate, st.Per, st.Burst = a.Rate, a.Per, a.Burst
 }
 
-// keeps is which part of a bucket's share its holder keeps when it is recalled: of what was used within a second a half, within a
-// minute an eighth, else nothing; 0 stands for that. Without the eighth, buckets whose requests come to several gateways in turn
-// would be recalled for each of them.
-func (ctr *counter) keeps(now int64) (part int64) {
-	switch {
-	case ctr.id.class != bucket || ctr.usedAt == 0:
-		return 0
-	case ctr.usedAt > now-hotFor.Microseconds():
-		return 2
-	case ctr.usedAt > now-warmFor.Microseconds():
-		return 8
-	}
-	return 0
-}
-
-// shrink gives back what is idle: of units all, of a bucket all but the part that it keeps; 0: nothing.
-func (ctr *counter) shrink(now, keeps int64) authority.Back {
+// shrink gives back what is idle: of units all, of a bucket what one who used it at that instant gives up (0: all of it).
+func (ctr *counter) shrink(now, usedAt int64) authority.Back {
 	b := authority.Back{Counter: ctr.key, Kind: ctr.limit.Kind, Seq: ctr.said, Heard: ctr.took}
 	if ctr.limit.Kind != quota.TokenBucket {
 		b.Spent = ctr.spent()
@@ -300,11 +285,8 @@ func (ctr *counter) shrink(now, keeps int64) authority.Back {
 	if st.Per == 0 {
 		*st = ctr.limit.Whole(*st)
 	}
-	rate, burst := st.Rate, st.Burst
-	b.Had = burst
-	if keeps > 0 {
-		rate, burst = rate-rate/keeps, burst-burst/keeps
-	}
+	b.Had = st.Burst
+	rate, burst := st.Recalled(usedAt, now)
 	part := st.Split(rate, burst, burst, now)
 	st.Shared, st.AskAgain, st.ClearsAt = true, 0, 0
 	b.Rate, b.Per, b.Burst, b.Debt, b.Last = st.Rate, st.Per, st.Burst, part.Debt, part.Last

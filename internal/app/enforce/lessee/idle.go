@@ -17,8 +17,6 @@ const (
 	sweepCost   = 100 * time.Microsecond // and so much later for each counter
 	sweepBatch  = 256                    // customers at a time
 	idleSweeps  = 60                     // sweeps without a request after which a set is let go
-	hotFor      = time.Second            // a bucket used within it keeps half of its share when it is recalled,
-	warmFor     = time.Minute            // and one used within this an eighth
 	pressedPart = 4                      // when less than a quarter of the room is left, sets go after one sweep
 )
 
@@ -293,7 +291,7 @@ func (l *Lessee) recall(out []authority.Back, k store.CounterKey, now int64) []a
 		case ctr.gone:
 			b = ctr.close(now)
 		default:
-			b = ctr.shrink(now, ctr.keeps(now))
+			b = ctr.shrink(now, ctr.usedAt)
 		}
 		b.Epoch, b.Seq = l.cfg.Epoch, said
 		out = append(out, b)
