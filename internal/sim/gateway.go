@@ -89,9 +89,17 @@ func (w *World) newGateway(ctx context.Context, index int) (*gateway, error) {
 	}, nil
 }
 
-// real is the machine's clock, which may be set; mono goes on whatever it is set to, as its monotonic reading does.
+// real is the machine's clock, which may be set.
 func (g *gateway) real() time.Time { return g.w.now.Add(g.skew) }
-func (g *gateway) mono() time.Time { return g.w.now }
+
+// mono goes on whatever the clock is set to, as the monotonic reading does. Without limits of Rates nothing depends on it; those worlds
+// are as they were before it was told apart, so that kept seeds find what they found.
+func (g *gateway) mono() time.Time {
+	if g.w.cfg.Rates {
+		return g.w.now
+	}
+	return g.real()
+}
 
 // reachable says whether a message could pass now.
 func (g *gateway) reachable() bool { return g.alive && !g.cut }

@@ -494,7 +494,7 @@ func (w *World) catalog(ctx context.Context) {
 		_, _, err := w.server.govern.ApplyCatalog(ctx, "sim", "sim.yaml", t.file())
 		w.must("apply a catalog", w.bearable(err))
 	})
-	w.fire(catalogChange, "to %+v", t)
+	w.fire(catalogChange, "to {small:%d large:%d month:%d}", t.small, t.large, t.month)
 }
 
 // plan moves a customer to the other plan.

@@ -153,8 +153,8 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 	if err != nil {
 		return err
 	}
-	now := b.last // settled below at the authority's clock
-	now = max(now, w.s.cfg.Now().UnixMicro())
+	clock := w.s.cfg.Now().UnixMicro()
+	now := max(b.last, clock)
 	b.settle(now)
 	b.forfeit(func(node uint16, _ uint32) (int64, bool) {
 		since, gone := w.s.lapsed(node, now)
@@ -183,10 +183,14 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 		return nil
 	}
 	added := share{rate: rate, burst: burst, addDebt: b.debt, addLast: b.last}
-	w.give(b, own, added)
+	if clock < b.last { // until then nothing is known, and nothing refills
+		added, lacks = share{}, true
+	} else {
+		w.give(b, own, added)
+	}
 	w.tell(i, b, own, l, added)
 	if lacks && a.Need > 0 {
-		w.refuse(i, l)
+		w.refuse(i, l, b.last-clock)
 	}
 	return nil
 }
@@ -265,12 +269,12 @@ func (w *draw) tell(i int, b *bucket, own *share, l *rule, added share) {
 	out.ValidFor = w.s.validity(w.Node, true)
 }
 
-// refuse says when a bucket may have what is lacking.
-func (w *draw) refuse(i int, l *rule) {
+// refuse says when a bucket may have what is lacking, which begins to refill after a while, in microseconds.
+func (w *draw) refuse(i int, l *rule, after int64) {
 	a, out := &w.Asks[i], &w.answers[i]
 	w.s.stats.denied.Add(1)
 	if a.Need <= l.Burst && l.Rate > 0 {
-		out.ClearsAt = arith.Add(w.Now, arith.Add(arith.Times(a.Need, l.Per)/l.Rate, 1))
+		out.ClearsAt = arith.Add(arith.Add(w.Now, max(0, after)), arith.Add(arith.Times(a.Need, l.Per)/l.Rate, 1))
 	}
 	switch {
 	case out.Shared:
