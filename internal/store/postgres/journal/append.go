@@ -104,16 +104,16 @@ func (c *batch) total(i int) totalKey {
 }
 
 // put stages a record that is no event under the next position.
-func (g *group) put(kind record.Kind, target uint64, encoded []byte) uint64 {
+func (g *group) put(target uint64, encoded []byte) uint64 {
 	position := g.next()
 	record.Seal(encoded, position)
-	g.now.others = append(g.now.others, other{position: position, target: target, kind: int16(kind), body: record.Body(encoded)})
+	g.now.others = append(g.now.others, other{position: position, target: target, body: record.Body(encoded)})
 	return position
 }
 
 func (c *batch) stage(ctx context.Context, g *group) error {
 	first := g.position
-	g.put(record.KindBatch, 0, c.head) // taken back when nothing follows and no total changed
+	g.put(0, c.head) // taken back when nothing follows and no total changed
 	wrote, err := c.stageEntries(ctx, g)
 	if err != nil {
 		return err
@@ -194,7 +194,7 @@ func (c *batch) stageMarks(g *group) (changed bool, err error) {
 		}
 		h.marks |= m.Flags
 		g.now.ids[id], g.now.marked[id] = h, true
-		g.put(record.KindMark, 0, c.marks[i])
+		g.put(0, c.marks[i])
 		changed = true
 	}
 	return changed, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
@@ -58,26 +59,32 @@ func (g *group) load(ctx context.Context, n *needs) error {
 	return g.loadParts(ctx, keys)
 }
 
+// partitions is how many journal_events has, each for a range of identities.
+const partitions = 8
+
+// queueIDs looks identities up, each in its partition: the table as a whole would look into all of them for each.
 func (g *group) queueIDs(b *pgx.Batch, ids []identity) {
-	if len(ids) == 0 {
-		return
+	var by [partitions][][16]byte
+	for _, id := range ids {
+		n := int(id[0]) * partitions >> 8
+		by[n] = append(by[n], id)
 	}
-	raw := make([][]byte, len(ids))
-	for i := range ids {
-		raw[i] = ids[i][:]
-	}
-	b.Queue("SELECT identity, position, digest, marks FROM journal_events WHERE identity = ANY($1)", raw).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			var id, digest []byte
-			var h held
-			if err := rows.Scan(&id, &h.position, &digest, &h.marks); err != nil {
-				return err
-			}
-			copy(h.digest[:], digest)
-			g.loaded.ids[identity(id)] = h
+	for n, list := range by {
+		if len(list) == 0 {
+			continue
 		}
-		return rows.Err()
-	})
+		b.Queue("SELECT identity, position, digest, marks FROM journal_events_"+strconv.Itoa(n)+" WHERE identity = ANY($1)", list).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				var id [16]byte
+				var h held
+				if err := rows.Scan(&id, &h.position, &h.digest, &h.marks); err != nil {
+					return err
+				}
+				g.loaded.ids[id] = h
+			}
+			return rows.Err()
+		})
+	}
 }
 
 func (g *group) queueSeries(b *pgx.Batch, n *needs) {

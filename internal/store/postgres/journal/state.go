@@ -124,8 +124,7 @@ type event struct {
 
 // other is any other record.
 type other struct {
-	position, target uint64
-	kind             int16
+	position, target uint64 // target: of a revision, the event's position; else 0
 	body             []byte
 }
 

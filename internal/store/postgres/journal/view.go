@@ -195,9 +195,9 @@ func (v *view) Late(k store.SeriesKey, in period.Interval, after uint64) (sum mo
 	}
 	from, to := limits(in)
 	var text string
-	err = v.tx.QueryRow(v.ctx, `SELECT trim_scale(coalesce(sum(CASE WHEN c.taken THEN -c.value ELSE c.value END), 0))::text
-		FROM journal_buckets b JOIN journal_contributions c ON c.series = b.series AND c.bucket = b.start
-		WHERE b.series = $1 AND b.start >= $2 AND b.start < $3 AND b.last > $4 AND c.cause > $4`, id, from, to, int64(after)).Scan(&text)
+	err = v.tx.QueryRow(v.ctx, `SELECT trim_scale(coalesce(sum(CASE WHEN c.taken THEN -u.amount ELSE u.amount END), 0))::text
+		FROM journal_buckets b JOIN (`+eachRead+`) ON c.series = b.series AND c.bucket = b.start AND greatest(c.cause, c.last) > $4
+		WHERE b.series = $1 AND b.start >= $2 AND b.start < $3 AND b.last > $4 AND greatest(c.cause, u.event) > $4`, id, from, to, int64(after)).Scan(&text)
 	if err == nil {
 		sum, err = money.ParseDecimal(text)
 	}
@@ -310,8 +310,9 @@ func (v *view) collect(c *collection, id int32, from, to int64) error {
 	if c.m.UpTo > 0 && c.m.UpTo < math.MaxInt64 {
 		upTo = int64(c.m.UpTo)
 	}
-	rows, err := v.tx.Query(v.ctx, `SELECT event, at, taken, trim_scale(value)::text, traits FROM journal_contributions
-		WHERE series = $1 AND bucket >= $2 AND bucket < $3 AND cause <= $4 ORDER BY cause, NOT taken`, id, from, to, upTo)
+	rows, err := v.tx.Query(v.ctx, "SELECT u.event, u.at, c.taken, trim_scale(u.amount)::text, u.traits FROM "+eachRead+
+		" WHERE c.series = $1 AND c.bucket >= $2 AND c.bucket < $3 AND greatest(c.cause, u.event) <= $4 ORDER BY greatest(c.cause, u.event), NOT c.taken",
+		id, from, to, upTo)
 	return rowsOf(rows, err, func(rows pgx.Rows) error {
 		var r meter.Reading
 		var value string
