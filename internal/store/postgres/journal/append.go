@@ -87,11 +87,11 @@ func (c *batch) prepare() error {
 
 func (c *batch) need(n *needs) {
 	for i := range c.entries {
-		n.ids = append(n.ids, c.entries[i].identity)
+		n.entries = append(n.entries, c.entries[i].identity)
 		n.resolutions(c.Entries[i].Resolutions, c.Entries[i].Event.Time.UnixMicro())
 	}
 	for i := range c.Marks {
-		n.ids = append(n.ids, meter.IdentityOf(c.Marks[i].Source, c.Marks[i].ID))
+		n.marked = append(n.marked, meter.IdentityOf(c.Marks[i].Source, c.Marks[i].ID))
 	}
 	for i := range c.Totals {
 		n.totals = append(n.totals, c.total(i))
@@ -150,6 +150,7 @@ func (c *batch) stageEntries(ctx context.Context, g *group) (wrote bool, err err
 		e, res := &c.entries[i], &c.results[i]
 		*res = store.Result{Digest: e.digest}
 		if h, ok := g.held(e.identity); ok {
+			g.met = true
 			res.Outcome, res.Position, res.Stored = store.Duplicate, h.position, e.digest
 			if h.digest != e.digest {
 				res.Outcome, res.Stored = store.Conflict, h.digest

@@ -16,7 +16,8 @@ import (
 
 // needs are what the calls of a group will look at.
 type needs struct {
-	ids     []identity
+	entries []identity
+	marked  []identity
 	reads   []read // the buckets that events will be counted in
 	totals  []totalKey
 	cutFrom string // a customer whose cuts are asked for
@@ -41,7 +42,9 @@ func (g *group) load(ctx context.Context, n *needs) error {
 	}
 	g.from = g.position
 	b := &pgx.Batch{}
-	g.queueIDs(b, n.ids)
+	if g.queueIDs(b, n.marked); !g.blind {
+		g.queueIDs(b, n.entries)
+	}
 	g.queueSeries(b, n)
 	g.queueTotals(b, n.totals)
 	if err := g.tx.SendBatch(ctx, b).Close(); err != nil {

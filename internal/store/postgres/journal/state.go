@@ -164,6 +164,8 @@ type group struct {
 	loaded         staged
 	all, now       staged
 	bodies         map[uint64][]byte // see written
+	blind          bool              // identities of entries were not looked up
+	met            bool              // an entry was there already
 }
 
 func newGroup(tx pgx.Tx) *group {

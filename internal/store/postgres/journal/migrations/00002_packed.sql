@@ -10,9 +10,10 @@ CREATE TABLE journal_log (
 	received bigint,          -- the latest that an event of the row was received, UTC microseconds since 1970; NULL: it has none
 	bodies bytea[] NOT NULL   -- as the log of files has them, so that trees over both are equal; at most 64
 );
+ALTER TABLE journal_log ALTER bodies SET STATISTICS 0; -- nothing searches in it, and to count its elements takes long
 INSERT INTO journal_log (first, received, bodies)
 	SELECT min(position), max(received), array_agg(body ORDER BY position)
-	FROM (SELECT position, received, body, sum(octet_length(body)) OVER (ORDER BY position) / 1800 AS room
+	FROM (SELECT position, received, body, sum(octet_length(body)) OVER (ORDER BY position) / 1600 AS room
 		FROM (SELECT position, received, body FROM journal_events UNION ALL SELECT position, NULL, body FROM journal_records) r) s
 	GROUP BY position / 64, room;
 
@@ -69,6 +70,7 @@ CREATE TABLE journal_contributions (
 	traits bytea[] NOT NULL,
 	PRIMARY KEY (series, bucket, first, cause, taken)
 );
+ALTER TABLE journal_contributions ALTER events SET STATISTICS 0, ALTER ats SET STATISTICS 0, ALTER amounts SET STATISTICS 0, ALTER traits SET STATISTICS 0;
 INSERT INTO journal_contributions (series, bucket, first, cause, taken, origin, last, events, ats, amounts, traits)
 	SELECT series, bucket, min(event), 0, false, origin, max(event), array_agg(event ORDER BY event), array_agg(at ORDER BY event),
 		array_agg(value ORDER BY event), array_agg(traits ORDER BY event)
