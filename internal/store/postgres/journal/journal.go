@@ -65,7 +65,7 @@ func Open(ctx context.Context, cfg Config) (*Journal, error) {
 	if cfg.HeadWait <= 0 {
 		cfg.HeadWait = headWait
 	}
-	j := &Journal{cfg: cfg, turn: make(chan struct{}, 1), doubt: doubtful}
+	j := &Journal{cfg: cfg, turn: make(chan struct{}, 1)}
 	pc, err := j.connections("")
 	if err != nil {
 		return nil, fmt.Errorf("journal: the database's URL: %w: %w", store.ErrInvalid, err)

@@ -3,10 +3,12 @@ package journal_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/postgres/journal"
@@ -48,7 +50,15 @@ func figures(t *testing.T, j *journal.Journal) (all []any) {
 			if err != nil {
 				return err
 			}
-			all = append(all, windows, voided, late, groups)
+			newest, err := v.Measure(key(c), period.Interval{}, store.Measure{Aggregation: meter.Latest})
+			if err != nil {
+				return err
+			}
+			level, err := v.Measure(key(c), period.Interval{Start: noon(), End: noon().Add(15 * time.Minute)}, store.Measure{Aggregation: meter.TimeWeighted})
+			if err != nil {
+				return err
+			}
+			all = append(all, windows, voided, late, groups, newest, level)
 		}
 		return nil
 	}); err != nil {
@@ -63,7 +73,12 @@ func TestMigrations(t *testing.T) {
 	dsn := database(t)
 	j := open(t, dsn)
 	work(t, j)
-	if _, err := j.Append(t.Context(), batch(100, 300, 2)); err != nil { // by COPY, and more than a row of each holds
+	many := batch(100, 300, 2)
+	for i := range many.Entries { // no two are alike
+		many.Entries[i].Event.Time = noon().Add(time.Duration(i) * time.Second)
+		many.Entries[i].Resolutions[0].Value = money.FromInt(int64(i * i % 307))
+	}
+	if _, err := j.Append(t.Context(), many); err != nil { // by COPY, and more than a row of each holds
 		t.Fatal(err)
 	}
 	before := figures(t, j)
@@ -81,7 +96,7 @@ func TestMigrations(t *testing.T) {
 	if diff := cmp.Diff(fmt.Sprintf("%+v", before), fmt.Sprintf("%+v", figures(t, j))); diff != "" {
 		t.Errorf("down and up (-before +after):\n%s", diff)
 	}
-	results, err := j.Append(t.Context(), batch(399, 2, 2))
+	results, err := j.Append(t.Context(), store.Batch{ReceivedAt: noon(), Entries: []store.Entry{many.Entries[299], usage("new", 0)}})
 	if err != nil || results[0].Outcome != store.Duplicate || results[1].Outcome != store.Accepted {
 		t.Errorf("append after it: %+v, %v", results, err)
 	}
