@@ -31,7 +31,7 @@ func (j *Journal) Cut(ctx context.Context, customerID string, at time.Time) erro
 	encoded := r.Append(nil)
 	c := &call{size: len(encoded), alone: true, need: func(n *needs) { n.cutFrom = customerID }}
 	c.stage = func(ctx context.Context, g *group) error {
-		if g.cuts[customerID].boundary(micros) {
+		if g.cuts[customerID].Boundary(micros) {
 			return errTakenBack
 		}
 		cut := &cutRow{customer: customerID, at: micros}
@@ -47,7 +47,7 @@ func (j *Journal) Cut(ctx context.Context, customerID string, at time.Time) erro
 
 // split computes how a cut takes the customer's buckets apart.
 func (g *group) split(ctx context.Context, cut *cutRow) error {
-	start := g.cuts[cut.customer].start(cut.at)
+	start := g.cuts[cut.customer].Start(cut.at)
 	byID := map[int32]*split{}
 	var ids []int32
 	rows, err := g.tx.Query(ctx, `SELECT s.id, s.meter FROM journal_series s JOIN journal_buckets b ON b.series = s.id AND b.start = $2 WHERE s.customer = $1`,

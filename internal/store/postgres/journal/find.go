@@ -168,8 +168,8 @@ const placeRows = 64
 // the newest row; from the other end, down to readSpan above it.
 func (f *finder) places(ctx context.Context) (all []place, more bool, err error) {
 	from, to := limits(f.s.In)
-	if from > math.MinInt64+bucketMicros {
-		from -= bucketMicros // a bucket begins before its events
+	if from > math.MinInt64+meter.BucketMicros {
+		from -= meter.BucketMicros // a bucket begins before its events
 	}
 	compare := func(a, b place) int {
 		return cmp.Or(cmp.Compare(a.bucket, b.bucket), cmp.Compare(a.position, b.position))

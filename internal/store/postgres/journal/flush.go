@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/postgres/tuples"
 )
 
 // cutRow is a new cut of a customer, and the buckets that it takes apart.
@@ -76,38 +77,38 @@ func (g *group) copyAll(ctx context.Context, log []logRow, reads []*readRow) err
 	events := g.all.events
 	if err := g.copy(ctx, "journal_events (identity, position, digest, at, unmatched, unit)", len(events), func(b []byte, i int) ([]byte, error) {
 		e := &events[i]
-		b = fieldInt(field(fields(b, 6), e.identity[:]), e.position)
-		return field(fieldBool(fieldInt(field(b, e.digest[:]), e.at), e.unmatched), []byte(e.unit)), nil
+		b = tuples.Int8(tuples.Bytes(tuples.Fields(b, 6), e.identity[:]), e.position)
+		return tuples.Bytes(tuples.Bool(tuples.Int8(tuples.Bytes(b, e.digest[:]), e.at), e.unmatched), []byte(e.unit)), nil
 	}); err != nil {
 		return err
 	}
 	if err := g.copy(ctx, "journal_log (first, received, bodies)", len(log), func(b []byte, i int) ([]byte, error) {
 		r := &log[i]
-		if b = fieldInt(fields(b, 3), r.first); r.received == nil {
-			b = null(b)
+		if b = tuples.Int8(tuples.Fields(b, 3), r.first); r.received == nil {
+			b = tuples.Null(b)
 		} else {
-			b = fieldInt(b, *r.received)
+			b = tuples.Int8(b, *r.received)
 		}
-		return fieldArray(b, pgtype.ByteaOID, len(r.bodies), func(b []byte, i int) ([]byte, error) { return field(b, r.bodies[i]), nil })
+		return tuples.Array(b, pgtype.ByteaOID, len(r.bodies), func(b []byte, i int) ([]byte, error) { return tuples.Bytes(b, r.bodies[i]), nil })
 	}); err != nil {
 		return err
 	}
 	return g.copy(ctx, "journal_contributions (series, bucket, first, cause, taken, origin, last, events, ats, amounts, traits)", len(reads),
 		func(b []byte, i int) (_ []byte, err error) {
 			l := reads[i].list
-			b = size(size(fields(b, 11), 4), uint64(l[0].series.id))
-			b = fieldBool(fieldInt(fieldInt(fieldInt(b, l[0].bucket), l[0].event), reads[i].cause()), l[0].taken)
-			b = fieldInt(append(size(b, 2), 0, byte(l[0].origin)), l[len(l)-1].event)
+			b = tuples.Int4(tuples.Fields(b, 11), l[0].series.id)
+			b = tuples.Bool(tuples.Int8(tuples.Int8(tuples.Int8(b, l[0].bucket), l[0].event), reads[i].cause()), l[0].taken)
+			b = tuples.Int8(tuples.Int2(b, int16(l[0].origin)), l[len(l)-1].event)
 			for _, element := range []struct {
 				oid    uint32
 				append func(b []byte, i int) ([]byte, error)
 			}{
-				{pgtype.Int8OID, func(b []byte, i int) ([]byte, error) { return fieldInt(b, l[i].event), nil }},
-				{pgtype.Int8OID, func(b []byte, i int) ([]byte, error) { return fieldInt(b, l[i].at), nil }},
-				{pgtype.NumericOID, func(b []byte, i int) ([]byte, error) { return fieldNumeric(b, types, l[i].value) }},
-				{pgtype.ByteaOID, func(b []byte, i int) ([]byte, error) { return field(b, l[i].traits), nil }},
+				{pgtype.Int8OID, func(b []byte, i int) ([]byte, error) { return tuples.Int8(b, l[i].event), nil }},
+				{pgtype.Int8OID, func(b []byte, i int) ([]byte, error) { return tuples.Int8(b, l[i].at), nil }},
+				{pgtype.NumericOID, func(b []byte, i int) ([]byte, error) { return amount(b, types, l[i].value) }},
+				{pgtype.ByteaOID, func(b []byte, i int) ([]byte, error) { return tuples.Bytes(b, l[i].traits), nil }},
 			} {
-				if b, err = fieldArray(b, element.oid, len(l), element.append); err != nil {
+				if b, err = tuples.Array(b, element.oid, len(l), element.append); err != nil {
 					return b, err
 				}
 			}
@@ -120,7 +121,7 @@ func (g *group) copy(ctx context.Context, to string, n int, row func(b []byte, i
 	if n == 0 {
 		return nil
 	}
-	_, err := g.tx.Conn().PgConn().CopyFrom(ctx, &copyStream{n: n, row: row}, "COPY "+to+" FROM STDIN (FORMAT binary)")
+	_, err := g.tx.Conn().PgConn().CopyFrom(ctx, &tuples.Stream{N: n, Row: row}, "COPY "+to+" FROM STDIN (FORMAT binary)")
 	return err
 }
 

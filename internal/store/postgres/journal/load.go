@@ -53,7 +53,7 @@ func (g *group) load(ctx context.Context, n *needs) error {
 	keys := make([]bucketKey, 0, len(n.reads))
 	for _, r := range n.reads {
 		if s := g.series[r.key]; s != nil && s.id > 0 {
-			keys = append(keys, bucketKey{s, g.cuts[r.key.CustomerID].start(r.at)})
+			keys = append(keys, bucketKey{s, g.cuts[r.key.CustomerID].Start(r.at)})
 		}
 	}
 	if len(keys) == 0 {

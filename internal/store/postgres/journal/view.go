@@ -26,7 +26,7 @@ type view struct {
 	ctx      context.Context //nolint:containedctx // store.View has no room for one
 	tx       pgx.Tx
 	position uint64
-	cuts     map[string]cuts
+	cuts     map[string]meter.Cuts
 	series   map[store.SeriesKey]int32
 	failed   error // of a method that returns none
 }
@@ -40,7 +40,7 @@ func (j *Journal) View(ctx context.Context, read func(store.View) error) error {
 	}
 	defer j.leave()
 	err := j.snapshot(ctx, func(tx pgx.Tx) error {
-		v := &view{ctx: ctx, tx: tx, cuts: map[string]cuts{}, series: map[store.SeriesKey]int32{}}
+		v := &view{ctx: ctx, tx: tx, cuts: map[string]meter.Cuts{}, series: map[store.SeriesKey]int32{}}
 		if err := tx.QueryRow(ctx, "SELECT position FROM journal_head").Scan(&v.position); err != nil {
 			return wrap("view", err)
 		}
@@ -64,11 +64,11 @@ func limits(in period.Interval) (from, to int64) {
 	return from, to
 }
 
-func (v *view) cutsOf(customerID string) (cuts, error) {
+func (v *view) cutsOf(customerID string) (meter.Cuts, error) {
 	if c, ok := v.cuts[customerID]; ok {
 		return c, nil
 	}
-	c := cuts{}
+	c := meter.Cuts{}
 	rows, err := v.tx.Query(v.ctx, "SELECT at FROM journal_cuts WHERE customer = $1 ORDER BY at", customerID)
 	err = rowsOf(rows, err, func(rows pgx.Rows) error {
 		var at int64
@@ -83,12 +83,12 @@ func (v *view) cutsOf(customerID string) (cuts, error) {
 }
 
 // bounded checks the bounds of an interval, and finds the series; id 0: there is none.
-func (v *view) bounded(k store.SeriesKey, in period.Interval) (id int32, c cuts, err error) {
+func (v *view) bounded(k store.SeriesKey, in period.Interval) (id int32, c meter.Cuts, err error) {
 	if c, err = v.cutsOf(k.CustomerID); err != nil {
 		return 0, nil, err
 	}
 	for _, t := range []time.Time{in.Start, in.End} {
-		if !t.IsZero() && (!c.boundary(t.UnixMicro()) || t.Nanosecond()%1000 != 0) {
+		if !t.IsZero() && (!c.Boundary(t.UnixMicro()) || t.Nanosecond()%1000 != 0) {
 			return 0, nil, invalid("%s lies neither on the 15-minute grid nor on a cut of %s", t.UTC().Format(time.RFC3339Nano), k.CustomerID)
 		}
 	}
@@ -176,7 +176,7 @@ func (v *view) Windows(k store.SeriesKey, in period.Interval) ([]store.Window, e
 	err = v.parts(id, from, to, func(start int64, p *part) error {
 		if p.rollup.Count != 0 { // else all of it was voided
 			windows = append(windows, store.Window{
-				Interval: period.Interval{Start: time.UnixMicro(start).UTC(), End: time.UnixMicro(c.end(start)).UTC()}, Rollup: p.rollup,
+				Interval: period.Interval{Start: time.UnixMicro(start).UTC(), End: time.UnixMicro(c.End(start)).UTC()}, Rollup: p.rollup,
 			})
 		}
 		return nil
@@ -381,7 +381,7 @@ func (v *view) carry(c *collection, id int32, from int64) error {
 		if err := v.tx.QueryRow(v.ctx, "SELECT max(start) FROM journal_buckets WHERE series = $1 AND start < $2", id, to).Scan(&last); err != nil || last == nil {
 			return err
 		}
-		low := gridStart(*last) - carryDays*96*bucketMicros
+		low := meter.GridStart(*last) - carryDays*96*meter.BucketMicros
 		past := newCollection(c.m)
 		if err := v.collect(past, id, low, to); err != nil {
 			return err
