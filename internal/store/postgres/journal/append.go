@@ -87,11 +87,11 @@ func (c *batch) prepare() error {
 
 func (c *batch) need(n *needs) {
 	for i := range c.entries {
-		n.ids = append(n.ids, c.entries[i].identity)
+		n.entries = append(n.entries, c.entries[i].identity)
 		n.resolutions(c.Entries[i].Resolutions, c.Entries[i].Event.Time.UnixMicro())
 	}
 	for i := range c.Marks {
-		n.ids = append(n.ids, meter.IdentityOf(c.Marks[i].Source, c.Marks[i].ID))
+		n.marked = append(n.marked, meter.IdentityOf(c.Marks[i].Source, c.Marks[i].ID))
 	}
 	for i := range c.Totals {
 		n.totals = append(n.totals, c.total(i))
@@ -104,16 +104,16 @@ func (c *batch) total(i int) totalKey {
 }
 
 // put stages a record that is no event under the next position.
-func (g *group) put(kind record.Kind, target uint64, encoded []byte) uint64 {
+func (g *group) put(target uint64, encoded []byte) uint64 {
 	position := g.next()
 	record.Seal(encoded, position)
-	g.now.others = append(g.now.others, other{position: position, target: target, kind: int16(kind), body: record.Body(encoded)})
+	g.now.others = append(g.now.others, other{position: position, target: target, body: record.Body(encoded)})
 	return position
 }
 
 func (c *batch) stage(ctx context.Context, g *group) error {
 	first := g.position
-	g.put(record.KindBatch, 0, c.head) // taken back when nothing follows and no total changed
+	g.put(0, c.head) // taken back when nothing follows and no total changed
 	wrote, err := c.stageEntries(ctx, g)
 	if err != nil {
 		return err
@@ -150,6 +150,7 @@ func (c *batch) stageEntries(ctx context.Context, g *group) (wrote bool, err err
 		e, res := &c.entries[i], &c.results[i]
 		*res = store.Result{Digest: e.digest}
 		if h, ok := g.held(e.identity); ok {
+			g.met = true
 			res.Outcome, res.Position, res.Stored = store.Duplicate, h.position, e.digest
 			if h.digest != e.digest {
 				res.Outcome, res.Stored = store.Conflict, h.digest
@@ -194,7 +195,7 @@ func (c *batch) stageMarks(g *group) (changed bool, err error) {
 		}
 		h.marks |= m.Flags
 		g.now.ids[id], g.now.marked[id] = h, true
-		g.put(record.KindMark, 0, c.marks[i])
+		g.put(0, c.marks[i])
 		changed = true
 	}
 	return changed, nil

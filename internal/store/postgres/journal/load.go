@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,7 +16,8 @@ import (
 
 // needs are what the calls of a group will look at.
 type needs struct {
-	ids     []identity
+	entries []identity
+	marked  []identity
 	reads   []read // the buckets that events will be counted in
 	totals  []totalKey
 	cutFrom string // a customer whose cuts are asked for
@@ -40,7 +42,9 @@ func (g *group) load(ctx context.Context, n *needs) error {
 	}
 	g.from = g.position
 	b := &pgx.Batch{}
-	g.queueIDs(b, n.ids)
+	if g.queueIDs(b, n.marked); !g.blind {
+		g.queueIDs(b, n.entries)
+	}
 	g.queueSeries(b, n)
 	g.queueTotals(b, n.totals)
 	if err := g.tx.SendBatch(ctx, b).Close(); err != nil {
@@ -49,7 +53,7 @@ func (g *group) load(ctx context.Context, n *needs) error {
 	keys := make([]bucketKey, 0, len(n.reads))
 	for _, r := range n.reads {
 		if s := g.series[r.key]; s != nil && s.id > 0 {
-			keys = append(keys, bucketKey{s, g.cuts[r.key.CustomerID].start(r.at)})
+			keys = append(keys, bucketKey{s, g.cuts[r.key.CustomerID].Start(r.at)})
 		}
 	}
 	if len(keys) == 0 {
@@ -58,26 +62,32 @@ func (g *group) load(ctx context.Context, n *needs) error {
 	return g.loadParts(ctx, keys)
 }
 
+// partitions is how many journal_events has, each for a range of identities.
+const partitions = 8
+
+// queueIDs looks identities up, each in its partition: the table as a whole would look into all of them for each.
 func (g *group) queueIDs(b *pgx.Batch, ids []identity) {
-	if len(ids) == 0 {
-		return
+	var by [partitions][][16]byte
+	for _, id := range ids {
+		n := int(id[0]) * partitions >> 8
+		by[n] = append(by[n], id)
 	}
-	raw := make([][]byte, len(ids))
-	for i := range ids {
-		raw[i] = ids[i][:]
-	}
-	b.Queue("SELECT identity, position, digest, marks FROM journal_events WHERE identity = ANY($1)", raw).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			var id, digest []byte
-			var h held
-			if err := rows.Scan(&id, &h.position, &digest, &h.marks); err != nil {
-				return err
-			}
-			copy(h.digest[:], digest)
-			g.loaded.ids[identity(id)] = h
+	for n, list := range by {
+		if len(list) == 0 {
+			continue
 		}
-		return rows.Err()
-	})
+		b.Queue("SELECT identity, position, digest, marks FROM journal_events_"+strconv.Itoa(n)+" WHERE identity = ANY($1)", list).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				var id [16]byte
+				var h held
+				if err := rows.Scan(&id, &h.position, &h.digest, &h.marks); err != nil {
+					return err
+				}
+				g.loaded.ids[id] = h
+			}
+			return rows.Err()
+		})
+	}
 }
 
 func (g *group) queueSeries(b *pgx.Batch, n *needs) {

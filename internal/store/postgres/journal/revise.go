@@ -94,7 +94,7 @@ func (v *revision) stage(ctx context.Context, g *group) error {
 			continue
 		}
 		v.records[i].Reference.Target = was.Position
-		now.Revision = g.put(v.records[i].Kind, was.Position, v.records[i].Append(nil))
+		now.Revision = g.put(was.Position, v.records[i].Append(nil))
 		if err := g.revise(ctx, one.Kind, was, &now); err != nil {
 			return fmt.Errorf("revision %d: %w", i, err)
 		}
