@@ -177,6 +177,12 @@ func TestMetUnseen(t *testing.T) {
 	other.Entries[0].Event.Data = []byte("1")
 	other.Atomic = true
 	outcomes(other, store.Conflict)
+	other = batch(598, 2, 2) // a conflict in itself: nothing of it meets the index
+	again := other.Entries[1]
+	again.Event.Data = []byte("2")
+	other.Entries = append(other.Entries, again)
+	other.Entries[1].Event.ID, other.Entries[2].Event.ID, other.Atomic = "twice", "twice", true
+	outcomes(other, store.Duplicate, store.Accepted, store.Conflict)
 	outcomes(batch(599, 1, 2), store.Duplicate)
 	holds(t, open(t, dsn), 600, 2)
 	// What is there already does not count again: it cannot be too much either.

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -152,6 +153,9 @@ func (j *Journal) Leaves(ctx context.Context, from uint64, limit int, each func(
 	defer j.leave()
 	if from == 0 || limit <= 0 {
 		return from, fmt.Errorf("leaves: %w", invalid("positions count from 1, and a limit is needed"))
+	}
+	if from > math.MaxInt64-leavesChunk { // no record is there
+		return from, nil
 	}
 	for next = from; limit > 0; {
 		bodies, err := j.bodies(ctx, next, min(limit, leavesChunk))

@@ -117,7 +117,7 @@ func (j *Journal) eraseChunk(ctx context.Context, e *erasure, from, to int64) er
 			return err
 		}
 		b := &pgx.Batch{}
-		rows, err := tx.Query(ctx, "SELECT first, bodies FROM journal_log WHERE first > $1::bigint - 64 AND first < $2 FOR UPDATE", from, to)
+		rows, err := tx.Query(ctx, "SELECT first, bodies FROM journal_log WHERE first > $1::bigint - 64 AND first < $2 ORDER BY first FOR UPDATE", from, to)
 		if err := rowsOf(rows, err, func(rows pgx.Rows) error {
 			var first int64
 			var bodies [][]byte

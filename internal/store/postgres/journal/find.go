@@ -54,7 +54,7 @@ func (f *finder) states(ctx context.Context, list []*row) error {
 	for id := range by {
 		ids = append(ids, id)
 	}
-	rows, err := f.tx.Query(ctx, "SELECT identity, marks, revision FROM journal_events WHERE identity = ANY($1)", ids)
+	rows, err := f.tx.Query(ctx, "SELECT e.identity, e.marks, e.revision FROM "+byIdentities, ids)
 	found := 0
 	err = rowsOf(rows, err, func(rows pgx.Rows) error {
 		var id [16]byte
@@ -108,7 +108,7 @@ func (f *finder) ofAll(ctx context.Context) (list []*row, more bool, err error) 
 		f.at, more = cursor{set: true, position: from}, true
 	} else {
 		if f.at.set {
-			from = f.at.position + 1
+			from = min(f.at.position, f.head) + 1
 		}
 		to = min(to, from+int64(f.n))
 		f.at, more = cursor{set: true, position: to - 1}, to <= f.head

@@ -59,7 +59,7 @@ func (g *group) flush(ctx context.Context) error {
 	if e := g.erasure; e != nil {
 		b.Queue("INSERT INTO journal_erasures (position, subject, first, last) VALUES ($1, $2, $3, $4)", e.position, []byte(e.subject), e.first, e.last)
 		if e.subject == "" {
-			b.Queue("UPDATE journal_head SET retained = $1", e.last)
+			b.Queue("UPDATE journal_head SET retained = greatest(retained, $1)", e.last)
 		}
 	}
 	b.Queue("UPDATE journal_head SET position = $1", g.position)

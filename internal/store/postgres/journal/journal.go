@@ -60,7 +60,8 @@ type Journal struct {
 
 var _ store.Keeper = (*Journal)(nil)
 
-// Open connects and brings the schema to the newest migration. It refuses a server whose commits may be lost.
+// Open connects and brings the schema to the newest migration. It refuses a server whose commits may be lost, and tables
+// with ErrEarlier.
 func Open(ctx context.Context, cfg Config) (*Journal, error) {
 	if cfg.HeadWait <= 0 {
 		cfg.HeadWait = headWait

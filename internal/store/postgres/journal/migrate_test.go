@@ -1,103 +1,113 @@
-package journal_test
+package journal
 
 import (
-	"fmt"
+	"context"
+	"errors"
+	"io/fs"
 	"testing"
-	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
 
-	"github.com/tallystick/tallystick/internal/core/meter"
-	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/period"
-	"github.com/tallystick/tallystick/internal/store"
-	"github.com/tallystick/tallystick/internal/store/postgres/journal"
+	"github.com/tallystick/tallystick/internal/store/pgtest"
 	"github.com/tallystick/tallystick/internal/store/schema"
 )
 
-// figures are what a journal says: its records, how events count, and what the series come to.
-func figures(t *testing.T, j *journal.Journal) (all []any) {
+// ask runs statements and reads one text.
+func ask(t *testing.T, dsn, setup, query string) (text string) {
 	t.Helper()
-	all = append(all, leaves(t, j))
-	for _, s := range []store.Scan{{}, {SeriesKey: key(0)}, {SeriesKey: key(1), NewestFirst: true}, {Unmatched: true}, {After: 9}, {NewestFirst: true, After: 9}} {
-		s.Limit = 1000
-		page, err := j.Scan(t.Context(), s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, page)
-	}
-	history, err := j.History(t.Context(), "s", "e-2")
+	c, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all = append(all, history)
-	if err := j.View(t.Context(), func(v store.View) error {
-		for c := range 2 {
-			windows, err := v.Windows(key(c), period.Interval{})
-			if err != nil {
-				return err
-			}
-			voided, err := v.Voided(key(c), period.Interval{})
-			if err != nil {
-				return err
-			}
-			late, err := v.Late(key(c), period.Interval{}, 9)
-			if err != nil {
-				return err
-			}
-			groups, err := v.Measure(key(c), period.Interval{}, store.Measure{Aggregation: meter.Max, GroupBy: []string{"route"}})
-			if err != nil {
-				return err
-			}
-			newest, err := v.Measure(key(c), period.Interval{}, store.Measure{Aggregation: meter.Latest})
-			if err != nil {
-				return err
-			}
-			level, err := v.Measure(key(c), period.Interval{Start: noon(), End: noon().Add(15 * time.Minute)}, store.Measure{Aggregation: meter.TimeWeighted})
-			if err != nil {
-				return err
-			}
-			all = append(all, windows, voided, late, groups, newest, level)
-		}
-		return nil
-	}); err != nil {
+	defer func() { _ = c.Close(t.Context()) }()
+	if _, err := c.Exec(t.Context(), setup); err != nil {
 		t.Fatal(err)
 	}
-	return all
+	if err := c.QueryRow(t.Context(), query).Scan(&text); err != nil {
+		t.Fatal(err)
+	}
+	return text
 }
 
-// TestMigrations: a journal that was taken to the first schema and back says the same, and goes on.
-func TestMigrations(t *testing.T) {
-	t.Parallel()
-	dsn := database(t)
-	j := open(t, dsn)
-	work(t, j)
-	many := batch(100, 300, 2)
-	for i := range many.Entries { // no two are alike
-		many.Entries[i].Event.Time = noon().Add(time.Duration(i) * time.Second)
-		many.Entries[i].Resolutions[0].Value = money.FromInt(int64(i * i % 307))
-	}
-	if _, err := j.Append(t.Context(), many); err != nil { // by COPY, and more than a row of each holds
-		t.Fatal(err)
-	}
-	before := figures(t, j)
-	if err := j.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := journal.Schema(t.Context(), dsn, func(s *schema.Schema) error {
-		_, err := s.Down(t.Context(), 1)
+// tables lists those of a database, but for goose's.
+const tables = `SELECT coalesce(string_agg(relname, ' ' ORDER BY relname), '') FROM pg_class
+	WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'S') AND relname NOT LIKE '` + versionTable + `%'`
+
+// downTo takes migrations back, also the first one.
+func downTo(ctx context.Context, dsn string, to int64) error {
+	cc, err := pgx.ParseConfig(dsn)
+	if err != nil {
 		return err
-	}); err != nil {
+	}
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	versions, err := database.NewStore(database.DialectPostgres, versionTable)
+	if err != nil {
+		return err
+	}
+	db := stdlib.OpenDB(*cc)
+	p, err := goose.NewProvider("", db, dir, goose.WithStore(versions), goose.WithDisableGlobalRegistry(true))
+	if err == nil {
+		_, err = p.DownTo(ctx, to)
+	}
+	return errors.Join(err, db.Close())
+}
+
+// TestDownAndUpAgain: the schema can be taken back, leaves nothing, and comes back the same.
+func TestDownAndUpAgain(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	up := func() string {
+		t.Helper()
+		j, err := Open(t.Context(), Config{URL: dsn, Unsafe: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := j.Seal(t.Context(), []byte("a document")); err != nil {
+			t.Error(err)
+		}
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+		return ask(t, dsn, "", tables)
+	}
+	before := up()
+	if err := downTo(t.Context(), dsn, 0); err != nil {
 		t.Fatal(err)
 	}
-	j = open(t, dsn)
-	t.Cleanup(func() { _ = j.Close() })
-	if diff := cmp.Diff(fmt.Sprintf("%+v", before), fmt.Sprintf("%+v", figures(t, j))); diff != "" {
-		t.Errorf("down and up (-before +after):\n%s", diff)
+	if left := ask(t, dsn, "", tables); left != "" || before == "" {
+		t.Errorf("left behind of %s: %s", before, left)
 	}
-	results, err := j.Append(t.Context(), store.Batch{ReceivedAt: noon(), Entries: []store.Entry{many.Entries[299], usage("new", 0)}})
-	if err != nil || results[0].Outcome != store.Duplicate || results[1].Outcome != store.Accepted {
-		t.Errorf("append after it: %+v, %v", results, err)
+	if again := up(); again != before {
+		t.Errorf("up again: %s, want %s", again, before)
+	}
+}
+
+// TestEarlierBuild: tables from before the first version of the schema, under the same number, are refused and left alone.
+func TestEarlierBuild(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	made := ask(t, dsn, `CREATE TABLE journal_migrations (id integer PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY, version_id bigint NOT NULL,
+		is_applied boolean NOT NULL, tstamp timestamp NOT NULL DEFAULT now());
+		INSERT INTO journal_migrations (version_id, is_applied) VALUES (0, true), (1, true);
+		CREATE TABLE journal_head (one smallint PRIMARY KEY DEFAULT 1, position bigint NOT NULL, retained bigint NOT NULL);
+		CREATE TABLE journal_events (identity bytea PRIMARY KEY, position bigint NOT NULL, body bytea NOT NULL);
+		CREATE TABLE journal_records (position bigint PRIMARY KEY, body bytea NOT NULL)`, tables)
+	if j, err := Open(t.Context(), Config{URL: dsn, Unsafe: true}); !errors.Is(err, ErrEarlier) {
+		t.Errorf("open: %v", err)
+		if err == nil {
+			_ = j.Close()
+		}
+	}
+	if err := Schema(t.Context(), dsn, func(*schema.Schema) error { return nil }); !errors.Is(err, ErrEarlier) {
+		t.Errorf("the schema: %v", err)
+	}
+	if left := ask(t, dsn, "", tables); left != made {
+		t.Errorf("there is %s, want %s", left, made)
 	}
 }

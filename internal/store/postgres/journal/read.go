@@ -45,10 +45,14 @@ func (r *row) decode(body []byte) (err error) {
 	return err
 }
 
+// byIdentities are the events e of the identities $1. LATERAL: each is looked up in its partition alone, and by its key, whatever
+// the planner knows of the tables.
+const byIdentities = "unnest($1::uuid[]) AS w (identity) CROSS JOIN LATERAL (SELECT * FROM journal_events e WHERE e.identity = w.identity LIMIT 1) e"
+
 // byIdentity finds rows of events. One that is not there is nil.
 func byIdentity(ctx context.Context, q queryer, ids []identity) (map[identity]*row, error) {
 	found := map[identity]*row{}
-	rows, err := q.Query(ctx, "SELECT "+rowColumns+", e.identity FROM journal_events e WHERE identity = ANY($1)", plain(ids))
+	rows, err := q.Query(ctx, "SELECT "+rowColumns+", e.identity FROM "+byIdentities, plain(ids))
 	return found, rowsOf(rows, err, func(rows pgx.Rows) error {
 		r := &row{}
 		var id [16]byte

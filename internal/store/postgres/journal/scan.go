@@ -95,6 +95,9 @@ func scan(ctx context.Context, tx pgx.Tx, s *store.Scan, at cursor) (page store.
 		if err != nil {
 			return page, err
 		}
+		if len(rows) == 0 { // other records were looked at
+			reads += f.n
+		}
 		list, err := currents(ctx, tx, rows)
 		if err != nil {
 			return page, err
@@ -115,6 +118,10 @@ func scan(ctx context.Context, tx pgx.Tx, s *store.Scan, at cursor) (page store.
 			at = cursor{set: true, bucket: rows[i].bucket, position: int64(rows[i].first.Position)}
 		}
 		if at = f.at; !more {
+			return page, nil
+		}
+		if reads > scanReads {
+			page.Next = at.text()
 			return page, nil
 		}
 	}

@@ -90,8 +90,8 @@ func (j *Journal) attempt(ctx context.Context, calls []*call, blind bool) (err e
 	if err := g.stage(ctx, calls); err != nil {
 		return err
 	}
-	if blind && slices.ContainsFunc(calls, func(c *call) bool { return c.err != nil }) {
-		return errMet
+	if blind && (g.met || slices.ContainsFunc(calls, func(c *call) bool { return c.err != nil })) {
+		return errMet // of a batch that is taken back, the index would judge nothing
 	}
 	if j.doubt = max(0, j.doubt-1); g.met {
 		j.doubt = doubtful
