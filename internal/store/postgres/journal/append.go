@@ -24,6 +24,7 @@ type batch struct {
 type prepared struct {
 	identity, digest [16]byte
 	record           []byte
+	traits           [][]byte // of each resolution
 }
 
 // Append implements store.Journal.
@@ -42,6 +43,9 @@ func (j *Journal) Append(ctx context.Context, b store.Batch) ([]store.Result, er
 	return c.results, nil
 }
 
+// recordRoom is what most records of events need.
+const recordRoom = 256
+
 // prepare checks and encodes all that does not depend on the journal's state.
 func (c *batch) prepare() error {
 	b := &c.Batch
@@ -52,11 +56,18 @@ func (c *batch) prepare() error {
 		return err
 	}
 	r := record.Record{Kind: record.KindEvent, ReceivedAt: b.ReceivedAt}
+	c.entries = make([]prepared, 0, len(b.Entries))
 	for i := range b.Entries {
 		e := &b.Entries[i]
 		r.Flags, r.Event, r.Origin, r.Resolutions, r.Receipt, r.KeyID = e.Flags, e.Event, e.Origin, e.Resolutions, e.Receipt, e.KeyID
 		r.Digest, r.Unit = e.Event.Digest(), e.Unit
-		p := prepared{identity: e.Event.Identity(), digest: r.Digest, record: r.Append(nil)}
+		p := prepared{identity: e.Event.Identity(), digest: r.Digest, record: r.Append(make([]byte, 0, recordRoom)), traits: make([][]byte, len(e.Resolutions))}
+		for k := range e.Resolutions {
+			var err error
+			if p.traits[k], err = traitsOf(&e.Resolutions[k]); err != nil {
+				return fmt.Errorf("entry %d: %w", i, err)
+			}
+		}
 		if len(p.record) > record.BodyMax {
 			return invalid("entry %d: an event has at most %d bytes, dimensions included", i, record.BodyMax)
 		}
@@ -86,6 +97,7 @@ func (c *batch) prepare() error {
 }
 
 func (c *batch) need(n *needs) {
+	n.entries, n.reads = slices.Grow(n.entries, len(c.entries)), slices.Grow(n.reads, len(c.entries))
 	for i := range c.entries {
 		n.entries = append(n.entries, c.entries[i].identity)
 		n.resolutions(c.Entries[i].Resolutions, c.Entries[i].Event.Time.UnixMicro())
@@ -162,7 +174,7 @@ func (c *batch) stageEntries(ctx context.Context, g *group) (wrote bool, err err
 		record.Seal(e.record, position)
 		at := entry.Event.Time.UnixMicro()
 		for k := range entry.Resolutions {
-			one := contribution{at: at, cause: position, event: position, origin: entry.Origin}
+			one := contribution{at: at, cause: position, event: position, origin: entry.Origin, traits: e.traits[k]}
 			if err := g.contribute(ctx, &entry.Resolutions[k], one); err != nil {
 				return false, fmt.Errorf("entry %d: %w", i, err)
 			}

@@ -1,9 +1,11 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -74,9 +76,9 @@ const copyFrom = 200
 
 func (g *group) copyAll(ctx context.Context, log []logRow, reads []*readRow) error {
 	types := g.tx.Conn().TypeMap()
-	events := g.all.events
+	events := g.turns()
 	if err := g.copy(ctx, "journal_events (identity, position, digest, at, unmatched, unit)", len(events), func(b []byte, i int) ([]byte, error) {
-		e := &events[i]
+		e := events[i]
 		b = tuples.Int8(tuples.Bytes(tuples.Fields(b, 6), e.identity[:]), e.position)
 		return tuples.Bytes(tuples.Bool(tuples.Int8(tuples.Bytes(b, e.digest[:]), e.at), e.unmatched), []byte(e.unit)), nil
 	}); err != nil {
@@ -114,6 +116,31 @@ func (g *group) copyAll(ctx context.Context, log []logRow, reads []*readRow) err
 			}
 			return b, nil
 		})
+}
+
+// turns are the group's events in the order of the index, one of each partition after another: neighbours go to the same pages,
+// while COPY, which keeps a thousand rows back, has not many of one partition.
+func (g *group) turns() []*event {
+	var by [partitions][]*event
+	for i := range g.all.events {
+		e := &g.all.events[i]
+		n := partitionOf(e.identity)
+		by[n] = append(by[n], e)
+	}
+	most := 0
+	for _, list := range by {
+		slices.SortFunc(list, func(a, b *event) int { return bytes.Compare(a.identity[:], b.identity[:]) })
+		most = max(most, len(list))
+	}
+	all := make([]*event, 0, len(g.all.events))
+	for i := range most {
+		for _, list := range by {
+			if i < len(list) {
+				all = append(all, list[i])
+			}
+		}
+	}
+	return all
 }
 
 // copy writes n rows to a table and its columns.

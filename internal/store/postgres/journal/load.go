@@ -35,21 +35,20 @@ func (n *needs) resolutions(list []meter.Resolution, at int64) {
 	}
 }
 
-// load takes the lock of the head, and reads what the group needs in three rounds.
+// load takes the lock of the head, and reads what the group needs in two rounds.
 func (g *group) load(ctx context.Context, n *needs) error {
-	if err := g.tx.QueryRow(ctx, "SELECT position FROM journal_head FOR UPDATE").Scan(&g.position); err != nil {
-		return fmt.Errorf("lock the head: %w", err)
-	}
-	g.from = g.position
 	b := &pgx.Batch{}
+	// What comes behind it in the batch sees what those before have committed: each statement has a snapshot of its own.
+	b.Queue("SELECT position FROM journal_head FOR UPDATE").QueryRow(func(row pgx.Row) error { return row.Scan(&g.position) })
 	if g.queueIDs(b, n.marked); !g.blind {
 		g.queueIDs(b, n.entries)
 	}
 	g.queueSeries(b, n)
 	g.queueTotals(b, n.totals)
 	if err := g.tx.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("look up: %w", err)
+		return fmt.Errorf("lock the head and look up: %w", err)
 	}
+	g.from = g.position
 	keys := make([]bucketKey, 0, len(n.reads))
 	for _, r := range n.reads {
 		if s := g.series[r.key]; s != nil && s.id > 0 {
@@ -65,11 +64,13 @@ func (g *group) load(ctx context.Context, n *needs) error {
 // partitions is how many journal_events has, each for a range of identities.
 const partitions = 8
 
+func partitionOf(id identity) int { return int(id[0]) * partitions >> 8 }
+
 // queueIDs looks identities up, each in its partition: the table as a whole would look into all of them for each.
 func (g *group) queueIDs(b *pgx.Batch, ids []identity) {
 	var by [partitions][][16]byte
 	for _, id := range ids {
-		n := int(id[0]) * partitions >> 8
+		n := partitionOf(id)
 		by[n] = append(by[n], id)
 	}
 	for n, list := range by {

@@ -189,6 +189,10 @@ func (g *group) differ(ctx context.Context, kind store.RevisionKind, c contribut
 		if kind != store.Amend && slices.ContainsFunc(others, func(o meter.Resolution) bool { return sameReading(&these[i], &o) }) {
 			continue
 		}
+		var err error
+		if c.traits, err = traitsOf(&these[i]); err != nil {
+			return err
+		}
 		if err := g.contribute(ctx, &these[i], c); err != nil {
 			return err
 		}

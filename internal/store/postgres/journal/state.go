@@ -134,6 +134,13 @@ func newGroup(tx pgx.Tx) *group {
 	return &group{tx: tx, cuts: map[string]meter.Cuts{}, series: map[store.SeriesKey]*series{}, loaded: newStaged(), all: newStaged(), now: newStaged()}
 }
 
+// room makes place for what the group will stage: to grow by and by took a tenth of the time under the head.
+func (g *group) room(n *needs) {
+	g.all.ids = make(map[identity]held, len(n.entries))
+	g.all.events = make([]event, 0, len(n.entries))
+	g.all.contributions = make([]contribution, 0, len(n.reads))
+}
+
 // begin starts a call.
 func (g *group) begin() {
 	g.before = g.position
@@ -196,14 +203,10 @@ func (g *group) part(ctx context.Context, k bucketKey) (part, error) {
 	return g.loaded.parts[k], nil
 }
 
-// contribute stages what a record adds to a series, or takes.
+// contribute stages what a record adds to a series, or takes. c has the resolution's traits.
 func (g *group) contribute(ctx context.Context, r *meter.Resolution, c contribution) error {
 	c.series = g.seriesOf(store.SeriesKey{CustomerID: r.CustomerID, Meter: r.Meter})
 	c.bucket, c.value = g.cuts[r.CustomerID].Start(c.at), r.Value
-	var err error
-	if c.traits, err = traitsOf(r); err != nil {
-		return err
-	}
 	k := bucketKey{c.series, c.bucket}
 	p, err := g.part(ctx, k)
 	if err != nil {

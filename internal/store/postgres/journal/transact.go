@@ -131,6 +131,7 @@ func (g *group) stage(ctx context.Context, calls []*call) error {
 	if err := g.load(ctx, &n); err != nil {
 		return err
 	}
+	g.room(&n)
 	for _, c := range calls {
 		g.begin()
 		if c.err = c.stage(ctx, g); c.err == nil {
