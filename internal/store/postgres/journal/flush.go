@@ -118,26 +118,20 @@ func (g *group) copyAll(ctx context.Context, log []logRow, reads []*readRow) err
 		})
 }
 
-// turns are the group's events in the order of the index, one of each partition after another: neighbours go to the same pages,
-// while COPY, which keeps a thousand rows back, has not many of one partition.
+// turns are the group's events in the order of the index, those of one partition after those of another in turns: neighbours go to
+// the same pages, while COPY, which keeps a thousand rows back, has not many of one partition. Identities are hashes, so that an
+// eighth of them is about a partition.
 func (g *group) turns() []*event {
-	var by [partitions][]*event
+	sorted := make([]*event, len(g.all.events))
 	for i := range g.all.events {
-		e := &g.all.events[i]
-		n := partitionOf(e.identity)
-		by[n] = append(by[n], e)
+		sorted[i] = &g.all.events[i]
 	}
-	most := 0
-	for _, list := range by {
-		slices.SortFunc(list, func(a, b *event) int { return bytes.Compare(a.identity[:], b.identity[:]) })
-		most = max(most, len(list))
-	}
-	all := make([]*event, 0, len(g.all.events))
-	for i := range most {
-		for _, list := range by {
-			if i < len(list) {
-				all = append(all, list[i])
-			}
+	slices.SortFunc(sorted, func(a, b *event) int { return bytes.Compare(a.identity[:], b.identity[:]) })
+	all := make([]*event, 0, len(sorted))
+	each := (len(sorted) + partitions - 1) / partitions
+	for i := range each {
+		for k := i; k < len(sorted); k += each {
+			all = append(all, sorted[k])
 		}
 	}
 	return all

@@ -64,13 +64,11 @@ func (g *group) load(ctx context.Context, n *needs) error {
 // partitions is how many journal_events has, each for a range of identities.
 const partitions = 8
 
-func partitionOf(id identity) int { return int(id[0]) * partitions >> 8 }
-
 // queueIDs looks identities up, each in its partition: the table as a whole would look into all of them for each.
 func (g *group) queueIDs(b *pgx.Batch, ids []identity) {
 	var by [partitions][][16]byte
 	for _, id := range ids {
-		n := partitionOf(id)
+		n := int(id[0]) * partitions >> 8
 		by[n] = append(by[n], id)
 	}
 	for n, list := range by {
