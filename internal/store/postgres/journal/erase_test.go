@@ -189,7 +189,7 @@ func TestRetain(t *testing.T) {
 func TestRowsInParts(t *testing.T) {
 	t.Parallel()
 	j := keeping(t, func(string, bool) {})
-	const old, young = 10*410, 150
+	const old, young = 10 * 410, 150
 	for from := 0; from < old; from += 410 {
 		if _, err := j.Append(t.Context(), batch(from, 410, 3)); err != nil {
 			t.Fatal(err)
