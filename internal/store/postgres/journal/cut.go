@@ -185,13 +185,15 @@ const (
 	chunkBytes  = 8 << 20
 )
 
-// bodiesBetween are records from $1 to below $2; before are the bytes of all before each. bodyAt is the record at a position.
+// bodiesBetween are records from $1 to below $2; bodiesBounded are those in rows that have less than $3 bytes before them, so that
+// no more than is wanted is fetched. bodyAt is the record at a position.
 const (
-	bodiesBetween = `(SELECT position, body FROM (SELECT l.first + u.n - 1 AS position, u.body
-		FROM journal_log l CROSS JOIN unnest(l.bodies) WITH ORDINALITY AS u (body, n) WHERE l.first > $1 - 64 AND l.first < $2) w
-		WHERE position >= $1 AND position < $2) r`
-	bodiesBounded = `(SELECT position, body, sum(octet_length(body)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - octet_length(body) AS before FROM ` +
-		bodiesBetween + `) b WHERE before < $3`
+	rowsBetween   = "first >= coalesce((SELECT max(first) FROM journal_log WHERE first <= $1), 0) AND first < $2"
+	bodiesOf      = "(SELECT position, body FROM (SELECT l.first + u.n - 1 AS position, u.body FROM (SELECT first, bodies FROM "
+	bodiesIn      = ") l CROSS JOIN unnest(l.bodies) WITH ORDINALITY AS u (body, n)) w WHERE position >= $1 AND position < $2) r"
+	bodiesBetween = bodiesOf + "journal_log WHERE " + rowsBetween + bodiesIn
+	bodiesBounded = bodiesOf + "(SELECT first, bodies, sum(size) OVER (ORDER BY first ROWS UNBOUNDED PRECEDING) - size AS before FROM journal_log WHERE " +
+		rowsBetween + ") b WHERE before < $3" + bodiesIn
 	bodyAt = "(SELECT l.bodies[%[1]s - l.first + 1] FROM journal_log l WHERE l.first <= %[1]s ORDER BY l.first DESC LIMIT 1)"
 )
 

@@ -117,15 +117,16 @@ func (j *Journal) eraseChunk(ctx context.Context, e *erasure, from, to int64) er
 			return err
 		}
 		b := &pgx.Batch{}
-		rows, err := tx.Query(ctx, "SELECT first, bodies FROM journal_log WHERE first > $1::bigint - 64 AND first < $2 ORDER BY first FOR UPDATE", from, to)
+		rows, err := tx.Query(ctx, "SELECT first, bodies FROM journal_log WHERE "+rowsBetween+" ORDER BY first FOR UPDATE", from, to)
 		if err := rowsOf(rows, err, func(rows pgx.Rows) error {
 			var first int64
 			var bodies [][]byte
 			if err := rows.Scan(&first, &bodies); err != nil {
 				return err
 			}
-			changed := false
+			changed, size := false, 0
 			for i, body := range bodies {
+				size += len(body)
 				if at := first + int64(i); at < from || at >= to {
 					continue
 				}
@@ -135,10 +136,11 @@ func (j *Journal) eraseChunk(ctx context.Context, e *erasure, from, to int64) er
 				}
 				if out != nil {
 					bodies[i], changed = out, true
+					size += len(out) - len(body)
 				}
 			}
 			if changed {
-				b.Queue("UPDATE journal_log SET bodies = $2 WHERE first = $1", first, bodies)
+				b.Queue("UPDATE journal_log SET bodies = $2, size = $3 WHERE first = $1", first, bodies, size)
 			}
 			return nil
 		}); err != nil {
@@ -201,8 +203,8 @@ func (j *Journal) Retain(ctx context.Context, before, now time.Time) (more bool,
 	var from, head int64
 	var newest *int64
 	// Where there are only other records, the next event tells how old they are.
-	err = j.pool.QueryRow(ctx, `SELECT h.retained + 1, h.position, (SELECT max(received) FROM journal_log WHERE first > h.retained - 64
-		AND first + cardinality(bodies) > h.retained + 1 AND first <= greatest(h.retained + $1, (SELECT first FROM journal_log WHERE first > h.retained AND received IS NOT NULL ORDER BY first LIMIT 1)))
+	err = j.pool.QueryRow(ctx, `SELECT h.retained + 1, h.position, (SELECT max(received) FROM journal_log
+		WHERE first >= coalesce((SELECT max(first) FROM journal_log WHERE first <= h.retained + 1), 0) AND first <= greatest(h.retained + $1, (SELECT first FROM journal_log WHERE first > h.retained AND received IS NOT NULL ORDER BY first LIMIT 1)))
 		FROM journal_head h`, retainChunk).Scan(&from, &head, &newest)
 	if err != nil || from > head || newest == nil || *newest >= before.UnixMicro() {
 		return false, wrap("retain", err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
@@ -22,8 +23,13 @@ func commit(subject string, position uint64, head, payload []byte) ([32]byte, er
 
 func keeping(t *testing.T, forget func(subject string, came bool)) *journal.Journal {
 	t.Helper()
+	return keepingIn(t, database(t), forget)
+}
+
+func keepingIn(t *testing.T, dsn string, forget func(subject string, came bool)) *journal.Journal {
+	t.Helper()
 	j, err := journal.Open(t.Context(), journal.Config{
-		URL: database(t), Unsafe: true, Commit: commit, Forget: func(_ context.Context, subject string, came func() (bool, error)) error {
+		URL: dsn, Unsafe: true, Commit: commit, Forget: func(_ context.Context, subject string, came func() (bool, error)) error {
 			c, err := came()
 			forget(subject, c)
 			return err
@@ -188,7 +194,8 @@ func TestRetain(t *testing.T) {
 // TestRowsInParts: chunks of an erasure and stretches of retention end within rows of the log; what stands beside in the row stays.
 func TestRowsInParts(t *testing.T) {
 	t.Parallel()
-	j := keeping(t, func(string, bool) {})
+	dsn := database(t)
+	j := keepingIn(t, dsn, func(string, bool) {})
 	const old, young = 10 * 410, 150
 	for from := 0; from < old; from += 410 {
 		if _, err := j.Append(t.Context(), batch(from, 410, 3)); err != nil {
@@ -221,6 +228,15 @@ func TestRowsInParts(t *testing.T) {
 	}
 	check("retained", func(l *store.Leaf) bool { return ofOne(l) || l.Position <= retained })
 	holds(t, j, old+young, 3)
+	c, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(t.Context()) }()
+	var wrong int
+	if err := c.QueryRow(t.Context(), "SELECT count(*) FROM journal_log WHERE size <> (SELECT sum(octet_length(b)) FROM unnest(bodies) AS b)").Scan(&wrong); err != nil || wrong > 0 {
+		t.Errorf("%d rows of the log have another size than they say, %v", wrong, err)
+	}
 }
 
 // retained is how many positions one erasure by age covers.

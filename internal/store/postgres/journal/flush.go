@@ -84,14 +84,14 @@ func (g *group) copyAll(ctx context.Context, log []logRow, reads []*readRow) err
 	}); err != nil {
 		return err
 	}
-	if err := g.copy(ctx, "journal_log (first, received, bodies)", len(log), func(b []byte, i int) ([]byte, error) {
+	if err := g.copy(ctx, "journal_log (first, received, size, bodies)", len(log), func(b []byte, i int) ([]byte, error) {
 		r := &log[i]
-		if b = tuples.Int8(tuples.Fields(b, 3), r.first); r.received == nil {
+		if b = tuples.Int8(tuples.Fields(b, 4), r.first); r.received == nil {
 			b = tuples.Null(b)
 		} else {
 			b = tuples.Int8(b, *r.received)
 		}
-		return tuples.Array(b, pgtype.ByteaOID, len(r.bodies), func(b []byte, i int) ([]byte, error) { return tuples.Bytes(b, r.bodies[i]), nil })
+		return tuples.Array(tuples.Int4(b, int32(r.size)), pgtype.ByteaOID, len(r.bodies), func(b []byte, i int) ([]byte, error) { return tuples.Bytes(b, r.bodies[i]), nil })
 	}); err != nil {
 		return err
 	}
@@ -195,17 +195,18 @@ func (g *group) queueEvents(b *pgx.Batch) {
 }
 
 func queueLog(b *pgx.Batch, rows []logRow) {
-	var firsts []int64
+	var firsts, sizes []int64
 	var received []*int64
 	var bodies [][]byte
 	for i := range rows {
 		for _, body := range rows[i].bodies {
-			firsts, received, bodies = append(firsts, int64(rows[i].first)), append(received, rows[i].received), append(bodies, body)
+			firsts, sizes = append(firsts, int64(rows[i].first)), append(sizes, int64(len(body)))
+			received, bodies = append(received, rows[i].received), append(bodies, body)
 		}
 	}
 	if len(rows) > 0 {
-		b.Queue(`INSERT INTO journal_log (first, received, bodies) SELECT f, max(r), array_agg(b ORDER BY n)
-			FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) WITH ORDINALITY AS u (f, r, b, n) GROUP BY f`, firsts, received, bodies)
+		b.Queue(`INSERT INTO journal_log (first, received, size, bodies) SELECT f, max(r), sum(s), array_agg(b ORDER BY n)
+			FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[]) WITH ORDINALITY AS u (f, r, s, b, n) GROUP BY f`, firsts, received, sizes, bodies)
 	}
 }
 

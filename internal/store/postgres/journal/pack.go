@@ -22,6 +22,7 @@ const (
 type logRow struct {
 	first    uint64
 	received *int64 // the latest of its events; nil: it has none
+	size     int    // bytes of the bodies
 	bodies   [][]byte
 }
 
@@ -43,6 +44,7 @@ func (g *group) logRows() []logRow {
 			list, size = append(list, logRow{first: position}), len(body)+8
 		}
 		r := &list[len(list)-1]
+		r.size += len(body)
 		if r.bodies = append(r.bodies, body); received != nil && (r.received == nil || *r.received < *received) {
 			r.received = received
 		}

@@ -10,6 +10,7 @@ INSERT INTO journal_head (position, retained) VALUES (0, 0);
 CREATE TABLE journal_log (
 	first bigint PRIMARY KEY, -- position of the row's first record
 	received bigint,          -- the latest that an event of the row was received, UTC microseconds since 1970; NULL: it has none
+	size integer NOT NULL,    -- bytes of the bodies together, so that nobody reads more than fits
 	bodies bytea[] NOT NULL   -- as the log of files has them, so that trees over both are equal; at most 64
 );
 ALTER TABLE journal_log ALTER bodies SET STATISTICS 0; -- nothing searches in it, and to count its elements takes long
