@@ -112,7 +112,7 @@ func wantRecord(at int64, err error) error {
 
 func (j *Journal) eraseChunk(ctx context.Context, e *erasure, from, to int64) error {
 	return pgx.BeginTxFunc(ctx, j.pool, j.changing(), func(tx pgx.Tx) error {
-		// A process that was stopped must not keep the rows from marks and revisions.
+		// A process that was stopped must not keep the rows from another one that goes on with the erasure.
 		if _, err := tx.Exec(ctx, fmt.Sprint("SET LOCAL idle_in_transaction_session_timeout = ", j.cfg.HeadWait.Milliseconds())); err != nil {
 			return err
 		}

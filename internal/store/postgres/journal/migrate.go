@@ -23,7 +23,7 @@ var migrations embed.FS
 
 const versionTable = "journal_migrations"
 
-// ErrEarlier says that a database has the tables of a build from before there were versions of the schema. Nothing in it was
+// ErrEarlier says that a database has tables from before the first version of the schema. Nothing in it was
 // changed.
 var ErrEarlier = errors.New("the tables are those of an earlier development build: move the journal to a folder by `tally move` of that build, " +
 	"then from there to another database by `tally move` of this one")
