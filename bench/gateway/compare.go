@@ -69,15 +69,15 @@ func compare() error {
 	if err != nil {
 		return err
 	}
-	defer up.stop()
-	floor, err := start(s.self, "bare", up.line)
+	defer up.Stop()
+	floor, err := start(s.self, "bare", up.Line)
 	if err != nil {
 		return err
 	}
-	defer floor.stop()
-	ours, gatewayURL, key, small, err := startTally(*tally, dir, up.line)
+	defer floor.Stop()
+	ours, gatewayURL, key, small, err := startTally(*tally, dir, up.Line)
 	if ours != nil {
-		defer ours.stop()
+		defer ours.Stop()
 	}
 	if err != nil {
 		return err
@@ -85,15 +85,15 @@ func compare() error {
 	if gatewayURL == "" {
 		return errors.New("the gateway's address is unknown")
 	}
-	ways := []*way{{name: "bare", url: floor.line, key: "none", process: floor}, {name: "tally", url: gatewayURL, key: key, process: ours}}
-	switch ng, err := startNginx(dir, up.line); {
+	ways := []*way{{name: "bare", url: floor.Line, key: "none", process: floor}, {name: "tally", url: gatewayURL, key: key, process: ours}}
+	switch ng, err := startNginx(dir, up.Line); {
 	case errors.Is(err, errNone):
 		fmt.Println("nginx: NOT RUN, it is not installed")
 	case err != nil:
 		return err
 	default:
-		defer ng.stop()
-		ways = append(ways, &way{name: "nginx", url: ng.line, key: "none", process: ng})
+		defer ng.Stop()
+		ways = append(ways, &way{name: "nginx", url: ng.Line, key: "none", process: ng})
 	}
 	if err := s.full(ways); err != nil {
 		return err

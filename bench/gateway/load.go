@@ -32,8 +32,8 @@ type plan struct {
 	Distinct bool // each request has another key
 }
 
-// load sends requests on kept connections for a time: load PLAN, as JSON.
-func load(args []string) error {
+// sendLoad sends requests on kept connections for a time: load PLAN, as JSON.
+func sendLoad(args []string) error {
 	var p plan
 	if err := json.Unmarshal([]byte(args[0]), &p); err != nil {
 		return err

@@ -31,7 +31,7 @@ func main() {
 	case "bare":
 		err = bare(os.Args[2])
 	case "load":
-		err = load(os.Args[2:])
+		err = sendLoad(os.Args[2:])
 	default:
 		err = compare()
 	}

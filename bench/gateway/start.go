@@ -1,58 +1,34 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/tallystick/tallystick/bench/load"
 )
 
-// child is a process that prints one line when it serves.
-type child struct {
-	cmd  *exec.Cmd
-	in   io.Closer
-	line string
-}
+// child is a process that prints one line when it serves, and is measured.
+type child struct{ *load.Child }
 
 func start(name string, args ...string) (*child, error) {
-	cmd := exec.Command(name, args...)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
+	c, err := load.Start(name, args...)
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return nil, fmt.Errorf("%s %v did not start: %w", name, args, err)
-	}
-	return &child{cmd: cmd, in: in, line: strings.TrimSpace(line)}, nil
-}
-
-func (c *child) stop() {
-	_ = c.in.Close()                          // ends our own kinds
-	_ = c.cmd.Process.Signal(syscall.SIGTERM) // ends tally
-	_ = c.cmd.Wait()                          // its exit code says nothing here
+	return &child{c}, nil
 }
 
 // cpu is the user and system time that a process and its own processes have used.
 func (c *child) cpu() (time.Duration, error) {
-	pid := strconv.Itoa(c.cmd.Process.Pid)
+	pid := strconv.Itoa(c.Cmd.Process.Pid)
 	total, err := cpuOf(pid)
 	if err != nil {
 		return 0, err
@@ -73,7 +49,7 @@ func (c *child) cpu() (time.Duration, error) {
 
 // rss is the memory that a process holds, in bytes.
 func (c *child) rss() (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", c.cmd.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", c.Cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
@@ -129,7 +105,7 @@ func startTally(tally, dir, upstream string) (c *child, gatewayURL, key, small s
 	if err := cmd.Start(); err != nil {
 		return nil, "", "", "", err
 	}
-	c = &child{cmd: cmd, in: in}
+	c = &child{&load.Child{Cmd: cmd, In: in}}
 	run := func(args ...string) (map[string]any, error) {
 		out, err := exec.Command(tally, append(args, "--dir", data, "--output", "json")...).Output()
 		if err != nil {
@@ -221,7 +197,7 @@ func startNginx(dir, upstream string) (*child, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	c := &child{cmd: cmd, in: in, line: "http://" + addr}
+	c := &child{&load.Child{Cmd: cmd, In: in, Line: "http://" + addr}}
 	for range 100 {
 		conn, err := net.DialTimeout("tcp", addr, time.Second)
 		if err == nil {
@@ -229,6 +205,6 @@ func startNginx(dir, upstream string) (*child, error) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	c.stop()
+	c.Stop()
 	return nil, errors.New("nginx does not serve")
 }

@@ -1,13 +1,15 @@
-// Package load is what the benchmarks share: calls from many goroutines with their latencies, checks over gRPC, the CPU time of
-// other processes, and medians.
+// Package load is what the benchmarks share: calls from many goroutines with their latencies, checks over gRPC, what is created over
+// a server's API, processes with their CPU time, and medians.
 package load
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -72,6 +74,34 @@ func Drive(p Plan, call func(worker, n int) error) Result {
 		r.P50, r.P99 = lat[len(lat)/2], lat[len(lat)*99/100]
 	}
 	return r
+}
+
+// Create makes a customer, a subscription or a key over a server's API. secret is the new key's.
+func Create(ctx context.Context, api, token, what string, body map[string]any) (secret string, err error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return "", err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, api+"/v1/"+what, bytes.NewReader(b))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		return "", fmt.Errorf("create %s: %s: %s", what, resp.Status, text)
+	}
+	var out struct{ Secret string }
+	return out.Secret, json.Unmarshal(text, &out)
 }
 
 // Print writes the result where the process that wants it reads.

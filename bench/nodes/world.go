@@ -2,17 +2,14 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -217,30 +214,7 @@ func (w *world) makeMany(ctx context.Context, hot string) error {
 }
 
 func (w *world) post(ctx context.Context, what string, body map[string]any) (secret string, err error) {
-	b, err := json.Marshal(body)
-	if err != nil {
-		return "", err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+w.fleet.Servers[0].API+"/v1/"+what, bytes.NewReader(b))
-	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Authorization", "Bearer "+w.fleet.Token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return "", err
-	}
-	if resp.StatusCode >= http.StatusMultipleChoices {
-		return "", fmt.Errorf("create %s: %s: %s", what, resp.Status, text)
-	}
-	var out struct{ Secret string }
-	return out.Secret, json.Unmarshal(text, &out)
+	return load.Create(ctx, "http://"+w.fleet.Servers[0].API, w.fleet.Token, what, body)
 }
 
 // metrics are the numbers that some gateways tell, added up, by name and labels as they stand there.

@@ -88,7 +88,7 @@ func compareAuth(o options) error {
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 	ours, err := startTally(o.tally, dir, 1)
 	if ours != nil {
-		defer ours.stop()
+		defer ours.Stop()
 	}
 	if err != nil {
 		return err
@@ -112,13 +112,13 @@ func compareAuth(o options) error {
 	if err != nil {
 		return err
 	}
-	defer floor.stop()
+	defer floor.Stop()
 	file := filepath.Join(dir, "keys")
 	if err := os.WriteFile(file, []byte(ours.keys[0]), 0o600); err != nil {
 		return err
 	}
 	conns := o.conns * o.depth
-	side := func(c *child, url string, rate int) func() (sample, error) {
+	side := func(c *load.Child, url string, rate int) func() (sample, error) {
 		return func() (sample, error) {
 			return measure(c, "load-http", url, file, strconv.Itoa(conns), o.each.String(), strconv.Itoa(rate))
 		}
@@ -126,11 +126,11 @@ func compareAuth(o options) error {
 	for _, c := range []comparison{
 		{
 			title: fmt.Sprintf("forward auth over HTTP/1.1, one key, saturated: %d connections", conns), rounds: o.rounds, aim: "0.8",
-			floor: side(floor, floor.line+"/", 0), ours: side(ours.child, ours.api+o.authPath, 0),
+			floor: side(floor, floor.Line+"/", 0), ours: side(ours.Child, ours.api+o.authPath, 0),
 		},
 		{
 			title: fmt.Sprintf("the same at %d checks/s", o.rate), rounds: o.rounds,
-			floor: side(floor, floor.line+"/", o.rate), ours: side(ours.child, ours.api+o.authPath, o.rate),
+			floor: side(floor, floor.Line+"/", o.rate), ours: side(ours.Child, ours.api+o.authPath, o.rate),
 		},
 	} {
 		if err := c.run(); err != nil {

@@ -2,60 +2,28 @@ package main
 
 import (
 	"bufio"
-	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/tallystick/tallystick/bench/load"
 )
 
-// child is a server in a process of its own.
-type child struct {
-	cmd  *exec.Cmd
-	in   io.Closer
-	line string // where it serves
-}
-
 // startSelf runs this program in another role, which prints where it serves.
-func startSelf(role string) (*child, error) {
+func startSelf(role string) (*load.Child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self, role)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return nil, fmt.Errorf("%s did not start: %w", role, err)
-	}
-	return &child{cmd: cmd, in: in, line: strings.TrimSpace(line)}, nil
-}
-
-func (c *child) stop() {
-	_ = c.in.Close()                          // ends our own roles
-	_ = c.cmd.Process.Signal(syscall.SIGTERM) // ends tally
-	_ = c.cmd.Wait()                          // its exit code says nothing here
+	return load.Start(self, role)
 }
 
 // sample is one round of one side.
@@ -66,12 +34,12 @@ type sample struct {
 }
 
 // measure runs a load against a server.
-func measure(c *child, role string, args ...string) (sample, error) {
+func measure(c *load.Child, role string, args ...string) (sample, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return sample{}, err
 	}
-	before, err := load.CPU(c.cmd.Process.Pid)
+	before, err := load.CPU(c.Cmd.Process.Pid)
 	if err != nil {
 		return sample{}, err
 	}
@@ -81,7 +49,7 @@ func measure(c *child, role string, args ...string) (sample, error) {
 	if err != nil {
 		return sample{}, fmt.Errorf("%s: %w", role, err)
 	}
-	after, err := load.CPU(c.cmd.Process.Pid)
+	after, err := load.CPU(c.Cmd.Process.Pid)
 	if err != nil {
 		return sample{}, err
 	}
@@ -119,7 +87,7 @@ gateway:
 
 // tally is the program that is measured, with keys.
 type tally struct {
-	*child
+	*load.Child
 	api, token, grpc string
 	keys             []string
 }
@@ -142,7 +110,7 @@ func startTally(binary, dir string, keys int) (*tally, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	t := &tally{child: &child{cmd: cmd, in: in}}
+	t := &tally{Child: &load.Child{Cmd: cmd, In: in}}
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
 		if _, addr, ok := strings.Cut(lines.Text(), " grpc="); ok {
@@ -191,30 +159,7 @@ func (t *tally) makeKeys(n int) error {
 }
 
 func (t *tally) post(what string, body map[string]any) (secret string, err error) {
-	b, err := json.Marshal(body)
-	if err != nil {
-		return "", err
-	}
-	req, err := http.NewRequest(http.MethodPost, t.api+"/v1/"+what, bytes.NewReader(b))
-	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Authorization", "Bearer "+t.token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return "", err
-	}
-	if resp.StatusCode >= http.StatusMultipleChoices {
-		return "", fmt.Errorf("create %s: %s: %s", what, resp.Status, text)
-	}
-	var out struct{ Secret string }
-	return out.Secret, errors.Join(json.Unmarshal(text, &out), err)
+	return load.Create(context.Background(), t.api, t.token, what, body)
 }
 
 func median(ss []sample, of func(sample) float64) float64 {

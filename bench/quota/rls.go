@@ -91,10 +91,10 @@ func compareRLS(o options) error {
 	if err != nil {
 		return err
 	}
-	defer floor.stop()
+	defer floor.Stop()
 	ours, err := startTally(o.tally, dir, o.keys)
 	if ours != nil {
-		defer ours.stop()
+		defer ours.Stop()
 	}
 	if err != nil {
 		return err
@@ -104,24 +104,24 @@ func compareRLS(o options) error {
 		if err := os.WriteFile(file, []byte(strings.Join(ours.keys[:n], "\n")), 0o600); err != nil {
 			return err
 		}
-		side := func(c *child, addr string, rate int) func() (sample, error) {
+		side := func(c *load.Child, addr string, rate int) func() (sample, error) {
 			return func() (sample, error) {
 				return measure(c, "load-grpc", addr, file, strconv.Itoa(o.conns), strconv.Itoa(o.depth), o.each.String(), strconv.Itoa(rate))
 			}
 		}
 		if n > 1 { // a customer's first check draws its leases
-			if _, err := side(ours.child, ours.grpc, 0)(); err != nil {
+			if _, err := side(ours.Child, ours.grpc, 0)(); err != nil {
 				return err
 			}
 		}
 		for _, c := range []comparison{
 			{
 				title: fmt.Sprintf("rate limit service over gRPC, %d key(s), saturated: %d connections × %d calls", n, o.conns, o.depth), rounds: o.rounds, aim: "0.85",
-				floor: side(floor, floor.line, 0), ours: side(ours.child, ours.grpc, 0),
+				floor: side(floor, floor.Line, 0), ours: side(ours.Child, ours.grpc, 0),
 			},
 			{
 				title: fmt.Sprintf("the same at %d checks/s", o.rate), rounds: o.rounds,
-				floor: side(floor, floor.line, o.rate), ours: side(ours.child, ours.grpc, o.rate),
+				floor: side(floor, floor.Line, o.rate), ours: side(ours.Child, ours.grpc, o.rate),
 			},
 		} {
 			if err := c.run(); err != nil {

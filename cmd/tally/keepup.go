@@ -50,29 +50,12 @@ func (m *member) keepUp(ctx context.Context) {
 // keepUpWith tends a journal until ctx ends; an error says that it has failed.
 func keepUpWith(ctx context.Context, j *kafka.Journal) error {
 	g, ctx := errgroup.WithContext(ctx)
-	tend := func(every time.Duration, work func() error) {
-		g.Go(func() error {
-			t := time.NewTicker(every)
-			defer t.Stop()
-			for {
-				select {
-				case <-ctx.Done():
-					return nil
-				case <-t.C:
-				}
-				if err := work(); err != nil && ctx.Err() == nil {
-					return err
-				}
-			}
+	g.Go(func() error { return ticking(ctx, indexEvery, j.Tick) })
+	g.Go(func() error {
+		return ticking(ctx, compactEvery, func(ctx context.Context) error {
+			_, err := compactAll(ctx, j)
+			return err
 		})
-	}
-	tend(indexEvery, func() error { return j.Tick(ctx) })
-	tend(compactEvery, func() error {
-		for {
-			if more, err := j.Compact(ctx); err != nil || !more {
-				return err
-			}
-		}
 	})
 	return g.Wait()
 }

@@ -135,6 +135,6 @@ func (s *server) announceMember(ctx context.Context, e *cli.Env) error {
 			"api": s.endpoint.API, "gateway": s.endpoint.Gateway, "token": s.endpoint.Token, "dir": s.dir, "leading": st.Leading, "leader": st.Lead.Address,
 		})
 	}
-	fmt.Fprintf(e.Stderr, "Console  %s\nToken    %s   (also in %s/client.json)\n", s.endpoint.API, s.endpoint.Token, s.dir)
+	s.sayWhere(e)
 	return nil
 }

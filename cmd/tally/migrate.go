@@ -47,9 +47,14 @@ func (c *schemas) each(e *cli.Env, one string, change bool, do func(name string,
 	switch {
 	case one == storeRecords:
 	case postgresURL(c.Journal):
-		return pgjournal.Schema(e.Ctx, c.Journal, func(s *schema.Schema) error { return do(storeJournal, s) })
+		if err := pgjournal.Schema(e.Ctx, c.Journal, func(s *schema.Schema) error { return do(storeJournal, s) }); err != nil {
+			return err
+		}
 	case one == storeJournal:
 		return errors.New("only a journal in PostgreSQL has a schema: name its URL with --journal")
+	}
+	if one == "" && c.Records != "" {
+		return do(storeJobs, pgJobs{c.Records})
 	}
 	return nil
 }
@@ -58,6 +63,7 @@ func (c *schemas) each(e *cli.Env, one string, change bool, do func(name string,
 const (
 	storeRecords = "records"
 	storeJournal = "journal"
+	storeJobs    = "jobs" // in the database of the records; those of a data folder are made anew when they are lost
 )
 
 func (c *schemas) records(e *cli.Env, change bool, do func(name string, s steps) error) (err error) {
@@ -100,9 +106,6 @@ func (r pgRecords) Up(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	from, to, err := postgres.Up(ctx, r.dsn)
-	if err == nil {
-		err = queue.Migrate(ctx, r.dsn) // the tables of jobs are in the same database
-	}
 	for _, m := range before {
 		if m.Version > from && m.Version <= to {
 			n++
@@ -131,6 +134,34 @@ func (r pgRecords) Down(ctx context.Context, to int64) (n int, err error) {
 		n++
 	}
 	return n, nil
+}
+
+// pgJobs are the tables of jobs beside those records.
+type pgJobs struct{ dsn string }
+
+func (j pgJobs) Status(ctx context.Context) ([]schema.Migration, error) {
+	return queue.Status(ctx, j.dsn)
+}
+
+func (j pgJobs) Up(ctx context.Context) (n int, err error) {
+	before, err := j.Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range before {
+		if !m.Applied {
+			n++
+		}
+	}
+	if err := queue.Migrate(ctx, j.dsn); err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// Down is never asked for: a way back of the records leaves these tables as they are.
+func (j pgJobs) Down(context.Context, int64) (int, error) {
+	return 0, errors.New("the tables of jobs are not taken back")
 }
 
 // migrated is one store of what the commands print.

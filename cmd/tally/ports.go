@@ -124,30 +124,36 @@ func (p *ports) accessLog() *slog.Logger {
 // acknowledged after it could be lost.
 func (p *ports) every(ctx context.Context, g *errgroup.Group, name string, interval time.Duration, work func(context.Context) error) {
 	g.Go(func() error {
-		t := time.NewTicker(interval)
-		defer t.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-t.C:
-			}
+		return ticking(ctx, interval, func(ctx context.Context) error {
 			err := work(ctx)
-			if err == nil || ctx.Err() != nil {
-				continue
+			if err == nil {
+				return nil
 			}
-			if errors.Is(err, store.ErrBroken) {
+			if ctx.Err() != nil || errors.Is(err, store.ErrBroken) { // after the end of ctx no error counts
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			p.log.ErrorContext(ctx, "work failed, it will be tried again", slog.String("loop", name), slog.Any("error", err))
 			p.metrics.failed(name)
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(retryBackoff):
-			}
-		}
+			_ = wait(ctx, retryBackoff) // the end of ctx is the loop's
+			return nil
+		})
 	})
+}
+
+// ticking runs work at an interval until it fails or ctx ends, which is no failure.
+func ticking(ctx context.Context, interval time.Duration, work func(context.Context) error) error {
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		if err := work(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
 }
 
 // shutdown takes no new connections and lets running requests end, for a bounded time.

@@ -146,6 +146,11 @@ func (s *gatewayRole) open() error {
 	s.warnClear()
 	if s.client, err = remote.NewClient(remote.Config{
 		Server: s.Server, Token: token, HTTP: &http.Client{Transport: transport}, Real: realNow, DrawTimeout: s.DrawTimeout,
+		Anew: func() {
+			if e := s.enforce.Load(); e != nil {
+				e.Anew()
+			}
+		},
 	}); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tallystick/tallystick/internal/cli"
+	"github.com/tallystick/tallystick/internal/cli/intake"
 	"github.com/tallystick/tallystick/internal/core/account"
 )
 
@@ -73,9 +74,18 @@ func (c *serveCmd) Run(e *cli.Env) error {
 				"catalog_version": s.govern.Current().Version,
 			})
 		}
-		fmt.Fprintf(e.Stderr, "Console  %s\nToken    %s   (also in %s/client.json)\n", s.endpoint.API, s.endpoint.Token, s.dir)
+		s.sayWhere(e)
 		return nil
 	})
+}
+
+// sayWhere tells a person where the console is. The token is shown on a terminal only: elsewhere it would stay in a log.
+func (s *server) sayWhere(e *cli.Env) {
+	token := "in " + s.dir + "/client.json"
+	if intake.Terminal(e.Stderr) {
+		token = s.endpoint.Token + "   (also " + token + ")"
+	}
+	fmt.Fprintf(e.Stderr, "Console  %s\nToken    %s\n", s.endpoint.API, token)
 }
 
 func logger(w io.Writer) *slog.Logger {

@@ -22,6 +22,7 @@ type simCmd struct {
 	For      time.Duration `help:"Go on with further seeds for so long, instead of --seeds." placeholder:"DURATION"`
 	Kept     string        `help:"Begin with the worlds that a file lists, a seed and steps a line." placeholder:"FILE"`
 	Gateways int           `help:"Gateways of each world; 0: two to four, by the seed." default:"0"`
+	Rates    bool          `help:"Have customers with a token bucket and a rolling limit too."`
 	Break    string        `help:"Make a part misbehave, to see that it is found: one of those in docs/simulator.md." placeholder:"FAULT"`
 	Trace    bool          `help:"Write what happens to stderr, a line each."`
 }
@@ -99,7 +100,7 @@ func (c *simCmd) worlds(ctx context.Context, dir string, trace io.Writer) (out s
 	}
 	began := realNow()
 	one := func(k sim.Kept) error {
-		cfg := sim.Config{Seed: k.Seed, Steps: k.Steps, Gateways: c.Gateways, Dir: filepath.Join(dir, "world"), Break: sim.Break(c.Break)}
+		cfg := sim.Config{Seed: k.Seed, Steps: k.Steps, Gateways: c.Gateways, Rates: k.Rates, Dir: filepath.Join(dir, "world"), Break: sim.Break(c.Break)}
 		if c.Trace {
 			cfg.Trace = trace
 		}
@@ -116,7 +117,7 @@ func (c *simCmd) worlds(ctx context.Context, dir string, trace io.Writer) (out s
 		}
 	}
 	for n := uint64(0); c.For > 0 && realNow().Sub(began) < c.For || c.For == 0 && n < c.Seeds; n++ {
-		if err := one(sim.Kept{Seed: c.Seed + n, Steps: c.Steps}); err != nil {
+		if err := one(sim.Kept{Seed: c.Seed + n, Steps: c.Steps, Rates: c.Rates}); err != nil {
 			return out, err
 		}
 	}

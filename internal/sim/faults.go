@@ -61,6 +61,7 @@ func (w *World) fault(ctx context.Context) {
 			w.note("%s is slow by %s", g.name, g.slow)
 		}
 	case 7:
+		w.log.Skewed()
 		if g.skew = time.Duration(w.dice.IntN(9)-4) * 45 * time.Second; g.skew != 0 {
 			w.fire(clockSkew, "%s %s", g.name, g.skew)
 		}
@@ -138,6 +139,14 @@ func (w *World) stopServer(power bool) {
 	w.fire(death(power), "server")
 	if w.server.stop(power); w.disk.Torn > torn {
 		w.fire(tornWrite, "server, %d sectors", w.disk.Torn-torn)
+	}
+}
+
+// reboot starts the server anew, so soon that gateways' leases in memory have not lapsed.
+func (w *World) reboot(ctx context.Context) {
+	if w.server.alive {
+		w.stopServer(false)
+		w.startServer(ctx)
 	}
 }
 

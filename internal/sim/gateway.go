@@ -89,7 +89,9 @@ func (w *World) newGateway(ctx context.Context, index int) (*gateway, error) {
 	}, nil
 }
 
+// real is the machine's clock, which may be set; mono goes on whatever it is set to, as its monotonic reading does.
 func (g *gateway) real() time.Time { return g.w.now.Add(g.skew) }
+func (g *gateway) mono() time.Time { return g.w.now }
 
 // reachable says whether a message could pass now.
 func (g *gateway) reachable() bool { return g.alive && !g.cut }
@@ -117,6 +119,11 @@ func (g *gateway) start(ctx context.Context) (err error) {
 	}
 	if g.client, err = remote.NewClient(remote.Config{
 		Server: "http://server", Token: g.token, HTTP: &http.Client{Transport: &network{g.w, g}}, Real: g.real, DrawTimeout: patience, CallTimeout: patience,
+		Anew: func() {
+			if g.e != nil && g.w.cfg.Break != KeepShares {
+				g.e.Anew()
+			}
+		},
 	}); err != nil {
 		return err
 	}
@@ -172,7 +179,7 @@ func (g *gateway) begin(ctx context.Context) error {
 	sender := receive.NewSender(g.node, g.signer, g.client)
 	e, err := enforce.Open(ctx, enforce.Config{
 		Directory: g.mirror, Spool: g.wrap, Authority: g.client, Past: g.client, Keyring: ring, Node: g.node, Boot: fmt.Sprintf("%s-%d", g.name, g.boot),
-		Now: g.clock.Now, Real: g.real, Torn: g.spool.Recovery().Torn(), Log: slog.New(slog.DiscardHandler), Deliver: sender.Deliver, CarryBehind: spoolSegment,
+		Now: g.clock.Now, Real: g.mono, Torn: g.spool.Recovery().Torn(), Log: slog.New(slog.DiscardHandler), Deliver: sender.Deliver, CarryBehind: spoolSegment,
 	})
 	if err != nil {
 		return err

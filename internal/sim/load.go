@@ -30,8 +30,15 @@ const (
 
 // tariffs are what usage costs by plan: the price list of every catalog version.
 func tariffs() map[string]audit.Tariff {
-	return map[string]audit.Tariff{"small": {Free: 20, Cents: 5}, "large": {Free: 100, Cents: 3}}
+	return map[string]audit.Tariff{"small": {Free: 20, Cents: 5}, "large": {Free: 100, Cents: 3}, "paced": {Cents: 2}, "sliding": {Cents: 2}}
 }
+
+// The limits of the plans of Config.Rates.
+const (
+	paceRate, paceSize = 3, 15 // a second; units
+	slideMost          = 40
+	slideLength        = time.Minute
+)
 
 // zones of the customers, without daylight saving, so that the auditor needs no zone data.
 func zones() []zone {
@@ -44,7 +51,10 @@ type zone struct {
 }
 
 // terms are what the limits of a catalog version are.
-type terms struct{ small, large, month int }
+type terms struct {
+	small, large, month int
+	rates               bool
+}
 
 func (t terms) file() []byte {
 	const form = `tallystick: 1
@@ -65,11 +75,28 @@ plans:
     limits:
       - {key: daily, meter: units, quota: "%d", window: day, enforcement: hard}
       - {key: monthly, meter: units, quota: "%d", window: month, enforcement: hard}
-gateway:
+%sgateway:
   routes:
     - {match: "POST /work", upstream: "http://127.0.0.1:9000", meter: units, cost: "1"}
 `
-	return fmt.Appendf(nil, form, t.small, t.large, t.month)
+	const rates = `  - key: paced
+    currency: USD
+    prices:
+      - {key: units, meter: units, model: graduated, every: month, tiers: [{unit_amount: "0.02"}]}
+    limits:
+      - {key: pace, meter: units, token_bucket: {rate: "%d/s", burst: %d}}
+  - key: sliding
+    currency: USD
+    prices:
+      - {key: units, meter: units, model: graduated, every: month, tiers: [{unit_amount: "0.02"}]}
+    limits:
+      - {key: minute, meter: units, quota: "%d", rolling: %s}
+`
+	plans := ""
+	if t.rates {
+		plans = fmt.Sprintf(rates, paceRate, paceSize, slideMost, slideLength)
+	}
+	return fmt.Appendf(nil, form, t.small, t.large, t.month, plans)
 }
 
 // limits tells the auditor what holds for a customer from now on: the limits of its plan, and of the one that it has left, on which
@@ -83,8 +110,11 @@ func (w *World) limits(c *customer, t terms) {
 
 func (w *World) limit(c *customer, plan string, t terms) {
 	day, month := t.small, int64(1)<<40
-	if plan == "large" {
+	switch plan {
+	case "large":
 		day, month = t.large, int64(t.month)
+	case "paced", "sliding":
+		return
 	}
 	w.log.Limit(c.ID, "daily", audit.Day, int64(day), w.now)
 	w.log.Limit(c.ID, "monthly", audit.Month, month, w.now)
@@ -96,11 +126,13 @@ func (w *World) sell(ctx context.Context) error {
 	if _, _, err := s.govern.ApplyCatalog(ctx, "sim", "sim.yaml", w.terms().file()); err != nil {
 		return err
 	}
-	for i, zone := range zones() {
-		c := &customer{plan: "small", steady: i < 2}
-		if i%2 == 1 {
-			c.plan = "large"
-		}
+	plans := []string{"small", "large", "small", "large"}
+	if w.cfg.Rates {
+		plans = append(plans, "paced", "sliding")
+	}
+	for i, plan := range plans {
+		zone := zones()[i%len(zones())]
+		c := &customer{plan: plan, steady: i < 2 || i > 3}
 		var err error
 		key := fmt.Sprintf("customer-%d", i+1)
 		if c.Customer, err = s.govern.CreateCustomer(ctx, "sim", govern.NewCustomer{Key: key, Zone: zone.name, Currency: "USD"}); err != nil {
@@ -116,6 +148,12 @@ func (w *World) sell(ctx context.Context) error {
 		c.sub = sub.ID
 		w.customers = append(w.customers, c)
 		w.log.Customer(c.ID, zone.offset)
+		switch plan {
+		case "paced":
+			w.log.Bucket(c.ID, paceRate, paceSize)
+		case "sliding":
+			w.log.Sliding(c.ID, slideLength, slideMost)
+		}
 		w.limits(c, w.terms())
 	}
 	return nil
@@ -123,7 +161,7 @@ func (w *World) sell(ctx context.Context) error {
 
 // terms are those that are in force, or may be.
 func (w *World) terms() terms {
-	return terms{small: 20 + 7*w.version%19, large: 60 + 11*w.version%31, month: 400 + 50*w.version%170}
+	return terms{small: 20 + 7*w.version%19, large: 60 + 11*w.version%31, month: 400 + 50*w.version%170, rates: w.cfg.Rates}
 }
 
 // act does one thing, drawn from the dice.
@@ -150,6 +188,9 @@ func (w *World) act(ctx context.Context) error {
 		{1, w.catalog},
 		{2, w.plan},
 		{6, w.rejoin},
+	}
+	if w.cfg.Rates {
+		actions = append(actions, action{3, w.reboot})
 	}
 	total := 0
 	for _, a := range actions {
@@ -188,6 +229,9 @@ func (w *World) requests(ctx context.Context, n int) {
 		return
 	}
 	g, c := pick(w, list), pick(w, w.customers)
+	if w.cfg.Rates && w.chance(40) {
+		c = pick(w, w.customers[len(w.customers)-2:]) // what is short needs many requests to be passed
+	}
 	for range n {
 		cost := int64(1 + w.dice.IntN(costMax))
 		w.as(&g.process, func() { w.ask(ctx, g, c, cost) })
@@ -202,7 +246,7 @@ func (w *World) ask(ctx context.Context, g *gateway, c *customer, cost int64) {
 	answered := false
 	defer func() {
 		if !answered { // it died in it
-			w.log.Died(g.source, c.ID, g.clock.Now(), cost)
+			w.log.Died(g.source, c.ID, g.clock.Now(), w.now, cost)
 		}
 	}()
 	a := g.e.Admit(ctx, enforce.Request{Secret: c.secret, Route: &g.mirror.Current().Routes[0], Method: "POST", Cost: &units})
@@ -218,7 +262,7 @@ func (w *World) ask(ctx context.Context, g *gateway, c *customer, cost int64) {
 	w.did["admitted"]++
 	id := shortID(a.DecisionID)
 	w.note("%s admits %s %d as %s", g.name, c.Key, cost, id)
-	w.must("admit", w.log.Admitted(g.index+1, g.source, id, c.ID, g.clock.Now(), cost))
+	w.must("admit", w.log.Admitted(g.index+1, g.source, id, c.ID, g.clock.Now(), w.now, cost))
 	x := &request{a: a, id: id, customer: c.ID, cost: cost}
 	g.open = append(g.open, x)
 	if w.chance(70) {

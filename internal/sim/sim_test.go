@@ -13,11 +13,12 @@ var (
 	seed  = flag.Uint64("seed", 1, "first seed")
 	seeds = flag.Uint64("seeds", 3, "how many")
 	steps = flag.Int("steps", 400, "steps of each")
+	rates = flag.Bool("rates", true, "customers with rate limits, too")
 )
 
 func TestWorlds(t *testing.T) {
 	for s := *seed; s < *seed+*seeds; s++ {
-		cfg := Config{Seed: s, Steps: *steps, Dir: filepath.Join(t.TempDir(), "world")}
+		cfg := Config{Seed: s, Steps: *steps, Rates: *rates, Dir: filepath.Join(t.TempDir(), "world")}
 		if testing.Verbose() && *seeds == 1 {
 			cfg.Trace = os.Stdout
 		}
@@ -52,7 +53,7 @@ func TestKept(t *testing.T) {
 		t.Fatalf("%d seeds, %v", len(list), err)
 	}
 	for _, k := range list {
-		if _, err := Run(context.Background(), Config{Seed: k.Seed, Steps: k.Steps, Dir: filepath.Join(t.TempDir(), "world")}); err != nil {
+		if _, err := Run(context.Background(), Config{Seed: k.Seed, Steps: k.Steps, Rates: k.Rates, Dir: filepath.Join(t.TempDir(), "world")}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -87,7 +88,7 @@ func TestBreaksAreFound(t *testing.T) {
 	for _, b := range Breaks() {
 		t.Run(string(b), func(t *testing.T) {
 			for s := uint64(1); s <= 20; s++ {
-				_, err := Run(context.Background(), Config{Seed: s, Steps: 400, Dir: filepath.Join(t.TempDir(), "world"), Break: b})
+				_, err := Run(context.Background(), Config{Seed: s, Steps: 400, Rates: b == KeepShares, Dir: filepath.Join(t.TempDir(), "world"), Break: b})
 				if f, ok := errors.AsType[*Failure](err); ok {
 					t.Logf("found by %v", f)
 					return

@@ -26,6 +26,8 @@ type Config struct {
 	Steps int
 	// Gateways is how many there are; 0: two to four, by the seed.
 	Gateways int
+	// Rates has two customers more, with a token bucket and a rolling limit of a minute.
+	Rates bool
 	// Dir is a folder for what cannot be held in memory, the records and the spools; it is emptied at the end. Required.
 	Dir string
 	// Trace is told what happens, a line each; nil: nobody.
@@ -50,6 +52,7 @@ type Failure struct {
 	Seed     uint64
 	Steps    int // of the world
 	Gateways int // as in Config
+	Rates    bool
 	Break    Break
 	Step     int // at which it was seen; Steps: after healing
 	Err      error
@@ -60,6 +63,9 @@ func (f *Failure) Error() string {
 	again := fmt.Sprintf("tally sim --seed %d --steps %d", f.Seed, f.Steps)
 	if f.Gateways > 0 {
 		again += fmt.Sprintf(" --gateways %d", f.Gateways)
+	}
+	if f.Rates {
+		again += " --rates"
 	}
 	if f.Break != "" {
 		again += fmt.Sprintf(" --break %s", f.Break)
@@ -126,7 +132,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if err == nil || ctx.Err() != nil {
 		return report, ctx.Err()
 	}
-	return report, &Failure{cfg.Seed, cfg.Steps, cfg.Gateways, cfg.Break, w.step, err}
+	return report, &Failure{cfg.Seed, cfg.Steps, cfg.Gateways, cfg.Rates, cfg.Break, w.step, err}
 }
 
 func (w *World) run(ctx context.Context) error {

@@ -35,6 +35,62 @@ type Conservation struct {
 	Difference money.Amount
 }
 
+// Told is what the ledger and the documents say of one customer, in minor units.
+type Told struct {
+	Currency            money.Currency
+	CustomerID          string
+	Receivable, Balance int64 // by the ledger
+	Open, Deposits      int64 // by invoices, payments and credit notes
+}
+
+// wrongMax bounds the customers that Conservation names.
+const wrongMax = 100
+
+// Conserved adds up by currency what is told of all customers, in the order of their currencies. sums are those of all postings.
+func Conserved(told []Told, sums []money.Amount) ([]Conservation, error) {
+	all := []Conservation{}
+	for _, s := range told {
+		if len(all) == 0 || all[len(all)-1].Currency != s.Currency {
+			zero := money.NewAmount(0, s.Currency)
+			all = append(all, Conservation{Currency: s.Currency, Sum: zero, Receivable: zero, Open: zero, Balance: zero, Deposited: zero, Difference: zero})
+		}
+		c := &all[len(all)-1]
+		off := magnitude(s.Receivable-s.Open) + magnitude(s.Balance-s.Deposits)
+		for _, x := range []struct {
+			to  *money.Amount
+			add int64
+		}{{&c.Receivable, s.Receivable}, {&c.Open, s.Open}, {&c.Balance, s.Balance}, {&c.Deposited, s.Deposits}, {&c.Difference, off}} {
+			var err error
+			if *x.to, err = x.to.Add(money.NewAmount(x.add, s.Currency)); err != nil {
+				return nil, err
+			}
+		}
+		if off != 0 && len(c.Wrong) < wrongMax {
+			c.Wrong = append(c.Wrong, s.CustomerID)
+		}
+	}
+	for _, sum := range sums {
+		for i := range all {
+			if all[i].Currency != sum.Currency() {
+				continue
+			}
+			all[i].Sum = sum
+			var err error
+			if all[i].Difference, err = all[i].Difference.Add(money.NewAmount(magnitude(sum.Minor()), sum.Currency())); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return all, nil
+}
+
+func magnitude(n int64) int64 {
+	if n < 0 {
+		return -n
+	}
+	return n
+}
+
 // Ledger keeps entries, which never change. An entry is stored whole and balanced or not at all.
 type Ledger interface {
 	// PutEntries stores all in one durable transaction. An entry that is there already with the same content is left alone; with

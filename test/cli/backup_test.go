@@ -121,6 +121,9 @@ func TestBackupUnderLoad(t *testing.T) {
 	if err = errors.Join(err, json.Unmarshal(b, &at)); err != nil {
 		t.Fatal(err)
 	}
+	if bytes.Contains(server.Stderr.Bytes(), []byte(at.Token)) {
+		t.Error("the operator's token is in the log of a server without a terminal")
+	}
 	load, stop := context.WithCancel(ctx)
 	defer stop()
 	var wg sync.WaitGroup

@@ -18,6 +18,7 @@ func TestMigratePostgres(t *testing.T) {
 	url := pgtest.Database(t)
 	type result struct {
 		Stores []struct {
+			Store            string
 			Version          int64
 			Pending, Changed int
 			Migrations       []struct{ Applied bool }
@@ -34,7 +35,14 @@ func TestMigratePostgres(t *testing.T) {
 	if before.Version != 0 || before.Pending == 0 || before.Pending != len(before.Migrations) {
 		t.Errorf("an empty database: %+v", before)
 	}
-	up := ask("up").Stores[0]
+	if jobs := ask("status").Stores[1]; jobs.Store != "jobs" || jobs.Version != 0 || jobs.Pending == 0 {
+		t.Errorf("jobs of an empty database: %+v", jobs)
+	}
+	upAll := ask("up")
+	if jobs := upAll.Stores[1]; jobs.Version == 0 || jobs.Pending != 0 || jobs.Changed != len(jobs.Migrations) {
+		t.Errorf("jobs after up: %+v", jobs)
+	}
+	up := upAll.Stores[0]
 	if up.Pending != 0 || up.Changed != before.Pending || up.Version < 15 {
 		t.Errorf("after up: %+v", up)
 	}
@@ -48,7 +56,7 @@ func TestMigratePostgres(t *testing.T) {
 		t.Errorf("down below the first one: exit %d, %v", r.Code, err)
 	}
 	both := ask("up", "--journal", url)
-	if len(both.Stores) != 2 || both.Stores[1].Changed == 0 || both.Stores[1].Pending != 0 {
+	if len(both.Stores) != 3 || both.Stores[1].Changed == 0 || both.Stores[1].Pending != 0 {
 		t.Errorf("with the journal: %+v", both)
 	}
 	last := both.Stores[1].Version

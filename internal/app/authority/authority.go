@@ -75,6 +75,7 @@ const (
 type Service struct {
 	cfg     Config
 	started int64         // business time, microseconds
+	ahead   atomic.Int64  // microseconds by which gateways' clocks are ahead: the most since this start
 	born    time.Duration // monotonic
 	commits *commit.Writer[store.Lease]
 	stats   counters
@@ -298,6 +299,14 @@ func (s *Service) endMemory(number uint16, epoch uint32) {
 			}
 		}
 		c.mu.Unlock()
+	}
+}
+
+// readClock notes by how much a gateway's clock is ahead of this one.
+func (s *Service) readClock(gateway int64) {
+	ahead := arith.Sub(gateway, s.cfg.Now().UnixMicro())
+	for most := s.ahead.Load(); ahead > most && !s.ahead.CompareAndSwap(most, ahead); {
+		most = s.ahead.Load()
 	}
 }
 

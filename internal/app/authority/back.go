@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/tallystick/tallystick/internal/app/authority/arith"
@@ -94,7 +95,7 @@ func (s *Service) takeOne(ctx context.Context, c *customer, n *node, b *Back, ro
 
 // takeUnits takes a lease of units, or of requests at once, back.
 func (s *Service) takeUnits(ctx context.Context, c *customer, n *node, epoch uint32, id counterID, b *Back, rows *[]store.Lease, touched *[]*counter) error {
-	ctr, err := s.held(ctx, c, id)
+	ctr, err := s.held(ctx, c, id, b)
 	if err != nil || ctr == nil {
 		return err
 	}
@@ -154,13 +155,17 @@ func (l *lease) takeBack(b *Back, atOnce bool) (changed bool) {
 }
 
 // held is a counter that somebody gives something back of, nil when nothing is known of it. One that is not in memory is only
-// read, so that its row can be changed; what else it counts is found when it is drawn on.
-func (s *Service) held(ctx context.Context, c *customer, id counterID) (*counter, error) {
+// read, so that its row can be changed; what else it counts is found when it is drawn on. Of requests that run the holder may know
+// when this run of the authority does not.
+func (s *Service) held(ctx context.Context, c *customer, id counterID, b *Back) (*counter, error) {
 	if ctr := c.counters[id]; ctr != nil && !ctr.stale {
 		return ctr, nil
 	}
-	if !id.durable() {
-		return nil, nil
+	switch {
+	case id.durable():
+		return s.read(ctx, c, id, 0)
+	case id.kind == quota.Concurrency && b.Spent > 0 && !b.Closed:
+		return s.read(ctx, c, id, math.MaxInt64)
 	}
-	return s.read(ctx, c, id, 0)
+	return nil, nil
 }

@@ -270,26 +270,30 @@ func (c *counter) catchUp(t tally) {
 
 // beginShort takes up a window that lives in memory. It counts what gateways admit: the journal cannot tell what was reported in
 // so short a time. What was admitted before this start it knows, for the customer as a whole and in quarter hours: that may be too
-// much, never too little.
+// much, never too little. A gateway whose clock is ahead was in the window before its time; for one whose clock is so far behind
+// that the window may have been forgotten here, it is used up.
 func (s *Service) beginShort(ctx context.Context, c *counter, scale int, back int64) (err error) {
 	until, usedUp := s.usedUp()
-	switch {
-	case usedUp && c.id.Start < until:
+	switch first := arith.Sub(c.id.Start, s.ahead.Load()); {
+	case usedUp && first < until, c.past(s.cfg.Now().UnixMicro()):
 		c.unleased = math.MaxInt64
-	case c.id.Start <= s.started && s.started < c.end:
+	case first <= s.started:
 		c.unleased, err = s.admittedSince(ctx, c.id.CounterKey, arith.Sub(c.id.Start, back), scale)
 	}
 	c.begun = err == nil
 	return err
 }
 
-// before is the last instant of which memory knows nothing.
+// before is the last instant, on the clock that is ahead of all, of which memory knows nothing.
 func (s *Service) before() int64 {
 	if until, ok := s.usedUp(); ok {
-		return until - 1
+		return arith.Add(until-1, s.ahead.Load())
 	}
-	return s.started
+	return arith.Add(s.started, s.ahead.Load())
 }
+
+// past says that a window in memory ended so long ago that it may be forgotten.
+func (c *counter) past(now int64) bool { return arith.Add(c.end, idleAfter.Microseconds()) <= now }
 
 // refresh reads again what was reported, and what was taken away.
 func (s *Service) refresh(ctx context.Context, c *counter, scale int) error {

@@ -49,6 +49,7 @@ func (s *Service) Draw(ctx context.Context, d Draw) ([]Answer, error) {
 		return nil, err
 	}
 	s.stats.draws.Add(1)
+	s.readClock(d.Now)
 	w := &draw{Draw: &d, s: s, n: n}
 	if w.rules, err = s.rules(ctx, &d); err != nil {
 		return nil, err

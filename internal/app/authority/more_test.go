@@ -3,6 +3,7 @@ package authority_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -394,6 +395,41 @@ func TestShortWindowAfterARestart(t *testing.T) {
 				t.Errorf("%d granted in a window of its own", n)
 			}
 		})
+	}
+}
+
+// TestShortWindowOfAnotherClock: by a clock that is ahead a window was used before this start though it begins after it; by one that
+// is far behind a window may have been forgotten.
+func TestShortWindowOfAnotherClock(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]catalog.Limit{
+		"fixed":   {Key: "short", Meter: "calls", Quota: new(dec("50")), Fixed: time.Minute},
+		"rolling": {Key: "short", Meter: "calls", Quota: new(dec("50")), Rolling: time.Minute},
+	} {
+		for off, want := range map[time.Duration]int64{2 * time.Minute: 30, 0: 50, -3 * time.Minute: 50, -6 * time.Minute: 0} {
+			t.Run(fmt.Sprint(name, off), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, limit)
+				w.advance(17 * time.Minute) // to the middle of a quarter hour and of a minute
+				if off > 0 {
+					w.use(meter.Admitted, 20, w.Now().Add(off))
+					w.restart()
+				}
+				one := w.begin(1)
+				l := w.Current().Limits("free", "calls")[0]
+				now := w.Now().Add(off).UnixMicro()
+				at, end, _ := l.WindowAt(now)
+				out, err := w.s.Draw(t.Context(), authority.Draw{
+					Node: 1, Epoch: one.Epoch, CustomerID: custID, SubscriptionID: w.sub.ID, CatalogVersion: 1, Now: now, Asks: []authority.Ask{{
+						Counter:   store.CounterKey{CustomerID: custID, Meter: "calls", Length: end - at, Start: at},
+						WindowEnd: end, Kind: l.Kind, Limits: []string{"short"}, Need: 100,
+					}},
+				})
+				if err != nil || out[0].Granted != want {
+					t.Errorf("%+v, %v; want %d", out, err, want)
+				}
+			})
+		}
 	}
 }
 

@@ -106,7 +106,7 @@ func (s *Service) sweep(c *customer, now time.Duration) {
 // droppable says that a counter can be had again as it is, or counts nothing any more.
 func (c *counter) droppable(now int64) bool {
 	if !c.id.durable() {
-		return len(c.leases) == 0 || c.end <= now
+		return len(c.leases) == 0 || c.past(now)
 	}
 	for i := range c.leases {
 		if c.leases[i].open() > 0 {

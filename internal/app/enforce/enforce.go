@@ -157,6 +157,9 @@ func (e *Enforcer) Recall(ctx context.Context, counters []store.CounterKey) ([]a
 	return e.lessee.Recall(ctx, counters)
 }
 
+// Anew says that another run of the authority answers from now on: see lessee.Lessee.Anew.
+func (e *Enforcer) Anew() { e.lessee.Anew() }
+
 // Tell implements authority.Holder.
 func (e *Enforcer) Tell(ctx context.Context, counters []store.CounterKey) ([]authority.Back, error) {
 	return e.lessee.Tell(ctx, counters)

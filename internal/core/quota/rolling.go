@@ -51,6 +51,25 @@ func (l *Limit) RollingCeiling(uses []SlotUse, at int64) int64 {
 	return ceiling
 }
 
+// Without is the state as it would be if others had not taken what they hold idle: idle is how much that is in the window, or the slot
+// of a Rolling limit, that begins at an instant. Of a bucket's share they hold nothing.
+func (l *Limit) Without(s State, idle func(start int64) int64) State {
+	if l.Kind == TokenBucket {
+		return s
+	}
+	s.Consumed = max(0, add(s.Consumed, -max(0, idle(s.WindowStart))))
+	slot, _, ok := l.WindowAt(s.WindowStart)
+	if l.Kind != Rolling || !ok {
+		return s
+	}
+	for start := add(slot, -l.Length); start <= add(slot, l.Length); start += l.Slot { // as far as RollingCeiling counts
+		if start != slot {
+			s.Ceiling = add(s.Ceiling, max(0, idle(start)))
+		}
+	}
+	return s
+}
+
 // RollingClears is the first instant from the slot around at on at which the cost fits, when nothing else is used until then; 0
 // for never. The uses of the slot itself count.
 func (l *Limit) RollingClears(uses []SlotUse, cost, at int64) int64 {

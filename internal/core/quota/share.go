@@ -10,8 +10,10 @@ import (
 // rate, and are moved between holders, not made: in any stretch of time all holders admit at most burst + rate×time.
 
 const (
-	sizeMax   = 1 << 62 // of burst×per
-	fineParts = 1 << 20 // in how many parts a rate can be cut, where the size allows it
+	sizeMax   = 1 << 62    // of burst×per
+	fineParts = 1 << 20    // in how many parts a rate can be cut, where the size allows it
+	hotFor    = 1_000_000  // microseconds: a share used within it keeps half of itself when it is recalled,
+	warmFor   = 60_000_000 // and one used within this an eighth
 )
 
 // Fine is the limit's rate in a unit of time long enough to be shared: rate units refill each per microseconds, the same speed as
@@ -46,6 +48,21 @@ func (s *State) Split(rate, burst, free, now int64) (part State) {
 	part = State{Rate: rate, Per: s.Per, Burst: burst, Debt: most - left, Last: s.Last}
 	s.Rate, s.Burst, s.Debt = s.Rate-rate, s.Burst-burst, s.Debt-part.Debt
 	return part
+}
+
+// Recalled is what the holder of a share gives up when it is recalled: rate and burst, for Split. It keeps half of a share last used
+// within a second, an eighth of one used within a minute, and nothing of any other; usedAt 0 is never. Without the eighth, a bucket
+// whose requests come to several holders in turn would be recalled for each of them.
+func (s *State) Recalled(usedAt, now int64) (rate, burst int64) {
+	rate, burst = s.Rate, s.Burst
+	switch {
+	case usedAt == 0:
+	case usedAt > now-hotFor:
+		rate, burst = rate-rate/2, burst-burst/2
+	case usedAt > now-warmFor:
+		rate, burst = rate-rate/8, burst-burst/8
+	}
+	return rate, burst
 }
 
 // Merge adds a part to a share: rate, burst and debt. A part in another unit of time (of a limit that has changed) is converted,

@@ -34,7 +34,8 @@ const (
 // event is what was asked and answered of one.
 type event struct {
 	customer string
-	at       int64 // microseconds
+	at       int64 // microseconds, on its gateway's clock
+	real     int64 // the same on the world's
 	reserved int64
 	value    int64
 	tried    int64   // what its end was to be, which a crash may have left in the spool
@@ -74,6 +75,20 @@ type customer struct {
 	offset time.Duration // of the zone from UTC, without daylight saving
 	limits map[string]*limit
 	events []*event // admitted by gateways
+	bucket bucket
+	sliding
+	steady int // events before this one were admitted before a clock was set off
+}
+
+// bucket limits what is admitted in any stretch of time: size + rate × its length. Size 0: there is none.
+type bucket struct {
+	rate, size int64 // a second; units
+}
+
+// sliding limits what is admitted in any stretch of a length by the gateways' clocks. Length 0: there is none.
+type sliding struct {
+	length time.Duration
+	most   int64
 }
 
 // Log is all that the auditor knows.
@@ -107,6 +122,23 @@ func (l *Log) Limit(customerID, name string, w Window, limited int64, from time.
 	c.limits[name].values = append(c.limits[name].values, dated{from.UnixMicro(), limited})
 }
 
+// Bucket says that a customer has a token bucket, from the beginning on.
+func (l *Log) Bucket(customerID string, rate, size int64) {
+	l.customers[customerID].bucket = bucket{rate, size}
+}
+
+// Sliding says that a customer has a rolling limit, from the beginning on.
+func (l *Log) Sliding(customerID string, length time.Duration, most int64) {
+	l.customers[customerID].sliding = sliding{length, most}
+}
+
+// Skewed says that a gateway's clock was set off: its part of a bucket refills by that, so no stretch is looked at across it.
+func (l *Log) Skewed() {
+	for _, c := range l.customers {
+		c.steady = len(c.events)
+	}
+}
+
 // begin is where a window that holds an instant begins.
 func (c *customer) begin(w Window, at int64) int64 {
 	t := time.UnixMicro(at).UTC().Add(c.offset)
@@ -135,12 +167,12 @@ func (m *limit) most(begin int64) (most int64) {
 
 // Admitted is a request that a gateway let through. P2 is checked here: what is charged or reserved in the limit's window, by the
 // requests' own log, never passes it.
-func (l *Log) Admitted(gateway int, source, id, customerID string, at time.Time, cost int64) error {
+func (l *Log) Admitted(gateway int, source, id, customerID string, at, now time.Time, cost int64) error {
 	k := key(source, id)
 	if l.events[k] != nil {
 		return fault("P3", "%s %s was given to two requests", source, id)
 	}
-	e := &event{customer: customerID, at: at.UnixMicro(), reserved: cost, value: cost, tried: cost, used: cost, gateway: gateway}
+	e := &event{customer: customerID, at: at.UnixMicro(), real: now.UnixMicro(), reserved: cost, value: cost, tried: cost, used: cost, gateway: gateway}
 	l.events[k] = e
 	c := l.customers[customerID]
 	c.events = append(c.events, e)
@@ -167,6 +199,49 @@ func (l *Log) within(c *customer, e *event, customerID, id string) error {
 			return fault("P2", "customer %s: %d admitted of %d of limit %s in the window from %s, with %s", customerID, sum, most, name, time.UnixMicro(begin).UTC().Format(time.RFC3339), id)
 		}
 	}
+	if err := l.paced(c, e, customerID, id); err != nil {
+		return err
+	}
+	return l.slides(c, e, customerID, id)
+}
+
+// paced checks the bucket: every stretch that holds the event.
+func (l *Log) paced(c *customer, e *event, customerID, id string) error {
+	if c.bucket.size == 0 {
+		return nil
+	}
+	second := time.Second.Microseconds()
+	for last := slices.Index(c.events, e); last < len(c.events); last++ {
+		sum := int64(0)
+		for i := last; i >= c.steady; i-- {
+			sum += c.events[i].used
+			passed := c.events[last].real - c.events[i].real
+			if l.Checked++; (sum-c.bucket.size)*second > c.bucket.rate*passed {
+				return fault("P2", "customer %s: %d admitted in %d µs of a bucket of %d and %d a second, with %s", customerID, sum, passed, c.bucket.size, c.bucket.rate, id)
+			}
+		}
+	}
+	return nil
+}
+
+// slides checks the rolling limit: every stretch of its length that holds the event and ends with one.
+func (l *Log) slides(c *customer, e *event, customerID, id string) error {
+	length := c.length.Microseconds()
+	for _, end := range c.events {
+		if end.at < e.at || end.at >= e.at+length {
+			continue
+		}
+		sum := int64(0)
+		for _, o := range c.events {
+			if o.at > end.at-length && o.at <= end.at {
+				sum += o.used
+			}
+		}
+		l.Checked++
+		if sum > c.most {
+			return fault("P2", "customer %s: %d admitted of %d in the %s until %d, with %s", customerID, sum, c.most, c.length, end.at, id)
+		}
+	}
 	return nil
 }
 
@@ -174,26 +249,39 @@ func (l *Log) within(c *customer, e *event, customerID, id string) error {
 type died struct {
 	source, customer string
 	at, cost         int64
+	real             int64
 }
 
 // Died says that a gateway died while it admitted a request.
-func (l *Log) Died(source, customerID string, at time.Time, cost int64) {
-	l.died = append(l.died, &died{source, customerID, at.UnixMicro(), cost})
+func (l *Log) Died(source, customerID string, at, now time.Time, cost int64) {
+	l.died = append(l.died, &died{source, customerID, at.UnixMicro(), cost, now.UnixMicro()})
 }
 
 // claim finds an event that was never answered among those, and makes it known. It has drawn on the limits as any other.
 func (l *Log) claim(s *Stored) (*event, error) {
 	for i, d := range l.died {
-		if (died{s.Source, s.Customer, s.At, s.Value}) == *d {
+		if (died{s.Source, s.Customer, s.At, s.Value, d.real}) == *d {
 			l.died = append(l.died[:i], l.died[i+1:]...)
-			e := &event{customer: d.customer, at: d.at, reserved: d.cost, value: d.cost, tried: d.cost, used: d.cost, fate: may}
+			e := &event{customer: d.customer, at: d.at, real: d.real, reserved: d.cost, value: d.cost, tried: d.cost, used: d.cost, fate: may}
 			l.events[key(s.Source, s.ID)] = e
 			c := l.customers[d.customer]
-			c.events = append(c.events, e)
+			c.insert(e)
 			return e, l.within(c, e, d.customer, s.ID)
 		}
 	}
 	return nil, nil
+}
+
+// insert puts an event where it was admitted.
+func (c *customer) insert(e *event) {
+	i := len(c.events)
+	for i > 0 && c.events[i-1].real > e.real {
+		i--
+	}
+	c.events = slices.Insert(c.events, i, e)
+	if i < c.steady {
+		c.steady++
+	}
 }
 
 // Ending says that a request is about to end, for a cost; 0 also when it is given back. When its gateway dies in it, nobody knows

@@ -47,12 +47,12 @@ func TestSeesALimitPassed(t *testing.T) {
 		cost int64
 		ok   bool
 	}{{"a", 2, true}, {"b", 1, true}, {"c", 1, false}} {
-		if err := l.Admitted(1, "g", x.id, "c", at, x.cost); (err == nil) != x.ok {
+		if err := l.Admitted(1, "g", x.id, "c", at, at, x.cost); (err == nil) != x.ok {
 			t.Errorf("%s: %v", x.id, err)
 		}
 	}
 	l.Released("g", "a")
-	if err := l.Admitted(1, "g", "d", "c", at, 1); err != nil {
+	if err := l.Admitted(1, "g", "d", "c", at, at, 1); err != nil {
 		t.Error(err)
 	}
 }
@@ -65,12 +65,12 @@ func TestGatewayDiesInASettlement(t *testing.T) {
 		l := audit.New()
 		l.Customer("c", 0)
 		l.Limit("c", "daily", audit.Day, 4, at)
-		if err := l.Admitted(1, "g", "a", "c", at, 4); err != nil {
+		if err := l.Admitted(1, "g", "a", "c", at, at, 4); err != nil {
 			t.Fatal(err)
 		}
 		l.Ending("g", "a", 1)
 		l.Crashed(1, false)
-		if err := l.Admitted(1, "g", "b", "c", at, 3); err != nil {
+		if err := l.Admitted(1, "g", "b", "c", at, at, 3); err != nil {
 			t.Error(err)
 		}
 		l.Settled("g", "b", 3)
@@ -90,11 +90,11 @@ func TestClaimedRequestCounts(t *testing.T) {
 	l := audit.New()
 	l.Customer("c", 0)
 	l.Limit("c", "daily", audit.Day, 4, at)
-	if err := l.Admitted(1, "g", "a", "c", at, 4); err != nil {
+	if err := l.Admitted(1, "g", "a", "c", at, at, 4); err != nil {
 		t.Fatal(err)
 	}
 	l.Settled("g", "a", 4)
-	l.Died("g", "c", at, 1)
+	l.Died("g", "c", at, at, 1)
 	if err := l.Journal([]audit.Stored{{Source: "g", ID: "b", Customer: "c", At: at.UnixMicro(), Value: 1}}, false); err == nil {
 		t.Error("one above the limit is not seen")
 	}

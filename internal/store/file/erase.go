@@ -71,8 +71,8 @@ func (j *Journal) MayErase() error {
 }
 
 func (j *Journal) prepareOrder(c *call, o Order) (position *uint64, err error) {
-	if !text(o.Subject, 0) || o.Subject == "" && (o.First == 0 || o.Last < o.First) || !text(o.Actor, 1) || !text(o.Reason, 1) || !instant(o.At) {
-		return nil, invalid("a subject, an actor and a reason of 1 to %d bytes and an instant are needed", MaxText)
+	if !record.Text(o.Subject, 0) || o.Subject == "" && (o.First == 0 || o.Last < o.First) || !record.Text(o.Actor, 1) || !record.Text(o.Reason, 1) || !record.Instant(o.At) {
+		return nil, invalid("a subject, an actor and a reason of 1 to %d bytes and an instant are needed", record.MaxText)
 	}
 	rec := c.encode(&record.Record{
 		Kind: record.KindErasure, ReceivedAt: o.At, Event: meter.Event{Time: time.UnixMicro(0), Subject: o.Subject}, First: o.First, Last: o.Last,

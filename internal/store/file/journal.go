@@ -25,17 +25,8 @@ import (
 const (
 	MaxGroupEntries = 8192
 	MaxGroupBytes   = 16 << 20
-	MaxBatchEntries = 16384    // entries, totals and marks each
-	MaxBatchBytes   = 32 << 20 // encoded
-	MaxWaiters      = 4096     // calls waiting for a commit
+	MaxWaiters      = 4096 // calls waiting for a commit
 	MaxWaitingBytes = 256 << 20
-	MaxText         = 4 << 10 // source, id, type, subject, trace, names, receipt
-	MaxData         = 1 << 20
-	MaxResolutions  = 64 // of an event, and dimensions of each
-	MaxDistinct     = 256
-	MaxRevisions    = 16384 // of one call
-	MaxDocument     = 1 << 20
-	MaxDocuments    = 4 << 20 // of one call together
 
 	DefaultSegmentBytes = 64 << 20
 	DefaultCheckpoint   = 500_000
@@ -272,7 +263,7 @@ func (j *Journal) cut(ctx context.Context, customerID string, at time.Time) erro
 }
 
 func (j *Journal) prepareCut(c *call, customerID string, at time.Time) error {
-	if !text(customerID, 1) || !instant(at) {
+	if !record.Text(customerID, 1) || !record.Instant(at) {
 		return invalid("customer %q at %v: a customer and an instant are needed", customerID, at)
 	}
 	rec := c.encode(&record.Record{Kind: record.KindCut, ReceivedAt: time.UnixMicro(0), Event: meter.Event{Time: at}, CustomerID: customerID, Command: c.command})

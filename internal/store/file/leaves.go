@@ -34,8 +34,8 @@ func (j *Journal) prepareSeal(c *call, documents [][]byte) (position *uint64, er
 	spans, bytes := make([]span, len(documents)), 0
 	command := c.command
 	for i, d := range documents {
-		if len(d) == 0 || len(d) > MaxDocument {
-			return nil, invalid("a document has 1 to %d bytes", MaxDocument)
+		if len(d) == 0 || len(d) > record.MaxDocument {
+			return nil, invalid("a document has 1 to %d bytes", record.MaxDocument)
 		}
 		bytes += len(d)
 		spans[i] = c.encode(&record.Record{
@@ -43,8 +43,8 @@ func (j *Journal) prepareSeal(c *call, documents [][]byte) (position *uint64, er
 		})
 		command = 0
 	}
-	if len(documents) == 0 || bytes > MaxDocuments {
-		return nil, invalid("documents have 1 to %d bytes together", MaxDocuments)
+	if len(documents) == 0 || bytes > record.MaxDocuments {
+		return nil, invalid("documents have 1 to %d bytes together", record.MaxDocuments)
 	}
 	position = new(uint64)
 	c.alone = func() (func(), error) {

@@ -12,7 +12,7 @@ import (
 
 // readRevision fetches one revision of an event.
 func (r *reader) readRevision(v base.Revision, event uint64) (Record, error) {
-	rec, err := r.read(recordKind(v.Kind), v.Position)
+	rec, err := r.read(record.RevisionKind(v.Kind), v.Position)
 	if err == nil && (rec.Reference == nil || rec.Reference.Target != event) {
 		err = fmt.Errorf("expected a revision of event %d at position %d: %w", event, v.Position, store.ErrCorrupt)
 	}

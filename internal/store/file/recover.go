@@ -323,7 +323,7 @@ func (rp *replay) record(number uint32, body []byte) error {
 
 func (rp *replay) event() error {
 	p, g := &rp.parsed, rp.j.group
-	if !inRange(p.Time()) || p.Origin() == 0 {
+	if !record.InRange(p.Time()) || p.Origin() == 0 {
 		return fmt.Errorf("%w: event %d has no time or no origin", record.ErrMalformed, p.Position())
 	}
 	identity := p.Identity()
@@ -395,7 +395,7 @@ func (rp *replay) cut() error {
 	if err := rp.flushBefore(); err != nil {
 		return err
 	}
-	if !inRange(at) || j.index.Apart(of, at) {
+	if !record.InRange(at) || j.index.Apart(of, at) {
 		return fmt.Errorf("%w: a cut where buckets are apart already", record.ErrMalformed)
 	}
 	cut, err := j.group.Split(of, at)

@@ -13,21 +13,9 @@ import (
 	"github.com/tallystick/tallystick/internal/store/file/record"
 )
 
-func recordKind(k store.RevisionKind) record.Kind {
-	switch k {
-	case store.Amend:
-		return record.KindAmend
-	case store.Void:
-		return record.KindVoid
-	case store.Resolve:
-		return record.KindResolve
-	}
-	return 0
-}
-
 func revisionKind(k record.Kind) (store.RevisionKind, bool) {
 	for _, r := range []store.RevisionKind{store.Amend, store.Void, store.Resolve} {
-		if recordKind(r) == k {
+		if record.RevisionKind(r) == k {
 			return r, true
 		}
 	}
@@ -77,7 +65,7 @@ func (j *Journal) Revise(ctx context.Context, r store.Revisions) ([]uint64, erro
 
 // prepareRevisions checks them and has the call stage them; the results are filled in then.
 func (j *Journal) prepareRevisions(c *call, r *store.Revisions) (results []uint64, err error) {
-	if err := checkRevisions(r); err != nil {
+	if err := record.CheckRevisions(r); err != nil {
 		return nil, err
 	}
 	records := make([]record.Record, len(r.List))
@@ -85,8 +73,8 @@ func (j *Journal) prepareRevisions(c *call, r *store.Revisions) (results []uint6
 	for i := range r.List {
 		records[i] = revisionRecord(r, i)
 		s := c.encode(&records[i])
-		if size += s.to - s.from; s.to-s.from > record.BodyMax || size > MaxBatchBytes {
-			return nil, invalid("the revisions have more than %d bytes: send them in parts", MaxBatchBytes)
+		if size += s.to - s.from; s.to-s.from > record.BodyMax || size > record.MaxBatchBytes {
+			return nil, invalid("the revisions have more than %d bytes: send them in parts", record.MaxBatchBytes)
 		}
 		c.buf = c.buf[:0] // the target is not known yet
 	}
@@ -100,7 +88,7 @@ func (j *Journal) prepareRevisions(c *call, r *store.Revisions) (results []uint6
 func revisionRecord(r *store.Revisions, i int) record.Record {
 	v := &r.List[i]
 	rec := record.Record{
-		Kind: recordKind(v.Kind), ReceivedAt: r.At, Event: meter.Event{Time: time.UnixMicro(0)},
+		Kind: record.RevisionKind(v.Kind), ReceivedAt: r.At, Event: meter.Event{Time: time.UnixMicro(0)},
 		Reference: &record.Reference{Target: 1 << 63, Reason: r.Reason, Actor: r.Actor},
 	}
 	if v.Kind != store.Void {
@@ -111,38 +99,6 @@ func revisionRecord(r *store.Revisions, i int) record.Record {
 		rec.Digest = rec.Event.Digest()
 	}
 	return rec
-}
-
-func checkRevisions(r *store.Revisions) error {
-	switch {
-	case !text(r.Actor, 1) || !text(r.Reason, 1):
-		return invalid("an actor and a reason are needed, texts of 1 to %d bytes", MaxText)
-	case !instant(r.At):
-		return invalid("the instant of the revision is missing or out of range")
-	case len(r.List) > MaxRevisions:
-		return invalid("at most %d revisions go together: send them in parts", MaxRevisions)
-	}
-	for i := range r.List {
-		if err := checkRevision(&r.List[i]); err != nil {
-			return fmt.Errorf("revision %d: %w", i, err)
-		}
-	}
-	return nil
-}
-
-func checkRevision(v *store.Revision) error {
-	if !text(v.Source, 1) || !text(v.ID, 1) || recordKind(v.Kind) == 0 {
-		return invalid("source, id and a kind are needed")
-	}
-	if v.Kind == store.Void && len(v.Resolutions) > 0 {
-		return invalid("a void has no resolutions")
-	}
-	if v.Kind == store.Amend {
-		if err := checkContent(&v.Event); err != nil {
-			return err
-		}
-	}
-	return checkResolutions(v.Resolutions)
 }
 
 // stageRevisions puts those into the frame that change something.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 )
 
 func (r *Records) scanCustomer(row scanner) (c account.Customer, err error) {
-	err = row.Scan(&c.ID, &c.Key, &c.Name, r.zoneOf(&c.Zone), currencyOf(&c.Currency), timeOf(&c.CreatedAt), detailsOf(&c.Billing))
+	err = row.Scan(&c.ID, &c.Key, &c.Name, r.db.zones.Zone(&c.Zone), column.Currency(&c.Currency), column.Time(&c.CreatedAt), column.JSON(&c.Billing))
 	return c, err
 }
 
@@ -56,7 +57,7 @@ func (r *Records) ListCustomers(ctx context.Context, q store.Query) ([]account.C
 }
 
 func scanSubscription(row scanner) (s account.Subscription, err error) {
-	err = row.Scan(&s.ID, &s.CustomerID, &s.Plan, &s.CatalogVersion, timeOf(&s.Start), timeOf(&s.End), &s.BillingDay, timeOf(&s.CreatedAt))
+	err = row.Scan(&s.ID, &s.CustomerID, &s.Plan, &s.CatalogVersion, column.Time(&s.Start), column.Time(&s.End), &s.BillingDay, column.Time(&s.CreatedAt))
 	return s, err
 }
 
@@ -80,7 +81,7 @@ func (r *Records) ListSubscriptions(ctx context.Context, q store.Query) ([]accou
 }
 
 func scanKey(row scanner) (k account.APIKey, err error) {
-	err = row.Scan(&k.ID, &k.CustomerID, &k.Name, &k.Project, digestOf(&k.Digest), &k.Hint, timeOf(&k.CreatedAt), timeOf(&k.ExpiresAt), timeOf(&k.RevokedAt))
+	err = row.Scan(&k.ID, &k.CustomerID, &k.Name, &k.Project, column.Digest(&k.Digest), &k.Hint, column.Time(&k.CreatedAt), column.Time(&k.ExpiresAt), column.Time(&k.RevokedAt))
 	return k, err
 }
 
@@ -106,7 +107,7 @@ func (r *Records) PutKey(ctx context.Context, k account.APIKey, a store.Audit) e
 		}
 		_, err = tx.Exec(ctx, `INSERT INTO api_keys
 			(id, customer_id, name, project, digest, hint, created_at, expires_at, revoked_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-			k.ID, k.CustomerID, k.Name, k.Project, k.Digest[:], k.Hint, k.CreatedAt.UnixMicro(), micros(k.ExpiresAt), micros(k.RevokedAt))
+			k.ID, k.CustomerID, k.Name, k.Project, k.Digest[:], k.Hint, k.CreatedAt.UnixMicro(), column.Micros(k.ExpiresAt), column.Micros(k.RevokedAt))
 		return err
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const exportColumns = `SELECT id, name, sink, events, entries, paused, created_at, position, entry, moved_at, failures, next_at, last_error,
@@ -15,8 +16,8 @@ const exportColumns = `SELECT id, name, sink, events, entries, paused, created_a
 
 func scanExport(row scanner) (e store.Export, err error) {
 	var position int64
-	err = row.Scan(&e.ID, &e.Name, &e.To, &e.Events, &e.Entries, &e.Paused, timeOf(&e.CreatedAt), &position, &e.Entry, timeOf(&e.MovedAt),
-		&e.Failures, timeOf(&e.NextAt), &e.LastError, timeOf(&e.FailedAt))
+	err = row.Scan(&e.ID, &e.Name, &e.To, &e.Events, &e.Entries, &e.Paused, column.Time(&e.CreatedAt), &position, &e.Entry, column.Time(&e.MovedAt),
+		&e.Failures, column.Time(&e.NextAt), &e.LastError, column.Time(&e.FailedAt))
 	e.Position = uint64(position)
 	return e, err
 }
@@ -26,8 +27,8 @@ func (r *Records) PutExport(ctx context.Context, e store.Export, a store.Audit) 
 	return r.writeAudited(ctx, "put export "+e.Name, noLock, a, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO exports (id, name, sink, events, entries, paused, created_at, position, entry, moved_at, failures,
 			next_at, last_error, failed_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-			e.ID, e.Name, e.To, e.Events, e.Entries, e.Paused, e.CreatedAt.UnixMicro(), int64(e.Position), e.Entry, micros(e.MovedAt), e.Failures,
-			micros(e.NextAt), e.LastError, micros(e.FailedAt))
+			e.ID, e.Name, e.To, e.Events, e.Entries, e.Paused, e.CreatedAt.UnixMicro(), int64(e.Position), e.Entry, column.Micros(e.MovedAt), e.Failures,
+			column.Micros(e.NextAt), e.LastError, column.Micros(e.FailedAt))
 		return err
 	})
 }
@@ -52,7 +53,7 @@ func (r *Records) PauseExport(ctx context.Context, id string, paused bool, a sto
 		if e.Paused = paused; !paused {
 			e.NextAt = time.Time{}
 		}
-		if _, err := tx.Exec(ctx, "UPDATE exports SET paused = $1, next_at = $2 WHERE id = $3", e.Paused, micros(e.NextAt), id); err != nil {
+		if _, err := tx.Exec(ctx, "UPDATE exports SET paused = $1, next_at = $2 WHERE id = $3", e.Paused, column.Micros(e.NextAt), id); err != nil {
 			return err
 		}
 		return insertAudit(ctx, tx, a)
@@ -99,7 +100,7 @@ func (r *Records) FailExport(ctx context.Context, id string, from store.Cursor, 
 			return err
 		}
 		_, err := tx.Exec(ctx, "UPDATE exports SET failures = failures + 1, next_at = $1, last_error = $2, failed_at = $3 WHERE id = $4",
-			micros(f.NextAt), f.Error, f.At.UnixMicro(), id)
+			column.Micros(f.NextAt), f.Error, f.At.UnixMicro(), id)
 		return err
 	})
 }

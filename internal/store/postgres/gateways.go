@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const gatewayKeyColumns = "SELECT id, node, public, from_epoch, created_at FROM gateway_keys"
@@ -16,7 +17,7 @@ const gatewayKeyColumns = "SELECT id, node, public, from_epoch, created_at FROM 
 const epochsKept = 1000
 
 func scanGatewayKey(row scanner) (k store.GatewayKey, err error) {
-	err = row.Scan(&k.ID, &k.Node, digestOf(&k.Public), &k.FromEpoch, timeOf(&k.CreatedAt))
+	err = row.Scan(&k.ID, &k.Node, column.Digest(&k.Public), &k.FromEpoch, column.Time(&k.CreatedAt))
 	return k, err
 }
 
@@ -109,7 +110,7 @@ func (r *Records) AddFinding(ctx context.Context, f store.Finding) error {
 // Findings implements store.Gateways.
 func (r *Records) Findings(ctx context.Context) ([]store.Finding, error) {
 	scan := func(row scanner) (f store.Finding, err error) {
-		err = row.Scan(&f.Node, &f.Reason, &f.Count, timeOf(&f.First), timeOf(&f.Last), &f.Detail)
+		err = row.Scan(&f.Node, &f.Reason, &f.Count, column.Time(&f.First), column.Time(&f.Last), &f.Detail)
 		return f, err
 	}
 	all, err := list(ctx, r.db.pool, scan, "SELECT node, reason, count, first_at, last_at, detail FROM gateway_findings ORDER BY node, reason")

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const replayKey = " WHERE actor = $1 AND route = $2 AND key = $3"
@@ -26,7 +27,7 @@ func (r *Records) PutAudit(ctx context.Context, a store.Audit) error {
 // ListAudit implements store.Housekeeping. A CustomerID in the query leaves the entries whose target it is.
 func (r *Records) ListAudit(ctx context.Context, q store.Query) ([]store.Audit, error) {
 	scan := func(row scanner) (a store.Audit, err error) {
-		err = row.Scan(&a.ID, timeOf(&a.Time), &a.Actor, &a.Action, &a.Target, &a.Detail)
+		err = row.Scan(&a.ID, column.Time(&a.Time), &a.Actor, &a.Action, &a.Target, &a.Detail)
 		return a, err
 	}
 	return page(ctx, r, "list audit", q.Limit, scan, `SELECT id, time, actor, action, target, detail FROM audits
@@ -48,7 +49,7 @@ func (r *Records) BeginReplay(ctx context.Context, p store.Replay) (*store.Repla
 		}
 		var got store.Replay
 		err = tx.QueryRow(ctx, "SELECT actor, route, key, body_digest, status, sealed, created_at FROM replays"+replayKey, p.Actor, p.Route, p.Key).
-			Scan(&got.Actor, &got.Route, &got.Key, digestOf(&got.BodyDigest), &got.Status, &got.Sealed, timeOf(&got.CreatedAt))
+			Scan(&got.Actor, &got.Route, &got.Key, column.Digest(&got.BodyDigest), &got.Status, &got.Sealed, column.Time(&got.CreatedAt))
 		if errors.Is(err, pgx.ErrNoRows) { // the first one was abandoned since
 			return errAgain
 		}

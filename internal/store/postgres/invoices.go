@@ -14,6 +14,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -28,7 +29,7 @@ const (
 )
 
 func scanClose(row scanner) (c store.Close, err error) {
-	err = row.Scan(&c.SubscriptionID, timeOf(&c.Period.Start), timeOf(&c.Period.End), &c.Position, timeOf(&c.ClosedAt),
+	err = row.Scan(&c.SubscriptionID, column.Time(&c.Period.Start), column.Time(&c.Period.End), &c.Position, column.Time(&c.ClosedAt),
 		&c.Progressive, &c.CatalogVersion, &c.Changes, &c.InvoiceID, &c.Done)
 	return c, err
 }
@@ -196,8 +197,8 @@ func (r *Records) Closes(ctx context.Context, subscriptionID string) ([]store.Cl
 func scanInvoice(row scanner) (inv invoice.Invoice, err error) {
 	var total int64
 	var document pgtype.Text
-	err = row.Scan(&inv.Number, &inv.ID, &inv.CustomerID, &inv.SubscriptionID, &inv.Plan, &inv.Status, currencyOf(&inv.Currency),
-		timeOf(&inv.Period.Start), timeOf(&inv.Period.End), &total, &inv.CatalogVersion, &inv.TZVersion, &inv.Position, timeOf(&inv.FinalizedAt), &document)
+	err = row.Scan(&inv.Number, &inv.ID, &inv.CustomerID, &inv.SubscriptionID, &inv.Plan, &inv.Status, column.Currency(&inv.Currency),
+		column.Time(&inv.Period.Start), column.Time(&inv.Period.End), &total, &inv.CatalogVersion, &inv.TZVersion, &inv.Position, column.Time(&inv.FinalizedAt), &document)
 	if err != nil {
 		return inv, err
 	}
@@ -225,8 +226,8 @@ type storedLine struct {
 
 func scanLine(row scanner) (l storedLine, err error) {
 	var tiers pgtype.Text
-	err = row.Scan(&l.invoiceID, &l.Number, &l.ID, &l.Kind, &l.Price, &l.Meter, timeOf(&l.Period.Start), timeOf(&l.Period.End),
-		decimalOf(&l.Quantity), &tiers, decimalOf(&l.Exact), &l.rounded)
+	err = row.Scan(&l.invoiceID, &l.Number, &l.ID, &l.Kind, &l.Price, &l.Meter, column.Time(&l.Period.Start), column.Time(&l.Period.End),
+		column.Decimal(&l.Quantity), &tiers, column.Decimal(&l.Exact), &l.rounded)
 	if err != nil || !tiers.Valid {
 		return l, err
 	}

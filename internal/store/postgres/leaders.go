@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -21,7 +22,7 @@ const (
 )
 
 func scanLead(row scanner) (l store.Lead, err error) {
-	err = row.Scan(&l.Fence, &l.Holder, &l.Address, timeOf(&l.Until))
+	err = row.Scan(&l.Fence, &l.Holder, &l.Address, column.Time(&l.Until))
 	return l, err
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -136,7 +137,7 @@ func (r *Records) BeginEpoch(ctx context.Context, node uint16, boot string, at t
 // NewestEpochs implements store.Epochs.
 func (r *Records) NewestEpochs(ctx context.Context) ([]store.Epoch, error) {
 	all, err := list(ctx, r.db.pool, func(row scanner) (e store.Epoch, err error) {
-		err = row.Scan(&e.Node, &e.Epoch, &e.Boot, timeOf(&e.BegunAt), &e.Leases)
+		err = row.Scan(&e.Node, &e.Epoch, &e.Boot, column.Time(&e.BegunAt), &e.Leases)
 		return e, err
 	}, `SELECT e.node, e.epoch, e.boot, e.begun_at, EXISTS (SELECT 1 FROM leases l WHERE NOT l.closed AND l.node = e.node)
 		FROM epochs e WHERE e.epoch = (SELECT max(epoch) FROM epochs n WHERE n.node = e.node) ORDER BY e.node`)

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -17,21 +18,21 @@ const (
 )
 
 func scanNotice(row scanner) (n store.Notice, err error) {
-	err = row.Scan(&n.ID, &n.Kind, &n.CustomerID, &n.Once, timeOf(&n.At), &n.Body)
+	err = row.Scan(&n.ID, &n.Kind, &n.CustomerID, &n.Once, column.Time(&n.At), &n.Body)
 	return n, err
 }
 
 func scanWebhook(row scanner) (w store.Webhook, err error) {
-	kinds := textOf(&w.Kinds, func(s string) (list []string, err error) {
+	kinds := column.Text(&w.Kinds, func(s string) (list []string, err error) {
 		err = json.Unmarshal([]byte(s), &list)
 		return list, err
 	})
-	err = row.Scan(&w.ID, &w.URL, kinds, timeOf(&w.CreatedAt), timeOf(&w.DisabledAt))
+	err = row.Scan(&w.ID, &w.URL, kinds, column.Time(&w.CreatedAt), column.Time(&w.DisabledAt))
 	return w, err
 }
 
 func scanDelivery(row scanner) (d store.Delivery, err error) {
-	err = row.Scan(&d.NoticeID, &d.WebhookID, (*string)(&d.State), &d.Attempts, timeOf(&d.NextAt), timeOf(&d.LastAt), &d.LastError)
+	err = row.Scan(&d.NoticeID, &d.WebhookID, (*string)(&d.State), &d.Attempts, column.Time(&d.NextAt), column.Time(&d.LastAt), &d.LastError)
 	return d, err
 }
 
@@ -88,7 +89,7 @@ func (r *Records) PutWebhook(ctx context.Context, w store.Webhook, a store.Audit
 	}
 	return r.writeAudited(ctx, "put webhook "+w.ID, lockNotices, a, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "INSERT INTO webhooks (id, url, kinds, created_at, disabled_at) VALUES ($1, $2, $3, $4, $5)",
-			w.ID, w.URL, string(kinds), w.CreatedAt.UnixMicro(), micros(w.DisabledAt))
+			w.ID, w.URL, string(kinds), w.CreatedAt.UnixMicro(), column.Micros(w.DisabledAt))
 		return err
 	})
 }
@@ -136,7 +137,7 @@ func (r *Records) DeliveriesOf(ctx context.Context, noticeID string) ([]store.De
 func (r *Records) PutDelivery(ctx context.Context, d store.Delivery) error {
 	return r.write(ctx, "put delivery of "+d.NoticeID, lockNotices, func(tx pgx.Tx) error {
 		res, err := tx.Exec(ctx, "UPDATE deliveries SET state = $1, attempts = $2, next_at = $3, last_at = $4, last_error = $5 WHERE notice_id = $6 AND webhook_id = $7",
-			string(d.State), d.Attempts, micros(d.NextAt), micros(d.LastAt), d.LastError, d.NoticeID, d.WebhookID)
+			string(d.State), d.Attempts, column.Micros(d.NextAt), column.Micros(d.LastAt), d.LastError, d.NoticeID, d.WebhookID)
 		if err != nil {
 			return err
 		}

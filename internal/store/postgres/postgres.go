@@ -17,7 +17,6 @@ import (
 	"hash/fnv"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,8 +24,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -47,11 +46,10 @@ type Records struct {
 
 // shared is what all handles on it share.
 type shared struct {
-	pool    *pgxpool.Pool
-	leads   *pgxpool.Pool // of its own, so that a lead is kept while all other connections wait
-	closed  atomic.Bool
-	zonesMu sync.Mutex
-	zones   map[string]period.Zone // loaded once each; bounded by the zones there are
+	pool   *pgxpool.Pool
+	leads  *pgxpool.Pool // of its own, so that a lead is kept while all other connections wait
+	closed atomic.Bool
+	zones  column.Zones
 }
 
 var (
@@ -81,7 +79,7 @@ func Open(ctx context.Context, dsn string) (*Records, error) {
 		pool.Close()
 		return nil, fmt.Errorf("records: open %s: %w", place(cfg.ConnConfig), err)
 	}
-	return &Records{db: &shared{pool: pool, leads: leads, zones: map[string]period.Zone{}}}, nil
+	return &Records{db: &shared{pool: pool, leads: leads}}, nil
 }
 
 // config reads a DSN and fills in what it leaves open.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -21,18 +22,12 @@ const (
 )
 
 func scanProducer(row scanner) (p account.Producer, err error) {
-	patterns := func(to *[]string) column {
-		return textOf(to, func(s string) (list []string, err error) {
-			err = json.Unmarshal([]byte(s), &list)
-			return list, err
-		})
-	}
-	err = row.Scan(&p.ID, &p.Key, patterns(&p.Sources), patterns(&p.Types), timeOf(&p.CreatedAt), timeOf(&p.ExpiresAt), timeOf(&p.RevokedAt))
+	err = row.Scan(&p.ID, &p.Key, column.JSON(&p.Sources), column.JSON(&p.Types), column.Time(&p.CreatedAt), column.Time(&p.ExpiresAt), column.Time(&p.RevokedAt))
 	return p, err
 }
 
 func scanToken(row scanner) (t account.ProducerToken, err error) {
-	err = row.Scan(&t.ID, &t.ProducerID, digestOf(&t.Digest), &t.Hint, timeOf(&t.CreatedAt), timeOf(&t.RevokedAt))
+	err = row.Scan(&t.ID, &t.ProducerID, column.Digest(&t.Digest), &t.Hint, column.Time(&t.CreatedAt), column.Time(&t.RevokedAt))
 	return t, err
 }
 
@@ -57,7 +52,7 @@ func (r *Records) PutProducer(ctx context.Context, p account.Producer, t account
 			}
 		}
 		if _, err := tx.Exec(ctx, `INSERT INTO producers (id, key, sources, types, created_at, expires_at, revoked_at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-			p.ID, p.Key, string(sources), string(types), p.CreatedAt.UnixMicro(), micros(p.ExpiresAt), micros(p.RevokedAt)); err != nil {
+			p.ID, p.Key, string(sources), string(types), p.CreatedAt.UnixMicro(), column.Micros(p.ExpiresAt), column.Micros(p.RevokedAt)); err != nil {
 			return err
 		}
 		return insertToken(ctx, tx, t)
@@ -66,7 +61,7 @@ func (r *Records) PutProducer(ctx context.Context, p account.Producer, t account
 
 func insertToken(ctx context.Context, tx pgx.Tx, t account.ProducerToken) error {
 	_, err := tx.Exec(ctx, "INSERT INTO producer_tokens (id, producer_id, digest, hint, created_at, revoked_at) VALUES ($1, $2, $3, $4, $5, $6)",
-		t.ID, t.ProducerID, t.Digest[:], t.Hint, t.CreatedAt.UnixMicro(), micros(t.RevokedAt))
+		t.ID, t.ProducerID, t.Digest[:], t.Hint, t.CreatedAt.UnixMicro(), column.Micros(t.RevokedAt))
 	return err
 }
 

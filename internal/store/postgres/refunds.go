@@ -12,12 +12,13 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const refundColumns = "SELECT id, customer_id, day, route, meter, reason, refused, count, cost FROM refunds"
 
 func scanRefund(row scanner) (f store.Refund, err error) {
-	err = row.Scan(&f.ID, &f.CustomerID, timeOf(&f.Day), &f.Route, &f.Meter, &f.Reason, &f.Refused, &f.Count, decimalOf(&f.Cost))
+	err = row.Scan(&f.ID, &f.CustomerID, column.Time(&f.Day), &f.Route, &f.Meter, &f.Reason, &f.Refused, &f.Count, column.Decimal(&f.Cost))
 	return f, err
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -60,7 +61,7 @@ func fenced(ctx context.Context, tx queryer, fence uint64) error {
 }
 
 func scanCheckpoint(row scanner) (c store.Checkpoint, err error) {
-	err = row.Scan(&c.Size, digestOf(&c.Root), timeOf(&c.Time), &c.Note)
+	err = row.Scan(&c.Size, column.Digest(&c.Root), column.Time(&c.Time), &c.Note)
 	return c, err
 }
 
@@ -104,7 +105,7 @@ func (r *Records) CheckpointOver(ctx context.Context, position uint64) (store.Ch
 }
 
 func scanSealedClose(row scanner) (c store.SealedClose, err error) {
-	err = row.Scan(&c.SubscriptionID, timeOf(&c.Period.Start), timeOf(&c.Period.End), &c.InvoiceID, &c.Position)
+	err = row.Scan(&c.SubscriptionID, column.Time(&c.Period.Start), column.Time(&c.Period.End), &c.InvoiceID, &c.Position)
 	return c, err
 }
 
@@ -198,7 +199,7 @@ func readSubjectKeys(ctx context.Context, q queryer, subjects []string) (map[str
 		key     [32]byte
 	}
 	all, err := list(ctx, q, func(row scanner) (k subjectKey, err error) {
-		err = row.Scan(&k.subject, digestOf(&k.key))
+		err = row.Scan(&k.subject, column.Digest(&k.key))
 		return k, err
 	}, "SELECT subject, key FROM subject_keys WHERE subject = ANY($1)", subjects)
 	out := make(map[string][32]byte, len(all))

@@ -14,6 +14,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/price"
 	"github.com/tallystick/tallystick/internal/core/subscription"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const changeColumns = `SELECT id, subscription_id, at, kind, plan, version, key, quantity, price, until, now, reason, actor, created_at
@@ -47,7 +48,7 @@ func insertSubscription(ctx context.Context, tx pgx.Tx, s account.Subscription, 
 	}
 	_, err := tx.Exec(ctx, `INSERT INTO subscriptions
 		(id, customer_id, plan, catalog_version, start_at, end_at, until_at, billing_day, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		s.ID, s.CustomerID, s.Plan, s.CatalogVersion, s.Start.UnixMicro(), micros(s.End), micros(end), s.BillingDay, s.CreatedAt.UnixMicro())
+		s.ID, s.CustomerID, s.Plan, s.CatalogVersion, s.Start.UnixMicro(), column.Micros(s.End), column.Micros(end), s.BillingDay, s.CreatedAt.UnixMicro())
 	return err
 }
 
@@ -65,7 +66,7 @@ func insertChanges(ctx context.Context, tx pgx.Tx, subscriptionID string, change
 		_, err := tx.Exec(ctx, `INSERT INTO subscription_changes
 			(id, subscription_id, at, kind, plan, version, key, quantity, price, until, now, reason, actor, created_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-			c.ID, subscriptionID, c.At.UnixMicro(), string(c.Kind), c.Plan, c.Version, c.Key, c.Quantity.String(), own, micros(c.Until),
+			c.ID, subscriptionID, c.At.UnixMicro(), string(c.Kind), c.Plan, c.Version, c.Key, c.Quantity.String(), own, column.Micros(c.Until),
 			c.Now, c.Reason, c.Actor, c.CreatedAt.UnixMicro())
 		if err != nil {
 			return err
@@ -100,15 +101,15 @@ func (r *Records) PutChanges(ctx context.Context, subscriptionID string, changes
 		if err := insertChanges(ctx, tx, subscriptionID, changes); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, "UPDATE subscriptions SET until_at = $1 WHERE id = $2", micros(end), subscriptionID)
+		_, err = tx.Exec(ctx, "UPDATE subscriptions SET until_at = $1 WHERE id = $2", column.Micros(end), subscriptionID)
 		return err
 	})
 }
 
 func scanChange(row scanner) (c subscription.Change, err error) {
 	var own pgtype.Text
-	err = row.Scan(&c.ID, &c.SubscriptionID, timeOf(&c.At), (*string)(&c.Kind), &c.Plan, &c.Version, &c.Key, decimalOf(&c.Quantity), &own,
-		timeOf(&c.Until), &c.Now, &c.Reason, &c.Actor, timeOf(&c.CreatedAt))
+	err = row.Scan(&c.ID, &c.SubscriptionID, column.Time(&c.At), (*string)(&c.Kind), &c.Plan, &c.Version, &c.Key, column.Decimal(&c.Quantity), &own,
+		column.Time(&c.Until), &c.Now, &c.Reason, &c.Actor, column.Time(&c.CreatedAt))
 	if err == nil && own.Valid {
 		c.Price = &price.Price{}
 		if err := json.Unmarshal([]byte(own.String), c.Price); err != nil {
@@ -139,13 +140,5 @@ func (r *Records) SetCustomer(ctx context.Context, id, name string, details acco
 			return nil
 		}
 		return pgx.ErrNoRows
-	})
-}
-
-// detailsOf scans billing details.
-func detailsOf(d *account.BillingDetails) column {
-	return textOf(d, func(text string) (out account.BillingDetails, err error) {
-		err = json.Unmarshal([]byte(text), &out)
-		return out, err
 	})
 }

@@ -15,14 +15,31 @@ import (
 func TestMigrateForAnother(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Database(t)
-	if err := Migrate(t.Context(), dsn); err != nil {
-		t.Fatal(err)
+	for _, applied := range []bool{false, true} {
+		all, err := Status(t.Context(), dsn)
+		if err != nil || len(all) == 0 {
+			t.Fatalf("%d migrations, %v", len(all), err)
+		}
+		for i, m := range all {
+			if m.Version != int64(i)+1 || m.Name == "" || m.Applied != applied || m.AppliedAt.IsZero() == applied {
+				t.Errorf("applied %v: %+v", applied, m)
+			}
+		}
+		if err := Migrate(t.Context(), dsn); err != nil {
+			t.Fatal(err)
+		}
 	}
 	pool, err := pgxpool.New(t.Context(), dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer pool.Close()
+	if _, err := pool.Exec(t.Context(), "INSERT INTO river_migration (line, version) VALUES ('main', 999)"); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := Status(t.Context(), dsn); err != nil || all[len(all)-1].Version != 999 || !all[len(all)-1].Applied {
+		t.Errorf("beside a newer program: %+v, %v", all, err)
+	}
 	if _, err := pool.Exec(t.Context(), `CREATE ROLE jobs_only LOGIN;
 		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO jobs_only;
 		GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO jobs_only;

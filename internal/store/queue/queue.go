@@ -3,11 +3,14 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,6 +22,8 @@ import (
 	"github.com/riverqueue/river/rivermigrate"
 	"github.com/riverqueue/river/rivertype"
 	_ "modernc.org/sqlite" // the driver
+
+	"github.com/tallystick/tallystick/internal/store/schema"
 )
 
 // What a job may take, and what becomes of one whose process died.
@@ -146,6 +151,53 @@ func Migrate(ctx context.Context, postgres string) error {
 		return fmt.Errorf("queue: %w", err)
 	}
 	return nil
+}
+
+// Status lists the migrations of those tables in PostgreSQL. It changes nothing. One that this program does not know, of a newer
+// River, is listed as applied and without a name.
+func Status(ctx context.Context, postgres string) ([]schema.Migration, error) {
+	pool, err := pgxpool.New(ctx, postgres)
+	if err != nil {
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	defer pool.Close()
+	all, err := status(ctx, pool)
+	if err != nil {
+		return nil, fmt.Errorf("queue: migrations: %w", err)
+	}
+	return all, nil
+}
+
+func status(ctx context.Context, pool *pgxpool.Pool) ([]schema.Migration, error) {
+	migrator, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, err
+	}
+	byVersion := map[int64]schema.Migration{}
+	for _, m := range migrator.AllVersions() {
+		byVersion[int64(m.Version)] = schema.Migration{Version: int64(m.Version), Name: m.Name}
+	}
+	var there bool
+	if err := pool.QueryRow(ctx, "SELECT to_regclass('river_migration') IS NOT NULL").Scan(&there); err != nil {
+		return nil, err
+	}
+	if there {
+		rows, err := pool.Query(ctx, "SELECT version, created_at FROM river_migration WHERE line = 'main'")
+		if err != nil {
+			return nil, err
+		}
+		var version int64
+		var at time.Time
+		if _, err := pgx.ForEachRow(rows, []any{&version, &at}, func() error {
+			m := byVersion[version]
+			m.Version, m.Applied, m.AppliedAt = version, true, at.UTC()
+			byVersion[version] = m
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return slices.SortedFunc(maps.Values(byVersion), func(a, b schema.Migration) int { return cmp.Compare(a.Version, b.Version) }), nil
 }
 
 func migrate[Tx any](ctx context.Context, driver riverdriver.Driver[Tx], log *slog.Logger) error {

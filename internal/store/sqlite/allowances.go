@@ -7,6 +7,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -15,7 +16,7 @@ const (
 
 func scanOverride(row scanner) (o account.Override, err error) {
 	err = row.Scan(&o.ID, &o.CustomerID, &o.KeyID, &o.Limit, &o.Value, &o.Burst, &o.Reason, &o.Author,
-		timeOf(&o.CreatedAt), timeOf(&o.ExpiresAt), timeOf(&o.EndedAt))
+		column.Time(&o.CreatedAt), column.Time(&o.ExpiresAt), column.Time(&o.EndedAt))
 	return o, err
 }
 
@@ -25,7 +26,7 @@ func (r *Records) PutOverride(ctx context.Context, o account.Override, a store.A
 		_, err := tx.ExecContext(ctx, `INSERT INTO overrides
 			(id, customer_id, key_id, limit_key, value, burst, reason, author, created_at, expires_at, ended_at)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			o.ID, o.CustomerID, o.KeyID, o.Limit, o.Value, o.Burst, o.Reason, o.Author, o.CreatedAt.UnixMicro(), micros(o.ExpiresAt), micros(o.EndedAt))
+			o.ID, o.CustomerID, o.KeyID, o.Limit, o.Value, o.Burst, o.Reason, o.Author, o.CreatedAt.UnixMicro(), column.Micros(o.ExpiresAt), column.Micros(o.EndedAt))
 		return err
 	})
 }

@@ -6,14 +6,15 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const billingRunColumns = `SELECT id, until_at, customer_id, actor, state, due, done, failed, invoices, last_error, created_at, started_at,
 	updated_at FROM billing_runs`
 
 func scanBillingRun(row scanner) (b store.BillingRun, err error) {
-	err = row.Scan(&b.ID, timeOf(&b.Until), &b.CustomerID, &b.Actor, &b.State, &b.Due, &b.Done, &b.Failed, &b.Invoices, &b.LastError,
-		timeOf(&b.CreatedAt), timeOf(&b.StartedAt), timeOf(&b.UpdatedAt))
+	err = row.Scan(&b.ID, column.Time(&b.Until), &b.CustomerID, &b.Actor, &b.State, &b.Due, &b.Done, &b.Failed, &b.Invoices, &b.LastError,
+		column.Time(&b.CreatedAt), column.Time(&b.StartedAt), column.Time(&b.UpdatedAt))
 	return b, err
 }
 
@@ -22,8 +23,8 @@ func (r *Records) PutBillingRun(ctx context.Context, b store.BillingRun, a store
 	return r.writeAudited(ctx, "put billing run "+b.ID, a, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO billing_runs (id, until_at, customer_id, actor, state, due, done, failed, invoices, last_error,
 			created_at, started_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			b.ID, micros(b.Until), b.CustomerID, b.Actor, string(b.State), b.Due, b.Done, b.Failed, b.Invoices, b.LastError,
-			b.CreatedAt.UnixMicro(), micros(b.StartedAt), b.UpdatedAt.UnixMicro())
+			b.ID, column.Micros(b.Until), b.CustomerID, b.Actor, string(b.State), b.Due, b.Done, b.Failed, b.Invoices, b.LastError,
+			b.CreatedAt.UnixMicro(), column.Micros(b.StartedAt), b.UpdatedAt.UnixMicro())
 		return err
 	})
 }
@@ -45,7 +46,7 @@ func (r *Records) SaveBillingRun(ctx context.Context, b store.BillingRun, failur
 		}
 		_, err := tx.ExecContext(ctx, `UPDATE billing_runs SET state = ?, due = ?, done = ?, invoices = ?, last_error = ?, started_at = ?,
 			updated_at = ?, failed = (SELECT count(*) FROM billing_run_failures WHERE run_id = billing_runs.id) WHERE id = ?`,
-			string(b.State), b.Due, b.Done, b.Invoices, b.LastError, micros(b.StartedAt), b.UpdatedAt.UnixMicro(), b.ID)
+			string(b.State), b.Due, b.Done, b.Invoices, b.LastError, column.Micros(b.StartedAt), b.UpdatedAt.UnixMicro(), b.ID)
 		if err != nil {
 			return err
 		}
@@ -97,7 +98,7 @@ func (r *Records) OpenBillingRuns(ctx context.Context) ([]store.BillingRun, erro
 // RunFailures implements store.BillingRuns.
 func (r *Records) RunFailures(ctx context.Context, id string, limit int) ([]store.RunFailure, error) {
 	return page(ctx, r, "failures of billing run "+id, limit, func(row scanner) (f store.RunFailure, err error) {
-		err = row.Scan(&f.SubscriptionID, &f.Customer, timeOf(&f.Period.Start), timeOf(&f.Period.End), &f.Reason)
+		err = row.Scan(&f.SubscriptionID, &f.Customer, column.Time(&f.Period.Start), column.Time(&f.Period.End), &f.Reason)
 		return f, err
 	}, `SELECT subscription_id, customer, period_start, period_end, reason FROM billing_run_failures WHERE run_id = ?
 		ORDER BY customer, subscription_id`, id)

@@ -8,12 +8,13 @@ import (
 	"strconv"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const catalogColumns = "SELECT version, source, digest, applied_at, applied_by FROM catalogs"
 
 func scanCatalog(row scanner) (v store.CatalogVersion, err error) {
-	err = row.Scan(&v.Version, &v.Source, digestOf(&v.Digest), timeOf(&v.AppliedAt), &v.AppliedBy)
+	err = row.Scan(&v.Version, &v.Source, column.Digest(&v.Digest), column.Time(&v.AppliedAt), &v.AppliedBy)
 	return v, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/invoice"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -24,8 +25,8 @@ const (
 func scanStanding(row scanner) (s invoice.Standing, err error) {
 	var c money.Currency
 	var total, applied, paid, credited, due int64
-	err = row.Scan(&s.InvoiceID, &s.CustomerID, &s.Turn, (*string)(&s.Status), currencyOf(&c), &total, &applied, &paid, &credited, &due,
-		timeOf(&s.DueAt), timeOf(&s.At), &s.Actor, &s.Reason, &s.Reference)
+	err = row.Scan(&s.InvoiceID, &s.CustomerID, &s.Turn, (*string)(&s.Status), column.Currency(&c), &total, &applied, &paid, &credited, &due,
+		column.Time(&s.DueAt), column.Time(&s.At), &s.Actor, &s.Reason, &s.Reference)
 	s.Total, s.Applied, s.Paid = money.NewAmount(total, c), money.NewAmount(applied, c), money.NewAmount(paid, c)
 	s.Credited, s.CreditedDue = money.NewAmount(credited, c), money.NewAmount(due, c)
 	return s, err
@@ -34,8 +35,8 @@ func scanStanding(row scanner) (s invoice.Standing, err error) {
 func scanPayment(row scanner) (p store.Payment, err error) {
 	var c money.Currency
 	var amount, applied int64
-	err = row.Scan(&p.ID, (*string)(&p.Kind), &p.CustomerID, &p.InvoiceID, currencyOf(&c), &amount, &applied, &p.Method, &p.Reference, &p.Note,
-		timeOf(&p.ReceivedAt), timeOf(&p.CreatedAt), &p.Actor)
+	err = row.Scan(&p.ID, (*string)(&p.Kind), &p.CustomerID, &p.InvoiceID, column.Currency(&c), &amount, &applied, &p.Method, &p.Reference, &p.Note,
+		column.Time(&p.ReceivedAt), column.Time(&p.CreatedAt), &p.Actor)
 	p.Amount, p.Applied = money.NewAmount(amount, c), money.NewAmount(applied, c)
 	return p, err
 }
@@ -43,7 +44,7 @@ func scanPayment(row scanner) (p store.Payment, err error) {
 func scanNote(row scanner) (n store.CreditNote, err error) {
 	var c money.Currency
 	var net, tax, off int64
-	err = row.Scan(&n.Number, &n.ID, &n.InvoiceID, &n.CustomerID, currencyOf(&c), &net, &tax, &off, &n.Reason, timeOf(&n.CreatedAt), &n.Actor)
+	err = row.Scan(&n.Number, &n.ID, &n.InvoiceID, &n.CustomerID, column.Currency(&c), &net, &tax, &off, &n.Reason, column.Time(&n.CreatedAt), &n.Actor)
 	n.Net, n.Tax, n.Total, n.Off = money.NewAmount(net, c), money.NewAmount(tax, c), money.NewAmount(net+tax, c), money.NewAmount(off, c)
 	return n, err
 }
@@ -56,7 +57,7 @@ func insertStanding(ctx context.Context, tx transaction, s invoice.Standing) err
 	_, err := tx.ExecContext(ctx, `INSERT INTO invoice_standings (invoice_id, customer_id, turn, status, currency, total, applied, paid, credited,
 		credited_due, due_at, at, actor, reason, reference) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.InvoiceID, s.CustomerID, s.Turn, string(s.Status), s.Currency().Code(), s.Total.Minor(), s.Applied.Minor(), s.Paid.Minor(),
-		s.Credited.Minor(), s.CreditedDue.Minor(), micros(s.DueAt), s.At.UnixMicro(), s.Actor, s.Reason, s.Reference)
+		s.Credited.Minor(), s.CreditedDue.Minor(), column.Micros(s.DueAt), s.At.UnixMicro(), s.Actor, s.Reason, s.Reference)
 	return err
 }
 
@@ -251,7 +252,7 @@ func (r *Records) PutStep(ctx context.Context, s store.DunningStep) (added bool,
 // Steps implements store.Dunnings.
 func (r *Records) Steps(ctx context.Context, invoiceID string) ([]store.DunningStep, error) {
 	all, err := list(ctx, r.reader, func(row scanner) (s store.DunningStep, err error) {
-		err = row.Scan(&s.InvoiceID, &s.Step, timeOf(&s.At))
+		err = row.Scan(&s.InvoiceID, &s.Step, column.Time(&s.At))
 		return s, err
 	}, "SELECT invoice_id, step, at FROM dunning_steps WHERE invoice_id = ? ORDER BY at, step", invoiceID)
 	return all, r.wrap("dunning steps of "+invoiceID, err)

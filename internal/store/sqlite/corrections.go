@@ -5,6 +5,7 @@ import (
 	"database/sql"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -14,7 +15,7 @@ const (
 )
 
 func scanBackfill(row scanner) (b store.Backfill, err error) {
-	err = row.Scan(&b.ID, &b.Name, &b.Reason, &b.State, timeOf(&b.OpenedAt), &b.OpenedBy, timeOf(&b.ChangedAt), &b.ChangedBy, &b.ChangedFor,
+	err = row.Scan(&b.ID, &b.Name, &b.Reason, &b.State, column.Time(&b.OpenedAt), &b.OpenedBy, column.Time(&b.ChangedAt), &b.ChangedBy, &b.ChangedFor,
 		&b.Cursor, &b.Events, &b.Counted, &b.Unmatched, &b.Voided)
 	return b, err
 }
@@ -92,7 +93,7 @@ func (r *Records) StepBackfill(ctx context.Context, b store.Backfill, from store
 }
 
 func scanAlias(row scanner) (al store.Alias, err error) {
-	err = row.Scan(&al.ID, &al.Kind, &al.From, &al.To, timeOf(&al.CreatedAt), &al.CreatedBy)
+	err = row.Scan(&al.ID, &al.Kind, &al.From, &al.To, column.Time(&al.CreatedAt), &al.CreatedBy)
 	return al, err
 }
 

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -23,45 +23,26 @@ const (
 
 func scanGrant(row scanner) (g account.Grant, err error) {
 	var every, least, most string
-	err = row.Scan(&g.ID, &g.CustomerID, &g.Meter, decimalOf(&g.Amount), &g.GrantID, &g.Reason, &g.Author,
-		timeOf(&g.CreatedAt), timeOf(&g.EffectiveAt), timeOf(&g.ExpiresAt), (*string)(&g.Kind), &g.Priority,
-		textsOf(&g.Meters), &every, timeOf(&g.Anchor), &least, &most, decimalOf(&g.Paid), &g.Once, timeOf(&g.VoidedAt))
+	err = row.Scan(&g.ID, &g.CustomerID, &g.Meter, column.Decimal(&g.Amount), &g.GrantID, &g.Reason, &g.Author,
+		column.Time(&g.CreatedAt), column.Time(&g.EffectiveAt), column.Time(&g.ExpiresAt), (*string)(&g.Kind), &g.Priority,
+		column.Texts(&g.Meters), &every, column.Time(&g.Anchor), &least, &most, column.Decimal(&g.Paid), &g.Once, column.Time(&g.VoidedAt))
 	if err == nil && every != "" {
 		g.Every = new(period.Every)
-		err = textOf(g.Every, period.ParseEvery)(every)
+		err = column.Text(g.Every, period.ParseEvery)(every)
 	}
 	if err == nil && most != "" {
 		g.Rollover = &account.Rollover{}
-		if err = decimalOf(&g.Rollover.Min)(least); err == nil {
-			err = decimalOf(&g.Rollover.Max)(most)
+		if err = column.Decimal(&g.Rollover.Min)(least); err == nil {
+			err = column.Decimal(&g.Rollover.Max)(most)
 		}
 	}
 	return g, err
 }
 
-// textsOf scans a JSON list of texts; an empty one is nil.
-func textsOf(list *[]string) column {
-	return textOf(list, func(s string) (all []string, err error) {
-		if s != "[]" {
-			err = json.Unmarshal([]byte(s), &all)
-		}
-		return all, err
-	})
-}
-
-// textsColumn is a list of texts as the tables hold it.
-func textsColumn(list []string) (string, error) {
-	if len(list) == 0 {
-		return "[]", nil
-	}
-	b, err := json.Marshal(list)
-	return string(b), err
-}
-
 // PutGrant implements store.Allowances.
 func (r *Records) PutGrant(ctx context.Context, g account.Grant, posted []ledger.Entry, a store.Audit) error {
 	return r.writeAudited(ctx, "put grant "+g.ID, a, func(tx *sql.Tx) error {
-		meters, err := textsColumn(g.Meters)
+		meters, err := column.TextsOf(g.Meters)
 		if err != nil {
 			return err
 		}
@@ -79,7 +60,7 @@ func (r *Records) PutGrant(ctx context.Context, g account.Grant, posted []ledger
 			(id, customer_id, meter, amount, grant_id, reason, author, created_at, effective_at, expires_at, kind, priority, meters, every, anchor,
 			min_rollover, max_rollover, paid, once) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			g.ID, g.CustomerID, g.Meter, g.Amount.String(), g.GrantID, g.Reason, g.Author, g.CreatedAt.UnixMicro(), g.EffectiveAt.UnixMicro(),
-			micros(g.ExpiresAt), string(g.Kind), g.Priority, meters, every, micros(g.Anchor), least, most, g.Paid.String(), g.Once)
+			column.Micros(g.ExpiresAt), string(g.Kind), g.Priority, meters, every, column.Micros(g.Anchor), least, most, g.Paid.String(), g.Once)
 		if err != nil {
 			return err
 		}
@@ -114,7 +95,7 @@ func (r *Records) ListGrants(ctx context.Context, q store.Query) ([]account.Gran
 }
 
 func scanRedemption(row scanner) (d account.Redemption, err error) {
-	err = row.Scan(&d.ID, &d.CustomerID, &d.Coupon, &d.CatalogVersion, timeOf(&d.RedeemedAt), timeOf(&d.EndedAt), &d.Actor, &d.Reason)
+	err = row.Scan(&d.ID, &d.CustomerID, &d.Coupon, &d.CatalogVersion, column.Time(&d.RedeemedAt), column.Time(&d.EndedAt), &d.Actor, &d.Reason)
 	return d, err
 }
 
@@ -136,7 +117,7 @@ func (r *Records) Redeem(ctx context.Context, d account.Redemption, limits store
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO coupon_redemptions (id, customer_id, coupon, catalog_version, redeemed_at, ended_at, actor, reason)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			d.ID, d.CustomerID, d.Coupon, d.CatalogVersion, d.RedeemedAt.UnixMicro(), micros(d.EndedAt), d.Actor, d.Reason)
+			d.ID, d.CustomerID, d.Coupon, d.CatalogVersion, d.RedeemedAt.UnixMicro(), column.Micros(d.EndedAt), d.Actor, d.Reason)
 		return err
 	})
 }
@@ -165,8 +146,8 @@ func (r *Records) ListRedemptions(ctx context.Context, q store.Query) ([]account
 }
 
 func scanTopUp(row scanner) (t account.TopUpRule, err error) {
-	err = row.Scan(&t.CustomerID, &t.Meter, decimalOf(&t.Below), decimalOf(&t.Amount), decimalOf(&t.Paid), &t.Most, textOf(&t.Every, period.ParseEvery),
-		&t.ValidDays, timeOf(&t.SetAt), &t.Actor)
+	err = row.Scan(&t.CustomerID, &t.Meter, column.Decimal(&t.Below), column.Decimal(&t.Amount), column.Decimal(&t.Paid), &t.Most, column.Text(&t.Every, period.ParseEvery),
+		&t.ValidDays, column.Time(&t.SetAt), &t.Actor)
 	return t, err
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const exportColumns = `SELECT id, name, sink, events, entries, paused, created_at, position, entry, moved_at, failures, next_at, last_error,
@@ -14,8 +15,8 @@ const exportColumns = `SELECT id, name, sink, events, entries, paused, created_a
 
 func scanExport(row scanner) (e store.Export, err error) {
 	var position int64
-	err = row.Scan(&e.ID, &e.Name, &e.To, &e.Events, &e.Entries, &e.Paused, timeOf(&e.CreatedAt), &position, &e.Entry, timeOf(&e.MovedAt),
-		&e.Failures, timeOf(&e.NextAt), &e.LastError, timeOf(&e.FailedAt))
+	err = row.Scan(&e.ID, &e.Name, &e.To, &e.Events, &e.Entries, &e.Paused, column.Time(&e.CreatedAt), &position, &e.Entry, column.Time(&e.MovedAt),
+		&e.Failures, column.Time(&e.NextAt), &e.LastError, column.Time(&e.FailedAt))
 	e.Position = uint64(position)
 	return e, err
 }
@@ -25,8 +26,8 @@ func (r *Records) PutExport(ctx context.Context, e store.Export, a store.Audit) 
 	return r.writeAudited(ctx, "put export "+e.Name, a, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO exports (id, name, sink, events, entries, paused, created_at, position, entry, moved_at, failures,
 			next_at, last_error, failed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			e.ID, e.Name, e.To, e.Events, e.Entries, e.Paused, e.CreatedAt.UnixMicro(), int64(e.Position), e.Entry, micros(e.MovedAt), e.Failures,
-			micros(e.NextAt), e.LastError, micros(e.FailedAt))
+			e.ID, e.Name, e.To, e.Events, e.Entries, e.Paused, e.CreatedAt.UnixMicro(), int64(e.Position), e.Entry, column.Micros(e.MovedAt), e.Failures,
+			column.Micros(e.NextAt), e.LastError, column.Micros(e.FailedAt))
 		return err
 	})
 }
@@ -51,7 +52,7 @@ func (r *Records) PauseExport(ctx context.Context, id string, paused bool, a sto
 		if e.Paused = paused; !paused {
 			e.NextAt = time.Time{}
 		}
-		if _, err := tx.ExecContext(ctx, "UPDATE exports SET paused = ?, next_at = ? WHERE id = ?", e.Paused, micros(e.NextAt), id); err != nil {
+		if _, err := tx.ExecContext(ctx, "UPDATE exports SET paused = ?, next_at = ? WHERE id = ?", e.Paused, column.Micros(e.NextAt), id); err != nil {
 			return err
 		}
 		return insertAudit(ctx, tx, a)
@@ -98,7 +99,7 @@ func (r *Records) FailExport(ctx context.Context, id string, from store.Cursor, 
 			return err
 		}
 		_, err := tx.ExecContext(ctx, "UPDATE exports SET failures = failures + 1, next_at = ?, last_error = ?, failed_at = ? WHERE id = ?",
-			micros(f.NextAt), f.Error, f.At.UnixMicro(), id)
+			column.Micros(f.NextAt), f.Error, f.At.UnixMicro(), id)
 		return err
 	})
 }

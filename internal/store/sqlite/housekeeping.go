@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const replayKey = " WHERE actor = ? AND route = ? AND key = ?"
@@ -25,7 +26,7 @@ func (r *Records) PutAudit(ctx context.Context, a store.Audit) error {
 // ListAudit implements store.Housekeeping. A CustomerID in the query leaves the entries whose target it is.
 func (r *Records) ListAudit(ctx context.Context, q store.Query) ([]store.Audit, error) {
 	scan := func(row scanner) (a store.Audit, err error) {
-		err = row.Scan(&a.ID, timeOf(&a.Time), &a.Actor, &a.Action, &a.Target, &a.Detail)
+		err = row.Scan(&a.ID, column.Time(&a.Time), &a.Actor, &a.Action, &a.Target, &a.Detail)
 		return a, err
 	}
 	return page(ctx, r, "list audit", q.Limit, scan, `SELECT id, time, actor, action, target, detail FROM audits
@@ -46,7 +47,7 @@ func (r *Records) BeginReplay(ctx context.Context, p store.Replay) (*store.Repla
 		}
 		var got store.Replay
 		err = tx.QueryRowContext(ctx, "SELECT actor, route, key, body_digest, status, sealed, created_at FROM replays"+replayKey, p.Actor, p.Route, p.Key).
-			Scan(&got.Actor, &got.Route, &got.Key, digestOf(&got.BodyDigest), &got.Status, &got.Sealed, timeOf(&got.CreatedAt))
+			Scan(&got.Actor, &got.Route, &got.Key, column.Digest(&got.BodyDigest), &got.Status, &got.Sealed, column.Time(&got.CreatedAt))
 		first = &got
 		return err
 	})

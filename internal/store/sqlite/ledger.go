@@ -12,6 +12,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/ledger"
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -26,7 +27,7 @@ type storedEntry struct {
 }
 
 func scanEntry(row scanner) (e storedEntry, err error) {
-	err = row.Scan(&e.n, &e.ID, &e.Key, (*string)(&e.Kind), &e.CustomerID, &e.Reference, timeOf(&e.At))
+	err = row.Scan(&e.n, &e.ID, &e.Key, (*string)(&e.Kind), &e.CustomerID, &e.Reference, column.Time(&e.At))
 	return e, err
 }
 
@@ -39,7 +40,7 @@ type storedPosting struct {
 func scanPosting(row scanner) (p storedPosting, err error) {
 	var minor int64
 	var currency money.Currency
-	err = row.Scan(&p.entryID, (*string)(&p.Account), &p.CustomerID, currencyOf(&currency), &minor)
+	err = row.Scan(&p.entryID, (*string)(&p.Account), &p.CustomerID, column.Currency(&currency), &minor)
 	p.Amount = money.NewAmount(minor, currency)
 	return p, err
 }
@@ -151,7 +152,7 @@ func (r *Records) Balance(ctx context.Context, customerID string, a ledger.Accou
 	var sum int64
 	err := r.reader.QueryRowContext(ctx, `SELECT c.currency, (SELECT coalesce(sum(p.minor), 0) FROM ledger_postings p
 		WHERE p.customer_id = c.id AND p.account = ?2 AND p.currency = c.currency) FROM customers c WHERE c.id = ?1`,
-		customerID, string(a)).Scan(currencyOf(&currency), &sum)
+		customerID, string(a)).Scan(column.Currency(&currency), &sum)
 	if err != nil {
 		return money.Amount{}, r.wrap("balance of "+customerID, err)
 	}
@@ -174,16 +175,6 @@ func (r *Records) Entries(ctx context.Context, q store.EntryQuery) ([]ledger.Ent
 	}
 	out, err := readPostings(ctx, r.reader, entries)
 	return out, r.wrap("ledger entries", err)
-}
-
-// wrongMax bounds the customers that Conservation names.
-const wrongMax = 100
-
-// says is what ledger and documents say of one customer.
-type says struct {
-	currency                            money.Currency
-	customerID                          string
-	receivable, open, balance, deposits int64
 }
 
 // conservationQuery compares, for each customer, the ledger with what the standings, payments and credit notes say.
@@ -211,8 +202,8 @@ func (r *Records) conservation(ctx context.Context) (all []store.Conservation, e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, tx.Rollback()) }()
-	rows, err := list(ctx, tx, func(row scanner) (s says, err error) {
-		err = row.Scan(currencyOf(&s.currency), &s.customerID, &s.receivable, &s.open, &s.balance, &s.deposits)
+	rows, err := list(ctx, tx, func(row scanner) (s store.Told, err error) {
+		err = row.Scan(column.Currency(&s.Currency), &s.CustomerID, &s.Receivable, &s.Open, &s.Balance, &s.Deposits)
 		return s, err
 	}, conservationQuery)
 	if err != nil {
@@ -221,56 +212,11 @@ func (r *Records) conservation(ctx context.Context) (all []store.Conservation, e
 	sums, err := list(ctx, tx, func(row scanner) (a money.Amount, err error) {
 		var c money.Currency
 		var minor int64
-		err = row.Scan(currencyOf(&c), &minor)
+		err = row.Scan(column.Currency(&c), &minor)
 		return money.NewAmount(minor, c), err
 	}, "SELECT currency, sum(minor) FROM ledger_postings GROUP BY currency")
 	if err != nil {
 		return nil, err
 	}
-	return compare(rows, sums)
-}
-
-// compare adds up what is said by currency, in order.
-func compare(rows []says, sums []money.Amount) ([]store.Conservation, error) {
-	all := []store.Conservation{}
-	for _, s := range rows {
-		if len(all) == 0 || all[len(all)-1].Currency != s.currency {
-			zero := money.NewAmount(0, s.currency)
-			all = append(all, store.Conservation{Currency: s.currency, Sum: zero, Receivable: zero, Open: zero, Balance: zero, Deposited: zero, Difference: zero})
-		}
-		c := &all[len(all)-1]
-		off := magnitude(s.receivable-s.open) + magnitude(s.balance-s.deposits)
-		for _, x := range []struct {
-			to  *money.Amount
-			add int64
-		}{{&c.Receivable, s.receivable}, {&c.Open, s.open}, {&c.Balance, s.balance}, {&c.Deposited, s.deposits}, {&c.Difference, off}} {
-			var err error
-			if *x.to, err = x.to.Add(money.NewAmount(x.add, s.currency)); err != nil {
-				return nil, err
-			}
-		}
-		if off != 0 && len(c.Wrong) < wrongMax {
-			c.Wrong = append(c.Wrong, s.customerID)
-		}
-	}
-	for _, sum := range sums {
-		for i := range all {
-			if all[i].Currency != sum.Currency() {
-				continue
-			}
-			all[i].Sum = sum
-			var err error
-			if all[i].Difference, err = all[i].Difference.Add(money.NewAmount(magnitude(sum.Minor()), sum.Currency())); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return all, nil
-}
-
-func magnitude(n int64) int64 {
-	if n < 0 {
-		return -n
-	}
-	return n
+	return store.Conserved(rows, sums)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -18,12 +19,12 @@ const (
 )
 
 func scanNode(row scanner) (n store.GatewayNode, err error) {
-	err = row.Scan(&n.Node, &n.Name, timeOf(&n.CreatedAt), timeOf(&n.RevokedAt))
+	err = row.Scan(&n.Node, &n.Name, column.Time(&n.CreatedAt), column.Time(&n.RevokedAt))
 	return n, err
 }
 
 func scanNodeToken(row scanner) (t store.NodeToken, err error) {
-	err = row.Scan(&t.ID, &t.Node, digestOf(&t.Digest), &t.Hint, timeOf(&t.CreatedAt), timeOf(&t.RevokedAt))
+	err = row.Scan(&t.ID, &t.Node, column.Digest(&t.Digest), &t.Hint, column.Time(&t.CreatedAt), column.Time(&t.RevokedAt))
 	return t, err
 }
 

@@ -8,15 +8,16 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const recountColumns = `SELECT id, meter, from_at, to_at, dry_run, include_closed, actor, reason, catalog_version, created_at,
 	state, updated_at, cursor, done, total, last, seen, read, changed, closed, admitted, unreadable, difference, problem FROM recounts`
 
 func scanRecount(row scanner) (c store.Recount, err error) {
-	err = row.Scan(&c.ID, &c.Meter, timeOf(&c.In.Start), timeOf(&c.In.End), &c.DryRun, &c.IncludeClosed, &c.Actor, &c.Reason, &c.CatalogVersion,
-		timeOf(&c.CreatedAt), &c.State, timeOf(&c.UpdatedAt), &c.Cursor, &c.Done, &c.Total, &c.Last, &c.Seen, &c.Read, &c.Changed, &c.Closed,
-		&c.Admitted, &c.Unreadable, decimalOf(&c.Difference), &c.Problem)
+	err = row.Scan(&c.ID, &c.Meter, column.Time(&c.In.Start), column.Time(&c.In.End), &c.DryRun, &c.IncludeClosed, &c.Actor, &c.Reason, &c.CatalogVersion,
+		column.Time(&c.CreatedAt), &c.State, column.Time(&c.UpdatedAt), &c.Cursor, &c.Done, &c.Total, &c.Last, &c.Seen, &c.Read, &c.Changed, &c.Closed,
+		&c.Admitted, &c.Unreadable, column.Decimal(&c.Difference), &c.Problem)
 	return c, err
 }
 
@@ -37,7 +38,7 @@ func (r *Records) PutRecount(ctx context.Context, c store.Recount, a store.Audit
 		_, err := tx.ExecContext(ctx, `INSERT INTO recounts (id, meter, from_at, to_at, dry_run, include_closed, actor, reason, catalog_version,
 			created_at, state, updated_at, cursor, done, total, last, seen, read, changed, closed, admitted, unreadable, difference, problem)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			c.ID, c.Meter, micros(c.In.Start), micros(c.In.End), c.DryRun, c.IncludeClosed, c.Actor, c.Reason, c.CatalogVersion,
+			c.ID, c.Meter, column.Micros(c.In.Start), column.Micros(c.In.End), c.DryRun, c.IncludeClosed, c.Actor, c.Reason, c.CatalogVersion,
 			c.CreatedAt.UnixMicro(), string(c.State), c.UpdatedAt.UnixMicro(), c.Cursor, int64(c.Done), int64(c.Total), c.Last, int64(c.Seen),
 			c.Read, c.Changed, c.Closed, c.Admitted, c.Unreadable, c.Difference.String(), c.Problem)
 		return err

@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -60,7 +61,7 @@ func fenced(ctx context.Context, tx queryer, fence uint64) error {
 }
 
 func scanCheckpoint(row scanner) (c store.Checkpoint, err error) {
-	err = row.Scan(&c.Size, digestOf(&c.Root), timeOf(&c.Time), &c.Note)
+	err = row.Scan(&c.Size, column.Digest(&c.Root), column.Time(&c.Time), &c.Note)
 	return c, err
 }
 
@@ -104,7 +105,7 @@ func (r *Records) CheckpointOver(ctx context.Context, position uint64) (store.Ch
 }
 
 func scanSealedClose(row scanner) (c store.SealedClose, err error) {
-	err = row.Scan(&c.SubscriptionID, timeOf(&c.Period.Start), timeOf(&c.Period.End), &c.InvoiceID, &c.Position)
+	err = row.Scan(&c.SubscriptionID, column.Time(&c.Period.Start), column.Time(&c.Period.End), &c.InvoiceID, &c.Position)
 	return c, err
 }
 
@@ -150,7 +151,7 @@ func (r *Records) SubjectKeys(ctx context.Context, subjects []string, fresh [][3
 	const query = "SELECT key FROM subject_keys WHERE subject = ?"
 	var absent []int
 	for i, subject := range subjects {
-		err := r.reader.QueryRowContext(ctx, query, subject).Scan(digestOf(&keys[i]))
+		err := r.reader.QueryRowContext(ctx, query, subject).Scan(column.Digest(&keys[i]))
 		if errors.Is(err, sql.ErrNoRows) {
 			absent = append(absent, i)
 		} else if err != nil {
@@ -165,7 +166,7 @@ func (r *Records) SubjectKeys(ctx context.Context, subjects []string, fresh [][3
 			if _, err := tx.ExecContext(ctx, "INSERT INTO subject_keys (subject, key) VALUES (?, ?) ON CONFLICT DO NOTHING", subjects[i], fresh[i][:]); err != nil {
 				return err
 			}
-			if err := tx.QueryRowContext(ctx, query, subjects[i]).Scan(digestOf(&keys[i])); err != nil {
+			if err := tx.QueryRowContext(ctx, query, subjects[i]).Scan(column.Digest(&keys[i])); err != nil {
 				return err
 			}
 		}

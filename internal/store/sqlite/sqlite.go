@@ -16,14 +16,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver
 
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const (
@@ -36,14 +35,13 @@ var migrations embed.FS
 
 // Records implements store.Records. It is safe for concurrent use.
 type Records struct {
-	path    string
-	writer  *sql.DB // one connection
-	reader  *sql.DB
-	leases  *sql.Stmt // LeasesOf on reader: preparing it costs several times as much as running it
-	closed  atomic.Bool
-	broken  atomic.Bool // a sync failed: what later syncs say cannot be trusted
-	zonesMu sync.Mutex
-	zones   map[string]period.Zone // loaded once each; bounded by the zones there are
+	path   string
+	writer *sql.DB // one connection
+	reader *sql.DB
+	leases *sql.Stmt // LeasesOf on reader: preparing it costs several times as much as running it
+	closed atomic.Bool
+	broken atomic.Bool // a sync failed: what later syncs say cannot be trusted
+	zones  column.Zones
 }
 
 var _ store.Records = (*Records)(nil)
@@ -56,7 +54,7 @@ func Open(ctx context.Context, path string) (*Records, error) {
 
 // open opens the file; ready says that it is ours and at the newest migration.
 func open(ctx context.Context, path, synchronous string, ready bool) (*Records, error) {
-	r := &Records{path: path, zones: map[string]period.Zone{}}
+	r := &Records{path: path}
 	if err := r.open(ctx, synchronous, ready); err != nil {
 		err = r.wrap("open "+path, err)
 		return nil, errors.Join(err, r.closeAll())

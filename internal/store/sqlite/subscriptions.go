@@ -12,6 +12,7 @@ import (
 	"github.com/tallystick/tallystick/internal/core/price"
 	"github.com/tallystick/tallystick/internal/core/subscription"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/column"
 )
 
 const changeColumns = `SELECT id, subscription_id, at, kind, plan, version, key, quantity, price, until, now, reason, actor, created_at
@@ -42,7 +43,7 @@ func insertSubscription(ctx context.Context, tx *sql.Tx, s account.Subscription,
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO subscriptions
 		(id, customer_id, plan, catalog_version, start_at, end_at, until_at, billing_day, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		s.ID, s.CustomerID, s.Plan, s.CatalogVersion, s.Start.UnixMicro(), micros(s.End), micros(end), s.BillingDay, s.CreatedAt.UnixMicro())
+		s.ID, s.CustomerID, s.Plan, s.CatalogVersion, s.Start.UnixMicro(), column.Micros(s.End), column.Micros(end), s.BillingDay, s.CreatedAt.UnixMicro())
 	return err
 }
 
@@ -60,7 +61,7 @@ func insertChanges(ctx context.Context, tx *sql.Tx, subscriptionID string, chang
 		_, err := tx.ExecContext(ctx, `INSERT INTO subscription_changes
 			(id, subscription_id, at, kind, plan, version, key, quantity, price, until, now, reason, actor, created_at)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			c.ID, subscriptionID, c.At.UnixMicro(), string(c.Kind), c.Plan, c.Version, c.Key, c.Quantity.String(), own, micros(c.Until),
+			c.ID, subscriptionID, c.At.UnixMicro(), string(c.Kind), c.Plan, c.Version, c.Key, c.Quantity.String(), own, column.Micros(c.Until),
 			c.Now, c.Reason, c.Actor, c.CreatedAt.UnixMicro())
 		if err != nil {
 			return err
@@ -92,15 +93,15 @@ func (r *Records) PutChanges(ctx context.Context, subscriptionID string, changes
 		if err := insertChanges(ctx, tx, subscriptionID, changes); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, "UPDATE subscriptions SET until_at = ? WHERE id = ?", micros(end), subscriptionID)
+		_, err = tx.ExecContext(ctx, "UPDATE subscriptions SET until_at = ? WHERE id = ?", column.Micros(end), subscriptionID)
 		return err
 	})
 }
 
 func scanChange(row scanner) (c subscription.Change, err error) {
 	var own sql.NullString
-	err = row.Scan(&c.ID, &c.SubscriptionID, timeOf(&c.At), (*string)(&c.Kind), &c.Plan, &c.Version, &c.Key, decimalOf(&c.Quantity), &own,
-		timeOf(&c.Until), &c.Now, &c.Reason, &c.Actor, timeOf(&c.CreatedAt))
+	err = row.Scan(&c.ID, &c.SubscriptionID, column.Time(&c.At), (*string)(&c.Kind), &c.Plan, &c.Version, &c.Key, column.Decimal(&c.Quantity), &own,
+		column.Time(&c.Until), &c.Now, &c.Reason, &c.Actor, column.Time(&c.CreatedAt))
 	if err == nil && own.Valid {
 		c.Price = &price.Price{}
 		if err := json.Unmarshal([]byte(own.String), c.Price); err != nil {
@@ -131,13 +132,5 @@ func (r *Records) SetCustomer(ctx context.Context, id, name string, details acco
 			return err
 		}
 		return sql.ErrNoRows
-	})
-}
-
-// detailsOf scans billing details.
-func detailsOf(d *account.BillingDetails) column {
-	return textOf(d, func(text string) (out account.BillingDetails, err error) {
-		err = json.Unmarshal([]byte(text), &out)
-		return out, err
 	})
 }

@@ -34,17 +34,23 @@ func (s *slowly) Draw(ctx context.Context, d authority.Draw) ([]authority.Answer
 	return s.stub.Draw(ctx, d)
 }
 
-// TestManyDrawsInOneCall: draws that come at once share calls; each gets its own answer or error, and the slow ones hold up nobody.
-func TestManyDrawsInOneCall(t *testing.T) {
-	t.Parallel()
-	slow := make(chan struct{})
-	w := newWorld(t, func(c *node.Config) {
+// slowWorld is a world whose authority is slow as above, until slow is closed.
+func slowWorld(t *testing.T) (w *world, slow chan struct{}) {
+	t.Helper()
+	slow = make(chan struct{})
+	return newWorld(t, func(c *node.Config) {
 		s, ok := c.Authority.(*stub)
 		if !ok {
 			t.Fatal("another authority")
 		}
 		c.Authority = &slowly{s, slow}
-	})
+	}), slow
+}
+
+// TestManyDrawsInOneCall: draws that come at once share calls; each gets its own answer or error, and the slow ones hold up nobody.
+func TestManyDrawsInOneCall(t *testing.T) {
+	t.Parallel()
+	w, slow := slowWorld(t)
 	c, _ := w.client(w.token("east"), func(c *remote.Config) { c.DrawTimeout = patience })
 	manyDraws(t, c, slow)
 	if sent := c.Stats().Sent; sent["draws"] == 0 || sent["draw"]+sent["draws"] > 100 {
@@ -55,14 +61,7 @@ func TestManyDrawsInOneCall(t *testing.T) {
 // TestServerThatKnowsNoManyDraws: one of the release before gets them one by one.
 func TestServerThatKnowsNoManyDraws(t *testing.T) {
 	t.Parallel()
-	slow := make(chan struct{})
-	w := newWorld(t, func(c *node.Config) {
-		s, ok := c.Authority.(*stub)
-		if !ok {
-			t.Fatal("another authority")
-		}
-		c.Authority = &slowly{s, slow}
-	})
+	w, slow := slowWorld(t)
 	old := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == wire.PathDraws {
 			r.URL.Path = "/v1/nodes/unknown"

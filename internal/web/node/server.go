@@ -112,6 +112,7 @@ func callerOf(ctx context.Context) nodes.Node {
 // ServeHTTP lets in who has a token that is not revoked.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set(wire.RunHeader, s.run)
 	if s.cfg.Certificates && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
 		refuse(w, http.StatusUnauthorized, wire.CodeCert, "this server wants a client certificate of its gateways: --client-cert and --client-key")
 		return

@@ -192,11 +192,10 @@ func (h *lease) take(d *authority.Draw, a *authority.Answer, now int64, sent tim
 		h.until = sent + a.ValidFor
 	}
 	if h.limit.Kind == quota.TokenBucket {
-		at := max(now, a.Last)
 		if ask.Fresh {
-			*st = quota.State{Rate: a.Rate, Per: a.Per, Burst: a.Burst, Debt: a.Debt, Last: at, Shared: a.Shared, AskAgain: a.AskAgain, ClearsAt: a.ClearsAt}
+			*st = quota.State{Rate: a.Rate, Per: a.Per, Burst: a.Burst, Debt: a.Debt, Last: now, Shared: a.Shared, AskAgain: a.AskAgain, ClearsAt: a.ClearsAt}
 		} else {
-			st.Merge(quota.State{Rate: max(0, a.Rate-st.Rate), Per: st.Per, Debt: a.Debt, Last: at}, at)
+			st.Merge(quota.State{Rate: max(0, a.Rate-st.Rate), Per: st.Per, Debt: a.Debt, Last: now}, now)
 			st.Rate, st.Per, st.Burst = a.Rate, a.Per, a.Burst
 		}
 		h.known = true

@@ -248,11 +248,11 @@ func (ctr *counter) heard(ask *authority.Ask, a *authority.Answer, seq uint64, n
 }
 
 // share takes over what the holder now has of a bucket. What was added to the share that the ask named brings its debt with it; so
-// does what the answer to an earlier ask, which was lost, had added.
+// does what the answer to an earlier ask, which was lost, had added. All counts by this gateway's clock: by the authority's, when
+// that is ahead, what was just charged would have been refilling since the answer before.
 func (ctr *counter) share(st *quota.State, ask *authority.Ask, a *authority.Answer, now int64) {
-	at := max(now, a.Last)
 	if ask.Fresh {
-		st.Rate, st.Per, st.Burst, st.Debt, st.Last = a.Rate, a.Per, a.Burst, a.Debt, at
+		st.Rate, st.Per, st.Burst, st.Debt, st.Last = a.Rate, a.Per, a.Burst, a.Debt, now
 		return
 	}
 	own := *st
@@ -260,31 +260,16 @@ func (ctr *counter) share(st *quota.State, ask *authority.Ask, a *authority.Answ
 		own = ctr.limit.Whole(own)
 	}
 	if own.Per != a.Per && a.Per > 0 { // the limit's rate has changed: debts count in another unit
-		own.Merge(quota.State{Last: at}, at)
+		own.Merge(quota.State{Last: now}, now)
 		own.Debt, own.Rate, own.Per = arith.Convert(own.Debt, a.Per, own.Per), arith.Convert(own.Rate, a.Per, own.Per), a.Per
 	}
-	own.Merge(quota.State{Rate: max(0, a.Rate-own.Rate), Per: own.Per, Debt: a.Debt, Last: at}, at)
+	own.Merge(quota.State{Rate: max(0, a.Rate-own.Rate), Per: own.Per, Debt: a.Debt, Last: now}, now)
 	st.Debt, st.Last = own.Debt, own.Last
 	st.Rate, st.Per, st.Burst = a.Rate, a.Per, a.Burst
 }
 
-// keeps is which part of a bucket's share its holder keeps when it is recalled: of what was used within a second a half, within a
-// minute an eighth, else nothing; 0 stands for that. Without the eighth, buckets whose requests come to several gateways in turn
-// would be recalled for each of them.
-func (ctr *counter) keeps(now int64) (part int64) {
-	switch {
-	case ctr.id.class != bucket || ctr.usedAt == 0:
-		return 0
-	case ctr.usedAt > now-hotFor.Microseconds():
-		return 2
-	case ctr.usedAt > now-warmFor.Microseconds():
-		return 8
-	}
-	return 0
-}
-
-// shrink gives back what is idle: of units all, of a bucket all but the part that it keeps; 0: nothing.
-func (ctr *counter) shrink(now, keeps int64) authority.Back {
+// shrink gives back what is idle: of units all, of a bucket what one who used it at that instant gives up (0: all of it).
+func (ctr *counter) shrink(now, usedAt int64) authority.Back {
 	b := authority.Back{Counter: ctr.key, Kind: ctr.limit.Kind, Seq: ctr.said, Heard: ctr.took}
 	if ctr.limit.Kind != quota.TokenBucket {
 		b.Spent = ctr.spent()
@@ -300,11 +285,8 @@ func (ctr *counter) shrink(now, keeps int64) authority.Back {
 	if st.Per == 0 {
 		*st = ctr.limit.Whole(*st)
 	}
-	rate, burst := st.Rate, st.Burst
-	b.Had = burst
-	if keeps > 0 {
-		rate, burst = rate-rate/keeps, burst-burst/keeps
-	}
+	b.Had = st.Burst
+	rate, burst := st.Recalled(usedAt, now)
 	part := st.Split(rate, burst, burst, now)
 	st.Shared, st.AskAgain, st.ClearsAt = true, 0, 0
 	b.Rate, b.Per, b.Burst, b.Debt, b.Last = st.Rate, st.Per, st.Burst, part.Debt, part.Last

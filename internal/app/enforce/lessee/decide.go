@@ -191,6 +191,7 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 		return authority.ErrUnreachable
 	}
 	asks, ctrs := l.asks(s, cost, now)
+	anew := l.anew.Load()
 	seq := l.seq.Add(1)
 	var owed []authority.Back
 	for _, ctr := range ctrs {
@@ -232,7 +233,7 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 	c.gen++
 	now = l.cfg.Now().UnixMicro()
 	span := l.span.Load()
-	if l.mono()-sent > int64(authority.RenewWithin) { // what lives in memory may be with others by now
+	if l.mono()-sent > int64(authority.RenewWithin) || anew != l.anew.Load() { // what lives in memory may be with others by now
 		span = math.MaxUint64
 	}
 	for i, ctr := range ctrs {

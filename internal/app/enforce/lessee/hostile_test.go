@@ -2,6 +2,7 @@ package lessee_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -386,5 +387,76 @@ func TestChargedAfterTheFact(t *testing.T) {
 	_, q, err := w.try(l, ask{cost: "0"})
 	if err != nil || q.Decision.Verdict != quota.Deny || q.Set.Limits[q.Decision.Deciding].Key != "daily" || q.States[0].Consumed != 12 {
 		t.Errorf("%+v, consumed %d, %v", q.Decision, q.States[0].Consumed, err)
+	}
+}
+
+// TestBucketOfAClockThatIsBehind: what was charged since the last answer is not taken for refilled with the next one.
+func TestBucketOfAClockThatIsBehind(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bucketOf("bucket", "1", "10"))
+	l := w.gateway(1, nil, func(c *lessee.Config) { c.Now = func() time.Time { return w.Now().Add(-20 * time.Second) } })
+	w.allowed(l, 1, ask{})
+	w.advance(8 * time.Second)
+	if n := w.allowed(l, 30, ask{}); n != 10 {
+		t.Errorf("%d at once of a bucket of 10", n)
+	}
+}
+
+// TestAnotherRunOfTheAuthority: what a gateway leased in memory of a run that has ended it uses no more, and requests that run keep
+// their places in the next one.
+func TestAnotherRunOfTheAuthority(t *testing.T) {
+	t.Parallel()
+	const most = 5
+	w := newWorld(t, catalog.Limit{Key: "at_once", Meter: calls, Concurrency: most})
+	front := func(authority.Authority) authority.Authority { return newest{w} }
+	one, two := w.gateway(2, front), w.gateway(3, front)
+	w.advance(10 * time.Second) // places are given once earlier runs are forgotten
+	run := func(l *lessee.Lessee, n int) (running int) {
+		for range n {
+			_, q, err := w.try(l, ask{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if q.Decision.Verdict == quota.Allow {
+				running++
+			}
+		}
+		return running
+	}
+	if n := run(one, 3); n != 3 {
+		t.Fatalf("%d run", n)
+	}
+	w.restart()
+	one.Anew()
+	two.Anew()
+	for range 12 {
+		w.advance(time.Second)
+		if err := errors.Join(one.Tick(t.Context()), two.Tick(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := 3 + run(two, most); n != most {
+		t.Errorf("%d run at once, %d may", n, most)
+	}
+}
+
+// TestSharesOfAnotherRunOfTheAuthority: a part of a bucket is not used beside the one that the next run gives to others.
+func TestSharesOfAnotherRunOfTheAuthority(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bucketOf("bucket", "1", "10"))
+	front := func(authority.Authority) authority.Authority { return newest{w} }
+	one, two := w.gateway(2, front), w.gateway(3, front)
+	w.advance(time.Minute)
+	w.allowed(one, 1, ask{})
+	w.restart()
+	one.Anew()
+	for range 60 {
+		w.advance(time.Second)
+		if err := one.Tick(t.Context()); err != nil { // it is heard
+			t.Fatal(err)
+		}
+	}
+	if n := w.allowed(two, 20, ask{}) + w.allowed(one, 20, ask{}); n != 10 {
+		t.Errorf("%d at once of a bucket of 10", n)
 	}
 }

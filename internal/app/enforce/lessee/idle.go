@@ -17,8 +17,6 @@ const (
 	sweepCost   = 100 * time.Microsecond // and so much later for each counter
 	sweepBatch  = 256                    // customers at a time
 	idleSweeps  = 60                     // sweeps without a request after which a set is let go
-	hotFor      = time.Second            // a bucket used within it keeps half of its share when it is recalled,
-	warmFor     = time.Minute            // and one used within this an eighth
 	pressedPart = 4                      // when less than a quarter of the room is left, sets go after one sweep
 )
 
@@ -86,6 +84,7 @@ type returned struct {
 	ctr    *counter
 	closed bool
 	spent  int64
+	said   uint64
 }
 
 // giveBack sweeps some customers, tells the authority of all they let go, and then forgets it.
@@ -198,7 +197,7 @@ func (l *Lessee) sweep(c *customer, room int, all bool) (backs []authority.Back,
 			backs = append(backs, *ctr.owed)
 		}
 		ctr.ready, ctr.leaving = false, true
-		out = append(out, returned{c, ctr, true, spent})
+		out = append(out, returned{c: c, ctr: ctr, closed: true, spent: spent})
 	}
 	if len(out) > 0 {
 		c.gen++
@@ -286,10 +285,13 @@ func (l *Lessee) recall(out []authority.Back, k store.CounterKey, now int64) []a
 			b = *ctr.owed
 		case !ctr.known:
 			b.Kind, b.Heard = ctr.limit.Kind, ctr.took
+			if n := ctr.first().Consumed; kind == atOnce && n > 0 { // requests run on
+				b.Spent, b.Keep, b.Closed = n, n, false
+			}
 		case ctr.gone:
 			b = ctr.close(now)
 		default:
-			b = ctr.shrink(now, ctr.keeps(now))
+			b = ctr.shrink(now, ctr.usedAt)
 		}
 		b.Epoch, b.Seq = l.cfg.Epoch, said
 		out = append(out, b)

@@ -102,6 +102,8 @@ type Lessee struct {
 	span    atomic.Uint64 // changes when leases in memory have lapsed, since the authority was not heard in time
 	validTo atomic.Int64  // monotonic: until then they are good
 	lasts   atomic.Int64  // nanoseconds from a call that renews them
+	anew    atomic.Uint64 // changes when another run of the authority answers: see Anew
+	retold  atomic.Uint64 // the span in which it was last told which requests run
 	down    atomic.Int64  // until then, in monotonic nanoseconds, the authority is taken for unreachable
 	stats   stats
 
@@ -177,11 +179,20 @@ func (l *Lessee) hear(sent int64, validFor time.Duration) {
 	}
 }
 
+// Anew says that another run of the authority answers from now on. What lives in memory only it knows nothing of: that has lapsed.
+func (l *Lessee) Anew() {
+	l.anew.Add(1)
+	l.span.Add(1)
+}
+
 // heard tells whether what was told in a span is good.
 func (l *Lessee) heard(span uint64) bool { return span == l.span.Load() && l.mono() < l.validTo.Load() }
 
 // renew has a call made when leases in memory would lapse before long.
 func (l *Lessee) renew(ctx context.Context) error {
+	if err := l.retell(ctx); err != nil {
+		return err
+	}
 	lasts := l.lasts.Load()
 	sent := l.mono()
 	if lasts == 0 || l.validTo.Load()-sent > lasts/renewPart || sent < l.down.Load() {
@@ -196,6 +207,56 @@ func (l *Lessee) renew(ctx context.Context) error {
 }
 
 const renewPart = 2 // of their time: then they are renewed
+
+// retell tells the authority which requests run, after what it knew of them has lapsed there: their places are taken until they end.
+func (l *Lessee) retell(ctx context.Context) error {
+	span := l.span.Load()
+	if l.retold.Load() == span || l.mono() < l.down.Load() {
+		return nil
+	}
+	var backs []authority.Back
+	var told []returned
+	for _, c := range l.all() {
+		c.mu.Lock()
+		for _, ctr := range c.counters {
+			if ctr.id.class != atOnce || ctr.asking || ctr.leaving || len(backs) == authority.MaxBacks {
+				continue
+			}
+			if ctr.known && ctr.span != span {
+				l.lapse(ctr)
+				c.gen++
+			}
+			if n := ctr.first().Consumed; !ctr.known && n > 0 {
+				ctr.said = l.seq.Add(1)
+				backs = append(backs, authority.Back{Counter: ctr.key, Kind: ctr.limit.Kind, Seq: ctr.said, Spent: n, Keep: n})
+				told = append(told, returned{c: c, ctr: ctr, said: ctr.said})
+			}
+		}
+		c.mu.Unlock()
+	}
+	if len(backs) > 0 {
+		sent := l.mono()
+		if err := l.cfg.Authority.Return(ctx, l.cfg.Node, l.cfg.Epoch, backs); err != nil {
+			l.unreachable(err)
+			return fmt.Errorf("tell which requests run: %w", err)
+		}
+		l.hear(sent, 0)
+	}
+	if span != l.span.Load() {
+		return nil // once more
+	}
+	for _, r := range told {
+		r.c.mu.Lock()
+		if r.ctr.said == r.said {
+			r.ctr.known, r.ctr.span, r.ctr.lapses = true, span, true
+		}
+		r.c.mu.Unlock()
+	}
+	if len(backs) < authority.MaxBacks {
+		l.retold.Store(span)
+	}
+	return nil
+}
 
 // unreachable notes that a call did not get through.
 func (l *Lessee) unreachable(err error) {

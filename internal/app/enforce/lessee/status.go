@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
-	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/money"
@@ -235,23 +234,18 @@ func windowText(lim *quota.Limit) string {
 	return lim.Window.String()
 }
 
-// unused is a state without what others hold and have not used. Of a rolling window the slots before this one have such, too.
+// unused is a state without what others hold and have not used.
 func (list *listing) unused(lim *quota.Limit, k store.CounterKey, st *quota.State) *quota.State {
-	if len(list.idle) == 0 || lim.Kind == quota.TokenBucket {
+	if len(list.idle) == 0 {
 		return st
 	}
-	out := *st
-	idle := list.idle[k].Units
-	if lim.Kind == quota.Concurrency {
-		idle = list.idle[k].AtOnce
-	}
-	out.Consumed = max(0, arith.Sub(out.Consumed, idle))
-	if lim.Kind == quota.Rolling && k.Length > 0 {
-		slot := k
-		for slot.Start = arith.Sub(k.Start, lim.Length); slot.Start < k.Start; slot.Start += k.Length {
-			out.Ceiling = arith.Add(out.Ceiling, list.idle[slot].Units)
+	out := lim.Without(*st, func(start int64) int64 {
+		k.Start = start
+		if lim.Kind == quota.Concurrency {
+			return list.idle[k].AtOnce
 		}
-	}
+		return list.idle[k].Units
+	})
 	return &out
 }
 

@@ -42,6 +42,8 @@ type world struct {
 	notices   []lessee.Notice
 	opened    map[store.CounterKey]int
 
+	records   *sqlite.Records
+	journal   *file.Journal
 	authority *authority.Service
 }
 
@@ -64,13 +66,36 @@ func newWorld(t testing.TB, limits ...catalog.Limit) *world {
 			t.Error(err)
 		}
 	})
+	w.records, w.journal = records, journal
+	w.restart()
+	return w
+}
+
+// restart is a new run of the authority, which knows what is stored.
+func (w *world) restart() {
+	w.Helper()
+	var err error
 	if w.authority, err = authority.New(authority.Config{
-		Directory: w, Leases: records, Journal: journal, Now: w.Now, Mono: func() time.Duration { return time.Duration(w.real.Load()) },
+		Directory: w, Leases: w.records, Journal: w.journal, Now: w.Now, Mono: func() time.Duration { return time.Duration(w.real.Load()) },
 		Local: 1, Log: slog.New(slog.DiscardHandler),
 	}); err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	return w
+}
+
+// newest is the authority's run of the moment.
+type newest struct{ w *world }
+
+func (n newest) Begin(ctx context.Context, node uint16, boot string, at time.Time) (authority.Welcome, error) {
+	return n.w.authority.Begin(ctx, node, boot, at)
+}
+
+func (n newest) Draw(ctx context.Context, d authority.Draw) ([]authority.Answer, error) {
+	return n.w.authority.Draw(ctx, d)
+}
+
+func (n newest) Return(ctx context.Context, node uint16, epoch uint32, backs []authority.Back) error {
+	return n.w.authority.Return(ctx, node, epoch, backs)
 }
 
 func (w *world) declare(version int64, limits ...catalog.Limit) {

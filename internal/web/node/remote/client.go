@@ -42,6 +42,9 @@ type Config struct {
 	DrawTimeout time.Duration
 	// CallTimeout bounds all other calls but batches. Default 3 s; a batch may take four times as long.
 	CallTimeout time.Duration
+	// Anew is called before the first answer of another run of the server is given out: it knows nothing of leases in memory. nil:
+	// nobody holds any.
+	Anew func()
 }
 
 // Defaults.
@@ -62,6 +65,7 @@ type Client struct {
 	spared  atomic.Int64             // draws that the breaker kept back
 	moving  atomic.Int64             // the machine's clock, nanoseconds: until then another server is taking over
 	sent    map[string]*atomic.Int64 // calls by what they are for; the map is not changed
+	runs    runs
 	// subkey is called by Begin with the decision key of the new epoch.
 	subkey atomic.Pointer[Subkey]
 }
@@ -150,9 +154,14 @@ func (c *Client) send(ctx context.Context, method, path string, body []byte) (*h
 	if n := c.sent[purpose(path)]; n != nil {
 		n.Add(1)
 	}
+	before := c.runs.now()
 	resp, err := c.cfg.HTTP.Do(req)
 	if err != nil {
 		return nil, unreachable(path, err)
+	}
+	if !c.runs.answered(before, resp.Header.Get(wire.RunHeader), c.cfg.Anew) {
+		_ = resp.Body.Close() // it is not read
+		return nil, unreachable(path, errors.New("the answer is of a run of the server that has ended"))
 	}
 	return resp, nil
 }

@@ -22,6 +22,9 @@ const (
 	EventsMax = 1000
 )
 
+// RunHeader names the run of the server that answers. Another run knows nothing of what was leased in memory only.
+const RunHeader = "Tally-Run"
+
 // Prefix is what the paths of all calls begin with.
 const Prefix = "/v1/nodes/"
 
