@@ -34,7 +34,7 @@ var longer = map[string]struct {
 	"internal/store/storetest":        {4000, "one suite a contract; a driver runs them all"},
 	"internal/app/enforce":            {2800, "one enforcer: admission, leases, the spool's shipping and its recovery work on the same state of a customer"},
 	"internal/store/postgres":         {4400, "as for sqlite, with migrations, who leads, and what is told of changes"},
-	"internal/store/postgres/journal": {3500, "one journal, as for files: groups, what they stage and write, views, scans, revisions and erasures share its tables"},
+	"internal/store/postgres/journal": {3600, "one journal, as for files: groups, what they stage and write, views, scans, revisions and erasures share its tables"},
 	"internal/store/file":             {3300, "one journal: queue, commits, recovery, revisions, sealing and erasure work on the same fields; files, blocks and index are packages below"},
 }
 

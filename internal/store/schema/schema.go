@@ -23,7 +23,7 @@ type Migration struct {
 	Name       string    `json:"name"` // of its file
 	Applied    bool      `json:"applied"`
 	AppliedAt  time.Time `json:"applied_at,omitzero"` // by the database's clock
-	Reversible bool      `json:"reversible"`          // it says how it is undone
+	Reversible bool      `json:"reversible"`          // it says how it is undone, and something is left then
 }
 
 // Schema is an open database with the migrations that this program knows.
@@ -64,7 +64,7 @@ func (s *Schema) Status(ctx context.Context) ([]Migration, error) {
 		if err != nil {
 			return nil, err
 		}
-		m.Reversible = bytes.Contains(text, []byte("-- +goose Down"))
+		m.Reversible = len(all) > 0 && bytes.Contains(text, []byte("-- +goose Down"))
 		all = append(all, m)
 	}
 	return all, nil

@@ -26,7 +26,7 @@ func TestPartsComeBack(t *testing.T) {
 		var row []byte
 		for range rapid.IntRange(1, 5).Draw(t, "parts") {
 			p := Part{
-				Start:    day + rapid.SampledFrom([]int64{0, BucketMicros, 95 * BucketMicros, 1, BucketMicros + 7}).Draw(t, "start"),
+				Start:    day + rapid.SampledFrom([]int64{0, meter.BucketMicros, 95 * meter.BucketMicros, 1, meter.BucketMicros + 7}).Draw(t, "start"),
 				Rollup:   meter.Rollup{Count: rapid.Int64Range(-3, 1e9).Draw(t, "count"), Sum: drawDecimal(t, "sum"), Reported: drawDecimal(t, "in it")},
 				Reported: drawDecimal(t, "reported"), Voided: drawDecimal(t, "voided"), Last: rapid.Uint64().Draw(t, "last"),
 				Revised: rapid.Bool().Draw(t, "revised"),
@@ -47,9 +47,9 @@ func TestPartsComeBack(t *testing.T) {
 func TestContributionsComeBack(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		grid := GridStart(rapid.Int64Range(-1e17, 1e17).Draw(t, "grid"))
+		grid := meter.GridStart(rapid.Int64Range(-1e17, 1e17).Draw(t, "grid"))
 		c := Contribution{
-			Cause: 7, Event: 7, Time: grid + rapid.Int64Range(0, BucketMicros-1).Draw(t, "time"), Value: drawDecimal(t, "value"),
+			Cause: 7, Event: 7, Time: grid + rapid.Int64Range(0, meter.BucketMicros-1).Draw(t, "time"), Value: drawDecimal(t, "value"),
 			Origin: rapid.SampledFrom([]meter.Origin{meter.Admitted, meter.Reported}).Draw(t, "origin"),
 		}
 		if rapid.Bool().Draw(t, "traits") {
@@ -98,7 +98,7 @@ func TestRowsInOrder(t *testing.T) {
 	for day := int64(-2); day < 3; day++ {
 		var row []Part
 		for _, at := range []int64{0, 5, 95} {
-			row = append(row, Part{Start: day*dayMicros + at*BucketMicros, Rollup: meter.Rollup{Count: 1}, Last: 1})
+			row = append(row, Part{Start: day*dayMicros + at*meter.BucketMicros, Rollup: meter.Rollup{Count: 1}, Last: 1})
 		}
 		w.Day(3, row)
 		all = append(all, row...)

@@ -3,29 +3,13 @@ package base
 import (
 	"encoding/binary"
 	"slices"
-	"time"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/period"
 )
 
-// BucketMicros is the grid, and dayMicros the span of one row of buckets.
-const (
-	BucketMicros = int64(period.BucketLength / time.Microsecond)
-	dayMicros    = 96 * BucketMicros
-)
-
-func floor(t, step int64) int64 {
-	r := t % step
-	if r < 0 {
-		r += step
-	}
-	return t - r
-}
-
-// GridStart is the 15-minute grid point at or before t, as period.BucketStart has it.
-func GridStart(t int64) int64 { return floor(t, BucketMicros) }
+// dayMicros is the span of one row of buckets.
+const dayMicros = 96 * meter.BucketMicros
 
 // Part is the state of one bucket: a 15-minute span, or what cuts made of it.
 type Part struct {
@@ -54,14 +38,14 @@ func appendPart(dst []byte, day int64, p *Part) []byte {
 			flags |= f
 		}
 	}
-	set(partOffGrid, offset%BucketMicros != 0)
+	set(partOffGrid, offset%meter.BucketMicros != 0)
 	set(partRevised, p.Revised)
 	set(partSumIsCount, p.Rollup.Sum.Equal(money.FromInt(p.Rollup.Count)))
 	set(partReported, !p.Rollup.Reported.IsZero())
 	set(partTally, !p.Reported.Equal(p.Rollup.Reported))
 	set(partVoided, !p.Voided.IsZero())
 	if flags&partOffGrid == 0 {
-		offset /= BucketMicros
+		offset /= meter.BucketMicros
 	}
 	dst = binary.AppendUvarint(append(dst, flags), uint64(offset))
 	dst = binary.AppendUvarint(appendInt(dst, p.Rollup.Count), p.Last)
@@ -85,7 +69,7 @@ func (d *decoder) part(p *Part, day int64) {
 	flags := d.byte()
 	offset := int64(d.uint())
 	if flags&partOffGrid == 0 {
-		offset *= BucketMicros
+		offset *= meter.BucketMicros
 	}
 	*p = Part{Start: day + offset, Revised: flags&partRevised != 0}
 	p.Rollup.Count, p.Last = d.int(), d.uint()
@@ -141,7 +125,11 @@ func dayOf(t int64) int64 {
 	if t < -1<<63+dayMicros {
 		return -1 << 63
 	}
-	return floor(t, dayMicros)
+	r := t % dayMicros
+	if r < 0 {
+		r += dayMicros
+	}
+	return t - r
 }
 
 // dayEnd is the key below which rows begin before t.

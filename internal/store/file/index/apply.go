@@ -119,7 +119,7 @@ func (x *Index) applyStage(st *stage) {
 
 // bring adds a contribution to the span of its bucket.
 func (d *delta) bring(st *stage, c *base.Contribution) {
-	g := st.key.series.active.grid(&d.rooms, base.GridStart(st.part.Start))
+	g := st.key.series.active.grid(&d.rooms, meter.GridStart(st.part.Start))
 	list := &g.own
 	if c.Cause != c.Event {
 		list = &g.later

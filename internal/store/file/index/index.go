@@ -98,7 +98,7 @@ func (x *Index) deltas() []*delta {
 
 type customer struct {
 	id     string
-	cuts   []int64 // sorted
+	cuts   meter.Cuts
 	series []*series
 	first  [fewMeters]named // of series: to find one without the map of all
 }
@@ -203,39 +203,19 @@ func (x *Index) Spot(position uint64) (base.Spot, bool) {
 	return x.spots[i-1], true
 }
 
-// start is the start of the bucket that a customer's event at t belongs to: the latest cut or grid point at or before t.
-func (c *customer) start(t int64) int64 {
-	grid := base.GridStart(t)
-	if c == nil || len(c.cuts) == 0 {
-		return grid
-	}
-	i, found := slices.BinarySearch(c.cuts, t)
-	if found {
-		return t
-	}
-	if i > 0 && c.cuts[i-1] > grid {
-		return c.cuts[i-1]
-	}
-	return grid
-}
-
-// end is the end of the bucket that starts there.
-func (c *customer) end(start int64) int64 {
-	end := base.GridStart(start) + base.BucketMicros
-	if c != nil {
-		i, found := slices.BinarySearch(c.cuts, start)
-		if found {
-			i++
-		}
-		if i < len(c.cuts) {
-			end = min(end, c.cuts[i])
-		}
-	}
-	return end
-}
+func (c *customer) start(t int64) int64   { return c.split().Start(t) }
+func (c *customer) end(start int64) int64 { return c.split().End(start) }
 
 // boundary says whether buckets of the customer can be told apart at t.
-func (c *customer) boundary(t int64) bool { return c.start(t) == t }
+func (c *customer) boundary(t int64) bool { return c.split().Boundary(t) }
+
+// split is where the buckets of a customer are, who may be nil.
+func (c *customer) split() meter.Cuts {
+	if c == nil {
+		return nil
+	}
+	return c.cuts
+}
 
 func (c *customer) addCut(at int64) bool {
 	i, ok := slices.BinarySearch(c.cuts, at)

@@ -2,25 +2,9 @@ package index
 
 import (
 	"testing"
-	"time"
 
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/period"
-	"github.com/tallystick/tallystick/internal/store/file/base"
 )
-
-func TestGrid(t *testing.T) {
-	t.Parallel()
-	for _, at := range []time.Time{
-		{},
-		time.UnixMicro(-1), time.UnixMicro(0), time.UnixMicro(900_000_000 - 1), time.UnixMicro(900_000_000),
-		time.Date(2026, 3, 1, 12, 14, 59, 999_999_000, time.UTC), time.Date(1, 1, 1, 0, 16, 0, 0, time.UTC),
-	} {
-		if got, want := base.GridStart(at.UnixMicro()), period.BucketStart(at).UnixMicro(); got != want {
-			t.Errorf("gridStart(%v) = %d, want %d", at, got, want)
-		}
-	}
-}
 
 func TestLateSumsAreBounded(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/store"
 	"github.com/tallystick/tallystick/internal/store/file/base"
 )
@@ -208,10 +209,10 @@ func (x *Index) partsBack(r *base.Reader, s *series, from, to int64, do func(p *
 
 // gridFloor is the grid point at or before t, also where there is none as early.
 func gridFloor(t int64) int64 {
-	if t < math.MinInt64+base.BucketMicros {
+	if t < math.MinInt64+meter.BucketMicros {
 		return math.MinInt64
 	}
-	return base.GridStart(t)
+	return meter.GridStart(t)
 }
 
 // own calls do with what events with a time in [from, to) brought themselves and lies behind a position, by grid point and

@@ -24,6 +24,7 @@ type batch struct {
 type prepared struct {
 	identity, digest [16]byte
 	record           []byte
+	traits           [][]byte // of each resolution
 }
 
 // Append implements store.Journal.
@@ -42,6 +43,9 @@ func (j *Journal) Append(ctx context.Context, b store.Batch) ([]store.Result, er
 	return c.results, nil
 }
 
+// recordRoom is what most records of events need.
+const recordRoom = 256
+
 // prepare checks and encodes all that does not depend on the journal's state.
 func (c *batch) prepare() error {
 	b := &c.Batch
@@ -52,11 +56,18 @@ func (c *batch) prepare() error {
 		return err
 	}
 	r := record.Record{Kind: record.KindEvent, ReceivedAt: b.ReceivedAt}
+	c.entries = make([]prepared, 0, len(b.Entries))
 	for i := range b.Entries {
 		e := &b.Entries[i]
 		r.Flags, r.Event, r.Origin, r.Resolutions, r.Receipt, r.KeyID = e.Flags, e.Event, e.Origin, e.Resolutions, e.Receipt, e.KeyID
 		r.Digest, r.Unit = e.Event.Digest(), e.Unit
-		p := prepared{identity: e.Event.Identity(), digest: r.Digest, record: r.Append(nil)}
+		p := prepared{identity: e.Event.Identity(), digest: r.Digest, record: r.Append(make([]byte, 0, recordRoom)), traits: make([][]byte, len(e.Resolutions))}
+		for k := range e.Resolutions {
+			var err error
+			if p.traits[k], err = traitsOf(&e.Resolutions[k]); err != nil {
+				return fmt.Errorf("entry %d: %w", i, err)
+			}
+		}
 		if len(p.record) > record.BodyMax {
 			return invalid("entry %d: an event has at most %d bytes, dimensions included", i, record.BodyMax)
 		}
@@ -86,12 +97,13 @@ func (c *batch) prepare() error {
 }
 
 func (c *batch) need(n *needs) {
+	n.entries, n.reads = slices.Grow(n.entries, len(c.entries)), slices.Grow(n.reads, len(c.entries))
 	for i := range c.entries {
-		n.ids = append(n.ids, c.entries[i].identity)
+		n.entries = append(n.entries, c.entries[i].identity)
 		n.resolutions(c.Entries[i].Resolutions, c.Entries[i].Event.Time.UnixMicro())
 	}
 	for i := range c.Marks {
-		n.ids = append(n.ids, meter.IdentityOf(c.Marks[i].Source, c.Marks[i].ID))
+		n.marked = append(n.marked, meter.IdentityOf(c.Marks[i].Source, c.Marks[i].ID))
 	}
 	for i := range c.Totals {
 		n.totals = append(n.totals, c.total(i))
@@ -104,16 +116,16 @@ func (c *batch) total(i int) totalKey {
 }
 
 // put stages a record that is no event under the next position.
-func (g *group) put(kind record.Kind, target uint64, encoded []byte) uint64 {
+func (g *group) put(target uint64, encoded []byte) uint64 {
 	position := g.next()
 	record.Seal(encoded, position)
-	g.now.others = append(g.now.others, other{position: position, target: target, kind: int16(kind), body: record.Body(encoded)})
+	g.now.others = append(g.now.others, other{position: position, target: target, body: record.Body(encoded)})
 	return position
 }
 
 func (c *batch) stage(ctx context.Context, g *group) error {
 	first := g.position
-	g.put(record.KindBatch, 0, c.head) // taken back when nothing follows and no total changed
+	g.put(0, c.head) // taken back when nothing follows and no total changed
 	wrote, err := c.stageEntries(ctx, g)
 	if err != nil {
 		return err
@@ -150,6 +162,7 @@ func (c *batch) stageEntries(ctx context.Context, g *group) (wrote bool, err err
 		e, res := &c.entries[i], &c.results[i]
 		*res = store.Result{Digest: e.digest}
 		if h, ok := g.held(e.identity); ok {
+			g.met = true
 			res.Outcome, res.Position, res.Stored = store.Duplicate, h.position, e.digest
 			if h.digest != e.digest {
 				res.Outcome, res.Stored = store.Conflict, h.digest
@@ -161,7 +174,7 @@ func (c *batch) stageEntries(ctx context.Context, g *group) (wrote bool, err err
 		record.Seal(e.record, position)
 		at := entry.Event.Time.UnixMicro()
 		for k := range entry.Resolutions {
-			one := contribution{at: at, cause: position, event: position, origin: entry.Origin}
+			one := contribution{at: at, cause: position, event: position, origin: entry.Origin, traits: e.traits[k]}
 			if err := g.contribute(ctx, &entry.Resolutions[k], one); err != nil {
 				return false, fmt.Errorf("entry %d: %w", i, err)
 			}
@@ -194,7 +207,7 @@ func (c *batch) stageMarks(g *group) (changed bool, err error) {
 		}
 		h.marks |= m.Flags
 		g.now.ids[id], g.now.marked[id] = h, true
-		g.put(record.KindMark, 0, c.marks[i])
+		g.put(0, c.marks[i])
 		changed = true
 	}
 	return changed, nil

@@ -62,17 +62,17 @@ func BenchmarkAppend(b *testing.B) {
 		b.Fatal(err)
 	}
 	var made atomic.Int64
-	for _, shape := range []struct{ writers, events int }{{8, 1000}, {64, 1}} {
+	for _, shape := range []struct{ writers, events int }{{8, 1000}, {1, 1000}, {8, 100}, {64, 1}} {
 		b.Run(fmt.Sprintf("append/%dx%d", shape.writers, shape.events), func(b *testing.B) {
 			writers(b, shape.writers, shape.events, func(int) error {
-				from := int(made.Add(1)) * shape.events * 1000
+				from := int(made.Add(int64(shape.events)))
 				_, err := j.Append(b.Context(), batch(from, shape.events, 100))
 				return err
 			})
 		})
 		b.Run(fmt.Sprintf("copy/%dx%d", shape.writers, shape.events), func(b *testing.B) {
 			writers(b, shape.writers, shape.events, func(int) error {
-				from := int(made.Add(1)) * shape.events * 1000
+				from := int(made.Add(int64(shape.events)))
 				list := batch(from, shape.events, 100).Entries
 				_, err := pool.CopyFrom(b.Context(), pgx.Identifier{"bare"}, []string{"identity", "position", "body"}, pgx.CopyFromSlice(len(list), func(i int) ([]any, error) {
 					id := list[i].Event.Identity()

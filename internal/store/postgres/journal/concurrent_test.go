@@ -2,8 +2,10 @@ package journal_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -142,6 +144,60 @@ func TestServersAtOnce(t *testing.T) {
 		t.Errorf("%d events were accepted, want %d", sum, rounds*each)
 	}
 	holds(t, open(t, dsn), rounds*each, customers)
+}
+
+// TestMetUnseen: a journal that looks no event up at first answers as one that does, for few events and for many.
+func TestMetUnseen(t *testing.T) {
+	t.Parallel()
+	dsn := database(t)
+	appends := func(b store.Batch) ([]store.Result, error) {
+		j := open(t, dsn) // a new one has met nothing yet
+		results, err := j.Append(t.Context(), b)
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return results, err
+	}
+	outcomes := func(b store.Batch, want ...store.Outcome) {
+		t.Helper()
+		results, err := appends(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, w := range want {
+			if results[i].Outcome != w {
+				t.Errorf("entry %d: outcome %d, want %d", i, results[i].Outcome, w)
+			}
+		}
+	}
+	outcomes(batch(0, 300, 2), store.Accepted)
+	outcomes(batch(299, 2, 2), store.Duplicate, store.Accepted)
+	outcomes(batch(300, 300, 2), store.Duplicate, store.Accepted)
+	other := batch(599, 2, 2)
+	other.Entries[0].Event.Data = []byte("1")
+	other.Atomic = true
+	outcomes(other, store.Conflict)
+	other = batch(598, 2, 2) // a conflict in itself: nothing of it meets the index
+	again := other.Entries[1]
+	again.Event.Data = []byte("2")
+	other.Entries = append(other.Entries, again)
+	other.Entries[1].Event.ID, other.Entries[2].Event.ID, other.Atomic = "twice", "twice", true
+	outcomes(other, store.Duplicate, store.Accepted, store.Conflict)
+	outcomes(batch(599, 1, 2), store.Duplicate)
+	holds(t, open(t, dsn), 600, 2)
+	// What is there already does not count again: it cannot be too much either.
+	most, err := money.ParseDecimal("9" + strings.Repeat("0", 37))
+	if err != nil {
+		t.Fatal(err)
+	}
+	large := store.Batch{ReceivedAt: noon(), Entries: []store.Entry{usage("large", 5)}}
+	large.Entries[0].Resolutions[0].Value = most
+	outcomes(large, store.Accepted)
+	outcomes(large, store.Duplicate)
+	large.Entries[0].Event.ID = "larger"
+	if _, err := appends(large); !errors.Is(err, money.ErrOverflow) {
+		t.Errorf("beyond the bound: %v", err)
+	}
 }
 
 // TestBackendsKilled: connections that are cut in the middle of appends leave the journal whole, and what was acknowledged in it.

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,14 +32,14 @@ func (j *Journal) Cut(ctx context.Context, customerID string, at time.Time) erro
 	encoded := r.Append(nil)
 	c := &call{size: len(encoded), alone: true, need: func(n *needs) { n.cutFrom = customerID }}
 	c.stage = func(ctx context.Context, g *group) error {
-		if g.cuts[customerID].boundary(micros) {
+		if g.cuts[customerID].Boundary(micros) {
 			return errTakenBack
 		}
 		cut := &cutRow{customer: customerID, at: micros}
 		if err := g.split(ctx, cut); err != nil {
 			return err
 		}
-		g.put(record.KindCut, 0, encoded)
+		g.put(0, encoded)
 		g.newCut = cut
 		return nil
 	}
@@ -47,7 +48,7 @@ func (j *Journal) Cut(ctx context.Context, customerID string, at time.Time) erro
 
 // split computes how a cut takes the customer's buckets apart.
 func (g *group) split(ctx context.Context, cut *cutRow) error {
-	start := g.cuts[cut.customer].start(cut.at)
+	start := g.cuts[cut.customer].Start(cut.at)
 	byID := map[int32]*split{}
 	var ids []int32
 	rows, err := g.tx.Query(ctx, `SELECT s.id, s.meter FROM journal_series s JOIN journal_buckets b ON b.series = s.id AND b.start = $2 WHERE s.customer = $1`,
@@ -85,10 +86,13 @@ func (g *group) split(ctx context.Context, cut *cutRow) error {
 	return nil
 }
 
+// eachRead is each contribution u of each row c.
+const eachRead = "journal_contributions c CROSS JOIN unnest(c.events, c.ats, c.amounts, c.traits) AS u (event, at, amount, traits)"
+
 // contributions reads those of one bucket of each series.
 func (g *group) contributions(ctx context.Context, ids []int32, start int64, each func(series int32, c *contribution) error) error {
-	rows, err := g.tx.Query(ctx, `SELECT series, event, cause, at, origin, taken, trim_scale(value)::text FROM journal_contributions
-		WHERE series = ANY($1) AND bucket = $2`, ids, start)
+	rows, err := g.tx.Query(ctx, "SELECT c.series, u.event, greatest(c.cause, u.event), u.at, c.origin, c.taken, trim_scale(u.amount)::text FROM "+eachRead+
+		" WHERE c.series = ANY($1) AND c.bucket = $2", ids, start)
 	return rowsOf(rows, err, func(rows pgx.Rows) error {
 		var id int32
 		var c contribution
@@ -134,7 +138,7 @@ func (j *Journal) Seal(ctx context.Context, documents ...[]byte) (position uint6
 	err = j.submit(ctx, &call{size: size, alone: true, stage: func(_ context.Context, g *group) error {
 		position = g.position + 1
 		for _, e := range encoded {
-			g.put(record.KindSeal, 0, e)
+			g.put(0, e)
 		}
 		return nil
 	}})
@@ -149,6 +153,9 @@ func (j *Journal) Leaves(ctx context.Context, from uint64, limit int, each func(
 	defer j.leave()
 	if from == 0 || limit <= 0 {
 		return from, fmt.Errorf("leaves: %w", invalid("positions count from 1, and a limit is needed"))
+	}
+	if from > math.MaxInt64-leavesChunk { // no record is there
+		return from, nil
 	}
 	for next = from; limit > 0; {
 		bodies, err := j.bodies(ctx, next, min(limit, leavesChunk))
@@ -178,12 +185,16 @@ const (
 	chunkBytes  = 8 << 20
 )
 
-// bodiesBetween are records from $1 to below $2; upto are the bytes of all up to each.
+// bodiesBetween are records from $1 to below $2; bodiesBounded are those in rows that have less than $3 bytes before them, so that
+// no more than is wanted is fetched. bodyAt is the record at a position.
 const (
-	bodiesBetween = `(SELECT position, body FROM journal_events WHERE position >= $1 AND position < $2
-		UNION ALL SELECT position, body FROM journal_records WHERE position >= $1 AND position < $2) r`
-	bodiesBounded = `(SELECT position, body, sum(octet_length(body)) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - octet_length(body) AS before FROM ` +
-		bodiesBetween + `) b WHERE before < $3`
+	rowsBetween   = "first >= coalesce((SELECT max(first) FROM journal_log WHERE first <= $1), 0) AND first < $2"
+	bodiesOf      = "(SELECT position, body FROM (SELECT l.first + u.n - 1 AS position, u.body FROM (SELECT first, bodies FROM "
+	bodiesIn      = ") l CROSS JOIN unnest(l.bodies) WITH ORDINALITY AS u (body, n)) w WHERE position >= $1 AND position < $2) r"
+	bodiesBetween = bodiesOf + "journal_log WHERE " + rowsBetween + bodiesIn
+	bodiesBounded = bodiesOf + "(SELECT first, bodies, sum(size) OVER (ORDER BY first ROWS UNBOUNDED PRECEDING) - size AS before FROM journal_log WHERE " +
+		rowsBetween + ") b WHERE before < $3" + bodiesIn
+	bodyAt = "(SELECT l.bodies[%[1]s - l.first + 1] FROM journal_log l WHERE l.first <= %[1]s ORDER BY l.first DESC LIMIT 1)"
 )
 
 // bodies reads records in order of position, without a gap: at most n and chunkBytes, but one at least. None: that is the end.

@@ -71,7 +71,7 @@ func (j *Journal) order(ctx context.Context, e *erasure, r *record.Record) error
 		if waiting >= maxErasures {
 			return fmt.Errorf("%d erasures wait to be carried out: %w", waiting, store.ErrFull)
 		}
-		e.position = int64(g.put(record.KindErasure, 0, encoded))
+		e.position = int64(g.put(0, encoded))
 		if e.subject != "" {
 			e.last = e.position
 		}
@@ -112,44 +112,42 @@ func wantRecord(at int64, err error) error {
 
 func (j *Journal) eraseChunk(ctx context.Context, e *erasure, from, to int64) error {
 	return pgx.BeginTxFunc(ctx, j.pool, j.changing(), func(tx pgx.Tx) error {
-		// A process that was stopped must not keep the rows from marks and revisions.
+		// A process that was stopped must not keep the rows from another one that goes on with the erasure.
 		if _, err := tx.Exec(ctx, fmt.Sprint("SET LOCAL idle_in_transaction_session_timeout = ", j.cfg.HeadWait.Milliseconds())); err != nil {
 			return err
 		}
-		for _, table := range []string{"journal_events", "journal_records"} {
-			var positions []int64
-			var erased [][]byte
-			rows, err := tx.Query(ctx, "SELECT body FROM "+table+" WHERE position >= $1 AND position < $2 FOR UPDATE", from, to)
-			if err := rowsOf(rows, err, func(rows pgx.Rows) error {
-				var body []byte
-				if err := rows.Scan(&body); err != nil {
-					return err
+		b := &pgx.Batch{}
+		rows, err := tx.Query(ctx, "SELECT first, bodies FROM journal_log WHERE "+rowsBetween+" ORDER BY first FOR UPDATE", from, to)
+		if err := rowsOf(rows, err, func(rows pgx.Rows) error {
+			var first int64
+			var bodies [][]byte
+			if err := rows.Scan(&first, &bodies); err != nil {
+				return err
+			}
+			changed, size := false, 0
+			for i, body := range bodies {
+				size += len(body)
+				if at := first + int64(i); at < from || at >= to {
+					continue
 				}
 				out, err := j.without(body, e)
-				if out != nil {
-					positions, erased = append(positions, int64(recordPosition(body))), append(erased, out)
+				if err != nil {
+					return err
 				}
-				return err
-			}); err != nil {
-				return err
+				if out != nil {
+					bodies[i], changed = out, true
+					size += len(out) - len(body)
+				}
 			}
-			if len(positions) == 0 {
-				continue
+			if changed {
+				b.Queue("UPDATE journal_log SET bodies = $2, size = $3 WHERE first = $1", first, bodies, size)
 			}
-			if _, err := tx.Exec(ctx, "UPDATE "+table+" t SET body = u.b FROM unnest($1::bigint[], $2::bytea[]) AS u (p, b) WHERE t.position = u.p", positions, erased); err != nil {
-				return err
-			}
+			return nil
+		}); err != nil {
+			return err
 		}
-		return nil
+		return tx.SendBatch(ctx, b).Close()
 	})
-}
-
-func recordPosition(body []byte) uint64 {
-	var p record.Parsed
-	if p.Parse(body) != nil {
-		return 0
-	}
-	return p.Position()
 }
 
 // without is a record's body with a commitment instead of its payload; nil: there is nothing to take.
@@ -205,8 +203,9 @@ func (j *Journal) Retain(ctx context.Context, before, now time.Time) (more bool,
 	var from, head int64
 	var newest *int64
 	// Where there are only other records, the next event tells how old they are.
-	err = j.pool.QueryRow(ctx, `SELECT h.retained + 1, h.position, (SELECT max(received) FROM journal_events WHERE position > h.retained
-		AND position <= greatest(h.retained + $1, (SELECT min(position) FROM journal_events WHERE position > h.retained))) FROM journal_head h`, retainChunk).Scan(&from, &head, &newest)
+	err = j.pool.QueryRow(ctx, `SELECT h.retained + 1, h.position, (SELECT max(received) FROM journal_log
+		WHERE first >= coalesce((SELECT max(first) FROM journal_log WHERE first <= h.retained + 1), 0) AND first <= greatest(h.retained + $1, (SELECT first FROM journal_log WHERE first > h.retained AND received IS NOT NULL ORDER BY first LIMIT 1)))
+		FROM journal_head h`, retainChunk).Scan(&from, &head, &newest)
 	if err != nil || from > head || newest == nil || *newest >= before.UnixMicro() {
 		return false, wrap("retain", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
@@ -22,8 +23,13 @@ func commit(subject string, position uint64, head, payload []byte) ([32]byte, er
 
 func keeping(t *testing.T, forget func(subject string, came bool)) *journal.Journal {
 	t.Helper()
+	return keepingIn(t, database(t), forget)
+}
+
+func keepingIn(t *testing.T, dsn string, forget func(subject string, came bool)) *journal.Journal {
+	t.Helper()
 	j, err := journal.Open(t.Context(), journal.Config{
-		URL: database(t), Unsafe: true, Commit: commit, Forget: func(_ context.Context, subject string, came func() (bool, error)) error {
+		URL: dsn, Unsafe: true, Commit: commit, Forget: func(_ context.Context, subject string, came func() (bool, error)) error {
 			c, err := came()
 			forget(subject, c)
 			return err
@@ -38,7 +44,7 @@ func keeping(t *testing.T, forget func(subject string, came bool)) *journal.Jour
 
 func leaves(t *testing.T, j store.Journal) (all []store.Leaf) {
 	t.Helper()
-	if _, err := j.Leaves(t.Context(), 1, 1000, func(l store.Leaf) error {
+	if _, err := j.Leaves(t.Context(), 1, 10_000, func(l store.Leaf) error {
 		l.Head, l.Payload, l.Document = bytes.Clone(l.Head), bytes.Clone(l.Payload), bytes.Clone(l.Document)
 		if l.Commitment != nil {
 			l.Commitment = new(*l.Commitment)
@@ -184,6 +190,57 @@ func TestRetain(t *testing.T) {
 		t.Errorf("scan after retention: %v, %v", page, err)
 	}
 }
+
+// TestRowsInParts: chunks of an erasure and stretches of retention end within rows of the log; what stands beside in the row stays.
+func TestRowsInParts(t *testing.T) {
+	t.Parallel()
+	dsn := database(t)
+	j := keepingIn(t, dsn, func(string, bool) {})
+	const old, young = 10 * 410, 150
+	for from := 0; from < old; from += 410 {
+		if _, err := j.Append(t.Context(), batch(from, 410, 3)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := batch(old, young, 3)
+	late.ReceivedAt = noon().Add(2 * time.Hour)
+	if _, err := j.Append(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, gone func(l *store.Leaf) bool) {
+		t.Helper()
+		for _, l := range leaves(t, j) {
+			if l.ID != "" && (len(l.Payload) == 0) != gone(&l) {
+				t.Fatalf("%s: event %s at %d: a payload of %d bytes", what, l.ID, l.Position, len(l.Payload))
+			}
+		}
+	}
+	before := leaves(t, j)
+	if _, err := j.Erase(t.Context(), "c1", "op", "asked", noon()); err != nil {
+		t.Fatal(err)
+	}
+	ofOne := func(l *store.Leaf) bool { return before[l.Position-1].Subject == "c1" }
+	check("erased", ofOne)
+	for _, want := range []bool{true, false} {
+		if more, err := j.Retain(t.Context(), noon().Add(time.Hour), noon().Add(time.Hour)); more != want || err != nil {
+			t.Fatalf("retain: %t, %v", more, err)
+		}
+	}
+	check("retained", func(l *store.Leaf) bool { return ofOne(l) || l.Position <= retained })
+	holds(t, j, old+young, 3)
+	c, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(t.Context()) }()
+	var wrong int
+	if err := c.QueryRow(t.Context(), "SELECT count(*) FROM journal_log WHERE size <> (SELECT sum(octet_length(b)) FROM unnest(bodies) AS b)").Scan(&wrong); err != nil || wrong > 0 {
+		t.Errorf("%d rows of the log have another size than they say, %v", wrong, err)
+	}
+}
+
+// retained is how many positions one erasure by age covers.
+const retained = 4000
 
 // TestLargeRecords: more data than is read at once is read, and erased, in several turns.
 func TestLargeRecords(t *testing.T) {

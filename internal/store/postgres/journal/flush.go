@@ -1,15 +1,18 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/tallystick/tallystick/internal/core/money"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/store/postgres/tuples"
 )
 
 // cutRow is a new cut of a customer, and the buckets that it takes apart.
@@ -40,15 +43,17 @@ func (g *group) flush(ctx context.Context) error {
 		return fmt.Errorf("write series: %w", err)
 	}
 	b := &pgx.Batch{}
+	log, reads := g.logRows(), g.readRows()
 	if len(g.all.events) >= copyFrom {
-		if err := g.copyEvents(ctx); err != nil {
+		if err := g.copyAll(ctx, log, reads); err != nil {
 			return fmt.Errorf("write: %w", err)
 		}
 	} else {
 		g.queueEvents(b)
-		g.queueContributions(b)
+		queueLog(b, log)
+		queueReads(b, reads)
 	}
-	g.queueOthers(b)
+	g.queueRevisions(b)
 	g.queueParts(b)
 	g.queueTotalsWrite(b)
 	g.queueChanges(b)
@@ -56,7 +61,7 @@ func (g *group) flush(ctx context.Context) error {
 	if e := g.erasure; e != nil {
 		b.Queue("INSERT INTO journal_erasures (position, subject, first, last) VALUES ($1, $2, $3, $4)", e.position, []byte(e.subject), e.first, e.last)
 		if e.subject == "" {
-			b.Queue("UPDATE journal_head SET retained = $1", e.last)
+			b.Queue("UPDATE journal_head SET retained = greatest(retained, $1)", e.last)
 		}
 	}
 	b.Queue("UPDATE journal_head SET position = $1", g.position)
@@ -69,22 +74,75 @@ func (g *group) flush(ctx context.Context) error {
 // copyFrom is from how many events on COPY, which takes turns of its own, beats INSERT.
 const copyFrom = 200
 
-func (g *group) copyEvents(ctx context.Context) error {
-	events := g.all.events
-	if _, err := g.tx.CopyFrom(ctx, pgx.Identifier{"journal_events"}, []string{"identity", "position", "digest", "at", "received", "unmatched", "unit", "body"},
-		pgx.CopyFromSlice(len(events), func(i int) ([]any, error) {
-			e := &events[i]
-			return []any{e.identity[:], int64(e.position), e.digest[:], e.at, e.received, e.unmatched, e.unit, e.body}, nil
-		})); err != nil {
+func (g *group) copyAll(ctx context.Context, log []logRow, reads []*readRow) error {
+	types := g.tx.Conn().TypeMap()
+	events := g.turns()
+	if err := g.copy(ctx, "journal_events (identity, position, digest, at, unmatched, unit)", len(events), func(b []byte, i int) ([]byte, error) {
+		e := events[i]
+		b = tuples.Int8(tuples.Bytes(tuples.Fields(b, 6), e.identity[:]), e.position)
+		return tuples.Bytes(tuples.Bool(tuples.Int8(tuples.Bytes(b, e.digest[:]), e.at), e.unmatched), []byte(e.unit)), nil
+	}); err != nil {
 		return err
 	}
-	list := g.all.contributions
-	_, err := g.tx.CopyFrom(ctx, pgx.Identifier{"journal_contributions"}, []string{"series", "bucket", "event", "cause", "at", "origin", "taken", "value", "traits"},
-		pgx.CopyFromSlice(len(list), func(i int) ([]any, error) {
-			c := &list[i]
-			value, err := numeric(c.value)
-			return []any{c.series.id, c.bucket, int64(c.event), int64(c.cause), c.at, int16(c.origin), c.taken, value, c.traits}, err
-		}))
+	if err := g.copy(ctx, "journal_log (first, received, size, bodies)", len(log), func(b []byte, i int) ([]byte, error) {
+		r := &log[i]
+		if b = tuples.Int8(tuples.Fields(b, 4), r.first); r.received == nil {
+			b = tuples.Null(b)
+		} else {
+			b = tuples.Int8(b, *r.received)
+		}
+		return tuples.Array(tuples.Int4(b, int32(r.size)), pgtype.ByteaOID, len(r.bodies), func(b []byte, i int) ([]byte, error) { return tuples.Bytes(b, r.bodies[i]), nil })
+	}); err != nil {
+		return err
+	}
+	return g.copy(ctx, "journal_contributions (series, bucket, first, cause, taken, origin, last, events, ats, amounts, traits)", len(reads),
+		func(b []byte, i int) (_ []byte, err error) {
+			l := reads[i].list
+			b = tuples.Int4(tuples.Fields(b, 11), l[0].series.id)
+			b = tuples.Bool(tuples.Int8(tuples.Int8(tuples.Int8(b, l[0].bucket), l[0].event), reads[i].cause()), l[0].taken)
+			b = tuples.Int8(tuples.Int2(b, int16(l[0].origin)), l[len(l)-1].event)
+			for _, element := range []struct {
+				oid    uint32
+				append func(b []byte, i int) ([]byte, error)
+			}{
+				{pgtype.Int8OID, func(b []byte, i int) ([]byte, error) { return tuples.Int8(b, l[i].event), nil }},
+				{pgtype.Int8OID, func(b []byte, i int) ([]byte, error) { return tuples.Int8(b, l[i].at), nil }},
+				{pgtype.NumericOID, func(b []byte, i int) ([]byte, error) { return amount(b, types, l[i].value) }},
+				{pgtype.ByteaOID, func(b []byte, i int) ([]byte, error) { return tuples.Bytes(b, l[i].traits), nil }},
+			} {
+				if b, err = tuples.Array(b, element.oid, len(l), element.append); err != nil {
+					return b, err
+				}
+			}
+			return b, nil
+		})
+}
+
+// turns are the group's events in the order of the index, those of one partition after those of another in turns: neighbours go to
+// the same pages, while COPY, which keeps a thousand rows back, has not many of one partition. Identities are hashes, so that an
+// eighth of them is about a partition.
+func (g *group) turns() []*event {
+	sorted := make([]*event, len(g.all.events))
+	for i := range g.all.events {
+		sorted[i] = &g.all.events[i]
+	}
+	slices.SortFunc(sorted, func(a, b *event) int { return bytes.Compare(a.identity[:], b.identity[:]) })
+	all := make([]*event, 0, len(sorted))
+	each := (len(sorted) + partitions - 1) / partitions
+	for i := range each {
+		for k := i; k < len(sorted); k += each {
+			all = append(all, sorted[k])
+		}
+	}
+	return all
+}
+
+// copy writes n rows to a table and its columns.
+func (g *group) copy(ctx context.Context, to string, n int, row func(b []byte, i int) ([]byte, error)) error {
+	if n == 0 {
+		return nil
+	}
+	_, err := g.tx.Conn().PgConn().CopyFrom(ctx, &tuples.Stream{N: n, Row: row}, "COPY "+to+" FROM STDIN (FORMAT binary)")
 	return err
 }
 
@@ -128,34 +186,67 @@ func (g *group) flushSeries(ctx context.Context) error {
 
 func (g *group) queueEvents(b *pgx.Batch) {
 	if list := g.all.events; len(list) > 0 {
-		b.Queue(`INSERT INTO journal_events (identity, position, digest, at, received, unmatched, unit, body)
-			SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::boolean[], $7::text[], $8::bytea[])`,
-			column(list, func(e *event) []byte { return e.identity[:] }), column(list, func(e *event) int64 { return int64(e.position) }),
-			column(list, func(e *event) []byte { return e.digest[:] }), column(list, func(e *event) int64 { return e.at }),
-			column(list, func(e *event) int64 { return e.received }), column(list, func(e *event) bool { return e.unmatched }),
-			column(list, func(e *event) string { return e.unit }), column(list, func(e *event) []byte { return e.body }))
+		b.Queue(`INSERT INTO journal_events (identity, position, digest, at, unmatched, unit)
+			SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::bigint[], $5::boolean[], $6::text[])`,
+			column(list, func(e *event) [16]byte { return e.identity }), column(list, func(e *event) int64 { return int64(e.position) }),
+			column(list, func(e *event) [16]byte { return e.digest }), column(list, func(e *event) int64 { return e.at }),
+			column(list, func(e *event) bool { return e.unmatched }), column(list, func(e *event) string { return e.unit }))
 	}
 }
 
-func (g *group) queueOthers(b *pgx.Batch) {
-	if list := g.all.others; len(list) > 0 {
-		b.Queue("INSERT INTO journal_records (position, kind, target, body) SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bytea[])",
-			column(list, func(o *other) int64 { return int64(o.position) }), column(list, func(o *other) int16 { return o.kind }),
-			column(list, func(o *other) int64 { return int64(o.target) }), column(list, func(o *other) []byte { return o.body }))
+func queueLog(b *pgx.Batch, rows []logRow) {
+	var firsts, sizes []int64
+	var received []*int64
+	var bodies [][]byte
+	for i := range rows {
+		for _, body := range rows[i].bodies {
+			firsts, sizes = append(firsts, int64(rows[i].first)), append(sizes, int64(len(body)))
+			received, bodies = append(received, rows[i].received), append(bodies, body)
+		}
+	}
+	if len(rows) > 0 {
+		b.Queue(`INSERT INTO journal_log (first, received, size, bodies) SELECT f, max(r), sum(s), array_agg(b ORDER BY n)
+			FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[]) WITH ORDINALITY AS u (f, r, s, b, n) GROUP BY f`, firsts, received, sizes, bodies)
 	}
 }
 
-func (g *group) queueContributions(b *pgx.Batch) {
-	if list := g.all.contributions; len(list) > 0 {
-		b.Queue(`INSERT INTO journal_contributions (series, bucket, event, cause, at, origin, taken, value, traits)
-			SELECT s, b, e, c, a, o, t, v::numeric, x
-			FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::smallint[], $7::boolean[], $8::text[], $9::bytea[])
-				AS u (s, b, e, c, a, o, t, v, x)`,
-			column(list, func(c *contribution) int32 { return c.series.id }), column(list, func(c *contribution) int64 { return c.bucket }),
-			column(list, func(c *contribution) int64 { return int64(c.event) }), column(list, func(c *contribution) int64 { return int64(c.cause) }),
-			column(list, func(c *contribution) int64 { return c.at }), column(list, func(c *contribution) int16 { return int16(c.origin) }),
-			column(list, func(c *contribution) bool { return c.taken }), column(list, func(c *contribution) string { return c.value.String() }),
-			column(list, func(c *contribution) []byte { return c.traits }))
+func queueReads(b *pgx.Batch, rows []*readRow) {
+	type one struct {
+		*contribution
+		row          int64
+		first, cause uint64
+	}
+	var all []one
+	for i, r := range rows {
+		for _, c := range r.list {
+			all = append(all, one{c, int64(i), r.list[0].event, r.cause()})
+		}
+	}
+	if len(all) > 0 {
+		b.Queue(`INSERT INTO journal_contributions (series, bucket, first, cause, taken, origin, last, events, ats, amounts, traits)
+			SELECT min(s), min(b), min(f), min(c), bool_or(t), min(o), max(e), array_agg(e ORDER BY n), array_agg(a ORDER BY n), array_agg(v::numeric ORDER BY n),
+				array_agg(x ORDER BY n)
+			FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[], $7::smallint[], $8::bigint[], $9::bigint[],
+				$10::text[], $11::bytea[]) WITH ORDINALITY AS u (r, s, b, f, c, t, o, e, a, v, x, n) GROUP BY r`,
+			column(all, func(c *one) int64 { return c.row }), column(all, func(c *one) int32 { return c.series.id }),
+			column(all, func(c *one) int64 { return c.bucket }), column(all, func(c *one) int64 { return int64(c.first) }),
+			column(all, func(c *one) int64 { return int64(c.cause) }), column(all, func(c *one) bool { return c.taken }),
+			column(all, func(c *one) int16 { return int16(c.origin) }), column(all, func(c *one) int64 { return int64(c.event) }),
+			column(all, func(c *one) int64 { return c.at }), column(all, func(c *one) string { return c.value.String() }),
+			column(all, func(c *one) []byte { return c.traits }))
+	}
+}
+
+// queueRevisions notes which records revise which events.
+func (g *group) queueRevisions(b *pgx.Batch) {
+	var targets, positions []int64
+	for i := range g.all.others {
+		if o := &g.all.others[i]; o.target > 0 {
+			targets, positions = append(targets, int64(o.target)), append(positions, int64(o.position))
+		}
+	}
+	if len(targets) > 0 {
+		b.Queue("INSERT INTO journal_revisions (target, position) SELECT * FROM unnest($1::bigint[], $2::bigint[])", targets, positions)
 	}
 }
 
@@ -199,24 +290,33 @@ func (g *group) queueTotalsWrite(b *pgx.Batch) {
 // queueChanges writes what marks and revisions change of events.
 func (g *group) queueChanges(b *pgx.Batch) {
 	if len(g.all.marked) > 0 {
-		var ids [][]byte
+		var ids [][16]byte
 		var marks []int32
 		for id := range g.all.marked {
-			ids, marks = append(ids, id[:]), append(marks, int32(g.all.ids[id].marks))
+			ids, marks = append(ids, id), append(marks, int32(g.all.ids[id].marks))
 		}
-		b.Queue("UPDATE journal_events e SET marks = u.m FROM unnest($1::bytea[], $2::integer[]) AS u (i, m) WHERE e.identity = u.i", ids, marks)
+		b.Queue("UPDATE journal_events e SET marks = u.m FROM unnest($1::uuid[], $2::integer[]) AS u (i, m) WHERE e.identity = u.i", ids, marks)
 	}
 	if len(g.all.revisions) > 0 {
-		var ids [][]byte
+		var ids [][16]byte
 		var positions []int64
 		var unmatched []bool
 		for id, r := range g.all.revisions {
-			ids, positions, unmatched = append(ids, id[:]), append(positions, int64(r.position)), append(unmatched, r.unmatched)
+			ids, positions, unmatched = append(ids, id), append(positions, int64(r.position)), append(unmatched, r.unmatched)
 		}
-		b.Queue(`UPDATE journal_events e SET revision = u.p, unmatched = u.n FROM unnest($1::bytea[], $2::bigint[], $3::boolean[]) AS u (i, p, n)
+		b.Queue(`UPDATE journal_events e SET revision = u.p, unmatched = u.n FROM unnest($1::uuid[], $2::bigint[], $3::boolean[]) AS u (i, p, n)
 			WHERE e.identity = u.i`, ids, positions, unmatched)
 	}
 }
+
+// readColumns are those of a row of contributions, and readParts what is in them of some of its contributions.
+const (
+	readColumns = "series, first, cause, taken, origin, last, events, ats, amounts, traits"
+	readParts   = `c.series, min(u.event), c.cause, c.taken, c.origin, max(u.event), array_agg(u.event ORDER BY u.n), array_agg(u.at ORDER BY u.n),
+		array_agg(u.amount ORDER BY u.n), array_agg(u.traits ORDER BY u.n)
+		FROM journal_contributions c CROSS JOIN unnest(c.events, c.ats, c.amounts, c.traits) WITH ORDINALITY AS u (event, at, amount, traits, n)
+		WHERE c.series = $1 AND c.bucket = $2`
+)
 
 func (g *group) queueCut(b *pgx.Batch) {
 	c := g.newCut
@@ -225,7 +325,10 @@ func (g *group) queueCut(b *pgx.Batch) {
 	}
 	b.Queue("INSERT INTO journal_cuts (customer, at) VALUES ($1, $2)", c.customer, c.at)
 	for _, s := range c.splits {
-		b.Queue("UPDATE journal_contributions SET bucket = $3 WHERE series = $1 AND bucket = $2 AND at >= $3", s.series.id, s.start, c.at)
+		b.Queue(`INSERT INTO journal_contributions (bucket, `+readColumns+") SELECT $3::bigint, "+readParts+" AND u.at >= $3 GROUP BY c.series, c.bucket, c.first, c.cause, c.taken", s.series.id, s.start, c.at)
+		b.Queue("DELETE FROM journal_contributions WHERE series = $1 AND bucket = $2 AND $3 <= ALL (ats)", s.series.id, s.start, c.at)
+		b.Queue(`UPDATE journal_contributions w SET (`+readColumns+`) = (SELECT `+readParts+` AND u.at < $3 AND c.first = w.first AND c.cause = w.cause
+			AND c.taken = w.taken GROUP BY c.series, c.bucket, c.first, c.cause, c.taken) WHERE series = $1 AND bucket = $2 AND $3 <= ANY (ats)`, s.series.id, s.start, c.at)
 		b.Queue("DELETE FROM journal_buckets WHERE series = $1 AND start = $2", s.series.id, s.start)
 		for _, one := range []struct {
 			start int64

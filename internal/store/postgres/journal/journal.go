@@ -48,6 +48,7 @@ type Journal struct {
 	write *pgxpool.Pool // of what takes the head
 
 	turn    chan struct{} // held by who commits
+	doubt   int           // groups to come that look their events up; of who commits
 	mu      sync.Mutex    // guards waiting and bytes
 	waiting []*call
 	bytes   int
@@ -59,7 +60,8 @@ type Journal struct {
 
 var _ store.Keeper = (*Journal)(nil)
 
-// Open connects and brings the schema to the newest migration. It refuses a server whose commits may be lost.
+// Open connects and brings the schema to the newest migration. It refuses a server whose commits may be lost, and tables
+// with ErrEarlier.
 func Open(ctx context.Context, cfg Config) (*Journal, error) {
 	if cfg.HeadWait <= 0 {
 		cfg.HeadWait = headWait
@@ -75,7 +77,9 @@ func Open(ctx context.Context, cfg Config) (*Journal, error) {
 	}); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	wc, err := j.connections(fmt.Sprintf(`SET idle_in_transaction_session_timeout = %[1]d; SET lock_timeout = %[1]d; SET statement_timeout = %[2]d`,
+	// What is looked up under the head has a key. A plan made while a table was small would go on to read all of it.
+	wc, err := j.connections(fmt.Sprintf(`SET idle_in_transaction_session_timeout = %[1]d; SET lock_timeout = %[1]d; SET statement_timeout = %[2]d;
+		SET enable_seqscan = off; SET jit = off`,
 		cfg.HeadWait.Milliseconds(), commitWait.Milliseconds()))
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,7 +16,8 @@ import (
 
 // needs are what the calls of a group will look at.
 type needs struct {
-	ids     []identity
+	entries []identity
+	marked  []identity
 	reads   []read // the buckets that events will be counted in
 	totals  []totalKey
 	cutFrom string // a customer whose cuts are asked for
@@ -33,23 +35,24 @@ func (n *needs) resolutions(list []meter.Resolution, at int64) {
 	}
 }
 
-// load takes the lock of the head, and reads what the group needs in three rounds.
+// load takes the lock of the head, and reads what the group needs in two rounds.
 func (g *group) load(ctx context.Context, n *needs) error {
-	if err := g.tx.QueryRow(ctx, "SELECT position FROM journal_head FOR UPDATE").Scan(&g.position); err != nil {
-		return fmt.Errorf("lock the head: %w", err)
-	}
-	g.from = g.position
 	b := &pgx.Batch{}
-	g.queueIDs(b, n.ids)
+	// What comes behind it in the batch sees what those before have committed: each statement has a snapshot of its own.
+	b.Queue("SELECT position FROM journal_head FOR UPDATE").QueryRow(func(row pgx.Row) error { return row.Scan(&g.position) })
+	if g.queueIDs(b, n.marked); !g.blind {
+		g.queueIDs(b, n.entries)
+	}
 	g.queueSeries(b, n)
 	g.queueTotals(b, n.totals)
 	if err := g.tx.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("look up: %w", err)
+		return fmt.Errorf("lock the head and look up: %w", err)
 	}
+	g.from = g.position
 	keys := make([]bucketKey, 0, len(n.reads))
 	for _, r := range n.reads {
 		if s := g.series[r.key]; s != nil && s.id > 0 {
-			keys = append(keys, bucketKey{s, g.cuts[r.key.CustomerID].start(r.at)})
+			keys = append(keys, bucketKey{s, g.cuts[r.key.CustomerID].Start(r.at)})
 		}
 	}
 	if len(keys) == 0 {
@@ -58,26 +61,32 @@ func (g *group) load(ctx context.Context, n *needs) error {
 	return g.loadParts(ctx, keys)
 }
 
+// partitions is how many journal_events has, each for a range of identities.
+const partitions = 8
+
+// queueIDs looks identities up, each in its partition: the table as a whole would look into all of them for each.
 func (g *group) queueIDs(b *pgx.Batch, ids []identity) {
-	if len(ids) == 0 {
-		return
+	var by [partitions][][16]byte
+	for _, id := range ids {
+		n := int(id[0]) * partitions >> 8
+		by[n] = append(by[n], id)
 	}
-	raw := make([][]byte, len(ids))
-	for i := range ids {
-		raw[i] = ids[i][:]
-	}
-	b.Queue("SELECT identity, position, digest, marks FROM journal_events WHERE identity = ANY($1)", raw).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			var id, digest []byte
-			var h held
-			if err := rows.Scan(&id, &h.position, &digest, &h.marks); err != nil {
-				return err
-			}
-			copy(h.digest[:], digest)
-			g.loaded.ids[identity(id)] = h
+	for n, list := range by {
+		if len(list) == 0 {
+			continue
 		}
-		return rows.Err()
-	})
+		b.Queue("SELECT identity, position, digest, marks FROM journal_events_"+strconv.Itoa(n)+" WHERE identity = ANY($1)", list).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				var id [16]byte
+				var h held
+				if err := rows.Scan(&id, &h.position, &h.digest, &h.marks); err != nil {
+					return err
+				}
+				g.loaded.ids[id] = h
+			}
+			return rows.Err()
+		})
+	}
 }
 
 func (g *group) queueSeries(b *pgx.Batch, n *needs) {

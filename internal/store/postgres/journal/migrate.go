@@ -23,8 +23,13 @@ var migrations embed.FS
 
 const versionTable = "journal_migrations"
 
+// ErrEarlier says that a database has tables from before the first version of the schema. Nothing in it was
+// changed.
+var ErrEarlier = errors.New("the tables are those of an earlier development build: move the journal to a folder by `tally move` of that build, " +
+	"then from there to another database by `tally move` of this one")
+
 // Schema calls do with the migrations of the journal at a URL, without applying any; the table that lists them is made. It waits
-// for whoever migrates meanwhile. store.ErrInvalid: it is no URL of a database.
+// for whoever migrates meanwhile. store.ErrInvalid: it is no URL of a database. ErrEarlier.
 func Schema(ctx context.Context, url string, do func(*schema.Schema) error) error {
 	pc, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -52,6 +57,14 @@ func onSchema(ctx context.Context, cc *pgx.ConnConfig, do func(*schema.Schema) e
 	defer func() { err = errors.Join(err, c.Close(context.WithoutCancel(ctx))) }()
 	if _, err := c.Exec(ctx, "SELECT pg_advisory_lock($1)", migrateLock()); err != nil { // until the connection ends
 		return err
+	}
+	// It had a first migration too, of other tables, so that the number tells nothing.
+	var earlier bool
+	if err := c.QueryRow(ctx, "SELECT to_regclass('journal_records') IS NOT NULL").Scan(&earlier); err != nil {
+		return err
+	}
+	if earlier {
+		return ErrEarlier
 	}
 	dir, err := fs.Sub(migrations, "migrations")
 	if err != nil {

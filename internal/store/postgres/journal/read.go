@@ -27,38 +27,44 @@ type row struct {
 	bucket   int64 // of a scan of a series
 }
 
-const rowColumns = "e.body, e.marks, e.revision"
+// rowColumns are those of an event e.
+var rowColumns = fmt.Sprintf(bodyAt, "e.position") + ", e.marks, e.revision" //nolint:gochecknoglobals // a constant
 
 func (r *row) scan(rows pgx.Row, more ...any) error {
 	var body []byte
 	if err := rows.Scan(append([]any{&body, &r.marks, &r.revision}, more...)...); err != nil {
 		return err
 	}
-	var err error
+	return r.decode(body)
+}
+
+func (r *row) decode(body []byte) (err error) {
 	if r.first, err = record.Decode(body); err == nil && r.first.Kind != record.KindEvent {
 		err = fmt.Errorf("record %d is no event: %w", r.first.Position, store.ErrCorrupt)
 	}
 	return err
 }
 
+// byIdentities are the events e of the identities $1. LATERAL: each is looked up in its partition alone, and by its key, whatever
+// the planner knows of the tables.
+const byIdentities = "unnest($1::uuid[]) AS w (identity) CROSS JOIN LATERAL (SELECT * FROM journal_events e WHERE e.identity = w.identity LIMIT 1) e"
+
 // byIdentity finds rows of events. One that is not there is nil.
 func byIdentity(ctx context.Context, q queryer, ids []identity) (map[identity]*row, error) {
-	raw := make([][]byte, len(ids))
-	for i := range ids {
-		raw[i] = ids[i][:]
-	}
 	found := map[identity]*row{}
-	rows, err := q.Query(ctx, "SELECT "+rowColumns+", e.identity FROM journal_events e WHERE identity = ANY($1)", raw)
+	rows, err := q.Query(ctx, "SELECT "+rowColumns+", e.identity FROM "+byIdentities, plain(ids))
 	return found, rowsOf(rows, err, func(rows pgx.Rows) error {
 		r := &row{}
-		var id []byte
+		var id [16]byte
 		if err := r.scan(rows, &id); err != nil {
 			return err
 		}
-		found[identity(id)] = r
+		found[id] = r
 		return nil
 	})
 }
+
+func plain(ids []identity) [][16]byte { return column(ids, func(id *identity) [16]byte { return *id }) }
 
 // revisionsOf reads the revisions of events, each's oldest first, by the event's position.
 func revisionsOf(ctx context.Context, q queryer, events []uint64) (map[uint64][]record.Record, error) {
@@ -67,7 +73,7 @@ func revisionsOf(ctx context.Context, q queryer, events []uint64) (map[uint64][]
 		return all, nil
 	}
 	positions := column(events, func(p *uint64) int64 { return int64(*p) })
-	rows, err := q.Query(ctx, "SELECT body FROM journal_records WHERE target = ANY($1) AND target > 0 ORDER BY target, position", positions)
+	rows, err := q.Query(ctx, "SELECT "+fmt.Sprintf(bodyAt, "r.position")+" FROM journal_revisions r WHERE r.target = ANY($1) ORDER BY r.target, r.position", positions)
 	return all, rowsOf(rows, err, func(rows pgx.Rows) error {
 		var body []byte
 		if err := rows.Scan(&body); err != nil {

@@ -94,7 +94,7 @@ func (v *revision) stage(ctx context.Context, g *group) error {
 			continue
 		}
 		v.records[i].Reference.Target = was.Position
-		now.Revision = g.put(v.records[i].Kind, was.Position, v.records[i].Append(nil))
+		now.Revision = g.put(was.Position, v.records[i].Append(nil))
 		if err := g.revise(ctx, one.Kind, was, &now); err != nil {
 			return fmt.Errorf("revision %d: %w", i, err)
 		}
@@ -188,6 +188,10 @@ func (g *group) differ(ctx context.Context, kind store.RevisionKind, c contribut
 	for i := range these {
 		if kind != store.Amend && slices.ContainsFunc(others, func(o meter.Resolution) bool { return sameReading(&these[i], &o) }) {
 			continue
+		}
+		var err error
+		if c.traits, err = traitsOf(&these[i]); err != nil {
+			return err
 		}
 		if err := g.contribute(ctx, &these[i], c); err != nil {
 			return err

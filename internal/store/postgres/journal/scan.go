@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,11 +86,17 @@ func scan(ctx context.Context, tx pgx.Tx, s *store.Scan, at cursor) (page store.
 			return page, err
 		}
 	}
+	f := &finder{tx: tx, s: s, series: series, at: at, n: max(s.Limit+1, scanChunk)}
+	if err := tx.QueryRow(ctx, "SELECT position FROM journal_head").Scan(&f.head); err != nil {
+		return page, err
+	}
 	for reads := 0; ; {
-		n := max(s.Limit+1, scanChunk)
-		rows, err := candidates(ctx, tx, s, series, at, n)
-		if err != nil || len(rows) == 0 {
+		rows, more, err := f.next(ctx)
+		if err != nil {
 			return page, err
+		}
+		if len(rows) == 0 { // other records were looked at
+			reads += f.n
 		}
 		list, err := currents(ctx, tx, rows)
 		if err != nil {
@@ -102,7 +107,7 @@ func scan(ctx context.Context, tx pgx.Tx, s *store.Scan, at cursor) (page store.
 				page.Next = at.text()
 				return page, nil
 			}
-			ok := counts(s, &list[i])
+			ok := counts(s, &list[i], rows[i].revision)
 			if ok && len(page.Records) == s.Limit {
 				page.Next = at.text()
 				return page, nil
@@ -112,66 +117,24 @@ func scan(ctx context.Context, tx pgx.Tx, s *store.Scan, at cursor) (page store.
 			}
 			at = cursor{set: true, bucket: rows[i].bucket, position: int64(rows[i].first.Position)}
 		}
-		if len(rows) < n {
+		if at = f.at; !more {
+			return page, nil
+		}
+		if reads > scanReads {
+			page.Next = at.text()
 			return page, nil
 		}
 	}
 }
 
 // counts says whether an event counts for what the scan asks for.
-func counts(s *store.Scan, r *store.Record) bool {
+func counts(s *store.Scan, r *store.Record, revision uint64) bool {
+	from, to := limits(s.In)
+	if at := r.Event.Time.UnixMicro(); at < from || at >= to || max(r.Position, revision) <= s.After || s.Unit != "" && r.Unit != s.Unit ||
+		s.Unmatched && (len(r.Resolutions) > 0 || r.Voided || r.Flags.Uncounted()) {
+		return false
+	}
 	return s.CustomerID == "" && s.Meter == "" || slices.ContainsFunc(r.Resolutions, func(one meter.Resolution) bool {
 		return (s.CustomerID == "" || one.CustomerID == s.CustomerID) && (s.Meter == "" || one.Meter == s.Meter)
-	})
-}
-
-// candidates are the next n events behind a cursor that a scan may ask for.
-func candidates(ctx context.Context, tx pgx.Tx, s *store.Scan, series int32, at cursor, n int) ([]*row, error) {
-	order, behind := "", ">"
-	if s.NewestFirst {
-		order, behind = " DESC", "<"
-	}
-	from, to := limits(s.In)
-	args := []any{from, to, n}
-	arg := func(v any) string {
-		args = append(args, v)
-		return "$" + strconv.Itoa(len(args))
-	}
-	where := " e.at >= $1 AND e.at < $2"
-	if s.Unmatched {
-		where += " AND e.unmatched"
-	}
-	if s.Unit != "" {
-		where += " AND e.unit = " + arg(s.Unit)
-	}
-	if s.After > 0 {
-		where += " AND greatest(e.position, e.revision) > " + arg(int64(min(s.After, math.MaxInt64)))
-	}
-	query := ""
-	if series == 0 {
-		if at.set {
-			where += " AND e.position " + behind + " " + arg(at.position)
-		}
-		query = "SELECT " + rowColumns + ", 0::bigint FROM journal_events e WHERE" + where + " ORDER BY e.position" + order + " LIMIT $3"
-	} else {
-		own := "c.series = " + arg(series)
-		if at.set {
-			own += " AND (c.bucket, c.event) " + behind + " (" + arg(at.bucket) + ", " + arg(at.position) + ")"
-		}
-		// LATERAL: each event by its position. As a join, where the tables' statistics are not there yet, all events were compared
-		// with all of the series, for each page.
-		query = "SELECT " + rowColumns + ", c.bucket FROM (SELECT DISTINCT c.bucket, c.event FROM journal_contributions c WHERE " + own +
-			") c CROSS JOIN LATERAL (SELECT " + rowColumns + " FROM journal_events e WHERE e.position = c.event AND" + where + " LIMIT 1) e" +
-			" ORDER BY c.bucket" + order + ", c.event" + order + " LIMIT $3"
-	}
-	var list []*row
-	rows, err := tx.Query(ctx, query, args...)
-	return list, rowsOf(rows, err, func(rows pgx.Rows) error {
-		r := &row{}
-		if err := r.scan(rows, &r.bucket); err != nil {
-			return err
-		}
-		list = append(list, r)
-		return nil
 	})
 }

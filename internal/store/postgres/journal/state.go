@@ -4,51 +4,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
-	"sort"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tallystick/tallystick/internal/core/meter"
 	"github.com/tallystick/tallystick/internal/core/money"
-	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/store"
 )
-
-const bucketMicros = int64(period.BucketLength / time.Microsecond)
-
-func gridStart(t int64) int64 {
-	r := t % bucketMicros
-	if r < 0 {
-		r += bucketMicros
-	}
-	return t - r
-}
-
-// cuts are a customer's, sorted.
-type cuts []int64
-
-func (c cuts) start(t int64) int64 {
-	start := gridStart(t)
-	if i := sort.Search(len(c), func(i int) bool { return c[i] > t }); i > 0 {
-		start = max(start, c[i-1])
-	}
-	return start
-}
-
-func (c cuts) end(start int64) int64 {
-	end := gridStart(start) + bucketMicros
-	if i := sort.Search(len(c), func(i int) bool { return c[i] > start }); i < len(c) {
-		end = min(end, c[i])
-	}
-	return end
-}
-
-func (c cuts) boundary(t int64) bool {
-	_, cut := slices.BinarySearch(c, t)
-	return cut || gridStart(t) == t
-}
 
 type identity [16]byte
 
@@ -124,8 +86,7 @@ type event struct {
 
 // other is any other record.
 type other struct {
-	position, target uint64
-	kind             int16
+	position, target uint64 // target: of a revision, the event's position; else 0
 	body             []byte
 }
 
@@ -158,17 +119,26 @@ type group struct {
 	tx             pgx.Tx
 	from, position uint64
 	before         uint64 // the call at work
-	cuts           map[string]cuts
+	cuts           map[string]meter.Cuts
 	newCut         *cutRow  // at most one: a cut is a group of its own
 	erasure        *erasure // the same
 	series         map[store.SeriesKey]*series
 	loaded         staged
 	all, now       staged
 	bodies         map[uint64][]byte // see written
+	blind          bool              // identities of entries were not looked up
+	met            bool              // an entry was there already
 }
 
 func newGroup(tx pgx.Tx) *group {
-	return &group{tx: tx, cuts: map[string]cuts{}, series: map[store.SeriesKey]*series{}, loaded: newStaged(), all: newStaged(), now: newStaged()}
+	return &group{tx: tx, cuts: map[string]meter.Cuts{}, series: map[store.SeriesKey]*series{}, loaded: newStaged(), all: newStaged(), now: newStaged()}
+}
+
+// room makes place for what the group will stage: to grow by and by took a tenth of the time under the head.
+func (g *group) room(n *needs) {
+	g.all.ids = make(map[identity]held, len(n.entries))
+	g.all.events = make([]event, 0, len(n.entries))
+	g.all.contributions = make([]contribution, 0, len(n.reads))
 }
 
 // begin starts a call.
@@ -233,14 +203,10 @@ func (g *group) part(ctx context.Context, k bucketKey) (part, error) {
 	return g.loaded.parts[k], nil
 }
 
-// contribute stages what a record adds to a series, or takes.
+// contribute stages what a record adds to a series, or takes. c has the resolution's traits.
 func (g *group) contribute(ctx context.Context, r *meter.Resolution, c contribution) error {
 	c.series = g.seriesOf(store.SeriesKey{CustomerID: r.CustomerID, Meter: r.Meter})
-	c.bucket, c.value = g.cuts[r.CustomerID].start(c.at), r.Value
-	var err error
-	if c.traits, err = traitsOf(r); err != nil {
-		return err
-	}
+	c.bucket, c.value = g.cuts[r.CustomerID].Start(c.at), r.Value
 	k := bucketKey{c.series, c.bucket}
 	p, err := g.part(ctx, k)
 	if err != nil {

@@ -19,7 +19,11 @@ const (
 	commitWait = 30 * time.Second // for a transaction, all attempts together
 	settleWait = 10 * time.Second // to find out what became of a commit
 	settleTick = 100 * time.Millisecond
+	doubtful   = 64 // groups that look their events up, after one that met an event which was there
 )
+
+// errMet is a group that took an event for new which is there, or may have refused a call for it.
+var errMet = errors.New("an event may be there already")
 
 // transact commits calls, again where a connection or a lock was lost and nothing was written. Its error is that of all calls
 // which have none of their own.
@@ -27,7 +31,11 @@ func (j *Journal) transact(ctx context.Context, calls []*call) error {
 	ctx, cancel := context.WithTimeout(ctx, commitWait)
 	defer cancel()
 	for n := 1; ; n++ {
-		err := j.attempt(ctx, calls)
+		err := j.attempt(ctx, calls, j.doubt == 0)
+		if errors.Is(err, errMet) {
+			j.doubt = doubtful
+			continue
+		}
 		locked := coded(err, "55P03")
 		if locked {
 			err = errors.Join(err, j.unblock(ctx))
@@ -56,8 +64,9 @@ func coded(err error, codes ...string) bool {
 	return errors.As(err, &pe) && slices.Contains(codes, pe.Code)
 }
 
-// attempt stages and writes all calls in one transaction.
-func (j *Journal) attempt(ctx context.Context, calls []*call) (err error) {
+// attempt stages and writes all calls in one transaction. Where it is blind, it takes the events for new, and the index of
+// identities says whether they are: looking each up costs a third of writing it.
+func (j *Journal) attempt(ctx context.Context, calls []*call, blind bool) (err error) {
 	for _, c := range calls {
 		c.err = nil
 	}
@@ -77,13 +86,22 @@ func (j *Journal) attempt(ctx context.Context, calls []*call) (err error) {
 		}
 	}()
 	g := newGroup(tx)
+	g.blind = blind
 	if err := g.stage(ctx, calls); err != nil {
 		return err
+	}
+	if blind && (g.met || slices.ContainsFunc(calls, func(c *call) bool { return c.err != nil })) {
+		return errMet // of a batch that is taken back, the index would judge nothing
+	}
+	if j.doubt = max(0, j.doubt-1); g.met {
+		j.doubt = doubtful
 	}
 	if g.position == g.from { // nothing new
 		return tx.Rollback(ctx)
 	}
-	if err := g.flush(ctx); err != nil {
+	if err := g.flush(ctx); blind && coded(err, "23505") {
+		return errMet
+	} else if err != nil {
 		return err
 	}
 	if err = tx.Commit(ctx); err == nil {
@@ -113,6 +131,7 @@ func (g *group) stage(ctx context.Context, calls []*call) error {
 	if err := g.load(ctx, &n); err != nil {
 		return err
 	}
+	g.room(&n)
 	for _, c := range calls {
 		g.begin()
 		if c.err = c.stage(ctx, g); c.err == nil {

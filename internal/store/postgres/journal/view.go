@@ -26,7 +26,7 @@ type view struct {
 	ctx      context.Context //nolint:containedctx // store.View has no room for one
 	tx       pgx.Tx
 	position uint64
-	cuts     map[string]cuts
+	cuts     map[string]meter.Cuts
 	series   map[store.SeriesKey]int32
 	failed   error // of a method that returns none
 }
@@ -40,7 +40,7 @@ func (j *Journal) View(ctx context.Context, read func(store.View) error) error {
 	}
 	defer j.leave()
 	err := j.snapshot(ctx, func(tx pgx.Tx) error {
-		v := &view{ctx: ctx, tx: tx, cuts: map[string]cuts{}, series: map[store.SeriesKey]int32{}}
+		v := &view{ctx: ctx, tx: tx, cuts: map[string]meter.Cuts{}, series: map[store.SeriesKey]int32{}}
 		if err := tx.QueryRow(ctx, "SELECT position FROM journal_head").Scan(&v.position); err != nil {
 			return wrap("view", err)
 		}
@@ -64,11 +64,11 @@ func limits(in period.Interval) (from, to int64) {
 	return from, to
 }
 
-func (v *view) cutsOf(customerID string) (cuts, error) {
+func (v *view) cutsOf(customerID string) (meter.Cuts, error) {
 	if c, ok := v.cuts[customerID]; ok {
 		return c, nil
 	}
-	c := cuts{}
+	c := meter.Cuts{}
 	rows, err := v.tx.Query(v.ctx, "SELECT at FROM journal_cuts WHERE customer = $1 ORDER BY at", customerID)
 	err = rowsOf(rows, err, func(rows pgx.Rows) error {
 		var at int64
@@ -83,12 +83,12 @@ func (v *view) cutsOf(customerID string) (cuts, error) {
 }
 
 // bounded checks the bounds of an interval, and finds the series; id 0: there is none.
-func (v *view) bounded(k store.SeriesKey, in period.Interval) (id int32, c cuts, err error) {
+func (v *view) bounded(k store.SeriesKey, in period.Interval) (id int32, c meter.Cuts, err error) {
 	if c, err = v.cutsOf(k.CustomerID); err != nil {
 		return 0, nil, err
 	}
 	for _, t := range []time.Time{in.Start, in.End} {
-		if !t.IsZero() && (!c.boundary(t.UnixMicro()) || t.Nanosecond()%1000 != 0) {
+		if !t.IsZero() && (!c.Boundary(t.UnixMicro()) || t.Nanosecond()%1000 != 0) {
 			return 0, nil, invalid("%s lies neither on the 15-minute grid nor on a cut of %s", t.UTC().Format(time.RFC3339Nano), k.CustomerID)
 		}
 	}
@@ -176,7 +176,7 @@ func (v *view) Windows(k store.SeriesKey, in period.Interval) ([]store.Window, e
 	err = v.parts(id, from, to, func(start int64, p *part) error {
 		if p.rollup.Count != 0 { // else all of it was voided
 			windows = append(windows, store.Window{
-				Interval: period.Interval{Start: time.UnixMicro(start).UTC(), End: time.UnixMicro(c.end(start)).UTC()}, Rollup: p.rollup,
+				Interval: period.Interval{Start: time.UnixMicro(start).UTC(), End: time.UnixMicro(c.End(start)).UTC()}, Rollup: p.rollup,
 			})
 		}
 		return nil
@@ -195,9 +195,9 @@ func (v *view) Late(k store.SeriesKey, in period.Interval, after uint64) (sum mo
 	}
 	from, to := limits(in)
 	var text string
-	err = v.tx.QueryRow(v.ctx, `SELECT trim_scale(coalesce(sum(CASE WHEN c.taken THEN -c.value ELSE c.value END), 0))::text
-		FROM journal_buckets b JOIN journal_contributions c ON c.series = b.series AND c.bucket = b.start
-		WHERE b.series = $1 AND b.start >= $2 AND b.start < $3 AND b.last > $4 AND c.cause > $4`, id, from, to, int64(after)).Scan(&text)
+	err = v.tx.QueryRow(v.ctx, `SELECT trim_scale(coalesce(sum(CASE WHEN c.taken THEN -u.amount ELSE u.amount END), 0))::text
+		FROM journal_buckets b JOIN (`+eachRead+`) ON c.series = b.series AND c.bucket = b.start AND greatest(c.cause, c.last) > $4
+		WHERE b.series = $1 AND b.start >= $2 AND b.start < $3 AND b.last > $4 AND greatest(c.cause, u.event) > $4`, id, from, to, int64(after)).Scan(&text)
 	if err == nil {
 		sum, err = money.ParseDecimal(text)
 	}
@@ -310,8 +310,9 @@ func (v *view) collect(c *collection, id int32, from, to int64) error {
 	if c.m.UpTo > 0 && c.m.UpTo < math.MaxInt64 {
 		upTo = int64(c.m.UpTo)
 	}
-	rows, err := v.tx.Query(v.ctx, `SELECT event, at, taken, trim_scale(value)::text, traits FROM journal_contributions
-		WHERE series = $1 AND bucket >= $2 AND bucket < $3 AND cause <= $4 ORDER BY cause, NOT taken`, id, from, to, upTo)
+	rows, err := v.tx.Query(v.ctx, "SELECT u.event, u.at, c.taken, trim_scale(u.amount)::text, u.traits FROM "+eachRead+
+		" WHERE c.series = $1 AND c.bucket >= $2 AND c.bucket < $3 AND greatest(c.cause, u.event) <= $4 ORDER BY greatest(c.cause, u.event), NOT c.taken",
+		id, from, to, upTo)
 	return rowsOf(rows, err, func(rows pgx.Rows) error {
 		var r meter.Reading
 		var value string
@@ -380,7 +381,7 @@ func (v *view) carry(c *collection, id int32, from int64) error {
 		if err := v.tx.QueryRow(v.ctx, "SELECT max(start) FROM journal_buckets WHERE series = $1 AND start < $2", id, to).Scan(&last); err != nil || last == nil {
 			return err
 		}
-		low := gridStart(*last) - carryDays*96*bucketMicros
+		low := meter.GridStart(*last) - carryDays*96*meter.BucketMicros
 		past := newCollection(c.m)
 		if err := v.collect(past, id, low, to); err != nil {
 			return err
