@@ -16,7 +16,8 @@ import (
 
 // Sizes of the load.
 const (
-	connections = 6  // of each customer to each gateway
+	connections = 6  // of each customer with a limit of a day to each gateway
+	paceMakers  = 3  // connections of the customer with a bucket: enough for one gateway alone to ask for more than it refills
 	batch       = 10 // events of a report
 	reporters   = 3
 	reportWait  = 20 * time.Second // for a receipt; servers hold requests while nobody leads
@@ -32,6 +33,16 @@ type customer struct {
 	lost     int            // requests without an answer
 	codes    map[string]int // of all other answers
 	denied   map[string]int // 429 in a row, by gateway
+	refused  int            // 429 in all
+	admitted map[string]int // 200 since the faults ended, by gateway
+}
+
+// connections is how many the customer has to each gateway.
+func (c *customer) connections() int {
+	if c.plan == "paced" {
+		return paceMakers
+	}
+	return connections
 }
 
 // report is a batch that was sent until its receipt came.
@@ -56,8 +67,11 @@ type load struct {
 
 func (w *world) load(round int) *load {
 	l := &load{w: w, round: round, stop: make(chan struct{})}
-	for i, plan := range []string{"tight", "tight", "wide"} {
-		c := &customer{key: fmt.Sprintf("round-%d-%d", round, i+1), plan: plan, answered: map[string]bool{}, codes: map[string]int{}, denied: map[string]int{}}
+	for i, plan := range []string{"tight", "tight", "wide", "paced"} {
+		c := &customer{
+			key: fmt.Sprintf("round-%d-%d", round, i+1), plan: plan, answered: map[string]bool{}, codes: map[string]int{},
+			denied: map[string]int{}, admitted: map[string]int{},
+		}
 		var ignored any
 		var made struct{ Secret string }
 		w.command(&ignored, "customers", "create", c.key, "--zone", noonZone(time.Now()))
@@ -70,7 +84,7 @@ func (w *world) load(round int) *load {
 		client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4 * connections, DisableCompression: true}, Timeout: patience}
 		w.t.Cleanup(client.CloseIdleConnections)
 		for _, c := range l.customers {
-			for range connections {
+			for range c.connections() {
 				l.wg.Go(func() { l.call(c, n.Name, "http://"+n.Door+"/hello", client) })
 			}
 		}
@@ -140,10 +154,12 @@ func (c *customer) note(gate string, a answer) time.Duration {
 			c.twice++
 		}
 		c.answered[a.event] = true
+		c.admitted[gate]++
 		c.denied[gate] = 0
 		return 0
 	case a.status == http.StatusTooManyRequests:
 		c.denied[gate]++
+		c.refused++
 	default:
 		c.denied[gate] = 0
 	}
@@ -151,12 +167,12 @@ func (c *customer) note(gate string, a answer) time.Duration {
 	return 20 * time.Millisecond
 }
 
-// exhausted says whether every gateway refuses every customer for good.
-func (l *load) exhausted() bool {
+// converged says whether every gateway refuses every customer with a limit of a day for good, and admits the one with a bucket.
+func (l *load) converged() bool {
 	for _, c := range l.customers {
 		c.mu.Lock()
 		for _, n := range l.w.fleet.Gateways {
-			if c.denied[n.Name] < 3*connections {
+			if c.plan == "paced" && c.admitted[n.Name] == 0 || c.plan != "paced" && c.denied[n.Name] < 3*connections {
 				c.mu.Unlock()
 				return false
 			}
@@ -166,12 +182,13 @@ func (l *load) exhausted() bool {
 	return true
 }
 
-// fresh forgets refusals of the time of the faults, and hurries.
+// fresh forgets answers of the time of the faults, and hurries.
 func (l *load) fresh() {
 	l.hurry.Store(true)
 	for _, c := range l.customers {
 		c.mu.Lock()
 		clear(c.denied)
+		clear(c.admitted)
 		c.mu.Unlock()
 	}
 }
