@@ -261,11 +261,8 @@ func (w *draw) tell(i int, b *bucket, own *share, l *rule, added share) {
 	out.Rate, out.Per, out.Burst = own.rate, own.per, own.burst
 	out.Debt, out.Last = added.addDebt, added.addLast
 	out.Ceiling, out.Ceilings = l.Burst, nil
-	for k := range b.shares {
-		if sh := &b.shares[k]; sh.node != w.Node && (sh.burst > 0 || sh.rate > 0) {
-			out.Shared = true
-		}
-	}
+	rate, burst := b.in(own)
+	out.Shared = rate < b.rate || burst < b.burst // others have the rest, or it is not given out yet: it is asked for again
 	out.ValidFor = w.s.validity(w.Node, true)
 }
 
@@ -277,6 +274,8 @@ func (w *draw) refuse(i int, l *rule, after int64) {
 		out.ClearsAt = arith.Add(arith.Add(w.Now, max(0, after)), arith.Add(arith.Times(a.Need, l.Per)/l.Rate, 1))
 	}
 	switch {
+	case after > 0:
+		out.AskAgain = arith.Add(w.Now, after)
 	case out.Shared:
 		out.AskAgain = arith.Add(w.Now, askAgainIn.Microseconds())
 	case out.ClearsAt == 0:
