@@ -90,6 +90,9 @@ func (b *bucket) forfeit(gone func(node uint16, epoch uint32) (since int64, gone
 	kept := b.shares[:0]
 	for _, sh := range b.shares {
 		if since, over := gone(sh.node, sh.epoch); over {
+			if !unknownOwed {
+				continue
+			}
 			b.owe(arith.Drained(arith.Times(sh.burst, sh.per), sh.rate, min(since, now), now), sh.per)
 			continue
 		}
@@ -124,6 +127,9 @@ func (w *draw) bucket(ctx context.Context, i int) (*bucket, *rule, error) {
 // touches, as much as it could owe, or more. Of a scope the journal knows nothing: it owes what the whole customer was admitted
 // before this start, and nothing of later times.
 func (s *Service) beginBucket(ctx context.Context, b *bucket, l *rule, a *Ask, now int64, scale int) error {
+	if !unknownOwed {
+		return nil
+	}
 	full := arith.Times(b.burst, b.per)
 	until, usedUp := s.usedUp()
 	span := arith.Times(l.Burst, l.Per)/max(1, l.Rate) + 1
