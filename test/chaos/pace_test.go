@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// The bucket of the plan paced.
+// The bucket of the plan paced. It takes ten seconds to refill, longer than another server takes to lead: what is forgotten then of
+// what it owes shows.
 const (
-	bucketRate  = 40 // a second
-	bucketBurst = 60
+	bucketRate  = 10 // a second
+	bucketBurst = 100
 )
 
 // clockSlack is by how much the clocks of two gateways may differ: they read one clock, each at an instant of its own.
