@@ -20,6 +20,7 @@ const (
 	paceMakers  = 3  // connections of the customer with a bucket: enough for one gateway alone to ask for more than it refills
 	batch       = 10 // events of a report
 	reporters   = 3
+	forGood     = 3 * time.Second  // of refusals at a gateway: one may stand for a second though others give back what they held
 	reportWait  = 20 * time.Second // for a receipt; servers hold requests while nobody leads
 )
 
@@ -30,11 +31,12 @@ type customer struct {
 	mu       sync.Mutex      // guards all below
 	answered map[string]bool // event ids of answers 200
 	twice    int
-	lost     int            // requests without an answer
-	codes    map[string]int // of all other answers
-	denied   map[string]int // 429 in a row, by gateway
-	refused  int            // 429 in all
-	admitted map[string]int // 200 since the faults ended, by gateway
+	lost     int                  // requests without an answer
+	codes    map[string]int       // of all other answers
+	denied   map[string]int       // 429 in a row, by gateway
+	since    map[string]time.Time // of the first of them
+	refused  int                  // 429 in all
+	admitted map[string]int       // 200 since the faults ended, by gateway
 }
 
 // connections is how many the customer has to each gateway.
@@ -70,7 +72,7 @@ func (w *world) load(round int) *load {
 	for i, plan := range []string{"tight", "tight", "wide", "paced"} {
 		c := &customer{
 			key: fmt.Sprintf("round-%d-%d", round, i+1), plan: plan, answered: map[string]bool{}, codes: map[string]int{},
-			denied: map[string]int{}, admitted: map[string]int{},
+			denied: map[string]int{}, since: map[string]time.Time{}, admitted: map[string]int{},
 		}
 		var ignored any
 		var made struct{ Secret string }
@@ -158,6 +160,9 @@ func (c *customer) note(gate string, a answer) time.Duration {
 		c.denied[gate] = 0
 		return 0
 	case a.status == http.StatusTooManyRequests:
+		if c.denied[gate] == 0 {
+			c.since[gate] = time.Now()
+		}
 		c.denied[gate]++
 		c.refused++
 	default:
@@ -170,16 +175,22 @@ func (c *customer) note(gate string, a answer) time.Duration {
 // converged says whether every gateway refuses every customer with a limit of a day for good, and admits the one with a bucket.
 func (l *load) converged() bool {
 	for _, c := range l.customers {
-		c.mu.Lock()
 		for _, n := range l.w.fleet.Gateways {
-			if c.plan == "paced" && c.admitted[n.Name] == 0 || c.plan != "paced" && c.denied[n.Name] < 3*connections {
-				c.mu.Unlock()
+			if !c.converged(n.Name) {
 				return false
 			}
 		}
-		c.mu.Unlock()
 	}
 	return true
+}
+
+func (c *customer) converged(gate string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.plan == "paced" {
+		return c.admitted[gate] > 0
+	}
+	return c.denied[gate] >= 3*connections && time.Since(c.since[gate]) >= forGood
 }
 
 // fresh forgets answers of the time of the faults, and hurries.

@@ -62,7 +62,9 @@ func (s stretch) most() int {
 }
 
 // beyond is what it admitted beyond what refilled in it, in the time that refills it, times the rate.
-func (s stretch) beyond() time.Duration { return time.Duration(s.admitted)*time.Second - bucketRate*s.took }
+func (s stretch) beyond() time.Duration {
+	return time.Duration(s.admitted)*time.Second - bucketRate*s.took
+}
 
 // fullest is the stretch that admitted the most beyond what refilled in it.
 func fullest(events []event) (out stretch) {
