@@ -82,7 +82,8 @@ soak: toolchain build ## many kill -9 rounds, gateways under faults, 10,000 subs
 	test/nodes/run.sh $(NODES)
 	test/nodes/run.sh --prove 5
 	test/chaos/run.sh $(CHAOS)
-	bin/tally sim --seed $$(date +%s) --for $(SIM)
+	test/chaos/run.sh --prove 5
+	code=0; bin/tally sim --seed $$(date +%s) --for $(SIM) & bin/tally sim --seed $$(date +%s) --rates --for $(SIM) || code=1; wait $$! || code=1; exit $$code
 	for seed in $$(seq 20); do go test -timeout 30m ./internal/app/bill/oracle -histories 500 -seed $$seed; done
 
 chaos: toolchain deps ## 3 servers, 3 gateways, PostgreSQL with a standby under faults: make chaos CHAOS=2 ARGS=SEED

@@ -49,7 +49,8 @@ func counts(m map[string]int) string {
 	return strings.Join(out, ", ")
 }
 
-// converge waits until every node is ready and every gateway refuses every customer for good: the whole limit can be reached.
+// converge waits until every node is ready and every gateway refuses every customer for good, so that the whole limit can be
+// reached, and admits the customer with a bucket again.
 func (w *world) converge(l *load) {
 	w.t.Helper()
 	ctx := patient(w.t)
@@ -59,12 +60,12 @@ func (w *world) converge(l *load) {
 		}
 	}
 	l.fresh()
-	for !l.exhausted() {
+	for !l.converged() {
 		if ctx.Err() != nil {
 			for _, c := range l.customers {
 				c.mu.Lock()
-				w.t.Errorf("%s: after %v not every gateway refuses: answered %d of %d, refused in a row %v, %s",
-					c.key, patience, len(c.answered), limits[c.plan], c.denied, counts(c.codes))
+				w.t.Errorf("%s on %s: after %v not every gateway does: answered %d of %d, since the faults %v, refused in a row %v, %s",
+					c.key, c.plan, patience, len(c.answered), limits[c.plan], c.admitted, c.denied, counts(c.codes))
 				c.mu.Unlock()
 			}
 			return
@@ -103,7 +104,42 @@ func (w *world) check(l *load) {
 
 func (w *world) checkCustomer(round int, c *customer) {
 	w.t.Helper()
-	limit, usage, calls := limits[c.plan], w.usage(c.key, "api_calls"), w.upstream.count(c.key)
+	if c.plan == "paced" { // it was asked until just now
+		w.shipped(c)
+	}
+	usage, calls, there := w.usage(c.key, "api_calls"), w.upstream.count(c.key), w.events(c.key)
+	if c.plan == "paced" {
+		w.checkPace(round, c, there)
+	} else {
+		w.checkLimit(round, c, usage, calls)
+	}
+	if usage < calls || c.twice > 0 || usage-len(c.answered) > c.lost {
+		w.t.Errorf("round %d: usage %d does not fit %d answers (%d twice), %d requests without one, %d calls upstream",
+			round, usage, len(c.answered), c.twice, c.lost, calls)
+	}
+	times := map[string]int{}
+	for _, e := range there {
+		times[e.ID]++
+	}
+	for id, n := range times {
+		if n != 1 {
+			w.t.Errorf("round %d: event %s of %s is there %d times", round, id, c.key, n)
+		}
+	}
+	if len(there) != usage {
+		w.t.Errorf("round %d: %s has %d events, and usage %d", round, c.key, len(there), usage)
+	}
+	for id := range c.answered {
+		if times[id] != 1 {
+			w.t.Errorf("round %d: %s was answered 200 and is there %d times", round, id, times[id])
+		}
+	}
+}
+
+// checkLimit wants the limit of a day reached, and not passed.
+func (w *world) checkLimit(round int, c *customer, usage, calls int) {
+	w.t.Helper()
+	limit := limits[c.plan]
 	w.t.Logf("round %d: %s answered %d, without an answer %d, upstream %d, usage %d of %d; %s",
 		round, c.key, len(c.answered), c.lost, calls, usage, limit, counts(c.codes))
 	if calls > limit || len(c.answered) > limit || usage > limit {
@@ -112,35 +148,23 @@ func (w *world) checkCustomer(round int, c *customer) {
 	if usage != limit {
 		w.t.Errorf("round %d: %s can reach %d of %d", round, c.key, usage, limit)
 	}
-	if usage < calls || c.twice > 0 || usage-len(c.answered) > c.lost {
-		w.t.Errorf("round %d: usage %d does not fit %d answers (%d twice), %d requests without one, %d calls upstream",
-			round, usage, len(c.answered), c.twice, c.lost, calls)
-	}
-	there, listed := w.events(c.key), 0
-	for id, n := range there {
-		if listed += n; n != 1 {
-			w.t.Errorf("round %d: event %s of %s is there %d times", round, id, c.key, n)
-		}
-	}
-	if listed != usage {
-		w.t.Errorf("round %d: %s has %d events, and usage %d", round, c.key, listed, usage)
-	}
-	for id := range c.answered {
-		if there[id] != 1 {
-			w.t.Errorf("round %d: %s was answered 200 and is there %d times", round, id, there[id])
-		}
-	}
 }
 
-// events lists the customer's api_calls: how often each id is there.
-func (w *world) events(customer string) map[string]int {
+// event is one of a customer's api_calls. Its time is the instant of the gateway's decision, in microseconds.
+type event struct {
+	ID   string
+	Time time.Time
+}
+
+// events lists the customer's api_calls.
+func (w *world) events(customer string) (out []event) {
 	w.t.Helper()
 	client := &http.Client{Timeout: patience}
 	defer client.CloseIdleConnections()
-	out, cursor := map[string]int{}, ""
+	cursor := ""
 	for {
 		var page struct {
-			Items []struct{ ID string }
+			Items []event
 			Next  *string
 		}
 		q := url.Values{"customer": {customer}, "meter": {"api_calls"}, "limit": {"1000"}}
@@ -150,9 +174,7 @@ func (w *world) events(customer string) map[string]int {
 		if err := w.api(client, http.MethodGet, "/v1/events?"+q.Encode(), nil, &page); err != nil {
 			w.t.Fatal(err)
 		}
-		for _, x := range page.Items {
-			out[x.ID]++
-		}
+		out = append(out, page.Items...)
 		if page.Next == nil {
 			return out
 		}

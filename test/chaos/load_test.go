@@ -16,9 +16,11 @@ import (
 
 // Sizes of the load.
 const (
-	connections = 6  // of each customer to each gateway
+	connections = 6  // of each customer with a limit of a day to each gateway
+	paceMakers  = 3  // connections of the customer with a bucket: enough for one gateway alone to ask for more than it refills
 	batch       = 10 // events of a report
 	reporters   = 3
+	forGood     = 3 * time.Second  // of refusals at a gateway: one may stand for a second though others give back what they held
 	reportWait  = 20 * time.Second // for a receipt; servers hold requests while nobody leads
 )
 
@@ -29,9 +31,20 @@ type customer struct {
 	mu       sync.Mutex      // guards all below
 	answered map[string]bool // event ids of answers 200
 	twice    int
-	lost     int            // requests without an answer
-	codes    map[string]int // of all other answers
-	denied   map[string]int // 429 in a row, by gateway
+	lost     int                  // requests without an answer
+	codes    map[string]int       // of all other answers
+	denied   map[string]int       // 429 in a row, by gateway
+	since    map[string]time.Time // of the first of them
+	refused  int                  // 429 in all
+	admitted map[string]int       // 200 since the faults ended, by gateway
+}
+
+// connections is how many the customer has to each gateway.
+func (c *customer) connections() int {
+	if c.plan == "paced" {
+		return paceMakers
+	}
+	return connections
 }
 
 // report is a batch that was sent until its receipt came.
@@ -56,8 +69,11 @@ type load struct {
 
 func (w *world) load(round int) *load {
 	l := &load{w: w, round: round, stop: make(chan struct{})}
-	for i, plan := range []string{"tight", "tight", "wide"} {
-		c := &customer{key: fmt.Sprintf("round-%d-%d", round, i+1), plan: plan, answered: map[string]bool{}, codes: map[string]int{}, denied: map[string]int{}}
+	for i, plan := range []string{"tight", "tight", "wide", "paced"} {
+		c := &customer{
+			key: fmt.Sprintf("round-%d-%d", round, i+1), plan: plan, answered: map[string]bool{}, codes: map[string]int{},
+			denied: map[string]int{}, since: map[string]time.Time{}, admitted: map[string]int{},
+		}
 		var ignored any
 		var made struct{ Secret string }
 		w.command(&ignored, "customers", "create", c.key, "--zone", noonZone(time.Now()))
@@ -70,7 +86,7 @@ func (w *world) load(round int) *load {
 		client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4 * connections, DisableCompression: true}, Timeout: patience}
 		w.t.Cleanup(client.CloseIdleConnections)
 		for _, c := range l.customers {
-			for range connections {
+			for range c.connections() {
 				l.wg.Go(func() { l.call(c, n.Name, "http://"+n.Door+"/hello", client) })
 			}
 		}
@@ -140,10 +156,15 @@ func (c *customer) note(gate string, a answer) time.Duration {
 			c.twice++
 		}
 		c.answered[a.event] = true
+		c.admitted[gate]++
 		c.denied[gate] = 0
 		return 0
 	case a.status == http.StatusTooManyRequests:
+		if c.denied[gate] == 0 {
+			c.since[gate] = time.Now()
+		}
 		c.denied[gate]++
+		c.refused++
 	default:
 		c.denied[gate] = 0
 	}
@@ -151,27 +172,34 @@ func (c *customer) note(gate string, a answer) time.Duration {
 	return 20 * time.Millisecond
 }
 
-// exhausted says whether every gateway refuses every customer for good.
-func (l *load) exhausted() bool {
+// converged says whether every gateway refuses every customer with a limit of a day for good, and admits the one with a bucket.
+func (l *load) converged() bool {
 	for _, c := range l.customers {
-		c.mu.Lock()
 		for _, n := range l.w.fleet.Gateways {
-			if c.denied[n.Name] < 3*connections {
-				c.mu.Unlock()
+			if !c.converged(n.Name) {
 				return false
 			}
 		}
-		c.mu.Unlock()
 	}
 	return true
 }
 
-// fresh forgets refusals of the time of the faults, and hurries.
+func (c *customer) converged(gate string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.plan == "paced" {
+		return c.admitted[gate] > 0
+	}
+	return c.denied[gate] >= 3*connections && time.Since(c.since[gate]) >= forGood
+}
+
+// fresh forgets answers of the time of the faults, and hurries.
 func (l *load) fresh() {
 	l.hurry.Store(true)
 	for _, c := range l.customers {
 		c.mu.Lock()
 		clear(c.denied)
+		clear(c.admitted)
 		c.mu.Unlock()
 	}
 }

@@ -1,6 +1,6 @@
 // Package chaos_test runs servers, gateways and a PostgreSQL primary with a synchronous standby as processes of one machine,
 // breaks them and what is between them, and checks the promises from outside: no acknowledged event lost, none twice, no hard
-// limit passed, books 0.
+// limit passed, in no stretch of time more than a token bucket allows, books 0.
 package chaos_test
 
 import (
@@ -39,7 +39,7 @@ const (
 	upstreams = 10 * time.Millisecond
 )
 
-// The plans: one limit is reached early, while much is broken, the other one late.
+// The plans: one limit is reached early, while much is broken, one late, and one refills all the time.
 const catalogText = `tallystick: 1
 meters:
   - {key: api_calls, event: request, aggregation: count}
@@ -58,11 +58,18 @@ plans:
       - {key: calls, meter: api_calls, model: graduated, every: month, tiers: [{unit_amount: "0.0004"}]}
     limits:
       - {key: daily, meter: api_calls, quota: "4000", window: day, enforcement: hard}
+  - key: paced
+    currency: USD
+    prices:
+      - {key: calls, meter: api_calls, model: graduated, every: month, tiers: [{unit_amount: "0.0004"}]}
+    limits:
+      - {key: pace, meter: api_calls, token_bucket: {rate: "%d/s", burst: %d}}
 gateway:
   routes:
     - {match: "GET /hello", upstream: "%s", meter: api_calls, cost: "1"}
 `
 
+// limits are those of a day, by plan; paced has none.
 var limits = map[string]int{"tight": 1000, "wide": 4000}
 
 // world is the deployment with its proxies and the API behind it.
@@ -115,7 +122,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w := &world{t: t, upstream: newUpstream(t), random: rand.New(rand.NewPCG(*seed, 29))}
 	catalog := filepath.Join(dir, "tally.yaml")
-	if err := os.WriteFile(catalog, fmt.Appendf(nil, catalogText, w.upstream.URL), 0o600); err != nil {
+	if err := os.WriteFile(catalog, fmt.Appendf(nil, catalogText, bucketRate, bucketBurst, w.upstream.URL), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c := fleet.Config{Binary: tally, Dir: dir, Servers: max(1, *servers), Gateways: gateways, ServerArgs: []string{"--catalog", catalog}, Started: w.started}

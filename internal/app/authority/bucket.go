@@ -90,6 +90,9 @@ func (b *bucket) forfeit(gone func(node uint16, epoch uint32) (since int64, gone
 	kept := b.shares[:0]
 	for _, sh := range b.shares {
 		if since, over := gone(sh.node, sh.epoch); over {
+			if !unknownOwed {
+				continue
+			}
 			b.owe(arith.Drained(arith.Times(sh.burst, sh.per), sh.rate, min(since, now), now), sh.per)
 			continue
 		}
@@ -124,6 +127,9 @@ func (w *draw) bucket(ctx context.Context, i int) (*bucket, *rule, error) {
 // touches, as much as it could owe, or more. Of a scope the journal knows nothing: it owes what the whole customer was admitted
 // before this start, and nothing of later times.
 func (s *Service) beginBucket(ctx context.Context, b *bucket, l *rule, a *Ask, now int64, scale int) error {
+	if !unknownOwed {
+		return nil
+	}
 	full := arith.Times(b.burst, b.per)
 	until, usedUp := s.usedUp()
 	span := arith.Times(l.Burst, l.Per)/max(1, l.Rate) + 1
@@ -170,7 +176,7 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 		w.tell(i, b, own, l, share{}) // an old message: it is told how things stand, and gets nothing
 		return nil
 	}
-	b.reconcile(own, a, w.s.young(), now)
+	b.reconcile(own, a, clock < b.last, now)
 	own.seq = w.Seq
 	rate, burst := b.pool()
 	lacks := burst <= 0 || max(0, arith.Sub(arith.Times(burst, b.per), b.debt))/b.per < a.Need
@@ -232,8 +238,8 @@ func (sh *share) unheard(heard uint64, now int64) (had, debt int64) {
 	return min(sh.wasBurst, sh.burst), arith.Drained(sh.addDebt, max(0, sh.rate-sh.wasRate), sh.addLast, now)
 }
 
-// adopt lets a share of an earlier run of the authority go on, as far as nobody else has it: it is taken off what was unknown,
-// which counted as used up.
+// adopt lets a share of an earlier run of the authority go on, as far as nobody else has it: it is taken off what is unknown, while
+// nothing of that is given out.
 func (b *bucket) adopt(own *share, a *Ask) {
 	rate, burst := b.pool()
 	if a.Burst > burst || arith.Convert(a.Rate, b.per, a.Per) > rate {
@@ -261,11 +267,8 @@ func (w *draw) tell(i int, b *bucket, own *share, l *rule, added share) {
 	out.Rate, out.Per, out.Burst = own.rate, own.per, own.burst
 	out.Debt, out.Last = added.addDebt, added.addLast
 	out.Ceiling, out.Ceilings = l.Burst, nil
-	for k := range b.shares {
-		if sh := &b.shares[k]; sh.node != w.Node && (sh.burst > 0 || sh.rate > 0) {
-			out.Shared = true
-		}
-	}
+	rate, burst := b.in(own)
+	out.Shared = rate < b.rate || burst < b.burst // others have the rest, or it is not given out yet: it is asked for again
 	out.ValidFor = w.s.validity(w.Node, true)
 }
 
@@ -277,6 +280,8 @@ func (w *draw) refuse(i int, l *rule, after int64) {
 		out.ClearsAt = arith.Add(arith.Add(w.Now, max(0, after)), arith.Add(arith.Times(a.Need, l.Per)/l.Rate, 1))
 	}
 	switch {
+	case after > 0:
+		out.AskAgain = arith.Add(w.Now, after)
 	case out.Shared:
 		out.AskAgain = arith.Add(w.Now, askAgainIn.Microseconds())
 	case out.ClearsAt == 0:

@@ -491,3 +491,38 @@ func TestWindowOfAnotherRunOfTheAuthority(t *testing.T) {
 		t.Errorf("%d in the next window of 100", n)
 	}
 }
+
+// TestBucketOfAnotherRunIsAskedForAgain: gateways that ask for a bucket while the next run of the authority gives out nothing yet, since
+// others may still have parts of it, ask again when it does.
+func TestBucketOfAnotherRunIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bucketOf("bucket", "1", "10"))
+	front := func(authority.Authority) authority.Authority { return newest{w} }
+	one, two := w.gateway(2, front), w.gateway(3, front)
+	w.advance(time.Minute)
+	w.allowed(one, 1, ask{})
+	w.restart()
+	one.Anew()
+	two.Anew()
+	if n := w.allowed(two, 1, ask{}); n != 0 {
+		t.Errorf("%d at once, while others may have the bucket", n)
+	}
+	before := two.Stats().Draws
+	for range 60 {
+		w.advance(time.Second)
+		if err := errors.Join(one.Tick(t.Context()), two.Tick(t.Context())); err != nil { // they are heard
+			t.Fatal(err)
+		}
+		if w.Now().Sub(start) < 36*time.Hour+time.Minute+6*time.Second {
+			if n := w.allowed(two, 1, ask{}); n != 0 {
+				t.Errorf("%d at %v, while others may have the bucket", n, w.Now())
+			}
+		}
+	}
+	if n := two.Stats().Draws - before; n != 0 {
+		t.Errorf("%d questions to which the answer was known", n)
+	}
+	if n := w.allowed(one, 20, ask{}) + w.allowed(two, 20, ask{}); n != 10 {
+		t.Errorf("%d at once of a bucket of 10", n)
+	}
+}
