@@ -92,6 +92,9 @@ func (w *draw) resolve(ctx context.Context) (err error) {
 		}
 		for k := range w.limits[i] {
 			l := &w.limits[i][k]
+			if l.Kind == quota.Rolling && !l.cut(a.Counter.Length) {
+				return fmt.Errorf("slots of %d µs, of limit %q: %w", a.Counter.Length, l.Key, store.ErrInvalid)
+			}
 			if l.Kind != quota.SpendCap {
 				continue
 			}
@@ -377,7 +380,7 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 
 // report takes in what the holder says that it spent.
 func (w *draw) report(c *counter, own *lease, a *Ask) (changed bool) {
-	if a.Fresh && a.Open > 0 && c.id.Scope == "" {
+	if a.Fresh && a.Open > 0 && c.id.Scope == "" && c.id.kind != quota.Concurrency {
 		c.unleased = arith.Add(c.unleased, a.Open)
 	}
 	if a.Fresh && c.id.kind != quota.Concurrency {
