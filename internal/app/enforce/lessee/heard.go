@@ -68,17 +68,22 @@ func (l *Lessee) retell(ctx context.Context) error {
 	}
 	var backs []authority.Back
 	var told []returned
+	all := true // that run are told of, or known there
 	for _, c := range l.all() {
 		c.mu.Lock()
 		for _, ctr := range c.counters {
-			if ctr.id.class != atOnce || ctr.asking || ctr.leaving || len(backs) == authority.MaxBacks {
+			if ctr.id.class != atOnce || ctr.known && ctr.span == span {
 				continue
 			}
-			if ctr.known && ctr.span != span {
+			if ctr.asking || ctr.leaving || len(backs) == authority.MaxBacks { // once more
+				all = all && ctr.first().Consumed == 0
+				continue
+			}
+			if ctr.known {
 				l.lapse(ctr)
 				c.gen++
 			}
-			if n := ctr.first().Consumed; !ctr.known && n > 0 {
+			if n := ctr.first().Consumed; n > 0 {
 				ctr.said = l.seq.Add(1)
 				backs = append(backs, authority.Back{Counter: ctr.key, Kind: ctr.limit.Kind, Seq: ctr.said, Spent: n, Keep: n})
 				told = append(told, returned{c: c, ctr: ctr, said: ctr.said})
@@ -104,7 +109,7 @@ func (l *Lessee) retell(ctx context.Context) error {
 		}
 		r.c.mu.Unlock()
 	}
-	if len(backs) < authority.MaxBacks {
+	if all {
 		l.retold.Store(span)
 	}
 	return nil
