@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/app/authority/commit"
@@ -49,7 +50,7 @@ func (s *Service) Draw(ctx context.Context, d Draw) ([]Answer, error) {
 		return nil, err
 	}
 	s.stats.draws.Add(1)
-	s.readClock(d.Now)
+	s.ReadClock(time.UnixMicro(d.Now))
 	w := &draw{Draw: &d, s: s, n: n}
 	if w.rules, err = s.rules(ctx, &d); err != nil {
 		return nil, err

@@ -52,6 +52,26 @@ func TestSlotsAreKeptAsLongAsTheyCount(t *testing.T) {
 	}
 }
 
+// TestClockOfOneThatDrawsNothing: what a gateway whose clock is ahead used before this start counts for others, though it draws
+// nothing any more.
+func TestClockOfOneThatDrawsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "short", Meter: "calls", Quota: new(dec("50")), Fixed: time.Minute})
+	one := w.begin(1)
+	w.begin(2)
+	w.advance(17 * time.Minute)
+	w.restart()
+	w.s.ReadClock(w.Now().Add(3 * time.Minute))
+	w.advance(3*time.Minute - 10*time.Second)
+	if a := w.draw(1, one.Epoch, w.short(1))[0]; a.Granted != 0 {
+		t.Errorf("of a window in which the other was before the restart: %+v", a)
+	}
+	w.advance(2 * time.Minute)
+	if a := w.draw(1, one.Epoch, w.short(1))[0]; a.Granted == 0 {
+		t.Errorf("of a later one: %+v", a)
+	}
+}
+
 // TestWindowsThatAreNone: a window that no gateway of ours has is refused, and costs neither time nor the process.
 func TestWindowsThatAreNone(t *testing.T) {
 	t.Parallel()
