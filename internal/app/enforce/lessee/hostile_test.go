@@ -18,11 +18,12 @@ import (
 // callWay is the way to the authority, which a test can hold up or cut.
 type callWay struct {
 	authority.Authority
-	mu       sync.Mutex // guards what follows
-	cut      bool       // no call arrives
-	deaf     bool       // no answer comes back
-	onReturn func()     // before a Return arrives
-	onDraw   func()     // after a Draw was answered, before the answer is here
+	mu       sync.Mutex                        // guards what follows
+	cut      bool                              // no call arrives
+	deaf     bool                              // no answer comes back
+	onReturn func()                            // before a Return arrives
+	lose     func(backs []authority.Back) bool // says whether a Return does not arrive
+	onDraw   func()                            // after a Draw was answered, before the answer is here
 }
 
 func (x *callWay) front(a authority.Authority) authority.Authority { x.Authority = a; return x }
@@ -56,7 +57,10 @@ func (x *callWay) Draw(ctx context.Context, d authority.Draw) ([]authority.Answe
 
 func (x *callWay) Return(ctx context.Context, node uint16, epoch uint32, backs []authority.Back) error {
 	cut, deaf, onReturn, _ := x.state()
-	if cut {
+	x.mu.Lock()
+	lose := x.lose
+	x.mu.Unlock()
+	if cut || lose != nil && lose(backs) {
 		return authority.ErrUnreachable
 	}
 	if onReturn != nil && len(backs) > 0 {
@@ -557,6 +561,53 @@ func TestPlacesToldWithoutAnAnswerComeBack(t *testing.T) {
 			}
 			if running != most {
 				t.Errorf("%d run, %d may", running, most)
+			}
+		})
+	}
+}
+
+// TestDebtOfACounterThatWasLetGoTwice: what a share owes is not lost with two messages that closed it: the one that gave it back, and
+// the answer to a recall meanwhile.
+func TestDebtOfACounterThatWasLetGoTwice(t *testing.T) {
+	t.Parallel()
+	for name, asks := range map[string]bool{"it asks again": true, "another one asks": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, bucketOf("bucket", "0.01", "10"))
+			way := &callWay{}
+			one, two := w.gateway(2, way.front), w.gateway(3, nil)
+			w.advance(time.Hour)
+			passed := w.allowed(one, 20, ask{})
+			lost := false
+			way.set(func(x *callWay) {
+				x.lose = func(backs []authority.Back) bool {
+					if lost || len(backs) == 0 {
+						return false
+					}
+					lost = true
+					_, err := one.Recall(t.Context(), []store.CounterKey{{CustomerID: "cus_1", Meter: calls}})
+					return err == nil
+				}
+			})
+			for range 200 {
+				w.advance(time.Second)
+				if err := errors.Join(one.Tick(t.Context()), two.Tick(t.Context())); err != nil && !errors.Is(err, authority.ErrUnreachable) {
+					t.Fatal(err)
+				}
+				if lost {
+					break
+				}
+			}
+			if !lost {
+				t.Fatal("nothing was given back")
+			}
+			w.advance(time.Second) // it is tried again then
+			from := two
+			if asks {
+				from = one
+			}
+			if passed += w.allowed(from, 20, ask{}); passed > 11 {
+				t.Errorf("%d of a bucket of 10 that is refilled in a quarter of an hour", passed)
 			}
 		})
 	}
