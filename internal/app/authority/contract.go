@@ -116,7 +116,8 @@ type Answer struct {
 	AskAgain, ClearsAt int64
 	// ValidFor bounds the use of what lives in memory only (buckets, requests at once, short windows), on the holder's monotonic
 	// clock from the moment at which it sent the call. Each Draw or Return of the node renews all that it holds, if it was answered
-	// without error within RenewWithin. What has lapsed is gone, and taken up again with a Fresh ask. 0: until the window ends.
+	// without error within RenewWithin; all of it has lapsed when another run of the authority answers. What has lapsed is gone, and taken
+	// up again with a Fresh ask. 0: until the window ends.
 	ValidFor time.Duration
 }
 
