@@ -35,6 +35,7 @@ func (s *server) openNodes(pepper []byte) error {
 			return k.Number, k.Key, err
 		},
 		Pepper: pepper, Mode: s.mode, Now: s.clock.Now, Real: realNow, Certificates: s.GatewayCA != "", Log: s.log,
+		Clock:   s.authority.ReadClock,
 		Reports: node.Reports{Notice: s.notify.Passed, Refunds: s.takeRefunds},
 	})
 	return err

@@ -301,9 +301,10 @@ func (s *Service) endMemory(number uint16, epoch uint32) {
 	}
 }
 
-// readClock notes by how much a gateway's clock is ahead of this one.
-func (s *Service) readClock(gateway int64) {
-	ahead := arith.Sub(gateway, s.cfg.Now().UnixMicro())
+// ReadClock notes by how much a gateway's clock is ahead of this one. Each Draw tells it as well; who draws nothing since this start
+// may have been in a window before that others come to later.
+func (s *Service) ReadClock(gateway time.Time) {
+	ahead := arith.Sub(gateway.UnixMicro(), s.cfg.Now().UnixMicro())
 	for most := s.ahead.Load(); ahead > most && !s.ahead.CompareAndSwap(most, ahead); {
 		most = s.ahead.Load()
 	}

@@ -119,7 +119,8 @@ type Answer struct {
 	AskAgain, ClearsAt int64
 	// ValidFor bounds the use of what lives in memory only (buckets, requests at once, short windows), on the holder's monotonic
 	// clock from the moment at which it sent the call. Each Draw or Return of the node renews all that it holds, if it was answered
-	// without error within RenewWithin. What has lapsed is gone, and taken up again with a Fresh ask. 0: until the window ends.
+	// without error within RenewWithin; of what another run of the authority granted only after an Ask about it was answered. What has
+	// lapsed is gone, and taken up again with a Fresh ask. 0: until the window ends.
 	ValidFor time.Duration
 }
 

@@ -44,6 +44,7 @@ func (id counterID) credits() bool {
 type counter struct {
 	id       counterID
 	end      int64
+	counts   int64 // how long after its end it still counts in rolling windows, microseconds
 	since    int64 // of credits: usage before it does not count; 0: nothing was ever granted
 	behind   bool  // of credits: usage without a lease has to be looked for
 	ahead    bool  // of credits: leases count more than the journal knows
@@ -205,6 +206,7 @@ func (s *Service) counter(ctx context.Context, c *customer, id counterID, end in
 			return nil, err
 		}
 	}
+	ctr.end, ctr.counts = max(ctr.end, end), max(ctr.counts, back)
 	if !ctr.begun {
 		if err := s.begin(ctx, ctr, scale, back); err != nil {
 			return nil, err
@@ -292,8 +294,10 @@ func (s *Service) before() int64 {
 	return arith.Add(s.started, s.ahead.Load())
 }
 
-// past says that a window in memory ended so long ago that it may be forgotten.
-func (c *counter) past(now int64) bool { return arith.Add(c.end, idleAfter.Microseconds()) <= now }
+// past says that a window in memory ended, and left all rolling windows, so long ago that it may be forgotten.
+func (c *counter) past(now int64) bool {
+	return arith.Add(arith.Add(c.end, c.counts), idleAfter.Microseconds()) <= now
+}
 
 // refresh reads again what was reported, and what was taken away.
 func (s *Service) refresh(ctx context.Context, c *counter, scale int) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/app/authority/commit"
@@ -49,7 +50,7 @@ func (s *Service) Draw(ctx context.Context, d Draw) ([]Answer, error) {
 		return nil, err
 	}
 	s.stats.draws.Add(1)
-	s.readClock(d.Now)
+	s.ReadClock(time.UnixMicro(d.Now))
 	w := &draw{Draw: &d, s: s, n: n}
 	if w.rules, err = s.rules(ctx, &d); err != nil {
 		return nil, err
@@ -92,6 +93,9 @@ func (w *draw) resolve(ctx context.Context) (err error) {
 		}
 		for k := range w.limits[i] {
 			l := &w.limits[i][k]
+			if l.Kind == quota.Rolling && !l.cut(a.Counter.Length) {
+				return fmt.Errorf("slots of %d µs, of limit %q: %w", a.Counter.Length, l.Key, store.ErrInvalid)
+			}
 			if l.Kind != quota.SpendCap {
 				continue
 			}
@@ -377,7 +381,7 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 
 // report takes in what the holder says that it spent.
 func (w *draw) report(c *counter, own *lease, a *Ask) (changed bool) {
-	if a.Fresh && a.Open > 0 && c.id.Scope == "" {
+	if a.Fresh && a.Open > 0 && c.id.Scope == "" && c.id.kind != quota.Concurrency {
 		c.unleased = arith.Add(c.unleased, a.Open)
 	}
 	if a.Fresh && c.id.kind != quota.Concurrency {

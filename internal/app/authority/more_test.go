@@ -410,7 +410,7 @@ func TestShortWindowOfAnotherClock(t *testing.T) {
 		"fixed":   {Key: "short", Meter: "calls", Quota: new(dec("50")), Fixed: time.Minute},
 		"rolling": {Key: "short", Meter: "calls", Quota: new(dec("50")), Rolling: time.Minute},
 	} {
-		for off, want := range map[time.Duration]int64{2 * time.Minute: 30, 0: 50, -3 * time.Minute: 50, -6 * time.Minute: 0} {
+		for off, want := range map[time.Duration]int64{2 * time.Minute: 30, 0: 50, -3 * time.Minute: 50, -8 * time.Minute: 0} {
 			t.Run(fmt.Sprint(name, off), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, limit)

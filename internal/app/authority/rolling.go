@@ -22,6 +22,14 @@ func isRolling(limits []rule) bool {
 	return false
 }
 
+// slotsMax bounds the slots of a rolling window, where a limit has no more of them.
+const slotsMax = 1 << 16
+
+// cut says whether a rolling limit can have slots of a length. They are its own, or those that it had in another catalog version.
+func (l *rule) cut(length int64) bool {
+	return length > 0 && length <= grid && l.Length/length <= max(slotsMax, l.Length/max(1, l.Slot))
+}
+
 // slots are the counters that count for one under its rolling limits, itself left out.
 func (w *draw) slots(c *counter, limits []rule) (out []*counter) {
 	if near, ok := w.near[c.id]; ok {
@@ -33,7 +41,7 @@ func (w *draw) slots(c *counter, limits []rule) (out []*counter) {
 			continue
 		}
 		slot := c.id
-		for slot.Start = arith.Sub(c.id.Start, limits[i].Length); slot.Start <= arith.Add(c.id.Start, limits[i].Length); slot.Start += c.id.Length {
+		for slot.Start = arith.Sub(c.id.Start, limits[i].Length); slot.Start <= arith.Add(c.id.Start, limits[i].Length); slot.Start = arith.Add(slot.Start, c.id.Length) {
 			if o := w.c.counters[slot]; o != nil && o != c && !slices.Contains(out, o) {
 				out = append(out, o)
 			}

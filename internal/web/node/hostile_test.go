@@ -7,12 +7,14 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/core/quota"
 	"github.com/tallystick/tallystick/internal/store"
+	"github.com/tallystick/tallystick/internal/web/node"
 	"github.com/tallystick/tallystick/internal/web/node/wire"
 )
 
@@ -60,7 +62,7 @@ func TestLyingDraws(t *testing.T) {
 	}
 	for name, b := range map[string]authority.Back{
 		"negative spent": {Spent: -1}, "negative keep": {Keep: -1}, "negative debt": {Debt: math.MinInt64, Rate: 1, Per: 1, Burst: 1},
-		"negative time": {Per: -1}, "no time": {Rate: 1}, "negative loss": {WrittenOff: -1},
+		"negative time": {Per: -1}, "no time": {Rate: 1}, "negative loss": {WrittenOff: -1}, "negative share before": {Had: -1},
 	} {
 		b.Counter = counter
 		if status, text := w.post(g, wire.PathReturn, wire.Return{Epoch: epoch, Backs: wire.BacksOf([]authority.Back{b})}); status != 422 {
@@ -186,5 +188,33 @@ func TestElements(t *testing.T) {
 		if got := wire.Elements([]byte(text)); got != want {
 			t.Errorf("%s: %d, want %d", text, got, want)
 		}
+	}
+}
+
+// TestClocksAreHeardOf: a connected gateway's clock is told of with its beats, unless it is so far ahead that it gets no leases.
+func TestClocksAreHeardOf(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex // guards told
+	told := map[time.Time]bool{}
+	w := newWorld(t, func(c *node.Config) {
+		c.Clock = func(now time.Time) {
+			mu.Lock()
+			defer mu.Unlock()
+			told[now] = true
+		}
+	})
+	g := w.gateway(w.token("east"))
+	heard := func(at time.Time) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return told[at]
+	}
+	wrong, ahead := w.now().Add(wire.AheadMax+time.Hour), w.now().Add(3*time.Minute)
+	g.with(func() { g.clock = wrong })
+	eventually(t, "a beat", func() bool { return w.node.List()[0].Skew > wire.AheadMax })
+	g.with(func() { g.clock = ahead })
+	eventually(t, "the clock that is ahead", func() bool { return heard(ahead) })
+	if heard(wrong) {
+		t.Error("a clock that gets no leases was told of")
 	}
 }

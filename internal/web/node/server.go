@@ -59,8 +59,11 @@ type Config struct {
 	Real   func() time.Time // the machine's clock, with monotonic reading
 	// Certificates says that a call needs a client certificate that the listener has verified. Default: a token is enough.
 	Certificates bool
-	Reports      Reports
-	Log          *slog.Logger
+	// Clock is told the business time of a gateway with each of its beats; one that is too far ahead gets no leases, and is left out.
+	// Default: nobody is told.
+	Clock   func(now time.Time)
+	Reports Reports
+	Log     *slog.Logger
 }
 
 // Server answers gateways. It is an http.Handler for /v1/nodes/, safe for concurrent use.

@@ -192,6 +192,9 @@ func (s *Server) beat(_ context.Context, n nodes.Node, in wire.State) (out none,
 	if _, err := s.of(n, in.Session); err != nil {
 		return out, err
 	}
+	if at := time.UnixMicro(in.Now).UTC(); s.cfg.Clock != nil && !at.After(s.cfg.Now().Add(wire.AheadMax)) {
+		s.cfg.Clock(at)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen[n.Node] = seen{s.cfg.Real(), in}

@@ -254,6 +254,7 @@ type gate struct {
 
 	mu       sync.Mutex
 	epoch    uint32
+	clock    time.Time // that it tells; zero: none
 	holder   authority.Holder
 	advanced []time.Time
 	settled  []time.Time
@@ -316,7 +317,10 @@ func (w *world) gateway(token string) *gate {
 		},
 		Counted: func(ids []string) { g.with(func() { g.counted = append(g.counted, ids...) }) },
 		Holder:  func() (h authority.Holder) { g.with(func() { h = g.holder }); return h },
-		State:   func() (st wire.State) { g.with(func() { st.Epoch = g.epoch }); return st },
+		State: func() (st wire.State) {
+			g.with(func() { st.Epoch, st.Now = g.epoch, max(0, g.clock.UnixMicro()) })
+			return st
+		},
 	}); err != nil {
 		w.t.Fatal(err)
 	}

@@ -72,10 +72,15 @@ func (l *Lessee) retell(ctx context.Context) error {
 	}
 	var backs []authority.Back
 	var told []returned
+	all := true // that run are told of, or known there
 	for _, c := range l.all() {
 		c.mu.Lock()
 		for _, ctr := range c.counters {
-			if ctr.id.class != atOnce || ctr.asking || ctr.leaving || ctr.known && ctr.span == span && ctr.anew == run || len(backs) == authority.MaxBacks {
+			if ctr.id.class != atOnce || ctr.known && ctr.span == span && ctr.anew == run {
+				continue
+			}
+			if ctr.asking || ctr.leaving || len(backs) == authority.MaxBacks { // once more
+				all = all && ctr.first().Consumed == 0
 				continue
 			}
 			if ctr.known && ctr.span != span {
@@ -109,7 +114,7 @@ func (l *Lessee) retell(ctx context.Context) error {
 		}
 		r.c.mu.Unlock()
 	}
-	if len(backs) < authority.MaxBacks {
+	if all {
 		l.retold.Store(span + run)
 	}
 	return nil

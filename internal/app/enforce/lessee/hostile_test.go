@@ -18,11 +18,12 @@ import (
 // callWay is the way to the authority, which a test can hold up or cut.
 type callWay struct {
 	authority.Authority
-	mu       sync.Mutex // guards what follows
-	cut      bool       // no call arrives
-	deaf     bool       // no answer comes back
-	onReturn func()     // before a Return arrives
-	onDraw   func()     // after a Draw was answered, before the answer is here
+	mu       sync.Mutex                        // guards what follows
+	cut      bool                              // no call arrives
+	deaf     bool                              // no answer comes back
+	onReturn func()                            // before a Return arrives
+	lose     func(backs []authority.Back) bool // says whether a Return does not arrive
+	onDraw   func()                            // after a Draw was answered, before the answer is here
 }
 
 func (x *callWay) front(a authority.Authority) authority.Authority { x.Authority = a; return x }
@@ -56,7 +57,10 @@ func (x *callWay) Draw(ctx context.Context, d authority.Draw) ([]authority.Answe
 
 func (x *callWay) Return(ctx context.Context, node uint16, epoch uint32, backs []authority.Back) error {
 	cut, deaf, onReturn, _ := x.state()
-	if cut {
+	x.mu.Lock()
+	lose := x.lose
+	x.mu.Unlock()
+	if cut || lose != nil && lose(backs) {
 		return authority.ErrUnreachable
 	}
 	if onReturn != nil && len(backs) > 0 {
@@ -524,5 +528,153 @@ func TestBucketOfAnotherRunIsAskedForAgain(t *testing.T) {
 	}
 	if n := w.allowed(one, 20, ask{}) + w.allowed(two, 20, ask{}); n != 10 {
 		t.Errorf("%d at once of a bucket of 10", n)
+	}
+}
+
+// TestRequestsThatRunAreToldThoughADrawIsOnItsWay: the next run of the authority hears of them too where the first look for them came
+// while a draw about their counter was on its way to the one before.
+func TestRequestsThatRunAreToldThoughADrawIsOnItsWay(t *testing.T) {
+	t.Parallel()
+	const most = 5
+	w := newWorld(t, catalog.Limit{Key: "at_once", Meter: calls, Concurrency: most})
+	way := &callWay{}
+	one := w.gateway(2, func(authority.Authority) authority.Authority { return way.front(newest{w}) })
+	two := w.gateway(3, func(authority.Authority) authority.Authority { return newest{w} })
+	w.advance(10 * time.Second)
+	run := func(l *lessee.Lessee, n int) (running int) {
+		for range n {
+			if _, q, err := w.try(l, ask{}); err == nil && q.Decision.Verdict == quota.Allow {
+				running++
+			}
+		}
+		return running
+	}
+	running := run(one, 3)
+	way.set(func(x *callWay) {
+		x.deaf = true
+		x.onDraw = func() {
+			w.restart()
+			one.Anew()
+			if err := one.Tick(t.Context()); err != nil && !errors.Is(err, authority.ErrUnreachable) {
+				t.Error(err)
+			}
+		}
+	})
+	if n := run(one, most); n == most {
+		t.Fatal("no draw was on its way")
+	} else {
+		running += n
+	}
+	way.set(func(x *callWay) { x.deaf, x.onDraw = false, nil })
+	for range 12 {
+		w.advance(time.Second)
+		if err := errors.Join(one.Tick(t.Context()), two.Tick(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if running += run(two, most); running != most {
+		t.Errorf("%d run at once, %d may", running, most)
+	}
+}
+
+// TestPlacesToldWithoutAnAnswerComeBack: requests that the next run of the authority was told of, and that ended before the gateway
+// knew that it was, take nobody's place for long.
+func TestPlacesToldWithoutAnAnswerComeBack(t *testing.T) {
+	t.Parallel()
+	const most = 5
+	w := newWorld(t, catalog.Limit{Key: "at_once", Meter: calls, Concurrency: most})
+	for name, other := range map[string]bool{"another gateway": true, "the same": false} {
+		t.Run(name, func(t *testing.T) {
+			way := &callWay{}
+			one := w.gateway(2, func(authority.Authority) authority.Authority { return way.front(newest{w}) })
+			two := w.gateway(3, func(authority.Authority) authority.Authority { return newest{w} })
+			w.advance(10 * time.Second)
+			var holds []lessee.Hold
+			for range 3 {
+				h, q, err := w.try(one, ask{})
+				if err != nil || q.Decision.Verdict != quota.Allow {
+					t.Fatal(q.Decision, err)
+				}
+				holds = append(holds, h)
+			}
+			w.restart()
+			one.Anew()
+			way.set(func(x *callWay) { x.deaf = true })
+			_ = one.Tick(t.Context()) // it arrives, and the gateway does not know
+			way.set(func(x *callWay) { x.deaf = false })
+			for _, h := range holds {
+				h.End(1)
+			}
+			w.Cleanup(w.authority.Register(2, holder{one}))
+			for range 200 {
+				w.advance(time.Second)
+				if err := errors.Join(one.Tick(t.Context()), two.Tick(t.Context())); err != nil {
+					t.Fatal(err)
+				}
+			}
+			from := one
+			if other {
+				from = two
+			}
+			if n := w.allowed(from, 1, ask{}); n != 1 {
+				t.Error("no place")
+			}
+			var running int
+			for range 2 * most {
+				if _, q, err := w.try(from, ask{}); err == nil && q.Decision.Verdict == quota.Allow {
+					running++
+				}
+			}
+			if running != most {
+				t.Errorf("%d run, %d may", running, most)
+			}
+		})
+	}
+}
+
+// TestDebtOfACounterThatWasLetGoTwice: what a share owes is not lost with two messages that closed it: the one that gave it back, and
+// the answer to a recall meanwhile.
+func TestDebtOfACounterThatWasLetGoTwice(t *testing.T) {
+	t.Parallel()
+	for name, asks := range map[string]bool{"it asks again": true, "another one asks": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, bucketOf("bucket", "0.01", "10"))
+			way := &callWay{}
+			one, two := w.gateway(2, way.front), w.gateway(3, nil)
+			w.advance(time.Hour)
+			passed := w.allowed(one, 20, ask{})
+			lost := false
+			way.set(func(x *callWay) {
+				x.lose = func(backs []authority.Back) bool {
+					if lost || len(backs) == 0 {
+						return false
+					}
+					lost = true
+					_, err := one.Recall(t.Context(), []store.CounterKey{{CustomerID: "cus_1", Meter: calls}})
+					return err == nil
+				}
+			})
+			for range 200 {
+				w.advance(time.Second)
+				if err := errors.Join(one.Tick(t.Context()), two.Tick(t.Context())); err != nil && !errors.Is(err, authority.ErrUnreachable) {
+					t.Fatal(err)
+				}
+				if lost {
+					break
+				}
+			}
+			if !lost {
+				t.Fatal("nothing was given back")
+			}
+			w.advance(time.Second) // it is tried again then
+			from := two
+			if asks {
+				from = one
+			}
+			if passed += w.allowed(from, 20, ask{}); passed > 11 {
+				t.Errorf("%d of a bucket of 10 that is refilled in a quarter of an hour", passed)
+			}
+		})
 	}
 }

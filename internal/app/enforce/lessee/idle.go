@@ -134,7 +134,7 @@ func (l *Lessee) landed(out []returned, err error) {
 	for _, r := range out {
 		r.c.mu.Lock()
 		switch {
-		case err != nil && !r.ctr.gone:
+		case err != nil: // of one that a recall took meanwhile nobody knows whether its answer arrived
 			r.ctr.stay()
 		case r.closed && r.ctr.open == 0 && r.ctr.spent() == r.spent:
 			if r.ctr.named && l.cfg.Closed != nil {

@@ -1,0 +1,153 @@
+package authority_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/meter"
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// short asks for units of the window, or slot, around now of the limit "short".
+func (w *world) short(need int64) authority.Ask {
+	l := w.Current().Limits("free", "calls")[0]
+	at, end, _ := l.WindowAt(w.Now().UnixMicro())
+	return authority.Ask{
+		Counter:   store.CounterKey{CustomerID: custID, Meter: "calls", Length: end - at, Start: at},
+		WindowEnd: end, Kind: l.Kind, Limits: []string{"short"}, Need: need,
+	}
+}
+
+// TestSlotsAreKeptAsLongAsTheyCount: what was used in a slot of a rolling window counts until it leaves the window, though nobody
+// asked for anything meanwhile.
+func TestSlotsAreKeptAsLongAsTheyCount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "short", Meter: "calls", Quota: new(dec("50")), Rolling: 30 * time.Minute})
+	one := w.begin(1)
+	w.advance(time.Hour)
+	if a := w.draw(1, one.Epoch, w.short(50))[0]; a.Granted != 50 {
+		t.Fatalf("%+v", a)
+	}
+	for range 29 {
+		w.advance(time.Minute)
+		if err := w.s.Tick(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a := w.draw(1, one.Epoch, w.short(50))[0]; a.Granted != 0 {
+		t.Errorf("after 50 of 50 in half an hour: %+v", a)
+	}
+	w.advance(40 * time.Minute)
+	if err := w.s.Tick(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.s.Stats().Counters; n != 0 {
+		t.Errorf("%d counters are kept for nothing", n)
+	}
+}
+
+// TestClockOfOneThatDrawsNothing: what a gateway whose clock is ahead used before this start counts for others, though it draws
+// nothing any more.
+func TestClockOfOneThatDrawsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "short", Meter: "calls", Quota: new(dec("50")), Fixed: time.Minute})
+	one := w.begin(1)
+	w.begin(2)
+	w.advance(17 * time.Minute)
+	w.restart()
+	w.s.ReadClock(w.Now().Add(3 * time.Minute))
+	w.advance(3*time.Minute - 10*time.Second)
+	if a := w.draw(1, one.Epoch, w.short(1))[0]; a.Granted != 0 {
+		t.Errorf("of a window in which the other was before the restart: %+v", a)
+	}
+	w.advance(2 * time.Minute)
+	if a := w.draw(1, one.Epoch, w.short(1))[0]; a.Granted == 0 {
+		t.Errorf("of a later one: %+v", a)
+	}
+}
+
+// TestWindowsThatAreNone: a window that no gateway of ours has is refused, and costs neither time nor the process.
+func TestWindowsThatAreNone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "short", Meter: "calls", Quota: new(dec("50")), Rolling: 24 * time.Hour})
+	one := w.begin(1)
+	w.use(meter.Admitted, 1, w.Now())
+	for _, length := range []int64{0, 1, 1000, math.MaxInt64} {
+		ask := w.short(1)
+		ask.Counter.Length = length
+		_, err := w.s.Draw(t.Context(), authority.Draw{
+			Node: 1, Epoch: one.Epoch, CustomerID: custID, SubscriptionID: w.sub.ID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Asks: []authority.Ask{ask},
+		})
+		if !errors.Is(err, store.ErrInvalid) {
+			t.Errorf("slots of %d µs: %v", length, err)
+		}
+	}
+	if a := w.draw(1, one.Epoch, w.short(49))[0]; a.Granted != 49 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// TestEndOfAWindow: a window that a gateway said to have ended long ago is not forgotten while others use it.
+func TestEndOfAWindow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "short", Meter: "calls", Quota: new(dec("50")), Fixed: 14 * time.Minute})
+	one, two := w.begin(1), w.begin(2)
+	w.advance(time.Hour)
+	for l := w.Current().Limits("free", "calls")[0]; ; { // to the begin of a window
+		if at, _, _ := l.WindowAt(w.Now().UnixMicro()); at == w.Now().UnixMicro() {
+			break
+		}
+		w.advance(time.Minute)
+	}
+	wrong := w.short(1)
+	wrong.WindowEnd = wrong.Counter.Start + 1
+	w.draw(2, two.Epoch, wrong)
+	w.draw(1, one.Epoch, w.short(49))
+	for range 7 {
+		w.advance(time.Minute)
+		if err := w.s.Tick(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a := w.draw(1, one.Epoch, w.short(50))[0]; a.Base == 0 || a.Base+a.Granted != 50 {
+		t.Errorf("after 49 of 50: %+v", a)
+	}
+}
+
+// TestSharesOfBeforeAreNobodys: of a bucket that was used before this start nothing is given out until all of it has lapsed. A gateway
+// that says what it had, in a message that came late, and then does not have it, owes all of that.
+func TestSharesOfBeforeAreNobodys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}})
+	one, two := w.begin(1), w.begin(2)
+	w.restart()
+	said := bucketAsk()
+	said.Fresh, said.Rate, said.Per, said.Burst = false, 1, 1_000_000, 10
+	w.draw(2, two.Epoch, said)
+	back := authority.Back{Counter: said.Counter, Kind: quota.TokenBucket, Per: 1_000_000, Closed: true}
+	if err := w.s.Return(context.Background(), 2, two.Epoch, []authority.Back{back}); err != nil {
+		t.Fatal(err)
+	}
+	w.advance(7 * time.Second)
+	if a := w.draw(1, one.Epoch, bucketAsk())[0]; a.Burst != 10 || a.Debt != 10*a.Per {
+		t.Errorf("owes %d of 10 when what others had has lapsed: %+v", a.Debt/max(1, a.Per), a)
+	}
+}
+
+// TestRunningRequestsAreNotUnits: what requests that run have reserved on the meter are no places.
+func TestRunningRequestsAreNotUnits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "at_once", Concurrency: 3})
+	one := w.begin(1)
+	ask := atOnceAsk(1, 1, true)
+	ask.Open = 500 // units, of the one request that runs
+	if a := w.draw(1, one.Epoch, ask)[0]; a.Granted < 2 || a.ClearsAt != 0 {
+		t.Errorf("beside one that runs, of 3: %+v", a)
+	}
+}
