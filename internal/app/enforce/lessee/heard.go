@@ -80,8 +80,7 @@ func (l *Lessee) retell(ctx context.Context) error {
 				continue
 			}
 			if ctr.known {
-				l.lapse(ctr)
-				c.gen++
+				l.lapse(c, ctr)
 			}
 			if n := ctr.first().Consumed; n > 0 {
 				ctr.said = l.seq.Add(1)

@@ -612,3 +612,35 @@ func TestDebtOfACounterThatWasLetGoTwice(t *testing.T) {
 		})
 	}
 }
+
+// TestLapsedIsNotUsedAgain: what has lapsed stays unusable for all requests that come before the authority is heard again.
+func TestLapsedIsNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]catalog.Limit{
+		"fixed":   {Key: "short", Meter: calls, Quota: new(dec("15")), Fixed: 10 * time.Minute},
+		"rolling": {Key: "short", Meter: calls, Quota: new(dec("15")), Rolling: 10 * time.Minute},
+		"bucket":  bucketOf("short", "0.01", "15"),
+		"at once": {Key: "short", Meter: calls, Concurrency: 15},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, limit)
+			way := &callWay{}
+			l := w.gateway(2, way.front)
+			w.advance(time.Hour)
+			w.advance(time.Second)
+			for range 15 {
+				if _, q, err := w.try(l, ask{}); err != nil || q.Decision.Verdict != quota.Allow {
+					t.Fatal(q.Decision, err)
+				}
+			}
+			way.set(func(x *callWay) { x.cut = true })
+			w.advance(6 * time.Second)
+			for n := range 6 {
+				if _, q, err := w.try(l, ask{}); !errors.Is(err, authority.ErrUnreachable) {
+					t.Fatalf("request %d after it lapsed: %+v, %v", n, q.Decision, err)
+				}
+			}
+		})
+	}
+}

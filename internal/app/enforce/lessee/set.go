@@ -387,7 +387,7 @@ func (l *Lessee) usable(c *customer, s *Set) bool {
 	for _, ctr := range s.counters {
 		if ctr.ready && ctr.lapses {
 			if s.lapses, s.span = true, ctr.span; !l.heard(ctr.span) {
-				l.lapse(ctr)
+				l.lapse(c, ctr)
 			}
 		}
 		if !ctr.ready {
