@@ -445,7 +445,12 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	}
 	out.Shared = out.Shared || c.ahead || c.unleased == math.MaxInt64 // more may be left than is known: it is asked for before anything is refused
 	out.ValidFor = w.s.validity(w.Node, !c.id.durable())
-	if short <= 0 || a.Need <= 0 {
+	need := a.Need
+	if a.Kind == quota.Concurrency {
+		need = min(1, need)
+	}
+	fits := arith.Add(arith.Add(out.Base, a.Spent), need) <= out.Ceiling // not where the others alone have passed it, whatever this lease has
+	if a.Need <= 0 || short <= 0 && fits {
 		return nil
 	}
 	w.s.stats.denied.Add(1)

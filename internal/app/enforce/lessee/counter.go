@@ -163,7 +163,8 @@ func (ctr *counter) count(cost, at int64) {
 
 // lapse forgets a lease that lived in memory and was not renewed. Requests that run still do; what the lease was spent on is owed to
 // the authority, which hears of it before it is asked again.
-func (l *Lessee) lapse(ctr *counter) {
+func (l *Lessee) lapse(c *customer, ctr *counter) {
+	c.gen++
 	if ctr.id.class != atOnce {
 		ctr.said = l.seq.Add(1)
 		ctr.owed = new(ctr.close(l.cfg.Now().UnixMicro()))

@@ -317,10 +317,21 @@ func (ctr *counter) lacks(lim *quota.Limit, st *quota.State, cost, now int64) (n
 	case lim.Kind == quota.Concurrency:
 		cost = 1
 	}
-	if ctr.known && st.Granted-st.Consumed >= cost {
+	if ctr.known && arith.Sub(ctr.room(st), st.Consumed) >= cost {
 		return 0, 0
 	}
 	return cost, arith.Times(max(1, cost), leaseCosts)
+}
+
+// room is up to where the lease can be used: others may have passed a ceiling meanwhile, or it was lowered.
+func (ctr *counter) room(st *quota.State) int64 {
+	room := st.Granted
+	for _, v := range ctr.views {
+		if v.lim.Mode == quota.Hard || v.lim.Mode == quota.Grace {
+			room = min(room, v.state.Ceiling)
+		}
+	}
+	return room
 }
 
 // decideAlone decides without the authority: what the leases lack follows each limit's failure mode.

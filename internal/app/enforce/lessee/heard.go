@@ -84,8 +84,7 @@ func (l *Lessee) retell(ctx context.Context) error {
 				continue
 			}
 			if ctr.known && ctr.span != span {
-				l.lapse(ctr)
-				c.gen++
+				l.lapse(c, ctr)
 			}
 			if n := ctr.first().Consumed - ctr.base; n > 0 {
 				ctr.said = l.seq.Add(1)

@@ -678,3 +678,87 @@ func TestDebtOfACounterThatWasLetGoTwice(t *testing.T) {
 		})
 	}
 }
+
+// TestLapsedIsNotUsedAgain: what has lapsed stays unusable for all requests that come before the authority is heard again.
+func TestLapsedIsNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]catalog.Limit{
+		"fixed":   {Key: "short", Meter: calls, Quota: new(dec("15")), Fixed: 10 * time.Minute},
+		"rolling": {Key: "short", Meter: calls, Quota: new(dec("15")), Rolling: 10 * time.Minute},
+		"bucket":  bucketOf("short", "0.01", "15"),
+		"at once": {Key: "short", Meter: calls, Concurrency: 15},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, limit)
+			way := &callWay{}
+			l := w.gateway(2, way.front)
+			w.advance(time.Hour)
+			w.advance(time.Second)
+			for range 15 {
+				if _, q, err := w.try(l, ask{}); err != nil || q.Decision.Verdict != quota.Allow {
+					t.Fatal(q.Decision, err)
+				}
+			}
+			way.set(func(x *callWay) { x.cut = true })
+			w.advance(6 * time.Second)
+			for n := range 6 {
+				if _, q, err := w.try(l, ask{}); !errors.Is(err, authority.ErrUnreachable) {
+					t.Fatalf("request %d after it lapsed: %+v, %v", n, q.Decision, err)
+				}
+			}
+		})
+	}
+}
+
+// TestLeaseAboveTheCeiling: who holds room in a lease, and none below the limit, is denied; requests do not fail.
+func TestLeaseAboveTheCeiling(t *testing.T) {
+	t.Parallel()
+	t.Run("a lowered quota", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, daily("daily", "1000"))
+		one, two := w.gateway(2, nil), w.gateway(3, nil)
+		if n := w.allowed(one, 50, ask{}) + w.allowed(two, 50, ask{}); n != 100 {
+			t.Fatal(n)
+		}
+		w.declare(2, daily("daily", "60"))
+		for range 3 {
+			if n := w.allowed(one, 3, ask{}) + w.allowed(two, 3, ask{}); n != 0 {
+				t.Errorf("%d beyond the lowered limit", n)
+			}
+			w.advance(time.Second)
+		}
+	})
+	t.Run("another run of the authority", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, catalog.Limit{Key: "at_once", Meter: calls, Concurrency: 5})
+		front := func(authority.Authority) authority.Authority { return newest{w} }
+		one, two := w.gateway(2, front), w.gateway(3, front)
+		w.advance(10 * time.Second)
+		w.allowed(one, 1, ask{})
+		h, _, err := w.try(one, ask{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.restart()
+		one.Anew()
+		two.Anew()
+		if err := one.Tick(t.Context()); err != nil { // it tells of the one that runs
+			t.Fatal(err)
+		}
+		w.allowed(one, 1, ask{}) // denied: others may have some
+		h.End(1)
+		w.allowed(two, 1, ask{})
+		w.allowed(one, 1, ask{})
+		w.advance(10 * time.Second)
+		for range 3 {
+			w.advance(time.Second)
+			if err := errors.Join(one.Tick(t.Context()), two.Tick(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := w.allowed(one, 1, ask{}); n != 1 {
+			t.Error("denied when nothing runs")
+		}
+	})
+}

@@ -389,7 +389,7 @@ func (l *Lessee) usable(c *customer, s *Set) bool {
 		if ctr.known && ctr.lapses {
 			switch s.lapses, s.span, s.anew = true, ctr.span, ctr.anew; {
 			case !l.heard(ctr.span):
-				l.lapse(ctr)
+				l.lapse(c, ctr)
 			case ctr.anew != l.anew.Load(): // this one has to be told what is held before it is used
 				ctr.ready = false
 			}
