@@ -74,9 +74,8 @@ const (
 // Service is the authority of one deployment. It is safe for concurrent use.
 type Service struct {
 	cfg     Config
-	started int64         // business time, microseconds
-	ahead   atomic.Int64  // microseconds by which gateways' clocks are ahead: the most since this start
-	born    time.Duration // monotonic
+	started int64        // business time, microseconds
+	ahead   atomic.Int64 // microseconds by which gateways' clocks are ahead: the most since this start
 	commits *commit.Writer[store.Lease]
 	stats   counters
 
@@ -129,7 +128,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.Wallet = func(context.Context, string, string, time.Time) (none Wallet, _ error) { return none, nil }
 	}
 	s := &Service{
-		cfg: cfg, started: cfg.Now().UnixMicro(), born: cfg.Mono(),
+		cfg: cfg, started: cfg.Now().UnixMicro(),
 		commits:   commit.NewWriter(cfg.Leases.WriteLeases),
 		customers: map[string]*customer{}, nodes: map[uint16]*node{},
 	}
@@ -326,6 +325,3 @@ func (s *Service) settledDown() bool {
 	until, _ := s.usedUp()
 	return s.cfg.Now().UnixMicro() >= until
 }
-
-// young says that holders may still have what an earlier run of the authority gave them.
-func (s *Service) young() bool { return s.cfg.Mono()-s.born <= validFor+RenewWithin }

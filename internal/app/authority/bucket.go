@@ -176,7 +176,7 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 		w.tell(i, b, own, l, share{}) // an old message: it is told how things stand, and gets nothing
 		return nil
 	}
-	b.reconcile(own, a, w.s.young(), now)
+	b.reconcile(own, a, clock < b.last, now)
 	own.seq = w.Seq
 	rate, burst := b.pool()
 	lacks := burst <= 0 || max(0, arith.Sub(arith.Times(burst, b.per), b.debt))/b.per < a.Need
@@ -238,8 +238,8 @@ func (sh *share) unheard(heard uint64, now int64) (had, debt int64) {
 	return min(sh.wasBurst, sh.burst), arith.Drained(sh.addDebt, max(0, sh.rate-sh.wasRate), sh.addLast, now)
 }
 
-// adopt lets a share of an earlier run of the authority go on, as far as nobody else has it: it is taken off what was unknown,
-// which counted as used up.
+// adopt lets a share of an earlier run of the authority go on, as far as nobody else has it: it is taken off what is unknown, while
+// nothing of that is given out.
 func (b *bucket) adopt(own *share, a *Ask) {
 	rate, burst := b.pool()
 	if a.Burst > burst || arith.Convert(a.Rate, b.per, a.Per) > rate {

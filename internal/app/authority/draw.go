@@ -392,6 +392,10 @@ func (w *draw) report(c *counter, own *lease, a *Ask) (changed bool) {
 	if c.id.kind == quota.Concurrency {
 		own.told = a.Spent
 	}
+	if held := max(a.Spent, a.Held); c.unleased == math.MaxInt64 && held > own.open() { // leased by a run before: nobody else has it
+		own.charged = arith.Add(own.settled, held)
+		return true
+	}
 	if a.Spent > own.open() { // an actual cost above its estimate, or beyond a soft limit
 		own.charged = arith.Add(own.settled, a.Spent)
 		return true
@@ -412,6 +416,9 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	own := c.find(w.Node, w.Epoch)
 	out.Granted = own.open()
 	out.Base = arith.Sub(arith.Sub(c.taken(w.Node), out.Granted), w.before[i])
+	if c.unleased == math.MaxInt64 { // all that is not the holder's is used up
+		out.Base = max(0, arith.Sub(hard, out.Granted))
+	}
 	if over := w.over(i, c, hard); over > 0 {
 		out.Granted = max(min(out.Granted, a.Spent), arith.Sub(out.Granted, over))
 	}
@@ -432,7 +439,7 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	if w.caps[i] != nil {
 		out.Shared = out.Shared || w.capShared(i) || w.caps[i].ahead
 	}
-	out.Shared = out.Shared || c.ahead // more may be left than is known: it is asked for before anything is refused
+	out.Shared = out.Shared || c.ahead || c.unleased == math.MaxInt64 // more may be left than is known: it is asked for before anything is refused
 	out.ValidFor = w.s.validity(w.Node, !c.id.durable())
 	if short <= 0 || a.Need <= 0 {
 		return nil

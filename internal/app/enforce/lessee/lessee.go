@@ -102,7 +102,7 @@ type Lessee struct {
 	validTo atomic.Int64  // monotonic: until then they are good
 	lasts   atomic.Int64  // nanoseconds from a call that renews them
 	anew    atomic.Uint64 // changes when another run of the authority answers: see Anew
-	retold  atomic.Uint64 // the span in which it was last told which requests run
+	retold  atomic.Uint64 // span and run together in which it was last told which requests run
 	down    atomic.Int64  // until then, in monotonic nanoseconds, the authority is taken for unreachable
 	stats   stats
 
