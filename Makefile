@@ -77,7 +77,7 @@ lint: toolchain
 fmt: toolchain
 	$(TOOL) golangci-lint fmt ./...
 
-soak: toolchain build ## many kill -9 rounds, gateways under faults, 10,000 subscription histories: make soak ROUNDS=500 NODES=100 SIM=1h
+soak: toolchain build ## many kill -9 rounds, gateways and servers under faults, broken ones to be found, simulated worlds, 10,000 subscription histories: make soak ROUNDS=500 NODES=100 CHAOS=50 SIM=1h
 	test/faults/run.sh $(ROUNDS)
 	test/nodes/run.sh $(NODES)
 	test/nodes/run.sh --prove 5
