@@ -192,6 +192,9 @@ func (w *World) heal(ctx context.Context) error {
 			return fmt.Errorf("convergence: %s does not ship: %w", g.name, err)
 		}
 	}
+	if err := w.admits(ctx); err != nil {
+		return err
+	}
 	if err := w.closePeriods(ctx); err != nil {
 		return err
 	}
@@ -205,6 +208,38 @@ func (w *World) heal(ctx context.Context) error {
 		return err
 	}
 	return w.sound(ctx)
+}
+
+// admits checks that every gateway lets customers with rate limits through again before long.
+func (w *World) admits(ctx context.Context) error {
+	if !w.cfg.Rates {
+		return nil
+	}
+	const seconds = 600 // by which clocks differ, a run of the server begins to give, and a rolling limit of a minute is free again
+	for _, c := range w.customers[len(w.customers)-2:] {
+		for _, g := range w.gateways {
+			before := w.did["admitted"]
+			for n := 0; w.did["admitted"] == before && w.failed == nil; n++ {
+				if n == seconds {
+					return fmt.Errorf("convergence: %s does not admit %s, whose plan is %s", g.name, c.Key, c.plan)
+				}
+				w.passes(time.Second)
+				_, err := g.e.Tick(ctx)
+				if replaced(err) { // by a late call of its own
+					g.stop(false)
+					err = g.start(ctx)
+				}
+				if err != nil || g.e == nil {
+					return fmt.Errorf("convergence: %s does not ship: %w", g.name, err)
+				}
+				w.ask(ctx, g, c, 1)
+			}
+			for len(g.open) > 0 && w.failed == nil {
+				w.finish(g, len(g.open)-1)
+			}
+		}
+	}
+	return w.failed
 }
 
 // part ends each gateway, twice: what a late call of its drew it hears of only when it begins again.
