@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority/arith"
@@ -321,8 +322,10 @@ func (b *bucket) returnShare(node uint16, epoch uint32, r *Back, present bool, n
 		debt = min(debt, arith.Times(own.burst-burst, own.per))
 	}
 	b.owe(debt, own.per)
-	own.rate, own.burst, own.pending = rate, burst, false
-	if r.Closed {
-		b.shares = append(b.shares[:k], b.shares[k+1:]...)
-	}
+	own.rate, own.burst, own.pending = rate, burst, false // one that is closed stays for its seq: older messages may still come
+}
+
+// free says that nobody has a share.
+func (b *bucket) free() bool {
+	return !slices.ContainsFunc(b.shares, func(sh share) bool { return sh.rate > 0 || sh.burst > 0 })
 }

@@ -151,3 +151,45 @@ func TestRunningRequestsAreNotUnits(t *testing.T) {
 		t.Errorf("beside one that runs, of 3: %+v", a)
 	}
 }
+
+// TestMessagesOfAClosedShare: messages about a share that has been closed change nothing when they arrive once more, and take no debt of
+// others away.
+func TestMessagesOfAClosedShare(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}})
+	two, three := w.begin(2), w.begin(3)
+	draw := func(node uint16, epoch uint32, seq uint64) authority.Answer {
+		t.Helper()
+		out, err := w.s.Draw(t.Context(), authority.Draw{
+			Node: node, Epoch: epoch, CustomerID: custID, SubscriptionID: w.sub.ID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Seq: seq, Asks: []authority.Ask{bucketAsk()},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out[0]
+	}
+	closed := func(node uint16, epoch uint32, seq uint64, debt, per int64) {
+		t.Helper()
+		if err := w.s.Return(t.Context(), node, epoch, []authority.Back{{
+			Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: seq, Heard: seq - 1, Per: per, Had: 10, Debt: debt, Closed: true,
+		}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := draw(2, two.Epoch, 1)
+	closed(2, two.Epoch, 2, 0, a.Per)
+	if a = draw(3, three.Epoch, 1); a.Burst != 10 {
+		t.Fatalf("%+v", a)
+	}
+	closed(3, three.Epoch, 2, 10*a.Per, a.Per)
+	draw(2, two.Epoch, 1)
+	closed(2, two.Epoch, 2, 0, a.Per)
+	if a = draw(3, three.Epoch, 3); a.Debt != 10*a.Per {
+		t.Errorf("owes %d of 10: %+v", a.Debt/a.Per, a)
+	}
+	closed(3, three.Epoch, 4, 0, a.Per)
+	w.advance(6 * time.Minute)
+	if err := w.s.Tick(t.Context()); err != nil || w.s.Stats().Buckets != 0 {
+		t.Errorf("%d buckets are kept for nothing, %v", w.s.Stats().Buckets, err)
+	}
+}

@@ -74,7 +74,7 @@ func (s *Service) sweep(c *customer, now time.Duration) {
 	c.mu.Lock()
 	for key, b := range c.buckets {
 		b.forfeit(func(node uint16, _ uint32) (int64, bool) { return s.lapsed(node, at) }, at)
-		if len(b.shares) == 0 && b.debt == 0 && now-b.used > idleAfter {
+		if b.free() && b.debt == 0 && now-b.used > idleAfter {
 			delete(c.buckets, key)
 			s.stats.evicted.Add(1)
 		}
