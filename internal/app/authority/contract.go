@@ -86,8 +86,8 @@ type Ask struct {
 	// Spent is what this holder's lease was spent on so far, cumulative like Answer.Granted. Above it: an actual cost that passed
 	// its estimate, or what a soft limit let through.
 	Spent int64
-	// Held is Answer.Granted as the holder has it; 0 with Fresh. A new run of the authority, which takes what it does not know for used
-	// up, lets it have that on.
+	// Held is Answer.Granted as the holder has it; 0 with Fresh. Of a lease in memory it holds no more than that. A new run of the
+	// authority, which takes what it does not know for used up, lets it have that on.
 	Held int64
 	// Of a bucket Need is what the holder's share lacks, and Rate, Per, Burst are the share that it holds. Heard is as in Back: whether
 	// what is missing of the share was given away, with a debt that may never arrive, or is an addition that never came.
