@@ -215,6 +215,15 @@ func (w *World) admits(ctx context.Context) error {
 	if !w.cfg.Rates {
 		return nil
 	}
+	for _, g := range w.gateways { // a late call may have begun another run of one
+		g.stop(false)
+		if err := g.start(ctx); err != nil {
+			return err
+		}
+		if g.e == nil {
+			return fmt.Errorf("convergence: %s does not begin again", g.name)
+		}
+	}
 	const seconds = 600 // by which clocks differ, a run of the server begins to give, and a rolling limit of a minute is free again
 	for _, c := range w.customers[len(w.customers)-2:] {
 		for _, g := range w.gateways {
