@@ -177,7 +177,7 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 		w.tell(i, b, own, l, share{}) // an old message: it is told how things stand, and gets nothing
 		return nil
 	}
-	b.reconcile(own, a, clock < b.last, now)
+	b.reconcile(own, a, now)
 	own.seq = w.Seq
 	rate, burst := b.pool()
 	lacks := burst <= 0 || max(0, arith.Sub(arith.Times(burst, b.per), b.debt))/b.per < a.Need
@@ -204,7 +204,7 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 
 // reconcile compares a share with what its holder says that it has. What was added and never arrived goes back to the pool as it
 // came; what is gone without a word owes all that it can.
-func (b *bucket) reconcile(own *share, a *Ask, adopt bool, now int64) {
+func (b *bucket) reconcile(own *share, a *Ask, now int64) {
 	rate, burst := a.Rate, a.Burst
 	switch {
 	case a.Fresh:
@@ -214,10 +214,6 @@ func (b *bucket) reconcile(own *share, a *Ask, adopt bool, now int64) {
 		return
 	case a.Per != own.per && own.per > 0:
 		rate = arith.Convert(rate, own.per, a.Per)
-	}
-	if own.burst == 0 && own.rate == 0 && burst > 0 && adopt {
-		b.adopt(own, a)
-		return
 	}
 	if rate >= own.rate && burst >= own.burst {
 		own.pending = false
@@ -237,17 +233,6 @@ func (sh *share) unheard(heard uint64, now int64) (had, debt int64) {
 		return sh.burst, 0
 	}
 	return min(sh.wasBurst, sh.burst), arith.Drained(sh.addDebt, max(0, sh.rate-sh.wasRate), sh.addLast, now)
-}
-
-// adopt lets a share of an earlier run of the authority go on, as far as nobody else has it: it is taken off what is unknown, while
-// nothing of that is given out.
-func (b *bucket) adopt(own *share, a *Ask) {
-	rate, burst := b.pool()
-	if a.Burst > burst || arith.Convert(a.Rate, b.per, a.Per) > rate {
-		return
-	}
-	own.rate, own.per, own.burst, own.pending = a.Rate, a.Per, a.Burst, false
-	b.debt = min(b.debt, arith.Times(burst-a.Burst, b.per))
 }
 
 // give adds the pool to a share, or takes from it where the limit was lowered.

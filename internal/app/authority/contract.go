@@ -86,9 +86,6 @@ type Ask struct {
 	// Spent is what this holder's lease was spent on so far, cumulative like Answer.Granted. Above it: an actual cost that passed
 	// its estimate, or what a soft limit let through.
 	Spent int64
-	// Held is Answer.Granted as the holder has it; 0 with Fresh. Of a lease in memory it holds no more than that. A new run of the
-	// authority, which takes what it does not know for used up, lets it have that on.
-	Held int64
 	// Of a bucket Need is what the holder's share lacks, and Rate, Per, Burst are the share that it holds. Heard is as in Back: whether
 	// what is missing of the share was given away, with a debt that may never arrive, or is an addition that never came.
 	Rate, Per, Burst int64
@@ -119,8 +116,8 @@ type Answer struct {
 	AskAgain, ClearsAt int64
 	// ValidFor bounds the use of what lives in memory only (buckets, requests at once, short windows), on the holder's monotonic
 	// clock from the moment at which it sent the call. Each Draw or Return of the node renews all that it holds, if it was answered
-	// without error within RenewWithin; of what another run of the authority granted only after an Ask about it was answered. What has
-	// lapsed is gone, and taken up again with a Fresh ask. 0: until the window ends.
+	// without error within RenewWithin; all of it has lapsed when another run of the authority answers. What has lapsed is gone, and taken
+	// up again with a Fresh ask. 0: until the window ends.
 	ValidFor time.Duration
 }
 

@@ -353,11 +353,7 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 		spent = 0
 	}
 	own := c.own(w.Node, w.Epoch, w.n.boot, spent)
-	newer := w.Seq > own.seq
 	own.seq = w.Seq
-	if newer {
-		w.recount(i, c, own)
-	}
 	changed := w.report(c, own, a)
 	_, hard, err := w.ceilings(ctx, i, c)
 	if err != nil {
@@ -407,40 +403,6 @@ func (w *draw) report(c *counter, own *lease, a *Ask) (changed bool) {
 	return false
 }
 
-// recount takes a lease in memory for what its holder says that it has. What was added and did not arrive is free again. What a run
-// before leased goes on while nobody gets anything, as far as others do not say that they hold it.
-func (w *draw) recount(i int, c *counter, own *lease) {
-	a := &w.Asks[i]
-	if c.id.durable() || a.Fresh && own.told > 0 {
-		return
-	}
-	held := own.open()
-	if c.unleased == math.MaxInt64 {
-		held = w.unclaimed(i, c, own)
-	}
-	held = min(held, a.Held)
-	if a.Fresh {
-		held = 0
-	}
-	own.charged = arith.Add(own.settled, max(held, min(own.open(), a.Spent), 0))
-}
-
-// unclaimed is what of a limit nobody else has said that it holds. A message that came late may claim what its sender gave up.
-func (w *draw) unclaimed(i int, c *counter, own *lease) int64 {
-	most := int64(math.MaxInt64)
-	for k := range w.limits[i] {
-		if l := &w.limits[i][k]; l.enforced() {
-			most = min(most, arith.Add(l.Quota, l.Extra))
-		}
-	}
-	for k := range c.leases {
-		if l := &c.leases[k]; l != own {
-			most = arith.Sub(most, l.charged)
-		}
-	}
-	return most
-}
-
 // answer tells how an ask stands; short is what could not be granted of what is needed.
 func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error {
 	a, out := &w.Asks[i], &w.answers[i]
@@ -454,9 +416,6 @@ func (w *draw) answer(ctx context.Context, i int, c *counter, short int64) error
 	own := c.find(w.Node, w.Epoch)
 	out.Granted = own.open()
 	out.Base = arith.Sub(arith.Sub(c.taken(w.Node), out.Granted), w.before[i])
-	if c.unleased == math.MaxInt64 { // all that is not the holder's is used up
-		out.Base = max(0, arith.Sub(hard, out.Granted))
-	}
 	if over := w.over(i, c, hard); over > 0 {
 		out.Granted = max(min(out.Granted, a.Spent), arith.Sub(out.Granted, over))
 	}

@@ -120,8 +120,8 @@ func TestEndOfAWindow(t *testing.T) {
 	}
 }
 
-// TestSharesOfBeforeAreNobodys: of a bucket that was used before this start nothing is given out until all of it has lapsed. A gateway
-// that says what it had, in a message that came late, and then does not have it, owes all of that.
+// TestSharesOfBeforeAreNobodys: of a bucket that was used before this start nothing is given out until all of it has lapsed,
+// whatever a gateway says that it had.
 func TestSharesOfBeforeAreNobodys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}})
@@ -130,7 +130,7 @@ func TestSharesOfBeforeAreNobodys(t *testing.T) {
 	said := bucketAsk()
 	said.Fresh, said.Rate, said.Per, said.Burst = false, 1, 1_000_000, 10
 	w.draw(2, two.Epoch, said)
-	back := authority.Back{Counter: said.Counter, Kind: quota.TokenBucket, Per: 1_000_000, Closed: true}
+	back := authority.Back{Counter: said.Counter, Kind: quota.TokenBucket, Per: 1_000_000, Had: 10, Closed: true}
 	if err := w.s.Return(context.Background(), 2, two.Epoch, []authority.Back{back}); err != nil {
 		t.Fatal(err)
 	}

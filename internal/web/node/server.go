@@ -121,11 +121,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	n, fault := s.caller(r)
-	if meant := r.Header.Get(wire.RunHeader); fault == "" && meant != "" && meant != s.run && ofLeases(r.URL.Path) {
-		w.Header().Set(wire.OtherRunHeader, "1")
-		refuse(w, http.StatusServiceUnavailable, wire.CodeAway, "another run of the server answers now; say it again")
-		return
-	}
 	switch fault {
 	case "":
 		s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, n)))
@@ -134,11 +129,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case account.FaultMissing, account.FaultUnknown, account.FaultExpired:
 		refuse(w, http.StatusUnauthorized, wire.CodeToken, "no gateway has this token; `tally gateway token NAME` on the server makes one")
 	}
-}
-
-// ofLeases says that calls of a path tell what a gateway holds.
-func ofLeases(path string) bool {
-	return path == wire.PathDraw || path == wire.PathDraws || path == wire.PathReturn
 }
 
 func (s *Server) caller(r *http.Request) (nodes.Node, account.KeyFault) {

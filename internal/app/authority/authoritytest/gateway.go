@@ -169,9 +169,6 @@ func (g *Gateway) draw(h *lease, cost, now int64) authority.Draw {
 	a := h.ask
 	a.Need, a.Fresh, a.Heard = cost, !h.known, h.heard
 	a.Spent = h.spentNow()
-	if h.known && h.limit.Kind != quota.TokenBucket {
-		a.Held = max(0, h.state.Granted-h.base)
-	}
 	if h.limit.Kind == quota.TokenBucket && h.known {
 		free, _ := quota.Remaining(&h.limit, &h.state, now)
 		a.Need = max(1, cost-free)

@@ -31,7 +31,6 @@ type counter struct {
 	said    uint64 // Seq of what was last said of it to the authority
 	lapses  bool   // it lives in memory only, and is good as long as the authority is heard
 	span    uint64 // of hearing it in which it was told: see Lessee.hear
-	anew    uint64 // the run of the authority that knows of it: see Lessee.Anew
 	lease   uint32
 	named   bool            // lease is the name of this lease
 	open    int             // requests that hold a part of it

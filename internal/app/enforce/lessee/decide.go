@@ -233,7 +233,7 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 	c.gen++
 	now = l.cfg.Now().UnixMicro()
 	span := l.span.Load()
-	if l.mono()-sent > int64(authority.RenewWithin) { // what lives in memory may be with others by now
+	if l.mono()-sent > int64(authority.RenewWithin) || anew != l.anew.Load() { // what lives in memory may be with others by now
 		span = math.MaxUint64
 	}
 	for i, ctr := range ctrs {
@@ -241,7 +241,7 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 		if !ctr.heard(&asks[i], &answers[i], seq, now) {
 			continue
 		}
-		ctr.span, ctr.anew = span, anew
+		ctr.span = span
 		if err := l.name(c, ctr); err != nil {
 			return err
 		}
@@ -279,9 +279,6 @@ func (l *Lessee) asks(s *Set, cost, now int64) (asks []authority.Ask, ctrs []*co
 		ask := authority.Ask{
 			Counter: ctr.key, WindowEnd: ctr.end, Kind: lim.Kind, Limits: []string{lim.Key}, Whose: ctr.whose,
 			Need: need, Want: want, Spent: ctr.spent(), Rate: st.Rate, Per: st.Per, Burst: st.Burst, Heard: ctr.took, Fresh: !ctr.known,
-		}
-		if ctr.known {
-			ask.Held = ctr.granted
 		}
 		if ask.Fresh && ctr.key.Scope == "" && s.load != nil && s.load.lastAt >= ctr.key.Start {
 			ask.Open = s.load.open
@@ -340,7 +337,7 @@ func (l *Lessee) decideAlone(c *customer, s *Set, q *Question, unreachable error
 	spare := make([]quota.State, len(s.states))
 	for i, ctr := range s.counters {
 		lim := &s.Limits[i]
-		if ctr.ready && l.good(ctr) {
+		if ctr.ready && (!ctr.lapses || l.heard(ctr.span)) {
 			var d quota.Decision
 			trial := s.views[i].state
 			if quota.Decide(&d, s.Limits[i:i+1], []*quota.State{&trial}, q.Cost, q.Now); d.Verdict != quota.Short {

@@ -31,17 +31,14 @@ func (l *Lessee) hear(sent int64, validFor time.Duration) {
 	}
 }
 
-// Anew says that another run of the authority answers from now on. It knows nothing of what lives in memory only, and takes it for used
-// up until that has lapsed: till then it lets those who ask have on what they hold, and later no more.
-func (l *Lessee) Anew() { l.anew.Add(1) }
+// Anew says that another run of the authority answers from now on. What lives in memory only it knows nothing of: that has lapsed.
+func (l *Lessee) Anew() {
+	l.anew.Add(1)
+	l.span.Add(1)
+}
 
 // heard tells whether what was told in a span is good.
 func (l *Lessee) heard(span uint64) bool { return span == l.span.Load() && l.mono() < l.validTo.Load() }
-
-// good tells whether what a counter was told last may still be used.
-func (l *Lessee) good(ctr *counter) bool {
-	return !ctr.lapses || l.heard(ctr.span) && ctr.anew == l.anew.Load()
-}
 
 // renew has a call made when leases in memory would lapse before long.
 func (l *Lessee) renew(ctx context.Context) error {
@@ -63,11 +60,10 @@ func (l *Lessee) renew(ctx context.Context) error {
 
 const renewPart = 2 // of their time: then they are renewed
 
-// retell tells the authority which requests run, after what it knew of them has lapsed there, and another run of it: their places are
-// taken until they end.
+// retell tells the authority which requests run, after what it knew of them has lapsed there: their places are taken until they end.
 func (l *Lessee) retell(ctx context.Context) error {
-	span, run := l.span.Load(), l.anew.Load()
-	if l.retold.Load() == span+run || l.mono() < l.down.Load() {
+	span := l.span.Load()
+	if l.retold.Load() == span || l.mono() < l.down.Load() {
 		return nil
 	}
 	var backs []authority.Back
@@ -76,17 +72,17 @@ func (l *Lessee) retell(ctx context.Context) error {
 	for _, c := range l.all() {
 		c.mu.Lock()
 		for _, ctr := range c.counters {
-			if ctr.id.class != atOnce || ctr.known && ctr.span == span && ctr.anew == run {
+			if ctr.id.class != atOnce || ctr.known && ctr.span == span {
 				continue
 			}
 			if ctr.asking || ctr.leaving || len(backs) == authority.MaxBacks { // once more
 				all = all && ctr.first().Consumed == 0
 				continue
 			}
-			if ctr.known && ctr.span != span {
+			if ctr.known {
 				l.lapse(c, ctr)
 			}
-			if n := ctr.first().Consumed - ctr.base; n > 0 {
+			if n := ctr.first().Consumed; n > 0 {
 				ctr.said = l.seq.Add(1)
 				backs = append(backs, authority.Back{Counter: ctr.key, Kind: ctr.limit.Kind, Seq: ctr.said, Spent: n, Keep: n})
 				told = append(told, returned{c: c, ctr: ctr, said: ctr.said})
@@ -102,19 +98,18 @@ func (l *Lessee) retell(ctx context.Context) error {
 		}
 		l.hear(sent, 0)
 	}
-	if span != l.span.Load() || run != l.anew.Load() {
+	if span != l.span.Load() {
 		return nil // once more
 	}
 	for _, r := range told {
 		r.c.mu.Lock()
-		if r.ctr.said == r.said { // of what it holds beyond that it is asked before it is used
-			r.ctr.known, r.ctr.ready, r.ctr.lapses, r.ctr.span, r.ctr.anew = true, false, true, span, run
-			r.c.gen++
+		if r.ctr.said == r.said {
+			r.ctr.known, r.ctr.span, r.ctr.lapses = true, span, true
 		}
 		r.c.mu.Unlock()
 	}
 	if all {
-		l.retold.Store(span + run)
+		l.retold.Store(span)
 	}
 	return nil
 }

@@ -406,7 +406,8 @@ func TestBucketOfAClockThatIsBehind(t *testing.T) {
 	}
 }
 
-// TestAnotherRunOfTheAuthority: requests that run keep their places in the next run, and what is held beyond that goes on.
+// TestAnotherRunOfTheAuthority: what a gateway leased in memory of a run that has ended it uses no more, and requests that run keep
+// their places in the next one.
 func TestAnotherRunOfTheAuthority(t *testing.T) {
 	t.Parallel()
 	const most = 5
@@ -432,9 +433,6 @@ func TestAnotherRunOfTheAuthority(t *testing.T) {
 	w.restart()
 	one.Anew()
 	two.Anew()
-	if n := run(two, most); n != 0 {
-		t.Errorf("%d run beside those that the new run does not know of", n)
-	}
 	for range 12 {
 		w.advance(time.Second)
 		if err := errors.Join(one.Tick(t.Context()), two.Tick(t.Context())); err != nil {
@@ -456,12 +454,6 @@ func TestSharesOfAnotherRunOfTheAuthority(t *testing.T) {
 	w.allowed(one, 1, ask{})
 	w.restart()
 	one.Anew()
-	if n := w.allowed(one, 3, ask{}); n != 3 {
-		t.Errorf("%d of 3 go on", n)
-	}
-	if n := w.allowed(two, 3, ask{}); n != 0 {
-		t.Errorf("%d beside those that the new run did not know of", n)
-	}
 	for range 60 {
 		w.advance(time.Second)
 		if err := one.Tick(t.Context()); err != nil { // it is heard
@@ -469,64 +461,6 @@ func TestSharesOfAnotherRunOfTheAuthority(t *testing.T) {
 		}
 	}
 	if n := w.allowed(two, 20, ask{}) + w.allowed(one, 20, ask{}); n != 10 {
-		t.Errorf("%d at once of a bucket of 10", n)
-	}
-}
-
-// TestWindowOfAnotherRunOfTheAuthority: the next run takes a short window for used up, but for what a gateway holds of it.
-func TestWindowOfAnotherRunOfTheAuthority(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, catalog.Limit{Key: "short", Meter: calls, Quota: new(dec("100")), Fixed: time.Minute})
-	front := func(authority.Authority) authority.Authority { return newest{w} }
-	one, two := w.gateway(2, front), w.gateway(3, front)
-	w.advance(time.Minute)
-	w.allowed(one, 5, ask{}) // of 25
-	w.restart()
-	one.Anew()
-	two.Anew()
-	if n := w.allowed(two, 100, ask{}); n != 0 {
-		t.Errorf("%d beside what the new run does not know of", n)
-	}
-	if n := w.allowed(one, 100, ask{}); n != 20 {
-		t.Errorf("%d go on of 20", n)
-	}
-	w.advance(time.Minute)
-	if n := w.allowed(two, 60, ask{}) + w.allowed(one, 60, ask{}); n != 100 {
-		t.Errorf("%d in the next window of 100", n)
-	}
-}
-
-// TestBucketOfAnotherRunIsAskedForAgain: gateways that ask for a bucket while the next run of the authority gives out nothing yet, since
-// others may still have parts of it, ask again when it does.
-func TestBucketOfAnotherRunIsAskedForAgain(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, bucketOf("bucket", "1", "10"))
-	front := func(authority.Authority) authority.Authority { return newest{w} }
-	one, two := w.gateway(2, front), w.gateway(3, front)
-	w.advance(time.Minute)
-	w.allowed(one, 1, ask{})
-	w.restart()
-	one.Anew()
-	two.Anew()
-	if n := w.allowed(two, 1, ask{}); n != 0 {
-		t.Errorf("%d at once, while others may have the bucket", n)
-	}
-	before := two.Stats().Draws
-	for range 60 {
-		w.advance(time.Second)
-		if err := errors.Join(one.Tick(t.Context()), two.Tick(t.Context())); err != nil { // they are heard
-			t.Fatal(err)
-		}
-		if w.Now().Sub(start) < 36*time.Hour+time.Minute+6*time.Second {
-			if n := w.allowed(two, 1, ask{}); n != 0 {
-				t.Errorf("%d at %v, while others may have the bucket", n, w.Now())
-			}
-		}
-	}
-	if n := two.Stats().Draws - before; n != 0 {
-		t.Errorf("%d questions to which the answer was known", n)
-	}
-	if n := w.allowed(one, 20, ask{}) + w.allowed(two, 20, ask{}); n != 10 {
 		t.Errorf("%d at once of a bucket of 10", n)
 	}
 }
@@ -761,4 +695,39 @@ func TestLeaseAboveTheCeiling(t *testing.T) {
 			t.Error("denied when nothing runs")
 		}
 	})
+}
+
+// TestBucketOfAnotherRunIsAskedForAgain: gateways that ask for a bucket while the next run of the authority gives out nothing yet, since
+// others may still have parts of it, ask again when it does.
+func TestBucketOfAnotherRunIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, bucketOf("bucket", "1", "10"))
+	front := func(authority.Authority) authority.Authority { return newest{w} }
+	one, two := w.gateway(2, front), w.gateway(3, front)
+	w.advance(time.Minute)
+	w.allowed(one, 1, ask{})
+	w.restart()
+	one.Anew()
+	two.Anew()
+	if n := w.allowed(one, 1, ask{}) + w.allowed(two, 1, ask{}); n != 0 {
+		t.Errorf("%d at once, while others may have the bucket", n)
+	}
+	before := one.Stats().Draws + two.Stats().Draws
+	for range 60 {
+		w.advance(time.Second)
+		if err := errors.Join(one.Tick(t.Context()), two.Tick(t.Context())); err != nil { // they are heard
+			t.Fatal(err)
+		}
+		if w.Now().Sub(start) < 36*time.Hour+time.Minute+6*time.Second {
+			if n := w.allowed(one, 1, ask{}) + w.allowed(two, 1, ask{}); n != 0 {
+				t.Errorf("%d at %v, while others may have the bucket", n, w.Now())
+			}
+		}
+	}
+	if n := one.Stats().Draws + two.Stats().Draws - before; n != 0 {
+		t.Errorf("%d questions to which the answer was known", n)
+	}
+	if n := w.allowed(one, 20, ask{}) + w.allowed(two, 20, ask{}); n != 10 {
+		t.Errorf("%d at once of a bucket of 10", n)
+	}
 }

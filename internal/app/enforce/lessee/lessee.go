@@ -98,11 +98,11 @@ type Lessee struct {
 
 	held    atomic.Int64  // counters
 	seq     atomic.Uint64 // of what is said to the authority; taken under the customer's lock
-	span    atomic.Uint64 // changes when leases in memory have lapsed, since the authority was not heard in time
+	span    atomic.Uint64 // changes when leases in memory have lapsed: the authority was not heard in time, or another run of it answers
 	validTo atomic.Int64  // monotonic: until then they are good
 	lasts   atomic.Int64  // nanoseconds from a call that renews them
 	anew    atomic.Uint64 // changes when another run of the authority answers: see Anew
-	retold  atomic.Uint64 // span and run together in which it was last told which requests run
+	retold  atomic.Uint64 // the span in which it was last told which requests run
 	down    atomic.Int64  // until then, in monotonic nanoseconds, the authority is taken for unreachable
 	stats   stats
 

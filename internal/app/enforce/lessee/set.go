@@ -219,9 +219,8 @@ type Set struct {
 
 	// Owner: the customer's mu.
 	checked  uint64 // the customer's gen when all counters were found usable
-	lapses   bool   // a counter is good only while the authority is heard, in this span and run
+	lapses   bool   // a counter is good only while the authority is heard, in this span
 	span     uint64
-	anew     uint64
 	leaseGen uint64
 	leases   []uint32
 	used     bool // since the last sweep
@@ -381,17 +380,14 @@ func scoped(per []catalog.Scope, w quota.Whose) (mine quota.Whose, ok bool) {
 // usable tells whether the set's counters are known and their leases good. It is asked on each decision, so it looks at the
 // counters only after something has changed.
 func (l *Lessee) usable(c *customer, s *Set) bool {
-	if s.checked == c.gen && (!s.lapses || l.heard(s.span) && s.anew == l.anew.Load()) {
+	if s.checked == c.gen && (!s.lapses || l.heard(s.span)) {
 		return true
 	}
 	s.lapses = false
 	for _, ctr := range s.counters {
-		if ctr.known && ctr.lapses {
-			switch s.lapses, s.span, s.anew = true, ctr.span, ctr.anew; {
-			case !l.heard(ctr.span):
+		if ctr.ready && ctr.lapses {
+			if s.lapses, s.span = true, ctr.span; !l.heard(ctr.span) {
 				l.lapse(c, ctr)
-			case ctr.anew != l.anew.Load(): // this one has to be told what is held before it is used
-				ctr.ready = false
 			}
 		}
 		if !ctr.ready {

@@ -45,12 +45,11 @@ type world struct {
 	records   *sqlite.Records
 	journal   *file.Journal
 	authority *authority.Service
-	gateways  map[uint16]*lessee.Lessee
 }
 
 func newWorld(t testing.TB, limits ...catalog.Limit) *world {
 	t.Helper()
-	w := &world{TB: t, opened: map[store.CounterKey]int{}, gateways: map[uint16]*lessee.Lessee{}}
+	w := &world{TB: t, opened: map[store.CounterKey]int{}}
 	w.now.Store(start.Add(36 * time.Hour).UnixMicro())
 	w.declare(1, limits...)
 	dir := t.TempDir()
@@ -81,9 +80,6 @@ func (w *world) restart() {
 		Local: 1, Log: slog.New(slog.DiscardHandler),
 	}); err != nil {
 		w.Fatal(err)
-	}
-	for node, l := range w.gateways {
-		w.authority.Register(node, holder{l})
 	}
 }
 
@@ -216,8 +212,7 @@ func (w *world) gateway(node uint16, front func(authority.Authority) authority.A
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.gateways[node] = l
-	w.authority.Register(node, holder{l})
+	w.Cleanup(w.authority.Register(node, holder{l}))
 	return l
 }
 

@@ -145,17 +145,8 @@ func (c *Client) call(ctx context.Context, path string, timeout time.Duration, i
 	return c.exchange(ctx, http.MethodPost, path, timeout, body, out)
 }
 
-// send makes a call and counts it. One that was meant for another run of the server is made once more, for the one that answered.
+// send makes a call and counts it.
 func (c *Client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
-	resp, err := c.sendOnce(ctx, method, path, body)
-	if err == nil && resp.Header.Get(wire.OtherRunHeader) != "" {
-		_ = resp.Body.Close() // it is not read
-		return c.sendOnce(ctx, method, path, body)
-	}
-	return resp, err
-}
-
-func (c *Client) sendOnce(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
 	req, err := c.request(ctx, method, path, nil, body)
 	if err != nil {
 		return nil, err
@@ -164,9 +155,6 @@ func (c *Client) sendOnce(ctx context.Context, method, path string, body []byte)
 		n.Add(1)
 	}
 	before := c.runs.now()
-	if before != "" {
-		req.Header.Set(wire.RunHeader, before)
-	}
 	resp, err := c.cfg.HTTP.Do(req)
 	if err != nil {
 		return nil, unreachable(path, err)

@@ -103,7 +103,7 @@ func (d *Draw) Check(now time.Time) error {
 				return invalid("an ask is malformed")
 			}
 		}
-		if least(a.Need, a.Want, a.Spent, a.Held, a.Open, a.WindowEnd) || !share(a.Rate, a.Per, a.Burst) {
+		if least(a.Need, a.Want, a.Spent, a.Open, a.WindowEnd) || !share(a.Rate, a.Per, a.Burst) {
 			return invalid("an ask's numbers are none")
 		}
 	}

@@ -22,13 +22,8 @@ const (
 	EventsMax = 1000
 )
 
-// RunHeader names the run of the server that answers, and in a call the one that the gateway knows. Another run knows nothing of what
-// was leased in memory only, and refuses draws and returns that were meant for one before, with OtherRunHeader: what they say may be
-// old, and what it meant is not known any more. The gateway says it again.
-const (
-	RunHeader      = "Tally-Run"
-	OtherRunHeader = "Tally-Other-Run"
-)
+// RunHeader names the run of the server that answers. Another run knows nothing of what was leased in memory only.
+const RunHeader = "Tally-Run"
 
 // Prefix is what the paths of all calls begin with.
 const Prefix = "/v1/nodes/"
