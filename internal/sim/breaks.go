@@ -22,12 +22,11 @@ const (
 	RecallMore    Break = "recall-more"    // more is taken back than the holder gave
 	ChangeInvoice Break = "change-invoice" // a finalized invoice changes
 	LoseEvent     Break = "lose-event"     // an event of a batch is dropped, and acknowledged
-	KeepShares    Break = "keep-shares"    // a gateway goes on with its part of a bucket when the server was started anew; with Rates
 )
 
 // Breaks lists them all.
 func Breaks() []Break {
-	return []Break{SkipDedup, ForgetLease, EarlyReceipt, GrantAbove, TruncateEarly, RecallMore, ChangeInvoice, LoseEvent, KeepShares}
+	return []Break{SkipDedup, ForgetLease, EarlyReceipt, GrantAbove, TruncateEarly, RecallMore, ChangeInvoice, LoseEvent}
 }
 
 // twice gives events that were stored before other names, as a journal would that does not know them again.

@@ -128,7 +128,7 @@ func (g *gateway) start(ctx context.Context) (err error) {
 	if g.client, err = remote.NewClient(remote.Config{
 		Server: "http://server", Token: g.token, HTTP: &http.Client{Transport: &network{g.w, g}}, Real: g.real, DrawTimeout: patience, CallTimeout: patience,
 		Anew: func() {
-			if g.e != nil && g.w.cfg.Break != KeepShares {
+			if g.e != nil {
 				g.e.Anew()
 			}
 		},

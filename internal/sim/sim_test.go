@@ -88,7 +88,7 @@ func TestBreaksAreFound(t *testing.T) {
 	for _, b := range Breaks() {
 		t.Run(string(b), func(t *testing.T) {
 			for s := uint64(1); s <= 20; s++ {
-				_, err := Run(context.Background(), Config{Seed: s, Steps: 400, Rates: b == KeepShares, Dir: filepath.Join(t.TempDir(), "world"), Break: b})
+				_, err := Run(context.Background(), Config{Seed: s, Steps: 400, Dir: filepath.Join(t.TempDir(), "world"), Break: b})
 				if f, ok := errors.AsType[*Failure](err); ok {
 					t.Logf("found by %v", f)
 					return
