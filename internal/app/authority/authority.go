@@ -86,6 +86,18 @@ type Service struct {
 	foreign   bool // when this began there were other nodes, which may hold what lives in memory
 
 	prunedAt atomic.Int64 // monotonic nanoseconds
+	stamped  atomic.Int64 // the newest Answer.Stamp
+}
+
+// stamp names one answer. Since a bucket is not given out while an earlier run's parts may be held, no run begins below what the one
+// before has named.
+func (s *Service) stamp() uint64 {
+	for {
+		last := s.stamped.Load()
+		if next := max(last+1, s.cfg.Now().UnixMicro()); s.stamped.CompareAndSwap(last, next) {
+			return uint64(next)
+		}
+	}
 }
 
 var _ Authority = (*Service)(nil)

@@ -32,7 +32,8 @@ type share struct {
 	wasRate, wasBurst int64
 	addDebt, addLast  int64
 	pending           bool
-	asked             uint64 // Seq of the Draw that it was the answer to
+	stamp             uint64 // of that answer: Answer.Stamp
+	answered          uint64 // Seq of the Draw that it answered
 	seq               uint64
 }
 
@@ -173,8 +174,8 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 		b.shares = append(b.shares, share{node: w.Node, epoch: w.Epoch, per: b.per})
 	}
 	own := &b.shares[k]
-	if w.Seq != 0 && w.Seq < own.seq {
-		w.tell(i, b, own, l, share{}) // an old message: it is told how things stand, and gets nothing
+	if w.Seq != 0 && (w.Seq < own.seq || w.Seq == own.answered) {
+		w.tell(i, b, own, l, share{}) // an old message, or one that came before: it is told how things stand, and gets nothing
 		return nil
 	}
 	b.reconcile(own, a, now)
@@ -203,36 +204,32 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 }
 
 // reconcile compares a share with what its holder says that it has. What was added and never arrived goes back to the pool as it
-// came; what is gone without a word owes all that it can.
+// came; what is gone without a word owes all that it can. What the holder says may be of a share that an earlier run gave it.
 func (b *bucket) reconcile(own *share, a *Ask, now int64) {
+	b.settle(now)
+	b.owe(own.settle(a.Heard, now), own.per)
 	rate, burst := a.Rate, a.Burst
 	switch {
 	case a.Fresh:
 		rate, burst = 0, 0
 	case a.Per == 0: // the holder does not say
-		own.pending = false
 		return
 	case a.Per != own.per && own.per > 0:
 		rate = arith.Convert(rate, own.per, a.Per)
 	}
-	if rate >= own.rate && burst >= own.burst {
-		own.pending = false
-		return
-	}
-	b.settle(now)
-	had, debt := own.unheard(a.Heard, now)
-	b.owe(debt, own.per)
-	b.owe(arith.Times(max(0, had-burst), own.per), own.per)
-	own.rate, own.burst, own.pending = min(rate, own.rate), min(burst, own.burst), false
+	b.owe(arith.Times(max(0, own.burst-burst), own.per), own.per)
+	own.rate, own.burst = min(rate, own.rate), min(burst, own.burst)
 }
 
-// unheard splits a share by what its holder has heard of: had is the burst of which it knows, debt what the last addition owes by
-// now where its answer has not arrived.
-func (sh *share) unheard(heard uint64, now int64) (had, debt int64) {
-	if !sh.pending || heard != 0 && heard >= sh.asked {
-		return sh.burst, 0
+// settle makes a share what its holder has heard of. What was added by an answer that has not arrived is taken off again, and debt is
+// what that owes by now.
+func (sh *share) settle(heard uint64, now int64) (debt int64) {
+	if sh.pending && heard != sh.stamp {
+		debt = arith.Drained(sh.addDebt, max(0, sh.rate-sh.wasRate), sh.addLast, now)
+		sh.rate, sh.burst = min(sh.rate, sh.wasRate), min(sh.burst, sh.wasBurst)
 	}
-	return min(sh.wasBurst, sh.burst), arith.Drained(sh.addDebt, max(0, sh.rate-sh.wasRate), sh.addLast, now)
+	sh.pending = false
+	return debt
 }
 
 // give adds the pool to a share, or takes from it where the limit was lowered.
@@ -240,7 +237,7 @@ func (w *draw) give(b *bucket, own *share, added share) {
 	rate, burst := b.in(own)
 	own.wasRate, own.wasBurst = rate, burst
 	own.rate, own.per, own.burst = max(0, arith.Add(rate, added.rate)), b.per, max(0, arith.Add(burst, added.burst))
-	own.addDebt, own.addLast, own.pending, own.asked = added.addDebt, added.addLast, true, w.Seq
+	own.addDebt, own.addLast, own.pending, own.stamp, own.answered = added.addDebt, added.addLast, true, w.s.stamp(), w.Seq
 	b.debt = 0
 	if added.burst > 0 {
 		w.s.stats.granted.Add(1)
@@ -251,7 +248,7 @@ func (w *draw) give(b *bucket, own *share, added share) {
 func (w *draw) tell(i int, b *bucket, own *share, l *rule, added share) {
 	out := &w.answers[i]
 	out.Rate, out.Per, out.Burst = own.rate, own.per, own.burst
-	out.Debt, out.Last = added.addDebt, added.addLast
+	out.Debt, out.Last, out.Stamp = added.addDebt, added.addLast, own.stamp
 	out.Ceiling, out.Ceilings = l.Burst, nil
 	rate, burst := b.in(own)
 	out.Shared = rate < b.rate || burst < b.burst // others have the rest, or it is not given out yet: it is asked for again
@@ -289,6 +286,8 @@ func (b *bucket) returnShare(node uint16, epoch uint32, r *Back, present bool, n
 	}
 	own.seq = max(own.seq, r.Seq)
 	b.settle(now)
+	all := own.burst // with what may be on its way to the holder
+	debt := own.settle(r.Heard, now)
 	rate, burst := r.Rate, r.Burst
 	if r.Closed {
 		rate, burst = 0, 0
@@ -300,14 +299,13 @@ func (b *bucket) returnShare(node uint16, epoch uint32, r *Back, present bool, n
 	if per <= 0 {
 		per = own.per
 	}
-	had, debt := own.unheard(r.Heard, now)
-	debt = arith.Add(debt, arith.Times(max(0, had-max(0, r.Had)), own.per))
+	debt = arith.Add(debt, arith.Times(max(0, own.burst-max(0, r.Had)), own.per))
 	debt = arith.Add(debt, arith.Convert(max(0, r.Debt), own.per, per))
 	if !r.Closed { // else it owes what an actual cost had beyond the bucket's size, too
-		debt = min(debt, arith.Times(own.burst-burst, own.per))
+		debt = min(debt, arith.Times(all-burst, own.per))
 	}
 	b.owe(debt, own.per)
-	own.rate, own.burst, own.pending = rate, burst, false // one that is closed stays for its seq: older messages may still come
+	own.rate, own.burst = rate, burst // one that is closed stays for its seq: older messages may still come
 }
 
 // free says that nobody has a share.

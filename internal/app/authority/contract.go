@@ -107,7 +107,8 @@ type Answer struct {
 	// holder with another one takes the instant at which the answer arrived.
 	Rate, Per, Burst int64
 	Debt, Last       int64
-	Base             int64 // consumed in the window apart from this lease: other leases, reported usage, usage before there was a limit
+	Stamp            uint64 // of a bucket: names this answer, see Back.Heard; no two are equal, of whatever run of the authority
+	Base             int64  // consumed in the window apart from this lease: other leases, reported usage, usage before there was a limit
 	Ceiling          int64 // the limit's, grace included, in units; of the tightest one
 	// Ceilings are those of each of Ask.Limits, in their order; nil: all are Ceiling.
 	Ceilings []int64
@@ -127,8 +128,9 @@ type Back struct {
 	Kind    quota.Kind // as asked; of leases of Welcome.Open it may be 0
 	Epoch   uint32     // an earlier one for leases of Welcome.Open; 0: the present
 	Seq     uint64     // see Draw.Seq; 0 only of an earlier epoch, or where the node's Draws have none either
-	// Heard is the Seq of the newest Draw whose answer came into the holder's state of the counter, now or before it lost it; 0: none.
-	// Where the last answer is not known to have arrived, a bucket's debt counts twice for a while.
+	// Heard is the Stamp of the newest answer that came into the holder's state of a bucket, now or before it lost it; 0: none. It is
+	// no Seq: a Draw that comes late, or twice, to an authority that knows nothing of it any more is answered once more, and that answer's
+	// debt never arrives. Where the last answer is not known to have arrived, a bucket's debt counts twice for a while.
 	Heard uint64
 	// Spent is cumulative. For an earlier epoch it counts from where that lease did: without store.Lease.Settled.
 	Spent int64

@@ -152,12 +152,112 @@ func TestRunningRequestsAreNotUnits(t *testing.T) {
 	}
 }
 
+// shares is a world with a bucket of 10 that refills 2 a second, and what two gateways say about it.
+type shares struct {
+	*world
+	epochs map[uint16]uint32
+}
+
+func newShares(t *testing.T) *shares {
+	t.Helper()
+	w := &shares{newWorld(t, catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}}), map[uint16]uint32{}}
+	for _, node := range []uint16{2, 3} {
+		w.epochs[node] = w.begin(node).Epoch
+	}
+	return w
+}
+
+// ask draws as a holder who has what the answer said, or nothing, and lacks 1.
+func (w *shares) ask(node uint16, seq uint64, has authority.Answer) authority.Answer {
+	w.t.Helper()
+	ask := bucketAsk()
+	ask.Fresh, ask.Rate, ask.Per, ask.Burst, ask.Heard = has.Per == 0, has.Rate, has.Per, has.Burst, has.Stamp
+	out, err := w.s.Draw(context.Background(), authority.Draw{
+		Node: node, Epoch: w.epochs[node], CustomerID: custID, SubscriptionID: w.sub.ID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Seq: seq, Asks: []authority.Ask{ask},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return out[0]
+}
+
+// TestDrawThatComesTwice: a draw that arrives once more, after its answer has, takes nothing back of what that brought.
+func TestDrawThatComesTwice(t *testing.T) {
+	t.Parallel()
+	w := newShares(t)
+	first := w.ask(2, 1, authority.Answer{})
+	if first.Burst != 10 {
+		t.Fatalf("%+v", first)
+	}
+	if a := w.ask(2, 1, authority.Answer{}); a.Burst != 10 || a.Debt != 0 {
+		t.Errorf("the second time it is told %+v", a)
+	}
+	if a := w.ask(3, 1, authority.Answer{}); a.Burst != 0 {
+		t.Errorf("another one gets %d of what is held", a.Burst)
+	}
+	half := first
+	half.Rate, half.Burst = first.Rate/2, 5
+	if a := w.ask(2, 2, half); a.Burst != 10 || a.Debt != 5*a.Per {
+		t.Errorf("when it lost 5 that it had it is told %+v", a)
+	}
+}
+
+// TestLateDrawBringsNoDebtAway: a draw that comes late is answered to nobody; the debt that went with the answer comes back, whatever
+// its holder says that it has, or has heard of, by then.
+func TestLateDrawBringsNoDebtAway(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ claims, heard authority.Answer }{
+		"of an earlier run":               {claims: authority.Answer{Rate: 1 << 40, Per: 1 << 40, Burst: 10, Stamp: 1}},
+		"answered before, and forgotten":  {heard: authority.Answer{Stamp: 2}},
+		"answered before, with its share": {claims: authority.Answer{Rate: 1 << 40, Per: 1 << 40, Burst: 10, Stamp: 2}, heard: authority.Answer{Stamp: 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newShares(t)
+			a := w.ask(3, 1, authority.Answer{})
+			if err := w.s.Return(t.Context(), 3, w.epochs[3], []authority.Back{{
+				Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: 2, Heard: a.Stamp, Per: a.Per, Had: 10, Debt: 10 * a.Per, Closed: true,
+			}}); err != nil {
+				t.Fatal(err)
+			}
+			if a = w.ask(2, 5, tt.claims); a.Debt != 10*a.Per {
+				t.Fatalf("of a bucket that is used up the late one is told %+v", a)
+			}
+			if tt.claims.Per > 0 {
+				tt.heard.Rate, tt.heard.Per, tt.heard.Burst = a.Rate, a.Per, a.Burst
+			}
+			if a = w.ask(2, 6, tt.heard); a.Burst != 10 || a.Debt < 10*a.Per {
+				t.Errorf("then it owes %d of 10: %+v", a.Debt/a.Per, a)
+			}
+		})
+	}
+}
+
+// TestStampsAreTheirOwn: no run of the authority names an answer as another one has.
+func TestStampsAreTheirOwn(t *testing.T) {
+	t.Parallel()
+	w := newShares(t)
+	seen := map[uint64]bool{}
+	for run := range 3 {
+		for i := range uint64(20) {
+			if a := w.ask(2, uint64(run*20)+i+1, authority.Answer{}); a.Burst == 0 || seen[a.Stamp] {
+				t.Fatalf("run %d: %+v", run, a)
+			} else {
+				seen[a.Stamp] = true
+			}
+		}
+		w.restart()
+		w.advance(7 * time.Second)
+	}
+}
+
 // TestMessagesOfAClosedShare: messages about a share that has been closed change nothing when they arrive once more, and take no debt of
 // others away.
 func TestMessagesOfAClosedShare(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}})
 	two, three := w.begin(2), w.begin(3)
+	stamp := map[uint16]uint64{}
 	draw := func(node uint16, epoch uint32, seq uint64) authority.Answer {
 		t.Helper()
 		out, err := w.s.Draw(t.Context(), authority.Draw{
@@ -166,12 +266,13 @@ func TestMessagesOfAClosedShare(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		stamp[node] = out[0].Stamp
 		return out[0]
 	}
 	closed := func(node uint16, epoch uint32, seq uint64, debt, per int64) {
 		t.Helper()
 		if err := w.s.Return(t.Context(), node, epoch, []authority.Back{{
-			Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: seq, Heard: seq - 1, Per: per, Had: 10, Debt: debt, Closed: true,
+			Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: seq, Heard: stamp[node], Per: per, Had: 10, Debt: debt, Closed: true,
 		}}); err != nil {
 			t.Fatal(err)
 		}

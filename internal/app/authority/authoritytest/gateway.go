@@ -186,7 +186,7 @@ func (h *lease) take(d *authority.Draw, a *authority.Answer, now int64, sent tim
 		return
 	}
 	ask, st := &d.Asks[0], &h.state
-	h.heard = d.Seq
+	h.heard = a.Stamp
 	st.Shared, st.AskAgain, st.ClearsAt = a.Shared, a.AskAgain, a.ClearsAt
 	if a.ValidFor > 0 {
 		h.until = sent + a.ValidFor

@@ -27,7 +27,7 @@ type counter struct {
 	granted int64  // of this lease, cumulative
 	before  uint64 // said, before the draw that is on its way
 	asking  bool   // a draw about it is on its way
-	took    uint64 // Seq of the last draw whose answer was taken in
+	took    uint64 // Stamp of the last answer that was taken in
 	said    uint64 // Seq of what was last said of it to the authority
 	lapses  bool   // it lives in memory only, and is good as long as the authority is heard
 	span    uint64 // of hearing it in which it was told: see Lessee.hear
@@ -244,7 +244,7 @@ func (ctr *counter) heard(ask *authority.Ask, a *authority.Answer, seq uint64, n
 		}
 		v.rearm()
 	}
-	ctr.known, ctr.ready, ctr.took = true, true, seq
+	ctr.known, ctr.ready, ctr.took = true, true, a.Stamp
 	return true
 }
 

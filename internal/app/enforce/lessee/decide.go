@@ -194,9 +194,10 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 	anew := l.anew.Load()
 	seq := l.seq.Add(1)
 	var owed []authority.Back
-	for _, ctr := range ctrs {
+	told := make([]*authority.Back, len(ctrs))
+	for i, ctr := range ctrs {
 		ctr.before, ctr.said, ctr.asking = ctr.said, seq, true
-		if ctr.owed != nil {
+		if told[i] = ctr.owed; ctr.owed != nil {
 			owed = append(owed, *ctr.owed)
 		}
 	}
@@ -237,7 +238,9 @@ func (l *Lessee) draw(ctx context.Context, c *customer, s *Set, cost, now int64)
 		span = math.MaxUint64
 	}
 	for i, ctr := range ctrs {
-		ctr.owed = nil
+		if ctr.owed == told[i] { // it has not lapsed meanwhile
+			ctr.owed = nil
+		}
 		if !ctr.heard(&asks[i], &answers[i], seq, now) {
 			continue
 		}
