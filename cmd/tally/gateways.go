@@ -35,7 +35,7 @@ func (s *server) openNodes(pepper []byte) error {
 			return k.Number, k.Key, err
 		},
 		Pepper: pepper, Mode: s.mode, Now: s.clock.Now, Real: realNow, Certificates: s.GatewayCA != "", Log: s.log,
-		Clock:   s.authority.ReadClock,
+		Clock: s.authority.ReadClock, Run: s.authority.Run(),
 		Reports: node.Reports{Notice: s.notify.Passed, Refunds: s.takeRefunds},
 	})
 	return err

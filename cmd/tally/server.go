@@ -225,10 +225,14 @@ func (s *server) openEnforce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	memory, err := s.takeMemory(ctx)
+	if err != nil {
+		return err
+	}
 	started := realNow()
 	if s.authority, err = authority.New(authority.Config{
 		Directory: s.govern, Leases: s.records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return realNow().Sub(started) },
-		Local: s.node, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Log: s.log,
+		Local: s.node, Rebooted: rebooted, Torn: s.spool.Recovery().Torn(), Memory: memory, Run: rand.Text(), Log: s.log,
 		Credits: s.credits.Units,
 		Usage:   s.govern.UsageAt, Wallet: s.credits.Wallet,
 	}); err != nil {
@@ -469,6 +473,7 @@ func (s *server) close(ctx context.Context) error {
 	errs := []error{s.closeDoors(), s.closeExports()}
 	if s.enforce != nil {
 		errs = append(errs, s.enforce.Close(ctx), s.keepRefunds(ctx))
+		s.leaveMemory(ctx)
 	}
 	errs = append(errs, s.closeSeal(ctx))
 	if s.clock != nil {

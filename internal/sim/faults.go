@@ -144,10 +144,17 @@ func (w *World) stopServer(power bool) {
 
 // reboot starts the server anew, so soon that gateways' leases in memory have not lapsed.
 func (w *World) reboot(ctx context.Context) {
-	if w.server.alive {
-		w.stopServer(false)
-		w.startServer(ctx)
+	if !w.server.alive {
+		return
 	}
+	if w.chance(50) { // it ends in good order, as far as the authority is concerned
+		left, err := w.server.authority.Freeze(ctx)
+		w.must("hand the authority over", err)
+		w.server.left = left
+		w.note("the server hands its authority over")
+	}
+	w.stopServer(false)
+	w.startServer(ctx)
 }
 
 func (w *World) startServer(ctx context.Context) {

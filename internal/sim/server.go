@@ -43,6 +43,8 @@ type server struct {
 	skew    time.Duration
 	saved   clock.State
 	ring    *receipt.Keyring
+	runs    int    // of the authority
+	left    []byte // by the authority of the process before; nil: it was killed
 
 	began     time.Time // this run, on the world's clock
 	store     *sqlite.Records
@@ -86,10 +88,11 @@ func (s *server) start(ctx context.Context) (err error) {
 	}
 	if s.authority, err = authority.New(authority.Config{
 		Directory: s.govern, Leases: records, Journal: s.journal, Now: s.clock.Now, Mono: func() time.Duration { return s.w.now.Sub(s.began) }, Log: quiet, Serial: true,
-		Usage: s.govern.UsageAt,
+		Usage: s.govern.UsageAt, Memory: s.left, Run: fmt.Sprint("run ", s.runs),
 	}); err != nil {
 		return err
 	}
+	s.left, s.runs = nil, s.runs+1
 	if err := s.startHub(ctx, records, quiet); err != nil {
 		return err
 	}
@@ -119,7 +122,7 @@ func (s *server) startHub(ctx context.Context, records store.Records, quiet *slo
 			k, err := s.ring.Subkey(n, epoch)
 			return k.Number, k.Key, err
 		},
-		Pepper: pepper(), Mode: mode, Now: s.clock.Now, Real: s.real, Log: quiet,
+		Pepper: pepper(), Mode: mode, Now: s.clock.Now, Real: s.real, Log: quiet, Run: s.authority.Run(),
 	})
 	return err
 }

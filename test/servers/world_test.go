@@ -3,6 +3,7 @@
 package servers_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -92,6 +93,15 @@ plans:
       - {key: calls, meter: api_calls, model: graduated, every: month, tiers: [{unit_amount: "0.0004"}]}
     limits:
       - {key: daily, meter: api_calls, quota: "%d", window: day, enforcement: hard}
+  - key: rated # all that is leased in memory only, with room enough
+    currency: USD
+    prices:
+      - {key: calls, meter: api_calls, model: graduated, every: month, tiers: [{unit_amount: "0.0004"}]}
+    limits:
+      - {key: burst, meter: api_calls, token_bucket: {rate: "5000/s", burst: 5000}}
+      - {key: minute, meter: api_calls, quota: 1000000, fixed: 1m, enforcement: hard}
+      - {key: sliding, meter: api_calls, quota: 1000000, rolling: 1m, enforcement: hard}
+      - {key: at_once, concurrency: 200}
 gateway:
   routes:
     - {match: "GET /hello", upstream: "%s", meter: api_calls, cost: "1"}
@@ -284,12 +294,15 @@ func (w *world) command(v any, args ...string) {
 }
 
 // customer makes a customer with a key, and returns its secret.
-func (w *world) customer(key string) (secret string) {
+// customer makes one on the plan "limited", and a key of it.
+func (w *world) customer(key string) (secret string) { return w.customerOn(key, "limited") }
+
+func (w *world) customerOn(key, plan string) (secret string) {
 	w.t.Helper()
 	var made struct{ Secret string }
 	var ignored any
 	w.command(&ignored, "customers", "create", key)
-	w.command(&ignored, "subscriptions", "create", key, "limited")
+	w.command(&ignored, "subscriptions", "create", key, plan)
 	w.command(&made, "keys", "create", key)
 	return made.Secret
 }
@@ -344,10 +357,31 @@ func (w *world) gateway(name string) (door string) {
 type balancer struct {
 	*httptest.Server
 	next atomic.Int64
+	said said
 
 	mu   sync.Mutex
 	urls []string
 	fine map[string]bool
+}
+
+// said keeps what is logged.
+type said struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+// Bytes is the end of it.
+func (s *said) Bytes() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.b.Bytes()
+	return bytes.Clone(b[max(0, len(b)-4096):])
 }
 
 func newBalancer(t *testing.T) *balancer {
@@ -355,7 +389,7 @@ func newBalancer(t *testing.T) *balancer {
 	b := &balancer{fine: map[string]bool{}}
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	proxy := &httputil.ReverseProxy{
-		FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0), Transport: b.retry(transport), Rewrite: func(r *httputil.ProxyRequest) { r.Out.Host = r.In.Host },
+		FlushInterval: -1, ErrorLog: log.New(&b.said, "", log.Lmicroseconds), Transport: b.retry(transport), Rewrite: func(r *httputil.ProxyRequest) { r.Out.Host = r.In.Host },
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() == nil {
 				http.Error(w, "balancer: "+err.Error(), http.StatusBadGateway)

@@ -52,6 +52,10 @@ type Config struct {
 	// Rebooted and Torn say that the last requests before this start may not be known: the machine was started anew, or the spool
 	// of the local gateway lost records. Then what lives in memory begins as used up.
 	Rebooted, Torn bool
+	// Memory is what Freeze returned in the process before, whose run goes on here; Run names a run that begins. Default: one begins,
+	// without a name.
+	Memory []byte
+	Run    string
 	// Serial has holders asked one after the other, by number, in the caller's goroutine and without a time-out: for a world whose
 	// course must not depend on the machine's.
 	Serial bool
@@ -74,16 +78,21 @@ const (
 // Service is the authority of one deployment. It is safe for concurrent use.
 type Service struct {
 	cfg     Config
-	started int64        // business time, microseconds
+	started int64        // of the run: business time, microseconds
 	ahead   atomic.Int64 // microseconds by which gateways' clocks are ahead: the most since this start
 	commits *commit.Writer[store.Lease]
 	stats   counters
+	calls   calls
+	run     string // Service.Run
+	unsure  bool   // the last requests before the run may not be known
+	settles int64  // business time, microseconds: of a run that goes on, when settledDown may say so; 0: see there
 
 	mu        sync.RWMutex // guards the fields below
 	customers map[string]*customer
 	nodes     map[uint16]*node
 	loaded    bool // nodes holds what the records know
-	foreign   bool // when this began there were other nodes, which may hold what lives in memory
+	foreign   bool // when the run began there were other nodes, which may hold what lives in memory
+	continued bool // the run began in another process
 
 	prunedAt atomic.Int64 // monotonic nanoseconds
 	stamped  atomic.Int64 // the newest Answer.Stamp
@@ -128,6 +137,10 @@ type customer struct {
 	families map[counterID]*family // by a slot's id without its start
 }
 
+func newCustomer(id string) *customer {
+	return &customer{id: id, counters: map[counterID]*counter{}, buckets: map[store.CounterKey]*bucket{}, families: map[counterID]*family{}}
+}
+
 // New makes an authority. It reads the records with the first call.
 func New(cfg Config) (*Service, error) {
 	if cfg.Directory == nil || cfg.Leases == nil || cfg.Journal == nil || cfg.Now == nil || cfg.Mono == nil || cfg.Log == nil {
@@ -142,7 +155,10 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{
 		cfg: cfg, started: cfg.Now().UnixMicro(),
 		commits:   commit.NewWriter(cfg.Leases.WriteLeases),
-		customers: map[string]*customer{}, nodes: map[uint16]*node{},
+		customers: map[string]*customer{}, nodes: map[uint16]*node{}, run: cfg.Run, unsure: cfg.Rebooted || cfg.Torn,
+	}
+	if len(cfg.Memory) > 0 {
+		s.goOn(cfg.Memory)
 	}
 	return s, nil
 }
@@ -185,7 +201,7 @@ func (s *Service) load(ctx context.Context) error {
 	for _, e := range epochs {
 		n := s.makeNode(e.Node)
 		n.epoch, n.boot = e.Epoch, e.Boot
-		s.foreign = s.foreign || e.Node != s.cfg.Local
+		s.foreign = s.foreign || e.Node != s.cfg.Local && !s.continued
 	}
 	s.loaded = true
 	return nil
@@ -206,7 +222,7 @@ func (s *Service) lock(id string) *customer {
 		if c == nil {
 			s.mu.Lock()
 			if c = s.customers[id]; c == nil {
-				c = &customer{id: id, counters: map[counterID]*counter{}, buckets: map[store.CounterKey]*bucket{}, families: map[counterID]*family{}}
+				c = newCustomer(id)
 				s.customers[id] = c
 			}
 			s.mu.Unlock()
@@ -255,6 +271,10 @@ func (s *Service) validity(number uint16, inMemory bool) time.Duration {
 
 // Begin implements Authority.
 func (s *Service) Begin(ctx context.Context, number uint16, boot string, at time.Time) (Welcome, error) {
+	if err := s.calls.enter(); err != nil {
+		return Welcome{}, err
+	}
+	defer s.calls.leave()
 	n, err := s.node(ctx, number)
 	if err != nil {
 		return Welcome{}, err
@@ -330,11 +350,11 @@ func (s *Service) usedUp() (until int64, ok bool) {
 	if s.foreign {
 		return arith.Add(s.started, (validFor + RenewWithin).Microseconds()), true
 	}
-	return s.started, s.cfg.Rebooted || s.cfg.Torn
+	return s.started, s.unsure
 }
 
 // settledDown says that no node holds anything any more that it was given by an earlier run of the authority, and has not told of.
 func (s *Service) settledDown() bool {
 	until, _ := s.usedUp()
-	return s.cfg.Now().UnixMicro() >= until
+	return s.cfg.Now().UnixMicro() >= max(until, s.settles)
 }

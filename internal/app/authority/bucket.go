@@ -174,8 +174,14 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 		b.shares = append(b.shares, share{node: w.Node, epoch: w.Epoch, per: b.per})
 	}
 	own := &b.shares[k]
-	if w.Seq != 0 && (w.Seq < own.seq || w.Seq == own.answered) {
-		w.tell(i, b, own, l, share{}) // an old message, or one that came before: it is told how things stand, and gets nothing
+	switch {
+	case w.Seq == 0:
+	case w.Seq < own.seq: // an old message: it is told how things stand, and gets nothing
+		w.tell(i, b, own, l, share{})
+		w.answers[i].Stamp = 0
+		return nil
+	case w.Seq == own.answered: // it comes once more, and gets the same answer: nobody knows which of the two arrives
+		w.tell(i, b, own, l, share{addDebt: own.addDebt, addLast: own.addLast})
 		return nil
 	}
 	b.reconcile(own, a, now)

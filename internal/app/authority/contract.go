@@ -109,7 +109,7 @@ type Answer struct {
 	Debt, Last       int64
 	Stamp            uint64 // of a bucket: names this answer, see Back.Heard; no two are equal, of whatever run of the authority
 	Base             int64  // consumed in the window apart from this lease: other leases, reported usage, usage before there was a limit
-	Ceiling          int64 // the limit's, grace included, in units; of the tightest one
+	Ceiling          int64  // the limit's, grace included, in units; of the tightest one
 	// Ceilings are those of each of Ask.Limits, in their order; nil: all are Ceiling.
 	Ceilings []int64
 	Shared   bool // somebody else holds, or may hold, a part

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"reflect"
 	"testing"
 	"time"
 
@@ -185,14 +186,20 @@ func (w *shares) ask(node uint16, seq uint64, has authority.Answer) authority.An
 func TestDrawThatComesTwice(t *testing.T) {
 	t.Parallel()
 	w := newShares(t)
+	before := w.ask(3, 1, authority.Answer{})
+	if err := w.s.Return(t.Context(), 3, w.epochs[3], []authority.Back{{
+		Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: 2, Heard: before.Stamp, Per: before.Per, Had: 10, Debt: 3 * before.Per, Closed: true,
+	}}); err != nil {
+		t.Fatal(err)
+	}
 	first := w.ask(2, 1, authority.Answer{})
-	if first.Burst != 10 {
+	if first.Burst != 10 || first.Debt != 3*first.Per {
 		t.Fatalf("%+v", first)
 	}
-	if a := w.ask(2, 1, authority.Answer{}); a.Burst != 10 || a.Debt != 0 {
-		t.Errorf("the second time it is told %+v", a)
+	if a := w.ask(2, 1, authority.Answer{}); !reflect.DeepEqual(a, first) {
+		t.Errorf("the second time it is told %+v, not %+v", a, first)
 	}
-	if a := w.ask(3, 1, authority.Answer{}); a.Burst != 0 {
+	if a := w.ask(3, 3, authority.Answer{}); a.Burst != 0 {
 		t.Errorf("another one gets %d of what is held", a.Burst)
 	}
 	half := first

@@ -35,6 +35,7 @@ type State struct {
 // Config of a Clock.
 type Config struct {
 	Real func() time.Time      // the machine's clock, with monotonic reading; required
+	Mono func() time.Duration  // monotonic time since some instant. Default: that of Real's reading
 	Test bool                  // may be advanced
 	Load func() (State, error) // required; the zero State on first use
 	Save func(State) error     // durable; required
@@ -48,8 +49,9 @@ type Config struct {
 // monotonic time) seen so far: a step forward of the machine's clock is followed, one backward is not.
 type Clock struct {
 	cfg  Config
-	base time.Time // the first reading, with its monotonic part
-	wall time.Time // base without it: the machine's clock then
+	base time.Time     // the first reading, with its monotonic part
+	wall time.Time     // base without it: the machine's clock then
+	mono time.Duration // Config.Mono then
 
 	offset atomic.Int64 // nanoseconds; written with saving held
 	lead   atomic.Int64 // nanoseconds of business time ahead of the reading at the start; only grows
@@ -76,8 +78,11 @@ func New(cfg Config) (*Clock, error) {
 	if st.Offset < -behindMax || st.Floor.Year() > lastYear {
 		return nil, fmt.Errorf("clock: the saved state is damaged (offset %v, floor %s): restore it from a backup", st.Offset, period.Format(st.Floor))
 	}
-	base := cfg.Real()
-	c := &Clock{cfg: cfg, base: base, wall: base.Round(0), turn: make(chan struct{}, 1)}
+	base, mono := cfg.Real(), time.Duration(0)
+	if cfg.Mono != nil {
+		mono = cfg.Mono()
+	}
+	c := &Clock{cfg: cfg, mono: mono, base: base, wall: base.Round(0), turn: make(chan struct{}, 1)}
 	c.before, c.after = append(c.before, cfg.Before...), append(c.after, cfg.After...)
 	c.offset.Store(int64(st.Offset))
 	c.lead.Store(int64(st.Offset))
@@ -100,6 +105,9 @@ func (c *Clock) Now() time.Time {
 func (c *Clock) read() (elapsed, step int64) {
 	reading := c.cfg.Real()
 	elapsed = int64(reading.Sub(c.base))
+	if c.cfg.Mono != nil {
+		elapsed = int64(c.cfg.Mono() - c.mono)
+	}
 	return elapsed, int64(reading.Round(0).Sub(c.wall)) - elapsed
 }
 

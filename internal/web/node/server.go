@@ -3,6 +3,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -57,6 +58,8 @@ type Config struct {
 	Mode   account.Mode
 	Now    func() time.Time // business clock
 	Real   func() time.Time // the machine's clock, with monotonic reading
+	// Run names the run of Authority, so that gateways know when what they hold in memory has ended with it. Default: one of its own.
+	Run string
 	// Certificates says that a call needs a client certificate that the listener has verified. Default: a token is enough.
 	Certificates bool
 	// Clock is told the business time of a gateway with each of its beats; one that is too far ahead gets no leases, and is left out.
@@ -96,6 +99,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Subkey == nil || len(cfg.Pepper) == 0 || cfg.Now == nil || cfg.Real == nil || cfg.Log == nil {
 		return nil, errors.New("node: incomplete configuration")
 	}
+	cfg.Run = cmp.Or(cfg.Run, rand.Text())
 	s := &Server{
 		cfg: cfg, mux: http.NewServeMux(), run: rand.Text(),
 		sessions: map[uint16]*session{}, epochs: map[uint16]uint32{}, seen: map[uint16]seen{}, reported: map[uint16]reported{}, bodies: map[uint16]int64{},
@@ -115,7 +119,7 @@ func callerOf(ctx context.Context) nodes.Node {
 // ServeHTTP lets in who has a token that is not revoked.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set(wire.RunHeader, s.run)
+	w.Header().Set(wire.RunHeader, s.cfg.Run)
 	if s.cfg.Certificates && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
 		refuse(w, http.StatusUnauthorized, wire.CodeCert, "this server wants a client certificate of its gateways: --client-cert and --client-key")
 		return

@@ -22,8 +22,8 @@ type lossy struct {
 	dice *rand.Rand
 	node uint16
 	l    *lessee.Lessee
-	run  *authority.Service // that answered last
-	late []func()           // messages that arrive later
+	run  string   // that answered last
+	late []func() // messages that arrive later
 	cut  bool
 }
 
@@ -47,13 +47,15 @@ func (x *lossy) pass(send func()) bool {
 		return false
 	case 3:
 		x.late = append(x.late, send) // and twice
+	case 4:
+		send() // at once, and it is the second answer that comes back
 	}
 	send()
-	if x.run != x.w.authority {
-		if x.run != nil {
+	if run := x.w.authority.Run(); x.run != run {
+		if x.run != "" {
 			x.l.Anew()
 		}
-		x.run = x.w.authority
+		x.run = run
 	}
 	return true
 }
@@ -95,17 +97,26 @@ func (x *lossy) Tell(ctx context.Context, counters []store.CounterKey) ([]author
 func (x *lossy) Ship(context.Context) error { return nil }
 
 // chaos has three gateways admit under a limit while messages to and from the authority are lost, late or doubled, gateways are cut
-// off or paused, and the authority is restarted; bound says that the admissions from one to another are too many.
+// off or paused, and the authority is restarted, with what it leaves or without; bound says that the admissions from one to another are too many.
 func chaos(t *testing.T, seed uint64, limit catalog.Limit, bound func(from, to, n int64) bool) {
 	t.Helper()
 	atOnce := limit.Concurrency > 0
 	w := newWorld(t, limit)
 	dice := rand.New(rand.NewPCG(seed, 1))
+	runs := 0
 	restart := func(xs ...*lossy) {
+		var left []byte
 		var err error
+		if dice.IntN(2) == 0 { // it ends in good order
+			if left, err = w.authority.Freeze(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.advance(time.Duration(dice.Int64N(int64(10 * time.Second))))
+		}
+		runs++
 		if w.authority, err = authority.New(authority.Config{
 			Directory: w, Leases: w.records, Journal: w.journal, Now: w.Now, Mono: func() time.Duration { return time.Duration(w.real.Load()) },
-			Local: 1, Serial: true, Log: slog.New(slog.DiscardHandler),
+			Local: 1, Serial: true, Memory: left, Run: fmt.Sprint("run ", runs), Log: slog.New(slog.DiscardHandler),
 		}); err != nil {
 			t.Fatal(err)
 		}

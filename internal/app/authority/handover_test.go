@@ -1,0 +1,203 @@
+package authority_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
+)
+
+// goOn freezes the authority and begins another process, with what the first one left.
+func (w *world) goOn(after time.Duration) (left []byte) {
+	w.t.Helper()
+	old := w.s
+	left, err := old.Freeze(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.advance(after)
+	w.config = func(c *authority.Config) { c.Memory, c.Run = left, "another" }
+	w.restart()
+	return left
+}
+
+// TestRunGoesOn: what lives in memory is in the next process as it was, and gateways have no reason to let go of it.
+func TestRunGoesOn(t *testing.T) {
+	t.Parallel()
+	bucket := catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}}
+	fixed := catalog.Limit{Key: "short", Meter: "calls", Quota: new(dec("50")), Fixed: time.Minute}
+	atOnce := catalog.Limit{Key: "at_once", Concurrency: 3}
+	w := newWorld(t, fixed, bucket, atOnce)
+	w.config = func(c *authority.Config) { c.Run = "first" }
+	two, three := w.begin(2), w.begin(3)
+	w.restart()
+	w.advance(time.Minute)
+	share := w.draw(2, two.Epoch, bucketAsk())[0]
+	used := w.draw(2, two.Epoch, w.short(49))[0]
+	w.draw(2, two.Epoch, atOnceAsk(1, 2, true))
+	run := w.s.Run()
+	w.goOn(3 * time.Second)
+	if w.s.Run() != run || run != "first" {
+		t.Errorf("run %q goes on as %q", run, w.s.Run())
+	}
+	if a := w.draw(3, three.Epoch, bucketAsk())[0]; a.Burst != 0 || !a.Shared {
+		t.Errorf("beside who has all of the bucket, %+v: %+v", share, a)
+	}
+	if a := w.draw(3, three.Epoch, w.short(1))[0]; a.Base != used.Base+used.Granted {
+		t.Errorf("beside %+v of a window: %+v", used, a)
+	}
+	if a := w.draw(3, three.Epoch, atOnceAsk(1, 0, true))[0]; a.Base < 2 || a.Base+a.Granted != 3 {
+		t.Errorf("beside requests that run: %+v", a)
+	}
+	w.advance(8 * time.Second) // node 2 is silent: it has lapsed 5 s after the next process came, and is taken for that after 7
+	if a := w.draw(3, three.Epoch, bucketAsk())[0]; a.Burst != 10 || a.Debt != 4*a.Per {
+		t.Errorf("when the other's have lapsed: %+v", a)
+	}
+}
+
+// TestOldMessagesStayOld: what was said before something that the process before has heard is not acted upon in the next one.
+func TestOldMessagesStayOld(t *testing.T) {
+	t.Parallel()
+	w := newShares(t)
+	w.config = func(c *authority.Config) { c.Run = "first" }
+	w.restart()
+	w.advance(7 * time.Second)
+	a := w.ask(2, 1, authority.Answer{})
+	a = w.ask(2, 3, a)
+	w.goOn(time.Second)
+	if err := w.s.Return(t.Context(), 2, w.epochs[2], []authority.Back{{
+		Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: 2, Heard: a.Stamp, Per: a.Per, Had: 10, Closed: true,
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if a := w.ask(3, 1, authority.Answer{}); a.Burst != 0 {
+		t.Errorf("a share of another one is given out: %+v", a)
+	}
+}
+
+// TestRunThatBeganAloneGoesOnSo: gateways that came during a run hold nothing of one before.
+func TestRunThatBeganAloneGoesOnSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}})
+	w.config = func(c *authority.Config) { c.Run = "first" }
+	w.restart()
+	w.begin(1)
+	two := w.begin(2)
+	w.goOn(time.Second)
+	if a := w.draw(2, two.Epoch, bucketAsk())[0]; a.Burst != 10 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// TestWhatIsLeftCannotBeUsed: what is old, or not of this release, begins a run.
+func TestWhatIsLeftCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	bucket := catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}}
+	for name, tt := range map[string]struct {
+		change func(left []byte) []byte
+		after  time.Duration
+	}{
+		"old":             {after: time.Minute + time.Second},
+		"of the future":   {after: -time.Second},
+		"cut":             {change: func(left []byte) []byte { return left[:len(left)/2] }},
+		"another release": {change: func(left []byte) []byte { return append([]byte(`{"format":2`), left[len(`{"format":1`):]...) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, bucket)
+			w.config = func(c *authority.Config) { c.Run = "first" }
+			w.restart()
+			two, three := w.begin(2), w.begin(3)
+			w.draw(2, two.Epoch, bucketAsk())
+			left, err := w.s.Freeze(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.change != nil {
+				left = tt.change(left)
+			}
+			w.advance(tt.after)
+			w.config = func(c *authority.Config) { c.Memory, c.Run = left, "another" }
+			w.restart()
+			if a := w.draw(3, three.Epoch, bucketAsk())[0]; w.s.Run() != "another" || a.Burst != 0 || a.AskAgain < w.Now().Add(7*time.Second).UnixMicro() {
+				t.Errorf("run %q gives %+v", w.s.Run(), a)
+			}
+		})
+	}
+}
+
+// TestFrozenGrantsNothing: once it is handed over, no call is served here.
+func TestFrozenGrantsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "at_once", Concurrency: 3})
+	one := w.begin(1)
+	if _, err := w.s.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, drawn := w.s.Draw(t.Context(), authority.Draw{
+		Node: 1, Epoch: one.Epoch, CustomerID: custID, SubscriptionID: w.sub.ID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Seq: 1, Asks: []authority.Ask{atOnceAsk(1, 1, true)},
+	})
+	_, begun := w.s.Begin(t.Context(), 2, "boot", w.Now())
+	returned := w.s.Return(t.Context(), 1, one.Epoch, nil)
+	for _, err := range []error{drawn, begun, returned} {
+		if !errors.Is(err, authority.ErrUnreachable) {
+			t.Errorf("a call is answered with %v", err)
+		}
+	}
+}
+
+// waiting is records whose writes wait.
+type waiting struct {
+	store.Leases
+	begun, go_ chan struct{}
+}
+
+func (w *waiting) WriteLeases(ctx context.Context, ls []store.Lease) error {
+	close(w.begun)
+	<-w.go_
+	return w.Leases.WriteLeases(ctx, ls)
+}
+
+// TestFreezeWaits: a call that runs is answered, and known to the next process; one that takes too long leaves nothing.
+func TestFreezeWaits(t *testing.T) {
+	t.Parallel()
+	for _, patient := range []bool{true, false} {
+		w := newWorld(t, catalog.Limit{Key: "daily", Meter: "calls", Quota: new(dec("100")), Window: 1})
+		one := w.begin(1)
+		slow := &waiting{begun: make(chan struct{}), go_: make(chan struct{})}
+		w.config = func(c *authority.Config) { slow.Leases, c.Leases = c.Leases, slow }
+		w.restart()
+		done := make(chan error)
+		go func() {
+			_, err := w.s.Draw(context.Background(), authority.Draw{
+				Node: 1, Epoch: one.Epoch, CustomerID: custID, SubscriptionID: w.sub.ID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Seq: 1, Asks: []authority.Ask{w.daily(1, 1, "daily")},
+			})
+			done <- err
+		}()
+		<-slow.begun
+		ctx, cancel := context.WithCancel(t.Context())
+		frozen := make(chan error)
+		go func() { _, err := w.s.Freeze(ctx); frozen <- err }()
+		if !patient {
+			cancel()
+			if err := <-frozen; !errors.Is(err, context.Canceled) {
+				t.Errorf("frozen beside a call that runs: %v", err)
+			}
+		}
+		close(slow.go_)
+		if err := <-done; err != nil {
+			t.Errorf("the call that ran: %v", err)
+		}
+		if patient {
+			if err := <-frozen; err != nil {
+				t.Error(err)
+			}
+		}
+		cancel()
+	}
+}
