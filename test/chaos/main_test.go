@@ -80,6 +80,7 @@ type world struct {
 	gates    []*link   // between gateway i and the servers
 	upstream *upstream
 	random   *rand.Rand
+	paced    int // rounds that put the bucket to the test
 
 	mu        sync.Mutex // guards processes
 	processes []*process.Process
@@ -107,6 +108,9 @@ func TestChaos(t *testing.T) {
 		if t.Failed() {
 			return
 		}
+	}
+	if w.paced*2 < *rounds {
+		t.Errorf("the bucket was put to the test in %d of %d rounds", w.paced, *rounds)
 	}
 	if err := w.fleet.Stop(patient(t)); err != nil {
 		t.Errorf("at the end each must ship and stop well: %v", err)

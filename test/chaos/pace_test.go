@@ -33,8 +33,8 @@ func (w *world) shipped(c *customer) {
 	}
 }
 
-// checkPace wants that no stretch of time admitted more than the bucket allows, by the gateways' clocks at their decisions, and that
-// it was asked for more than that.
+// checkPace wants that no stretch of time admitted more than the bucket allows, by the gateways' clocks at their decisions, and
+// counts the rounds in which it was asked for more than that: where the leader is killed twice, little is admitted.
 func (w *world) checkPace(round int, c *customer, there []event) {
 	w.t.Helper()
 	f := fullest(there)
@@ -44,8 +44,8 @@ func (w *world) checkPace(round int, c *customer, there []event) {
 		w.t.Errorf("round %d: the bucket of %d/s and %d of %s is passed: %d admitted in %v from %v on, at most %d",
 			round, bucketRate, bucketBurst, c.key, f.admitted, f.took, f.from.Format(time.RFC3339Nano), f.most())
 	}
-	if len(there) < bucketBurst || c.refused == 0 {
-		w.t.Errorf("round %d: %s was admitted %d times and denied %d times: its bucket was not put to the test", round, c.key, len(there), c.refused)
+	if len(there) >= bucketBurst && c.refused > 0 {
+		w.paced++
 	}
 }
 
