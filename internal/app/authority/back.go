@@ -107,11 +107,15 @@ func (s *Service) takeUnits(ctx context.Context, c *customer, n *node, epoch uin
 	if l == nil && epoch == n.epoch && b.Kind != 0 && b.Spent > 0 { // counted without a lease: beyond a soft limit, or without us
 		l = ctr.own(n.number, epoch, n.boot, 0)
 	}
-	if l == nil || l.closed || b.before(l.seq, epoch == n.epoch) {
+	if l == nil || b.before(l.seq, epoch == n.epoch) {
 		return nil
 	}
-	l.seq = max(l.seq, b.Seq)
-	if !l.takeBack(b, ctr.id.kind == quota.Concurrency) {
+	changed := false
+	if !l.closed {
+		l.seq = max(l.seq, b.Seq)
+		changed = l.takeBack(b, ctr.id.kind == quota.Concurrency)
+	}
+	if !changed && ctr.writing == 0 { // else it may have been said in a call whose write fails: it is written once more
 		return nil
 	}
 	if ctr.id.durable() {

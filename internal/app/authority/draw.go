@@ -377,7 +377,7 @@ func (w *draw) drawUnits(ctx context.Context, i int) error {
 		own.charged = arith.Add(own.charged, granted)
 		w.s.stats.granted.Add(1)
 	}
-	if (granted > 0 || changed) && c.id.durable() {
+	if (granted > 0 || changed || c.writing > 0) && c.id.durable() { // what is on its way for another call may fail: it is written once more
 		w.rows, w.touched = append(w.rows, c.row(own)), append(w.touched, c)
 	}
 	return w.answer(ctx, i, c, missing-granted)

@@ -9,7 +9,6 @@ import (
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/quota"
-	"github.com/tallystick/tallystick/internal/store"
 )
 
 // goOn freezes the authority and begins another process, with what the first one left.
@@ -151,27 +150,13 @@ func TestFrozenGrantsNothing(t *testing.T) {
 	}
 }
 
-// waiting is records whose writes wait.
-type waiting struct {
-	store.Leases
-	begun, go_ chan struct{}
-}
-
-func (w *waiting) WriteLeases(ctx context.Context, ls []store.Lease) error {
-	close(w.begun)
-	<-w.go_
-	return w.Leases.WriteLeases(ctx, ls)
-}
-
 // TestFreezeWaits: a call that runs is answered, and known to the next process; one that takes too long leaves nothing.
 func TestFreezeWaits(t *testing.T) {
 	t.Parallel()
 	for _, patient := range []bool{true, false} {
 		w := newWorld(t, catalog.Limit{Key: "daily", Meter: "calls", Quota: new(dec("100")), Window: 1})
 		one := w.begin(1)
-		slow := &waiting{begun: make(chan struct{}), go_: make(chan struct{})}
-		w.config = func(c *authority.Config) { slow.Leases, c.Leases = c.Leases, slow }
-		w.restart()
+		slow := w.slowly(nil)
 		done := make(chan error)
 		go func() {
 			_, err := w.s.Draw(context.Background(), authority.Draw{
@@ -189,7 +174,7 @@ func TestFreezeWaits(t *testing.T) {
 				t.Errorf("frozen beside a call that runs: %v", err)
 			}
 		}
-		close(slow.go_)
+		close(slow.end)
 		if err := <-done; err != nil {
 			t.Errorf("the call that ran: %v", err)
 		}
