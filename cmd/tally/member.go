@@ -386,10 +386,28 @@ func (m *member) handOver(ctx context.Context, stop func(), g *errgroup.Group, e
 	}
 	cancel()
 	errs = append(errs, envoys.drain(ctx, s.DrainTimeout))
+	m.awaitDoor(ctx)
 	stop()
 	errs = append(errs, g.Wait(), s.close(ctx))
 	s.log.InfoContext(ctx, "handed over: requests ended, the spool is shipped, the leases are closed")
 	return errors.Join(append(errs, m.retire())...)
+}
+
+// doorMax bounds how long requests at this process's own gateway port keep the lead here. What they hold of leases is with them then,
+// and is not given back.
+const doorMax = 3 * time.Second
+
+// awaitDoor waits for requests at this process's own gateway port, so that its leases can be given back.
+func (m *member) awaitDoor(ctx context.Context) {
+	s := m.s
+	if s.Role == roleServer || s.enforce == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(doorMax, s.DrainTimeout))
+	defer cancel()
+	if err := s.enforce.Settled(ctx, s.clock.Now()); err != nil {
+		s.log.WarnContext(ctx, "requests still run at the gateway port while the lead is handed over; what they hold of leases is not given back", slog.Any("error", err))
+	}
 }
 
 // retire never leads again.

@@ -293,8 +293,7 @@ func (w *world) command(v any, args ...string) {
 	}
 }
 
-// customer makes a customer with a key, and returns its secret.
-// customer makes one on the plan "limited", and a key of it.
+// customer makes one on the plan "limited" with a key, and returns its secret.
 func (w *world) customer(key string) (secret string) { return w.customerOn(key, "limited") }
 
 func (w *world) customerOn(key, plan string) (secret string) {

@@ -98,8 +98,8 @@ type Service struct {
 	stamped  atomic.Int64 // the newest Answer.Stamp
 }
 
-// stamp names one answer. Since a bucket is not given out while an earlier run's parts may be held, no run begins below what the one
-// before has named.
+// stamp names one answer. Since a bucket is not given out while an earlier run's parts may be held, a run begins above what the one
+// before has named, as long as its clock is not seconds behind that one's.
 func (s *Service) stamp() uint64 {
 	for {
 		last := s.stamped.Load()

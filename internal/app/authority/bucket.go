@@ -34,6 +34,8 @@ type share struct {
 	pending           bool
 	stamp             uint64 // of that answer: Answer.Stamp
 	answered          uint64 // Seq of the Draw that it answered
+	lacked            bool   // and whether that needed more
+	told              uint64 // Seq of the last Back of it
 	seq               uint64
 }
 
@@ -182,6 +184,9 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 		return nil
 	case w.Seq == own.answered: // it comes once more, and gets the same answer: nobody knows which of the two arrives
 		w.tell(i, b, own, l, share{addDebt: own.addDebt, addLast: own.addLast})
+		if own.lacked && a.Need > 0 {
+			w.refuse(i, l, 0)
+		}
 		return nil
 	}
 	b.reconcile(own, a, now)
@@ -201,6 +206,7 @@ func (w *draw) drawShare(ctx context.Context, i int, grant bool) error {
 		added, lacks = share{}, true
 	} else {
 		w.give(b, own, added)
+		own.lacked = lacks
 	}
 	w.tell(i, b, own, l, added)
 	if lacks && a.Need > 0 {
@@ -287,10 +293,10 @@ func (b *bucket) returnShare(node uint16, epoch uint32, r *Back, present bool, n
 		return
 	}
 	own := &b.shares[k]
-	if r.before(own.seq, present) {
+	if r.before(own.seq, present) || r.Seq != 0 && r.Seq == own.told { // it comes once more
 		return
 	}
-	own.seq = max(own.seq, r.Seq)
+	own.seq, own.told = max(own.seq, r.Seq), r.Seq
 	b.settle(now)
 	all := own.burst // with what may be on its way to the holder
 	debt := own.settle(r.Heard, now)

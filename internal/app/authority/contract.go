@@ -107,7 +107,7 @@ type Answer struct {
 	// holder with another one takes the instant at which the answer arrived.
 	Rate, Per, Burst int64
 	Debt, Last       int64
-	Stamp            uint64 // of a bucket: names this answer, see Back.Heard; no two are equal, of whatever run of the authority
+	Stamp            uint64 // of a bucket: names this answer, see Back.Heard; of all runs of the authority, as long as its clock does not go back
 	Base             int64  // consumed in the window apart from this lease: other leases, reported usage, usage before there was a limit
 	Ceiling          int64  // the limit's, grace included, in units; of the tightest one
 	// Ceilings are those of each of Ask.Limits, in their order; nil: all are Ceiling.

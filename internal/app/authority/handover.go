@@ -130,6 +130,8 @@ type shareMemory struct {
 	Pending  bool   `json:"pending,omitempty"`
 	Stamp    uint64 `json:"stamp"`
 	Answered uint64 `json:"answered"`
+	Lacked   bool   `json:"lacked,omitempty"`
+	Told     uint64 `json:"told"`
 	Seq      uint64 `json:"seq"`
 }
 
@@ -139,6 +141,7 @@ type counterMemory struct {
 	End      int64         `json:"end"`
 	Counts   int64         `json:"counts,omitempty"`
 	Unleased int64         `json:"unleased,omitempty"`
+	Begun    bool          `json:"begun,omitempty"`
 	Leases   []leaseMemory `json:"leases,omitempty"`
 }
 
@@ -209,16 +212,16 @@ func (c *customer) leave(now int64) (*customerMemory, error) {
 			sh := &b.shares[i]
 			m.Shares = append(m.Shares, shareMemory{
 				Node: sh.node, Epoch: sh.epoch, Rate: sh.rate, Per: sh.per, Burst: sh.burst, WasRate: sh.wasRate, WasBurst: sh.wasBurst,
-				AddDebt: sh.addDebt, AddLast: sh.addLast, Pending: sh.pending, Stamp: sh.stamp, Answered: sh.answered, Seq: sh.seq,
+				AddDebt: sh.addDebt, AddLast: sh.addLast, Pending: sh.pending, Stamp: sh.stamp, Answered: sh.answered, Lacked: sh.lacked, Told: sh.told, Seq: sh.seq,
 			})
 		}
 		out.Buckets = append(out.Buckets, m)
 	}
 	for id, ctr := range c.counters {
-		if id.durable() || !ctr.begun { // the records have it, or it counts nothing
+		if id.durable() || !ctr.begun && len(ctr.leases) == 0 { // the records have it, or it counts nothing
 			continue
 		}
-		m := counterMemory{keyMemory: keyOf(id.CounterKey), AtOnce: id.kind == quota.Concurrency, End: ctr.end, Counts: ctr.counts, Unleased: ctr.unleased}
+		m := counterMemory{keyMemory: keyOf(id.CounterKey), AtOnce: id.kind == quota.Concurrency, End: ctr.end, Counts: ctr.counts, Unleased: ctr.unleased, Begun: ctr.begun}
 		for i := range ctr.leases {
 			l := &ctr.leases[i]
 			m.Leases = append(m.Leases, leaseMemory{
@@ -270,7 +273,7 @@ func (c *customer) take(m *customerMemory, mono time.Duration) {
 			sh := &from.Shares[k]
 			b.shares = append(b.shares, share{
 				node: sh.Node, epoch: sh.Epoch, rate: sh.Rate, per: sh.Per, burst: sh.Burst, wasRate: sh.WasRate, wasBurst: sh.WasBurst,
-				addDebt: sh.AddDebt, addLast: sh.AddLast, pending: sh.Pending, stamp: sh.Stamp, answered: sh.Answered, seq: sh.Seq,
+				addDebt: sh.AddDebt, addLast: sh.AddLast, pending: sh.Pending, stamp: sh.Stamp, answered: sh.Answered, lacked: sh.Lacked, told: sh.Told, seq: sh.Seq,
 			})
 		}
 		c.buckets[from.of(c.id)] = b
@@ -281,7 +284,7 @@ func (c *customer) take(m *customerMemory, mono time.Duration) {
 		if from.AtOnce {
 			kind = quota.Concurrency
 		}
-		ctr := &counter{id: counterID{from.of(c.id), kind}, end: from.End, counts: from.Counts, unleased: from.Unleased, begun: true, used: mono}
+		ctr := &counter{id: counterID{from.of(c.id), kind}, end: from.End, counts: from.Counts, unleased: from.Unleased, begun: from.Begun, used: mono}
 		for k := range from.Leases {
 			l := &from.Leases[k]
 			ctr.leases = append(ctr.leases, lease{

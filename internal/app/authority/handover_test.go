@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/core/catalog"
+	"github.com/tallystick/tallystick/internal/core/period"
 	"github.com/tallystick/tallystick/internal/core/quota"
+	"github.com/tallystick/tallystick/internal/store"
 )
 
 // goOn freezes the authority and begins another process, with what the first one left.
@@ -154,35 +157,97 @@ func TestFrozenGrantsNothing(t *testing.T) {
 func TestFreezeWaits(t *testing.T) {
 	t.Parallel()
 	for _, patient := range []bool{true, false} {
-		w := newWorld(t, catalog.Limit{Key: "daily", Meter: "calls", Quota: new(dec("100")), Window: 1})
-		one := w.begin(1)
-		slow := w.slowly(nil)
-		done := make(chan error)
-		go func() {
-			_, err := w.s.Draw(context.Background(), authority.Draw{
-				Node: 1, Epoch: one.Epoch, CustomerID: custID, SubscriptionID: w.sub.ID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Seq: 1, Asks: []authority.Ask{w.daily(1, 1, "daily")},
-			})
-			done <- err
-		}()
-		<-slow.begun
-		ctx, cancel := context.WithCancel(t.Context())
-		frozen := make(chan error)
-		go func() { _, err := w.s.Freeze(ctx); frozen <- err }()
-		if !patient {
-			cancel()
-			if err := <-frozen; !errors.Is(err, context.Canceled) {
-				t.Errorf("frozen beside a call that runs: %v", err)
+		synctest.Test(t, func(t *testing.T) {
+			bucket := catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}}
+			w := newWorld(t, bucket, catalog.Limit{Key: "daily", Meter: "calls", Quota: new(dec("100")), Window: period.Day})
+			one := w.begin(1)
+			slow := w.slowly(nil)
+			two := w.begin(2)
+			done := make(chan error)
+			go func() {
+				_, err := w.s.Draw(context.Background(), authority.Draw{
+					Node: 1, Epoch: one.Epoch, CustomerID: custID, SubscriptionID: w.sub.ID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Seq: 1,
+					Asks: []authority.Ask{bucketAsk(), w.daily(1, 1, "daily")},
+				})
+				done <- err
+			}()
+			<-slow.begun
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var left []byte
+			frozen := make(chan error)
+			go func() {
+				var err error
+				left, err = w.s.Freeze(ctx)
+				frozen <- err
+			}()
+			synctest.Wait()
+			select {
+			case err := <-frozen:
+				t.Fatalf("frozen beside a call that runs: %v", err)
+			default:
 			}
-		}
-		close(slow.end)
-		if err := <-done; err != nil {
-			t.Errorf("the call that ran: %v", err)
-		}
-		if patient {
+			if !patient {
+				cancel()
+				if err := <-frozen; !errors.Is(err, context.Canceled) {
+					t.Errorf("frozen beside a call that takes too long: %v", err)
+				}
+			}
+			close(slow.end)
+			if err := <-done; err != nil {
+				t.Errorf("the call that ran: %v", err)
+			}
+			if !patient {
+				return
+			}
 			if err := <-frozen; err != nil {
-				t.Error(err)
+				t.Fatal(err)
 			}
+			w.config = func(c *authority.Config) { c.Memory = left }
+			w.restart()
+			if a := w.draw(2, two.Epoch, bucketAsk())[0]; a.Burst != 0 || !a.Shared {
+				t.Errorf("the next process knows nothing of the call that ran: %+v", a)
+			}
+		})
+	}
+}
+
+// TestToldPlacesAreHandedOver: requests that a gateway has told of run on in the next process, though nobody has drawn on the counter.
+func TestToldPlacesAreHandedOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, catalog.Limit{Key: "at_once", Concurrency: 3})
+	w.config = func(c *authority.Config) { c.Run = "first" }
+	two, three := w.begin(2), w.begin(3)
+	w.restart()
+	ctx := t.Context()
+	if err := w.s.Return(ctx, 2, two.Epoch, []authority.Back{{Counter: store.CounterKey{CustomerID: custID}, Kind: quota.Concurrency, Seq: 5, Spent: 3, Keep: 3}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		w.advance(2 * time.Second)
+		if err := w.s.Return(ctx, 2, two.Epoch, nil); err != nil {
+			t.Fatal(err)
 		}
-		cancel()
+	}
+	w.goOn(time.Second)
+	if a := w.draw(3, three.Epoch, atOnceAsk(1, 0, true))[0]; a.Granted != 0 {
+		t.Errorf("beside 3 that run: %+v", a)
+	}
+}
+
+// TestNobodyIsSilentAtOnce: a process that goes on with a run takes nobody for silent whom it has not heard yet.
+func TestNobodyIsSilentAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newShares(t)
+	w.config = func(c *authority.Config) { c.Run = "first" }
+	w.restart()
+	w.advance(7 * time.Second)
+	w.ask(2, 1, authority.Answer{})
+	w.goOn(time.Second)
+	if err := w.s.Tick(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if a := w.ask(3, 1, authority.Answer{}); a.Burst != 0 {
+		t.Errorf("what another one holds is given out: %+v", a)
 	}
 }

@@ -209,6 +209,33 @@ func TestDrawThatComesTwice(t *testing.T) {
 	}
 }
 
+// TestRefusalComesTwice: a draw that lacked something, and comes again, is told the same.
+func TestRefusalComesTwice(t *testing.T) {
+	t.Parallel()
+	w := newShares(t)
+	w.ask(2, 1, authority.Answer{})
+	if first, again := w.ask(3, 1, authority.Answer{}), w.ask(3, 1, authority.Answer{}); first.AskAgain == 0 || !reflect.DeepEqual(first, again) {
+		t.Errorf("%+v, and then %+v", first, again)
+	}
+}
+
+// TestBackThatComesTwice: what is owed is owed once.
+func TestBackThatComesTwice(t *testing.T) {
+	t.Parallel()
+	w := newShares(t)
+	a := w.ask(2, 1, authority.Answer{})
+	for range 3 {
+		if err := w.s.Return(t.Context(), 2, w.epochs[2], []authority.Back{{
+			Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: 2, Heard: a.Stamp, Per: a.Per, Had: 10, Debt: 10 * a.Per, Closed: true,
+		}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a := w.ask(3, 1, authority.Answer{}); a.Burst != 10 || a.Debt != 10*a.Per {
+		t.Errorf("owes %d of 10: %+v", a.Debt/a.Per, a)
+	}
+}
+
 // TestLateDrawBringsNoDebtAway: a draw that comes late is answered to nobody; the debt that went with the answer comes back, whatever
 // its holder says that it has, or has heard of, by then.
 func TestLateDrawBringsNoDebtAway(t *testing.T) {

@@ -60,6 +60,9 @@ func (s *Service) Tick(ctx context.Context) error {
 		return nil //nolint:nilerr // it is handed over
 	}
 	defer s.calls.leave()
+	if _, err := s.node(ctx, s.cfg.Local); err != nil { // who is silent is known only when all are
+		return err
+	}
 	now := s.cfg.Mono()
 	for _, c := range s.all() {
 		s.sweep(c, now)

@@ -236,3 +236,39 @@ func paid(t *testing.T, r *Records, id string) *invoice.Standing {
 	s.Paid, s.Status = s.Total, invoice.Paid
 	return &s
 }
+
+// TestLeasesAreReadWhenWritesHaveEnded: a write of leases that is not known to have ended may still be waiting, for a standby or for its
+// process; who reads them waits too.
+func TestLeasesAreReadWhenWritesHaveEnded(t *testing.T) {
+	t.Parallel()
+	ctx, r := t.Context(), mustOpen(t, migrated(t))
+	putCustomer(t, r, 1)
+	epoch, err := r.BeginEpoch(ctx, 1, "boot", instant)
+	ok(t, err)
+	l := store.Lease{CounterKey: store.CounterKey{CustomerID: "cus_1", Meter: "calls"}, Node: 1, Epoch: epoch, Boot: "boot", WindowEnd: 1, Charged: 10}
+	ok(t, r.WriteLeases(ctx, []store.Lease{l}))
+	read := make(chan []store.Lease, 2)
+	ok(t, r.write(ctx, "test", noLock, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "UPDATE leases SET charged = 20"); err != nil {
+			return err
+		}
+		for _, leases := range []func() ([]store.Lease, error){
+			func() ([]store.Lease, error) { return r.LeasesOf(ctx, l.CounterKey) },
+			func() ([]store.Lease, error) { return r.LeasesFrom(ctx, l.CounterKey, 0, 1) },
+		} {
+			go func() {
+				list, err := leases()
+				if err != nil {
+					t.Error(err)
+				}
+				read <- list
+			}()
+		}
+		return blocked(t, r, 2)
+	}))
+	for range 2 {
+		if list := <-read; len(list) != 1 || list[0].Charged != 20 {
+			t.Errorf("read %+v", list)
+		}
+	}
+}

@@ -272,15 +272,19 @@ func (r *Records) OpenLeases(ctx context.Context, node uint16, before uint32) ([
 	return all, r.wrap("open leases", err)
 }
 
+// settled has a reader wait for transactions that have changed a row and have not ended: the authority reads leases again when it has
+// not heard what became of a write, which may still be waiting for a standby.
+const settled = " FOR SHARE"
+
 // LeasesOf implements store.Leases.
 func (r *Records) LeasesOf(ctx context.Context, k store.CounterKey) ([]store.Lease, error) {
-	all, err := list(ctx, r.db.pool, scanLease, leaseColumns+leaseFamily+" AND window_start = $6 ORDER BY node, epoch", counterArgs(k)...)
+	all, err := list(ctx, r.db.pool, scanLease, leaseColumns+leaseFamily+" AND window_start = $6 ORDER BY node, epoch"+settled, counterArgs(k)...)
 	return all, r.wrap("leases of customer "+k.CustomerID, err)
 }
 
 // LeasesFrom implements store.Leases.
 func (r *Records) LeasesFrom(ctx context.Context, k store.CounterKey, from, to int64) ([]store.Lease, error) {
-	all, err := list(ctx, r.db.pool, scanLease, leaseColumns+leaseFamily+" AND window_start >= $6 AND window_start < $7 ORDER BY window_start, node, epoch",
+	all, err := list(ctx, r.db.pool, scanLease, leaseColumns+leaseFamily+" AND window_start >= $6 AND window_start < $7 ORDER BY window_start, node, epoch"+settled,
 		k.CustomerID, k.Meter, k.Scope, int64(k.Window), k.Length, from, to)
 	return all, r.wrap("leases of customer "+k.CustomerID, err)
 }

@@ -397,7 +397,7 @@ func TestRefusals(t *testing.T) {
 		{"another type", "POST", wire.PathDraw, token, `[]`, "invalid", 400},
 		{"too long", "POST", wire.PathJoin, token, strings.Repeat(" ", wire.CallMax+1), "invalid", 413},
 		{"another protocol", "POST", wire.PathJoin, token, `{"protocol":99}`, "protocol", 422},
-		{"a short key", "POST", wire.PathJoin, token, `{"protocol":1,"public":"AAAA"}`, "invalid", 422},
+		{"a short key", "POST", wire.PathJoin, token, fmt.Sprintf(`{"protocol":%d,"public":"AAAA"}`, wire.Protocol), "invalid", 422},
 		{"no numbers", "GET", wire.PathStream + "?epoch=x", token, ``, "invalid", 400},
 		{"no catalog", "GET", wire.PathCatalog + "0", token, ``, "not_found", 404},
 		{"no session", "POST", wire.PathBeat, token, `{"session":"x"}`, "not_found", 404},

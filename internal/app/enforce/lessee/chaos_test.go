@@ -184,6 +184,18 @@ func chaos(t *testing.T, seed uint64, limit catalog.Limit, bound func(from, to, 
 			}
 		case 4:
 			_ = w.authority.Tick(t.Context())
+		case 5: // nobody asks for anything between two restarts
+			if dice.IntN(4) > 0 {
+				break
+			}
+			restart(xs...)
+			for range 20 {
+				w.advance(500 * time.Millisecond)
+				for _, x := range xs {
+					_ = x.l.Tick(t.Context()) // it may be cut off
+				}
+			}
+			restart(xs...)
 		}
 		for _, x := range xs {
 			if err := x.l.Tick(t.Context()); err != nil && !errors.Is(err, authority.ErrUnreachable) {

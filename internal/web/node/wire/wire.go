@@ -11,7 +11,7 @@ import (
 )
 
 // Protocol is the version that both ends must have.
-const Protocol = 1
+const Protocol = 2
 
 // Bounds of bodies and of lines of the stream, in bytes.
 const (
