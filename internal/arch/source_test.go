@@ -25,7 +25,7 @@ var longer = map[string]struct {
 }{
 	"internal/web/httpapi":            {8000, "one file a resource, each with its documents; a part of them would be no noun, and all share one table of problems"},
 	"internal/store/sqlite":           {3900, "one file a contract; all share one connection, its transactions and its errors"},
-	"internal/app/authority":          {3100, "one authority: counters, leases, caps and the wallet are decided together, a customer at a time"},
+	"internal/app/authority":          {3300, "one authority: counters, leases, caps and the wallet are decided together, a customer at a time"},
 	"internal/app/bill":               {4700, "one statement: what is expected, what was billed, its usage, its credits; closes, previews, traces and books are made of it"},
 	"cmd/tally":                       {6900, "assembly of all roles, one file a service: what each is given, its loops, its metrics; the demo and its story; backups and moves, which name the drivers of both ends"},
 	"internal/app/govern":             {3700, "one directory: what operators write, subscriptions over time among it, the picture that the hot path reads, its changes and its mirror in other processes"},

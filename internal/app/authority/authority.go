@@ -11,6 +11,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/app/authority/commit"
+	"github.com/tallystick/tallystick/internal/app/authority/gate"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/quota"
@@ -82,10 +83,10 @@ type Service struct {
 	ahead   atomic.Int64 // microseconds by which gateways' clocks are ahead: the most since this start
 	commits *commit.Writer[store.Lease]
 	stats   counters
-	calls   calls
-	run     string // Service.Run
-	unsure  bool   // the last requests before the run may not be known
-	settles int64  // business time, microseconds: of a run that goes on, when settledDown may say so; 0: see there
+	calls   gate.Gate // closed for good when the run is left to another process
+	run     string    // Service.Run
+	unsure  bool      // the last requests before the run may not be known
+	settles int64     // business time, microseconds: of a run that goes on, when settledDown may say so; 0: see there
 
 	mu        sync.RWMutex // guards the fields below
 	customers map[string]*customer
@@ -271,10 +272,10 @@ func (s *Service) validity(number uint16, inMemory bool) time.Duration {
 
 // Begin implements Authority.
 func (s *Service) Begin(ctx context.Context, number uint16, boot string, at time.Time) (Welcome, error) {
-	if err := s.calls.enter(); err != nil {
-		return Welcome{}, err
+	if !s.calls.Enter() {
+		return Welcome{}, errLeft
 	}
-	defer s.calls.leave()
+	defer s.calls.Leave()
 	n, err := s.node(ctx, number)
 	if err != nil {
 		return Welcome{}, err

@@ -17,10 +17,10 @@ func (s *Service) Return(ctx context.Context, number uint16, epoch uint32, backs
 	if len(backs) > MaxBacks {
 		return fmt.Errorf("%d leases in one return, at most %d: %w", len(backs), MaxBacks, store.ErrInvalid)
 	}
-	if err := s.calls.enter(); err != nil {
-		return err
+	if !s.calls.Enter() {
+		return errLeft
 	}
-	defer s.calls.leave()
+	defer s.calls.Leave()
 	n, err := s.node(ctx, number)
 	if err != nil {
 		return err

@@ -45,10 +45,10 @@ func (s *Service) Draw(ctx context.Context, d Draw) ([]Answer, error) {
 	if len(d.Asks) > MaxAsks {
 		return nil, fmt.Errorf("%d counters in one draw, at most %d: %w", len(d.Asks), MaxAsks, store.ErrInvalid)
 	}
-	if err := s.calls.enter(); err != nil {
-		return nil, err
+	if !s.calls.Enter() {
+		return nil, errLeft
 	}
-	defer s.calls.leave()
+	defer s.calls.Leave()
 	n, err := s.node(ctx, d.Node)
 	if err != nil {
 		return nil, err

@@ -15,17 +15,15 @@ import (
 )
 
 // goOn freezes the authority and begins another process, with what the first one left.
-func (w *world) goOn(after time.Duration) (left []byte) {
+func (w *world) goOn(after time.Duration) {
 	w.t.Helper()
-	old := w.s
-	left, err := old.Freeze(context.Background())
+	left, err := w.s.Freeze(context.Background())
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.advance(after)
 	w.config = func(c *authority.Config) { c.Memory, c.Run = left, "another" }
 	w.restart()
-	return left
 }
 
 // TestRunGoesOn: what lives in memory is in the next process as it was, and gateways have no reason to let go of it.

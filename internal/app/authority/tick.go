@@ -56,10 +56,10 @@ func (s *Service) all() []*customer {
 // Tick does what has become due: leases in memory of holders that are silent come back, what nobody uses is dropped from memory,
 // and old leases from the records.
 func (s *Service) Tick(ctx context.Context) error {
-	if s.calls.enter() != nil {
-		return nil //nolint:nilerr // it is handed over
+	if !s.calls.Enter() {
+		return nil // it is handed over
 	}
-	defer s.calls.leave()
+	defer s.calls.Leave()
 	if _, err := s.node(ctx, s.cfg.Local); err != nil { // who is silent is known only when all are
 		return err
 	}
