@@ -17,7 +17,8 @@ import (
 const (
 	CacheBytes    = 64 << 20
 	memTableBytes = 4 << 20
-	bloomBits     = 10 // a key: 1 % of the identities that are not there are looked for all the same
+	stopWrites    = 1 << 20 // tables of the top level: Pebble would have writers wait for a compaction, which on a full disk never ends
+	bloomBits     = 10      // a key: 1 % of the identities that are not there are looked for all the same
 )
 
 // Version of the keys and values.
@@ -32,6 +33,7 @@ type Store struct {
 
 	flushed <-chan struct{} // closed when the last batch is durable
 	failed  chan failure    // why Pebble could not write just now; it goes on trying
+	flush   error           // of the last flush; Pebble tells of one thing at a time
 }
 
 // quiet takes what Pebble says. What fails comes back as an error of the call; what cannot be survived ends the process.
@@ -63,10 +65,17 @@ func Open(fs vfs.FS, dir string) (s *Store, err error) {
 	o := &pebble.Options{
 		FS: fs, Cache: s.cache, DisableWAL: true, MemTableSize: memTableBytes, Logger: quiet{},
 		FormatMajorVersion: pebble.FormatNewest, L0CompactionThreshold: 4, MaxOpenFiles: 500,
-		LBaseMaxBytes: 64 << 20,
+		LBaseMaxBytes: 64 << 20, L0StopWritesThreshold: stopWrites,
 		// Whoever reads what is damaged gets it as an error; the process goes on.
 		EventListener: &pebble.EventListener{
-			DataCorruption: func(pebble.DataCorruptionInfo) {}, BackgroundError: s.fail,
+			DataCorruption: func(pebble.DataCorruptionInfo) {},
+			// Who waits for a flush hears what keeps it. A compaction that fails is tried again, and nobody waits for it.
+			FlushEnd: func(info pebble.FlushInfo) { s.flush = info.Err },
+			BackgroundError: func(err error) {
+				if s.flush != nil && errors.Is(err, s.flush) {
+					s.fail(err)
+				}
+			},
 		},
 	}
 	for i := range o.Levels {
