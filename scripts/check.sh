@@ -72,7 +72,7 @@ phase 'billing' go test -shuffle=on ./internal/app/bill ./internal/app/collect .
 phase 'subscription histories' go test ./internal/app/bill/oracle -histories "$histories"
 phase 'faults' test/faults/run.sh "$rounds"
 phase 'several servers' go test -count=1 ./test/servers # its processes are no input that the cache of results knows
-phase 'cluster' go test -count=1 ./test/cli -run '^TestCluster'
+phase 'cluster' go test -count=1 -parallel 1 ./test/cli -run '^TestCluster' # each has ten processes
 phase 'gateways under faults' test/nodes/run.sh "$nodes"
 phase 'chaos' test/chaos/run.sh "$chaos"
 phase 'journal on Kafka' env TALLY_TEST_BINARY="$PWD/bin/tally" test/kafka/run.sh
