@@ -120,12 +120,9 @@ func (g *gateway) start(ctx context.Context) (err error) {
 		}
 	}
 	g.wrap = &spoolBorder{Spool: g.spool, g: g}
-	var mono func() time.Duration
-	if g.w.cfg.Rates { // see mono: business time goes on evenly when the machine's clock is set back
-		mono = func() time.Duration { return g.w.now.Sub(born()) }
-	}
 	if g.clock, err = clock.New(clock.Config{
-		Real: g.real, Mono: mono, Load: func() (clock.State, error) { return g.saved, nil }, Save: func(st clock.State) error { g.saved = st; return nil },
+		Real: g.real, Mono: func() time.Duration { return g.mono().Sub(born()) }, Load: func() (clock.State, error) { return g.saved, nil },
+		Save: func(st clock.State) error { g.saved = st; return nil },
 	}); err != nil {
 		return err
 	}

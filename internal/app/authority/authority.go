@@ -11,7 +11,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/authority/arith"
 	"github.com/tallystick/tallystick/internal/app/authority/commit"
-	"github.com/tallystick/tallystick/internal/app/authority/gate"
+	"github.com/tallystick/tallystick/internal/app/gate"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/catalog"
 	"github.com/tallystick/tallystick/internal/core/quota"

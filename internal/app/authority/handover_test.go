@@ -60,21 +60,24 @@ func TestRunGoesOn(t *testing.T) {
 	}
 }
 
-// TestOldMessagesStayOld: what was said before something that the process before has heard is not acted upon in the next one.
-func TestOldMessagesStayOld(t *testing.T) {
-	t.Parallel()
+// newRun is a world of shares whose run has a name and knows what gateways hold.
+func newRun(t *testing.T) *shares {
+	t.Helper()
 	w := newShares(t)
 	w.config = func(c *authority.Config) { c.Run = "first" }
 	w.restart()
 	w.advance(7 * time.Second)
+	return w
+}
+
+// TestOldMessagesStayOld: what was said before something that the process before has heard is not acted upon in the next one.
+func TestOldMessagesStayOld(t *testing.T) {
+	t.Parallel()
+	w := newRun(t)
 	a := w.ask(2, 1, authority.Answer{})
 	a = w.ask(2, 3, a)
 	w.goOn(time.Second)
-	if err := w.s.Return(t.Context(), 2, w.epochs[2], []authority.Back{{
-		Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: 2, Heard: a.Stamp, Per: a.Per, Had: 10, Closed: true,
-	}}); err != nil {
-		t.Fatal(err)
-	}
+	w.back(2, 2, a, 0)
 	if a := w.ask(3, 1, authority.Answer{}); a.Burst != 0 {
 		t.Errorf("a share of another one is given out: %+v", a)
 	}
@@ -236,10 +239,7 @@ func TestToldPlacesAreHandedOver(t *testing.T) {
 // TestNobodyIsSilentAtOnce: a process that goes on with a run takes nobody for silent whom it has not heard yet.
 func TestNobodyIsSilentAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newShares(t)
-	w.config = func(c *authority.Config) { c.Run = "first" }
-	w.restart()
-	w.advance(7 * time.Second)
+	w := newRun(t)
 	w.ask(2, 1, authority.Answer{})
 	w.goOn(time.Second)
 	if err := w.s.Tick(t.Context()); err != nil {

@@ -182,16 +182,21 @@ func (w *shares) ask(node uint16, seq uint64, has authority.Answer) authority.An
 	return out[0]
 }
 
+// back closes what the answer said that its holder has, which owes so many units.
+func (w *shares) back(node uint16, seq uint64, has authority.Answer, owes int64) {
+	w.t.Helper()
+	if err := w.s.Return(context.Background(), node, w.epochs[node], []authority.Back{{
+		Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: seq, Heard: has.Stamp, Per: has.Per, Had: 10, Debt: owes * has.Per, Closed: true,
+	}}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // TestDrawThatComesTwice: a draw that arrives once more, after its answer has, takes nothing back of what that brought.
 func TestDrawThatComesTwice(t *testing.T) {
 	t.Parallel()
 	w := newShares(t)
-	before := w.ask(3, 1, authority.Answer{})
-	if err := w.s.Return(t.Context(), 3, w.epochs[3], []authority.Back{{
-		Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: 2, Heard: before.Stamp, Per: before.Per, Had: 10, Debt: 3 * before.Per, Closed: true,
-	}}); err != nil {
-		t.Fatal(err)
-	}
+	w.back(3, 2, w.ask(3, 1, authority.Answer{}), 3)
 	first := w.ask(2, 1, authority.Answer{})
 	if first.Burst != 10 || first.Debt != 3*first.Per {
 		t.Fatalf("%+v", first)
@@ -225,11 +230,7 @@ func TestBackThatComesTwice(t *testing.T) {
 	w := newShares(t)
 	a := w.ask(2, 1, authority.Answer{})
 	for range 3 {
-		if err := w.s.Return(t.Context(), 2, w.epochs[2], []authority.Back{{
-			Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: 2, Heard: a.Stamp, Per: a.Per, Had: 10, Debt: 10 * a.Per, Closed: true,
-		}}); err != nil {
-			t.Fatal(err)
-		}
+		w.back(2, 2, a, 10)
 	}
 	if a := w.ask(3, 1, authority.Answer{}); a.Burst != 10 || a.Debt != 10*a.Per {
 		t.Errorf("owes %d of 10: %+v", a.Debt/a.Per, a)
@@ -248,13 +249,9 @@ func TestLateDrawBringsNoDebtAway(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newShares(t)
-			a := w.ask(3, 1, authority.Answer{})
-			if err := w.s.Return(t.Context(), 3, w.epochs[3], []authority.Back{{
-				Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: 2, Heard: a.Stamp, Per: a.Per, Had: 10, Debt: 10 * a.Per, Closed: true,
-			}}); err != nil {
-				t.Fatal(err)
-			}
-			if a = w.ask(2, 5, tt.claims); a.Debt != 10*a.Per {
+			w.back(3, 2, w.ask(3, 1, authority.Answer{}), 10)
+			a := w.ask(2, 5, tt.claims)
+			if a.Debt != 10*a.Per {
 				t.Fatalf("of a bucket that is used up the late one is told %+v", a)
 			}
 			if tt.claims.Per > 0 {
@@ -289,40 +286,20 @@ func TestStampsAreTheirOwn(t *testing.T) {
 // others away.
 func TestMessagesOfAClosedShare(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, catalog.Limit{Key: "burst", Meter: "calls", Bucket: &catalog.Bucket{Rate: dec("2"), Burst: dec("10"), Per: time.Second}})
-	two, three := w.begin(2), w.begin(3)
-	stamp := map[uint16]uint64{}
-	draw := func(node uint16, epoch uint32, seq uint64) authority.Answer {
-		t.Helper()
-		out, err := w.s.Draw(t.Context(), authority.Draw{
-			Node: node, Epoch: epoch, CustomerID: custID, SubscriptionID: w.sub.ID, CatalogVersion: 1, Now: w.Now().UnixMicro(), Seq: seq, Asks: []authority.Ask{bucketAsk()},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		stamp[node] = out[0].Stamp
-		return out[0]
-	}
-	closed := func(node uint16, epoch uint32, seq uint64, debt, per int64) {
-		t.Helper()
-		if err := w.s.Return(t.Context(), node, epoch, []authority.Back{{
-			Counter: bucketAsk().Counter, Kind: quota.TokenBucket, Seq: seq, Heard: stamp[node], Per: per, Had: 10, Debt: debt, Closed: true,
-		}}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	a := draw(2, two.Epoch, 1)
-	closed(2, two.Epoch, 2, 0, a.Per)
-	if a = draw(3, three.Epoch, 1); a.Burst != 10 {
+	w := newShares(t)
+	first := w.ask(2, 1, authority.Answer{})
+	w.back(2, 2, first, 0)
+	a := w.ask(3, 1, authority.Answer{})
+	if a.Burst != 10 {
 		t.Fatalf("%+v", a)
 	}
-	closed(3, three.Epoch, 2, 10*a.Per, a.Per)
-	draw(2, two.Epoch, 1)
-	closed(2, two.Epoch, 2, 0, a.Per)
-	if a = draw(3, three.Epoch, 3); a.Debt != 10*a.Per {
+	w.back(3, 2, a, 10)
+	w.ask(2, 1, authority.Answer{})
+	w.back(2, 2, first, 0)
+	if a = w.ask(3, 3, authority.Answer{}); a.Debt != 10*a.Per {
 		t.Errorf("owes %d of 10: %+v", a.Debt/a.Per, a)
 	}
-	closed(3, three.Epoch, 4, 0, a.Per)
+	w.back(3, 4, a, 0)
 	w.advance(6 * time.Minute)
 	if err := w.s.Tick(t.Context()); err != nil || w.s.Stats().Buckets != 0 {
 		t.Errorf("%d buckets are kept for nothing, %v", w.s.Stats().Buckets, err)

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tallystick/tallystick/internal/app/gate"
 	"github.com/tallystick/tallystick/internal/web/answer"
 )
 
@@ -153,12 +154,11 @@ func (x *exchange) refuse(detail string) {
 	})
 }
 
-// own is the handler of this process while it leads. mu guards all fields.
+// own is the handler of this process while it leads, which it does once. mu guards handler and change.
 type own struct {
+	calls   gate.Gate
 	mu      sync.Mutex
 	handler http.Handler
-	running int
-	idle    chan struct{} // closed when nothing runs; nil: nobody waits
 	change  chan struct{}
 }
 
@@ -190,41 +190,20 @@ func (o *own) tell() {
 func (o *own) enter() http.Handler {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.handler != nil {
-		o.running++
+	if o.handler == nil || !o.calls.Enter() {
+		return nil
 	}
 	return o.handler
 }
 
-func (o *own) leave() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.running--
-	if o.running == 0 && o.idle != nil {
-		close(o.idle)
-		o.idle = nil
-	}
-}
+func (o *own) leave() { o.calls.Leave() }
 
 func (o *own) close(ctx context.Context) error {
 	o.mu.Lock()
 	o.handler = nil
 	o.tell()
-	if o.running == 0 {
-		o.mu.Unlock()
-		return nil
-	}
-	if o.idle == nil {
-		o.idle = make(chan struct{})
-	}
-	idle := o.idle
 	o.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return o.calls.Close(ctx)
 }
 
 // target is where a request is passed on to.
