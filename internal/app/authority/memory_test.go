@@ -287,15 +287,18 @@ func TestStampsAreTheirOwn(t *testing.T) {
 func TestMessagesOfAClosedShare(t *testing.T) {
 	t.Parallel()
 	w := newShares(t)
-	first := w.ask(2, 1, authority.Answer{})
-	w.back(2, 2, first, 0)
+	first := w.ask(2, 2, authority.Answer{})
+	w.back(2, 3, first, 0)
+	if late := w.ask(2, 1, authority.Answer{}); late.Burst != 0 || late.Stamp != 0 {
+		t.Errorf("a draw that was overtaken is told %+v", late)
+	}
 	a := w.ask(3, 1, authority.Answer{})
 	if a.Burst != 10 {
 		t.Fatalf("%+v", a)
 	}
 	w.back(3, 2, a, 10)
-	w.ask(2, 1, authority.Answer{})
-	w.back(2, 2, first, 0)
+	w.ask(2, 2, authority.Answer{})
+	w.back(2, 3, first, 0)
 	if a = w.ask(3, 3, authority.Answer{}); a.Debt != 10*a.Per {
 		t.Errorf("owes %d of 10: %+v", a.Debt/a.Per, a)
 	}
