@@ -37,7 +37,7 @@ func (s *server) handlers() (api http.Handler, proxy *gateway.Gateway, err error
 		return nil, nil, err
 	}
 	rest, err := httpapi.New(httpapi.Config{
-		Govern: s.govern, Enforce: s.enforce, Flush: s.flush, Receive: s.receive, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox,
+		Govern: s.govern, Enforce: s.enforce, Held: s.heldCall, Flush: s.flush, Receive: s.receive, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox,
 		Collect: s.collect, Credits: s.credits, WhatIf: s.whatIf,
 		BillingRuns: s.billrun,
 		Seal:        s.seal, Erasures: s.journal, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays, Notify: s.notify, Exports: s.exports, Examine: s.examine,
@@ -67,6 +67,10 @@ func (s *server) handlers() (api http.Handler, proxy *gateway.Gateway, err error
 		mux.Handle(p, rest)
 	}
 	mux.Handle("/v1/nodes/", s.hub)
+	if s.member != nil {
+		mux.Handle("/v1/reservations/{id}", s.heldThere(rest))
+		mux.Handle("/v1/reservations/{id}/", s.heldThere(rest))
+	}
 	mux.Handle("/portal", theirs)
 	mux.Handle("/portal/", theirs)
 	mux.Handle("/", pages)

@@ -146,11 +146,7 @@ func (s *gatewayRole) open() error {
 	s.warnClear()
 	if s.client, err = remote.NewClient(remote.Config{
 		Server: s.Server, Token: token, HTTP: &http.Client{Transport: transport}, Real: realNow, DrawTimeout: s.DrawTimeout,
-		Anew: func() {
-			if e := s.enforce.Load(); e != nil {
-				e.Anew()
-			}
-		},
+		Anew: s.anew,
 	}); err != nil {
 		return err
 	}
@@ -166,6 +162,13 @@ func (s *gatewayRole) open() error {
 	}
 	s.metrics = newGatewayMetrics(s)
 	return s.check()
+}
+
+// anew says that another run of the authority answers.
+func (s *gatewayRole) anew() {
+	if e := s.enforce.Load(); e != nil {
+		e.Anew()
+	}
 }
 
 // check refuses wrong flags of what is opened only when the gateway has joined.
@@ -292,6 +295,12 @@ func (s *gatewayRole) follow() (*remote.Follower, error) {
 				return e
 			}
 			return nil
+		},
+		Held: func(ctx context.Context, c enforce.HeldCall) (*enforce.Held, *enforce.Admission, error) {
+			if e := s.enforce.Load(); e != nil {
+				return e.Call(ctx, c)
+			}
+			return nil, nil, enforce.ErrReservationAway
 		},
 		State: func() wire.State {
 			st := wire.State{Now: s.clock.Now().UnixMicro(), Version: version}

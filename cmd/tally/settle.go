@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/clock"
+	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/core/account"
@@ -19,10 +21,15 @@ import (
 	"github.com/tallystick/tallystick/internal/web/node/remote"
 )
 
-const settleAgain = 2 * time.Second // between attempts
+const (
+	settleAgain  = 2 * time.Second // between attempts
+	heldLook     = 200 * time.Millisecond
+	settledFlush = 2 * time.Second // to hand over what was settled, when the process ends
+)
 
 // settle brings to its end what this folder's last run as the leader left: as a gateway does with what it finds in its spool, at
-// the server that leads now. ctx ends it when this process leads itself, which does the same.
+// the server that leads. Reservations that are open go on, and are ended through it. ctx ends it when this process leads itself,
+// which does the same.
 func (m *member) settle(ctx context.Context) {
 	id, have, err := m.s.folder.identity()
 	if err != nil || !have {
@@ -31,7 +38,7 @@ func (m *member) settle(ctx context.Context) {
 	for {
 		st, changed := m.lead.State()
 		if at := st.Lead.Address; at != "" && at != m.s.Advertise && !st.Leading {
-			err := m.settleAt(ctx, at, id)
+			err := m.settleRun(ctx, id)
 			switch {
 			case err == nil || ctx.Err() != nil:
 				return
@@ -53,8 +60,28 @@ func (m *member) settle(ctx context.Context) {
 	}
 }
 
-// settleAt does it at one server.
-func (m *member) settleAt(ctx context.Context, at string, id identity) (err error) {
+// toLeader sends each request to the server that leads at that moment.
+type toLeader struct {
+	m  *member
+	to *http.Transport
+}
+
+var errNoLeader = errors.New("no other server leads")
+
+// RoundTrip implements http.RoundTripper.
+func (t toLeader) RoundTrip(r *http.Request) (*http.Response, error) {
+	st, _ := t.m.lead.State()
+	u, err := url.Parse(st.Lead.Address)
+	if err != nil || u.Host == "" || st.Leading || st.Lead.Address == t.m.s.Advertise {
+		return nil, errNoLeader
+	}
+	r = r.Clone(r.Context())
+	r.URL.Scheme, r.URL.Host, r.Host = u.Scheme, u.Host, u.Host
+	return t.to.RoundTrip(r)
+}
+
+// settleRun takes up what the last run left, and ends when no reservation is open any more.
+func (m *member) settleRun(ctx context.Context, id identity) (err error) {
 	s := m.s
 	transport, err := s.between()
 	if err != nil {
@@ -62,8 +89,10 @@ func (m *member) settleAt(ctx context.Context, at string, id identity) (err erro
 	}
 	defer transport.CloseIdleConnections()
 	g := &gatewayRole{ports: ports{listen: s.listen, log: s.log}, apart: s.apart, folder: s.folder}
+	g.SpoolSync, g.metrics = s.SpoolSync, s.metrics
 	if g.client, err = remote.NewClient(remote.Config{
-		Server: at, Token: id.Token, HTTP: &http.Client{Transport: transport}, Real: realNow, DrawTimeout: s.DrawTimeout,
+		Server: "http://the-leader.invalid", Token: id.Token, HTTP: &http.Client{Transport: toLeader{m, transport}}, Real: realNow, DrawTimeout: s.DrawTimeout,
+		Anew: g.anew,
 	}); err != nil {
 		return err
 	}
@@ -98,39 +127,58 @@ func (m *member) settleAt(ctx context.Context, at string, id identity) (err erro
 	}
 	following, stop := context.WithCancel(ctx)
 	defer stop()
-	var group errgroup.Group
+	group, following := errgroup.WithContext(following)
 	group.Go(func() error { return follower.Run(following) })
 	select {
 	case <-follower.Complete():
-		err = m.settleRun(ctx, g, joined.Node, receive.NewSender(joined.Node, signer, g.client))
-	case <-ctx.Done():
-		err = fmt.Errorf("%w: %w", authority.ErrUnreachable, ctx.Err())
+		err = m.endHeld(following, g, joined.Node, receive.NewSender(joined.Node, signer, g.client))
+	case <-following.Done():
+		err = fmt.Errorf("%w: %w", authority.ErrUnreachable, following.Err())
 	}
 	stop()
 	return errors.Join(err, group.Wait())
 }
 
-// settleRun begins a run, which takes up what the last one left, and ends it when no reservation is open any more.
-func (m *member) settleRun(ctx context.Context, g *gatewayRole, node uint16, sender *receive.Sender) error {
+// endHeld begins a run of the folder's node, and ends it when no reservation is open any more. How they ended is known for as long as
+// anywhere. While the leader is away calls wait.
+func (m *member) endHeld(ctx context.Context, g *gatewayRole, node uint16, sender *receive.Sender) error {
 	e, err := g.begin(ctx, node, sender)
 	if err != nil {
 		return err
 	}
 	g.enforce.Store(e)
-	for e.Stats().Held > 0 { // explicit ones, until they expire
-		if _, err := e.Tick(ctx); err != nil {
-			return err
-		}
-		if err := e.SyncTick(ctx); err != nil {
-			return err
-		}
-		if wait(ctx, time.Second) != nil {
-			return nil //nolint:nilerr // whoever ends it takes them up again
+	had := e.Stats().Held > 0
+	if had {
+		if err := m.whileHeld(ctx, g, e); err != nil || ctx.Err() != nil {
+			return err // whoever begins the next run takes them up
 		}
 	}
-	err = errors.Join(e.Close(ctx), g.reports(ctx, e))
-	if err == nil {
-		m.s.log.InfoContext(ctx, "what this folder left as the leader has ended: its spool is shipped, its leases are closed", slog.Int("node", int(node)))
+	if err := errors.Join(e.Close(ctx), g.reports(ctx, e)); err != nil {
+		return err
 	}
-	return err
+	m.s.log.InfoContext(ctx, "what this folder left as the leader has ended: its spool is shipped, its leases are closed", slog.Int("node", int(node)))
+	if had {
+		_ = wait(ctx, enforce.EndedKept) // ctx may end it
+	}
+	return nil
+}
+
+// whileHeld works as a gateway does until no reservation is open.
+func (m *member) whileHeld(ctx context.Context, g *gatewayRole, e *enforce.Enforcer) error {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	loops, running := errgroup.WithContext(running)
+	g.loops(running, loops, e)
+	for e.Stats().Held > 0 && wait(running, heldLook) == nil {
+	}
+	stop()
+	if err := loops.Wait(); err != nil || ctx.Err() == nil || !m.leaving.Load() {
+		return err
+	}
+	last, done := context.WithTimeout(context.WithoutCancel(ctx), settledFlush)
+	defer done()
+	if e.Flush(last) != nil {
+		m.s.log.WarnContext(ctx, "usage of reservations stays in the spool until a server is started with this folder again")
+	}
+	return nil
 }

@@ -26,7 +26,7 @@ type load struct {
 	insist bool // sends events again
 	wg     sync.WaitGroup
 
-	events, reads, made, admitted atomic.Int64
+	events, reads, made, held, ended, admitted atomic.Int64
 
 	mu       sync.Mutex
 	failures []string
@@ -127,8 +127,36 @@ func (l *load) requests(ctx context.Context, door, secret string) {
 	}, &l.admitted)
 }
 
+// reservations are made, and ended somewhat later: then another server may lead. Each is settled with 1 of the 2 that it reserved.
+func (l *load) reservations(ctx context.Context, customer string) {
+	const behind = 40
+	var open []string
+	at := l.w.balancer.URL + "/v1/reservations"
+	l.worker(ctx, "reservation", 20*time.Millisecond, func(i int) (int, []byte, error) {
+		if i%2 == 0 {
+			status, text, err := l.send(http.MethodPost, at, l.token, fmt.Sprintf(`{"customer":%q,"meter":"api_calls","cost":"2","ttl_s":600}`, customer), "application/json")
+			var made struct{ ID string }
+			if err == nil && json.Unmarshal(text, &made) == nil && status < 300 {
+				open = append(open, made.ID)
+			}
+			return status, text, err
+		}
+		if len(open) <= behind {
+			return http.StatusOK, nil, nil
+		}
+		id := open[0]
+		open = open[1:]
+		status, text, err := l.send(http.MethodPost, at+"/"+id+"/settle", l.token, `{"cost":"1"}`, "application/json")
+		if err == nil && status < 300 {
+			l.ended.Add(1)
+		}
+		return status, text, err
+	}, &l.held)
+}
+
 // TestRollingRestart: three servers are restarted one after another while calls come in. Not one of them fails, also of those that are
-// limited by what the leader has in memory only, and all that was answered is there afterwards.
+// limited by what the leader has in memory only, or that end a reservation which another server made, and all that was answered is
+// there afterwards.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 3, 1_000_000, "--drain-delay", "300ms")
@@ -137,6 +165,8 @@ func TestRollingRestart(t *testing.T) {
 	doors := []string{w.gateway("east"), w.gateway("west")}
 	l, ctx := w.load()
 	l.api(ctx, "told")
+	w.customer("jobs")
+	l.reservations(ctx, "jobs")
 	for _, door := range doors {
 		l.requests(ctx, door, secret)
 	}
@@ -152,9 +182,11 @@ func TestRollingRestart(t *testing.T) {
 	led[last.name] = true
 	last.stop()
 	led[w.leader().name] = true
+	last.start()
+	last.ready()
 	pause(t, 500*time.Millisecond)
 	l.end()
-	t.Logf("%d events, %d reads, %d created, %d requests; leaders %v", l.events.Load(), l.reads.Load(), l.made.Load(), l.admitted.Load(), led)
+	t.Logf("%d events, %d reads, %d created, %d reservations ended, %d requests; leaders %v", l.events.Load(), l.reads.Load(), l.made.Load(), l.ended.Load(), l.admitted.Load(), led)
 	if len(l.failures) > 0 {
 		t.Errorf("%d calls failed, the first ones: %s", len(l.failures), strings.Join(l.failures[:min(5, len(l.failures))], "\n"))
 	}
@@ -170,9 +202,12 @@ func TestRollingRestart(t *testing.T) {
 	if n := w.usage("acme"); n != int(l.admitted.Load()) || int(w.calls.Load()) != n {
 		t.Errorf("%d requests were answered, the upstream was called %d times, %d are counted", l.admitted.Load(), w.calls.Load(), n)
 	}
+	if n := w.usage("jobs"); n != int(l.ended.Load()) || n == 0 {
+		t.Errorf("%d reservations were settled, %d are counted", l.ended.Load(), n)
+	}
 	var list struct{ Items []json.RawMessage }
 	w.command(&list, "customers", "list", "--limit", "1000")
-	if want := min(1000, int(l.made.Load())+2); len(list.Items) != want {
+	if want := min(1000, int(l.made.Load())+3); len(list.Items) != want {
 		t.Errorf("%d customers were made, %d are there", want, len(list.Items))
 	}
 	w.books()
@@ -301,16 +336,18 @@ func TestStandby(t *testing.T) {
 }
 
 // TestWhatADeadLeaderLeft: what a leader decided itself and what it had leased is brought to its end when its folder is started
-// again, although another one leads: the whole limit can be reached.
+// again, although another one leads: the whole limit can be reached, and a reservation is charged with what it did cost.
 func TestWhatADeadLeaderLeft(t *testing.T) {
 	t.Parallel()
-	const limit, own = 1000, 7
+	const limit, own, later, cost = 1000, 7, 5, 3
 	w := newWorld(t, 2, limit)
 	secret := w.customer("acme")
 	var made struct{ ID string }
 	w.command(&made, "reservations", "create", "acme", "api_calls", fmt.Sprint(own))
 	var open struct{ ID string }
 	w.command(&open, "reservations", "create", "acme", "api_calls", "1", "--ttl", "3s")
+	var last struct{ ID string }
+	w.command(&last, "reservations", "create", "acme", "api_calls", fmt.Sprint(later), "--ttl", "10m")
 	var ignored any
 	w.command(&ignored, "reservations", "settle", made.ID, fmt.Sprint(own))
 	first := w.leader()
@@ -318,13 +355,35 @@ func TestWhatADeadLeaderLeft(t *testing.T) {
 	if w.leader() == first {
 		t.Fatal("the killed one leads")
 	}
+	l, _ := w.load()
+	settle := func(cost int) (status int, text string) {
+		status, body, err := l.send(http.MethodPost, w.balancer.URL+"/v1/reservations/"+last.ID+"/settle", l.token, fmt.Sprintf(`{"cost":"%d"}`, cost), "application/json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status, string(body)
+	}
+	waits := make(chan bool)
+	go func() {
+		defer close(waits)
+		if status, text := settle(cost); status != http.StatusOK || !strings.Contains(text, `"state":"settled"`) || !strings.Contains(text, `"charged":"3"`) {
+			t.Errorf("a reservation that waits for its server: %d %s", status, text)
+		}
+	}()
+	pause(t, time.Second)
 	first.start()
+	<-waits
+	if status, text := settle(cost); status != http.StatusOK {
+		t.Errorf("settled again: %d %s", status, text)
+	}
+	if status, text := settle(cost + 1); status != http.StatusConflict || !strings.Contains(text, "reservation_ended") {
+		t.Errorf("settled otherwise: %d %s", status, text)
+	}
 	if _, err := first.process.Stderr.Until(patient(t), func(text []byte) bool {
 		return strings.Contains(string(text), "its spool is shipped, its leases are closed")
 	}); err != nil {
 		t.Fatalf("%v\n%s", err, first.process.Stderr.Bytes())
 	}
-	l, _ := w.load()
 	door := w.gateway("east")
 	admitted := 0
 	for {
@@ -337,11 +396,11 @@ func TestWhatADeadLeaderLeft(t *testing.T) {
 		}
 		admitted++
 	}
-	if want := limit - own - 1; admitted != want {
+	if want := limit - own - 1 - later; admitted != want {
 		t.Errorf("%d requests were admitted, want %d: all but what was reserved", admitted, want)
 	}
-	if n := w.usage("acme"); n != limit {
-		t.Errorf("usage is %d, want %d", n, limit)
+	if want, n := limit-later+cost, w.usage("acme"); n != want {
+		t.Errorf("usage is %d, want %d", n, want)
 	}
 	w.books()
 }

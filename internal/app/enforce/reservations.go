@@ -19,7 +19,7 @@ const (
 	HeldMax    = 100_000 // open ones of one gateway
 	TTLMin     = time.Second
 	TTLMax     = 24 * time.Hour
-	endedKept  = time.Hour // how long an end is remembered, so that it can be repeated
+	EndedKept  = time.Hour // how long an end is remembered, so that it can be repeated
 	endedMax   = 100_000
 	partsMax   = 16   // extensions by more cost, the first reservation included
 	expiredMax = 1000 // ended by one Tick
@@ -34,6 +34,9 @@ var (
 	ErrReservationEnded = errors.New("the reservation has ended")
 	// ErrReservationParts: it was extended by more cost too often.
 	ErrReservationParts = errors.New("the reservation was extended too often")
+
+	// ErrReservationAway: the process that has it is not there, or its answer was lost.
+	ErrReservationAway = errors.New("the server that has the reservation is not there")
 
 	errHeldFull = errors.New("too many explicit reservations are open")
 )
@@ -69,6 +72,56 @@ type Held struct {
 	Expires    time.Time
 	Reserved   money.Decimal
 	Charged    money.Decimal // once it has ended
+}
+
+// HeldDo is what a call does with an explicit reservation.
+type HeldDo string
+
+// What can be done.
+const (
+	HeldShow    HeldDo = "show"
+	HeldExtend  HeldDo = "extend"
+	HeldSettle  HeldDo = "settle"
+	HeldRelease HeldDo = "release"
+)
+
+// HeldCall is one call about an explicit reservation. It can be made at another process, where the reservation is.
+type HeldCall struct {
+	ID     string         `json:"id"`
+	Do     HeldDo         `json:"do"`
+	TTL    time.Duration  `json:"ttl,omitempty"`    // of an extension
+	Cost   *money.Decimal `json:"cost,omitempty"`   // more, of an extension; of a settlement see Actual
+	Status int            `json:"status,omitempty"` // of a settlement: see Actual
+}
+
+// Again says that the call may be made once more where nobody knows whether it was done.
+func (c *HeldCall) Again() bool { return c.Do != HeldExtend || c.Cost == nil || c.Cost.Sign() <= 0 }
+
+// HeldNode is the node that made a reservation, and has it. ok is false for what is no reservation's id.
+func HeldNode(id string) (node uint16, ok bool) {
+	short, found := strings.CutPrefix(id, heldPrefix)
+	if !found {
+		return 0, false
+	}
+	s, err := receipt.ParseShortID(short)
+	return s.Node, err == nil
+}
+
+// Call does what a call says. Errors are those of Reservation, Extend, SettleHeld and ReleaseHeld; the Admission is Extend's.
+func (e *Enforcer) Call(ctx context.Context, c HeldCall) (h *Held, denied *Admission, err error) {
+	switch c.Do {
+	case HeldShow:
+		h, err = e.Reservation(c.ID)
+	case HeldExtend:
+		return e.Extend(ctx, c.ID, c.TTL, c.Cost)
+	case HeldSettle:
+		h, err = e.SettleHeld(c.ID, Actual{Status: c.Status, Cost: c.Cost})
+	case HeldRelease:
+		h, err = e.ReleaseHeld(c.ID)
+	default:
+		err = fmt.Errorf("%q is nothing that can be done with a reservation", c.Do)
+	}
+	return h, nil, err
 }
 
 // heldAsk makes a decision one of an explicit reservation.

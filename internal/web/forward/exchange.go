@@ -29,6 +29,8 @@ type exchange struct {
 	room  int64  // taken of the bytes for bodies
 
 	taken atomic.Bool // the body that is not kept was begun to be sent
+
+	away, patient bool // Elsewhere was called of it; it waits longer for that
 }
 
 var (
@@ -51,15 +53,18 @@ func (x *exchange) serve() bool {
 		r = r.WithContext(r.Context())
 		r.Body = x.body()
 	}
-	h.ServeHTTP(&guarded{x.w, x.f.cfg.Valid}, r)
-	return true
+	g := &guarded{ResponseWriter: x.w, valid: x.f.cfg.Valid}
+	h.ServeHTTP(g, r)
+	x.away = g.elsewhere
+	return !g.elsewhere
 }
 
 // guarded lets nothing out once the process must not act as the leader: a grant that was decided on before a pause may be
 // another server's by now.
 type guarded struct {
 	http.ResponseWriter
-	valid func() bool
+	valid     func() bool
+	elsewhere bool
 }
 
 func (g *guarded) check() {
@@ -199,7 +204,8 @@ func (f *Front) newProxy() *httputil.ReverseProxy {
 			}
 		},
 		ModifyResponse: func(resp *http.Response) error {
-			if resp.Header.Get(notLeaderHeader) != "" {
+			why := resp.Header.Get(notLeaderHeader)
+			if attemptOf(resp.Request).x.away = why == notHere; why != "" {
 				return errNotLeader
 			}
 			return nil

@@ -22,9 +22,11 @@ import (
 // Bounds of what waits for a leader.
 const (
 	WaitDefault = 10 * time.Second
-	waitingMax  = 2000     // requests at once
-	bufferMax   = 1 << 20  // bytes of a body that is kept, to be sent again
-	buffersMax  = 64 << 20 // of all of them
+	AwayWait    = 30 * time.Second // for what Elsewhere was called of
+	waitingMax  = 2000             // requests at once
+	awayMax     = 256              // of them, for what Elsewhere was called of
+	bufferMax   = 1 << 20          // bytes of a body that is kept, to be sent again
+	buffersMax  = 64 << 20         // of all of them
 	againEvery  = 100 * time.Millisecond
 )
 
@@ -55,6 +57,7 @@ type Front struct {
 
 	own      own
 	waiting  atomic.Int64
+	away     atomic.Int64 // of waiting
 	buffered atomic.Int64
 	stats    counters
 }
@@ -113,8 +116,12 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if passed { // whoever sent it looks for the leader
-			f.notLeader(w)
+			f.notLeader(w, x.away)
 			return
+		}
+		if x.away && !x.patient {
+			x.patient = true
+			until.Reset(AwayWait)
 		}
 		if !x.wait(changed, mine, until.C) {
 			return
@@ -131,6 +138,13 @@ func (x *exchange) wait(changed, mine <-chan struct{}, until <-chan time.Time) b
 		return false
 	}
 	defer f.waiting.Add(-1)
+	if x.away {
+		defer f.away.Add(-1)
+		if f.away.Add(1) > awayMax {
+			x.refuse("")
+			return false
+		}
+	}
 	again := time.NewTimer(againEvery)
 	defer again.Stop()
 	select {
@@ -148,9 +162,37 @@ func (x *exchange) wait(changed, mine <-chan struct{}, until <-chan time.Time) b
 
 func (x *exchange) refuse(detail string) {
 	x.f.stats.refused.Add(1)
+	if x.away {
+		answerAway(x.w)
+		return
+	}
 	answer.Write(x.w, answer.Problem{
 		Code: "no_leader", Status: http.StatusServiceUnavailable, Detail: detail, Fix: "Try again soon; the operator must see to the servers and their database if it lasts.",
 		Retryable: true, RetryAfter: 1,
+	})
+}
+
+// Elsewhere says, in place of an answer to w, that what the request is about is with a server that is not there at the moment, and that
+// nothing was done. The request waits, and is tried again: here, or at the next leader.
+func Elsewhere(w http.ResponseWriter) {
+	for {
+		switch at := w.(type) {
+		case *guarded:
+			at.elsewhere = true
+			return
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = at.Unwrap()
+		default: // nobody is in front
+			answerAway(w)
+			return
+		}
+	}
+}
+
+func answerAway(w http.ResponseWriter) {
+	answer.Write(w, answer.Problem{
+		Code: "reservation_away", Status: http.StatusServiceUnavailable, Detail: "The server that has the reservation is not there.",
+		Fix: "Try again; the operator must start a server with that folder if it lasts.", Retryable: true, RetryAfter: 1,
 	})
 }
 

@@ -227,6 +227,90 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
+// TestElsewhere: what the leader cannot answer yet waits, and is tried again with all of its body: there, or at the next leader.
+func TestElsewhere(t *testing.T) {
+	t.Parallel()
+	a, b := start(t, 0), start(t, 0)
+	var calls atomic.Int64
+	var there atomic.Bool
+	a.Lead(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1); !there.Load() {
+			forward.Elsewhere(w)
+			return
+		}
+		echo("a").ServeHTTP(w, r)
+	}))
+	a.follow(forward.Leader{Fence: 1})
+	b.follow(forward.Leader{Fence: 1, Address: a.URL})
+	large := strings.Repeat("x", 3<<20)
+	answers := make(chan got, 3)
+	ask := func() {
+		calls.Store(0)
+		for _, at := range []*member{a, b, b} {
+			body := "short"
+			if len(answers) == 0 && at == b {
+				body = large
+			}
+			go func() {
+				answers <- send(t, at, http.MethodPost, "/v1/reservations/res_1/settle", strings.NewReader(body))
+			}()
+		}
+		settle(t, func() bool { return calls.Load() >= 7 })
+	}
+	ask()
+	there.Store(true)
+	for range 3 {
+		if g := <-answers; g.by != "a" || len(g.body) != len("short") && len(g.body) != len(large) {
+			t.Fatalf("%d by %q, %d bytes: %s", g.status, g.by, len(g.body), g.body[:min(len(g.body), 200)])
+		}
+	}
+	there.Store(false)
+	ask()
+	if err := a.Retire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.Lead(echo("b"))
+	a.follow(forward.Leader{Fence: 2, Address: b.URL})
+	b.follow(forward.Leader{Fence: 2})
+	for range 3 {
+		if g := <-answers; g.by != "b" {
+			t.Fatalf("%d by %q: %s", g.status, g.by, g.body[:min(len(g.body), 200)])
+		}
+	}
+}
+
+// TestElsewhereIsBounded: only so many wait, and who is turned away is told why, also by a server that passed the request on.
+func TestElsewhereIsBounded(t *testing.T) {
+	t.Parallel()
+	a, b := start(t, 0), start(t, 0)
+	var calls atomic.Int64
+	a.Lead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { calls.Add(1); forward.Elsewhere(w) }))
+	a.follow(forward.Leader{Fence: 1})
+	b.follow(forward.Leader{Fence: 1, Address: a.URL})
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 256 {
+		wg.Go(func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.URL, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if resp, err := http.DefaultClient.Do(req); err == nil {
+				t.Errorf("answered %d", resp.StatusCode)
+				_ = resp.Body.Close()
+			}
+		})
+	}
+	settle(t, func() bool { return b.Stats().Waiting >= 250 && calls.Load() > 300 })
+	settle(t, func() bool {
+		g := send(t, b, http.MethodGet, "/", nil)
+		return g.status == http.StatusServiceUnavailable && code(t, g) == "reservation_away" && g.header.Get("Retry-After") != ""
+	})
+	cancel()
+	wg.Wait()
+}
+
 // TestLost: a call that the leader may have done is not sent again; one that does no harm is.
 func TestLost(t *testing.T) {
 	t.Parallel()

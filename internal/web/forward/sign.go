@@ -66,9 +66,18 @@ func (f *Front) received(r *http.Request) (passed bool, _ *http.Request) {
 	return true, r
 }
 
-// notLeader answers a server that took this one for the leader.
-func (f *Front) notLeader(w http.ResponseWriter) {
-	w.Header().Set(notLeaderHeader, "1")
+// What the header of that name says.
+const (
+	notLeading = "1"
+	notHere    = "elsewhere" // this server leads, and what the request is about is with one that is not there
+)
+
+// notLeader answers a server that took this one for the leader, or that must wait: see Elsewhere.
+func (f *Front) notLeader(w http.ResponseWriter, away bool) {
+	w.Header().Set(notLeaderHeader, notLeading)
+	if away {
+		w.Header().Set(notLeaderHeader, notHere)
+	}
 	w.Header().Set("Connection", "close") // the body is not read
 	answer.Write(w, answer.Problem{
 		Code: "no_leader", Status: http.StatusServiceUnavailable, Detail: "This server does not lead.", Fix: "Try again soon.", Retryable: true, RetryAfter: 1,

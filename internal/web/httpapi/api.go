@@ -43,6 +43,8 @@ type Config struct {
 	Govern  *govern.Service
 	Credits *credits.Service
 	Enforce *enforce.Enforcer
+	// Held makes a call about an explicit reservation; nil: Enforce.Call.
+	Held func(ctx context.Context, c enforce.HeldCall) (*enforce.Held, *enforce.Admission, error)
 	// Flush brings what was decided into the journal, that of gateways in other processes too; nil: Enforce.Flush.
 	Flush       func(ctx context.Context) error
 	Receive     *receive.Receiver

@@ -59,6 +59,7 @@ const (
 	codeLeaderLost           code = "leader_lost"
 	codeReservationUnknown   code = "reservation_unknown"
 	codeReservationEnded     code = "reservation_ended"
+	codeReservationAway      code = "reservation_away"
 	codeDoorMalformed        code = "door_malformed"
 	codeDoorRefused          code = "door_refused"
 	codeHeadersTooLarge      code = "headers_too_large"
@@ -149,6 +150,7 @@ func codeTable() []codeInfo {
 		{codeSpoolFull, http.StatusServiceUnavailable, "The gateway has no room left", "The gateway has no room left to account for more requests, so it admits none.", "Wait as Retry-After says; the operator must make room if it lasts.", true, whereGateway},
 		{codeNoLeader, http.StatusServiceUnavailable, "No server leads", "Of several servers none leads now, and none took the lead within the time that the request waited. Nothing was done.", "Wait as Retry-After says; the operator must see to the servers and their database if it lasts.", true, whereAPI},
 		{codeLeaderLost, http.StatusServiceUnavailable, "The leader went away", "The server that leads went away before it answered; it may have done what the call asks for.", "Repeat the call with the same Idempotency-Key, or look whether it was done.", true, whereAPI},
+		{codeReservationAway, http.StatusServiceUnavailable, "The reservation's server is not there", "A reservation is with the server that made it, and ends there. That one was not back in time, or its answer was lost.", "Repeat the call: an end that was reached already is answered again. Look at the reservation before more cost is reserved with it.", true, whereAPI},
 		{codeAuthorityUnreachable, http.StatusServiceUnavailable, "Quota cannot be asked for", "The gateway has used up what it had leased of a limit, and the server that grants more cannot be reached.", "Wait as Retry-After says; the operator must look at the server and the line to it if it lasts.", true, whereGateway},
 		{codeUnavailable, http.StatusServiceUnavailable, "Not available at the moment", "The request cannot be accounted for or answered at the moment.", "Wait as Retry-After says, then try again; tell the operator if it lasts.", true, whereBoth},
 		{codeUpstreamTimeout, http.StatusGatewayTimeout, "The API did not answer in time", "The API behind the gateway did not answer in time. The request was not counted.", "Try again later.", true, whereGateway},

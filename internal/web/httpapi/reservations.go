@@ -92,9 +92,8 @@ func (a *api) reservations() {
 	}, a.reserve)
 	handle(a, operation{
 		method: http.MethodGet, path: "/v1/reservations/{id}", id: "get-reservation", tag: tag, summary: "Show a reservation that is open or ended within the last hour",
-	}, func(_ context.Context, in *ThingID) (ReservationBody, error) {
-		h, err := a.cfg.Enforce.Reservation(in.ID)
-		return a.reservationOf(h), reservationProblem(err)
+	}, func(ctx context.Context, in *ThingID) (ReservationBody, error) {
+		return a.heldCall(ctx, enforce.HeldCall{ID: in.ID, Do: enforce.HeldShow})
 	})
 	handle(a, operation{
 		method: http.MethodPost, path: "/v1/reservations/{id}/extend", id: "extend-reservation", tag: tag, summary: "Let a reservation live longer, or reserve more with it",
@@ -107,41 +106,47 @@ func (a *api) reservations() {
 		if in.Body != nil {
 			b = *in.Body
 		}
-		h, denied, err := a.cfg.Enforce.Extend(ctx, in.ID, seconds(b.TTL), b.Cost)
-		if err == nil && denied != nil && !denied.Allowed() {
-			err = denial(denied)
-		}
-		return a.reservationOf(h), reservationProblem(err)
+		return a.heldCall(ctx, enforce.HeldCall{ID: in.ID, Do: enforce.HeldExtend, TTL: seconds(b.TTL), Cost: b.Cost})
 	})
 	handle(a, operation{
 		method: http.MethodPost, path: "/v1/reservations/{id}/settle", id: "settle-reservation", tag: tag,
 		summary: "Charge a reservation with what it did cost; the same again gives the same answer",
-	}, func(_ context.Context, in *struct {
+	}, func(ctx context.Context, in *struct {
 		ThingID
 		Body *settleBody
 	},
 	) (ReservationBody, error) {
-		end := enforce.Actual{}
+		c := enforce.HeldCall{ID: in.ID, Do: enforce.HeldSettle}
 		if in.Body != nil {
 			if in.Body.Cost != nil && in.Body.Cost.Sign() < 0 {
 				return ReservationBody{}, newProblem(codeCostInvalid, "The cost must not be below 0.")
 			}
-			end = enforce.Actual{Status: in.Body.Status, Cost: in.Body.Cost}
+			c.Status, c.Cost = in.Body.Status, in.Body.Cost
 		}
-		h, err := a.cfg.Enforce.SettleHeld(in.ID, end)
-		return a.reservationOf(h), reservationProblem(err)
+		return a.heldCall(ctx, c)
 	})
 	handle(a, operation{
 		method: http.MethodPost, path: "/v1/reservations/{id}/release", id: "release-reservation", tag: tag,
 		summary: "Give a reservation back; the same again gives the same answer",
-	}, func(_ context.Context, in *struct {
+	}, func(ctx context.Context, in *struct {
 		ThingID
 		Body *struct{}
 	},
 	) (ReservationBody, error) {
-		h, err := a.cfg.Enforce.ReleaseHeld(in.ID)
-		return a.reservationOf(h), reservationProblem(err)
+		return a.heldCall(ctx, enforce.HeldCall{ID: in.ID, Do: enforce.HeldRelease})
 	})
+}
+
+func (a *api) heldCall(ctx context.Context, c enforce.HeldCall) (ReservationBody, error) {
+	call := a.cfg.Held
+	if call == nil {
+		call = a.cfg.Enforce.Call
+	}
+	h, denied, err := call(ctx, c)
+	if err == nil && denied != nil && !denied.Allowed() {
+		err = denial(denied)
+	}
+	return a.reservationOf(h), reservationProblem(err)
 }
 
 const ttlUsual = 60
@@ -169,10 +174,9 @@ func (a *api) reserve(ctx context.Context, in *struct{ Body newReservationBody }
 	case first.id == "":
 		return ReservationBody{}, newProblem(codeReplayRunning, "A call with this ref has begun and not ended.")
 	}
-	h, err := a.cfg.Enforce.Reservation(first.id)
-	out = a.reservationOf(h)
+	out, err = a.heldCall(ctx, enforce.HeldCall{ID: first.id, Do: enforce.HeldShow})
 	out.DecisionID = first.decision
-	return out, reservationProblem(err)
+	return out, err
 }
 
 func (a *api) reserveOnce(ctx context.Context, b *newReservationBody) (ReservationBody, error) {
@@ -284,6 +288,8 @@ func reservationProblem(err error) error {
 		return newProblem(codeReservationUnknown, "")
 	case errors.Is(err, enforce.ErrReservationEnded):
 		return newProblem(codeReservationEnded, "")
+	case errors.Is(err, enforce.ErrReservationAway):
+		return newProblem(codeReservationAway, "The server that has the reservation did not answer; it may have done what was asked.")
 	case errors.Is(err, enforce.ErrReservationParts):
 		return newProblem(codeState, "The reservation was extended by more cost 15 times, the most there may be.")
 	}

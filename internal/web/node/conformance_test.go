@@ -11,6 +11,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/authority/authoritytest"
+	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/store/file"
 	"github.com/tallystick/tallystick/internal/store/sqlite"
@@ -75,6 +76,9 @@ func (d *dialer) dial(number uint16, h authority.Holder) authority.Authority {
 	f, err := remote.NewFollower(remote.FollowConfig{
 		Client: c, Mirror: mirror, Log: slog.New(slog.DiscardHandler), Hello: func(time.Time) {}, Counted: func([]string) {},
 		Advance: func(context.Context, time.Time) error { return nil }, Settle: func(context.Context, time.Time) error { return nil },
+		Held: func(context.Context, enforce.HeldCall) (*enforce.Held, *enforce.Admission, error) {
+			return nil, nil, enforce.ErrReservationAway
+		},
 		Holder: func() authority.Holder { return h }, State: func() wire.State { return wire.State{} },
 	})
 	if err != nil {

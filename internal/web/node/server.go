@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/gate"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/nodes"
 	"github.com/tallystick/tallystick/internal/app/receive"
@@ -75,6 +76,8 @@ type Server struct {
 	mux *http.ServeMux
 	run string // of this process: revisions of another one mean nothing
 	ids atomic.Uint64
+
+	held gate.Gate // calls about explicit reservations
 
 	mu       sync.Mutex // guards all below
 	closed   bool

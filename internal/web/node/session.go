@@ -36,6 +36,7 @@ type session struct {
 	mu      sync.Mutex // guards all below
 	waiting map[uint64]chan wire.Answer
 	heard   time.Time // the machine's clock
+	epoch   uint32    // 0: the gateway has not begun
 }
 
 var (
@@ -59,7 +60,7 @@ func (s *Server) open(ctx context.Context, n nodes.Node, epoch uint32) (*session
 	ctx, cancel := context.WithCancelCause(ctx)
 	x := &session{
 		id: rand.Text(), node: n, calls: make(chan wire.Call, callsMax), cancel: cancel, done: ctx.Done(),
-		waiting: map[uint64]chan wire.Answer{}, heard: s.cfg.Real(),
+		waiting: map[uint64]chan wire.Answer{}, heard: s.cfg.Real(), epoch: epoch,
 	}
 	if old := s.sessions[n.Node]; old != nil {
 		old.cancel(errReplaced)
@@ -86,8 +87,14 @@ func (s *Server) leave(x *session, why error) {
 // Close ends all streams; they never end by themselves.
 func (s *Server) Close() { s.end(errEnded) }
 
-// HandOver is Close when another server takes over: gateways are told to be patient.
-func (s *Server) HandOver() { s.end(errMoved) }
+// HandOver is Close when another server takes over: gateways are told to be patient. Calls that wait for an answer of one about a
+// reservation get it first.
+func (s *Server) HandOver() {
+	ctx, cancel := context.WithTimeout(context.Background(), heldMax)
+	defer cancel()
+	_ = s.held.Close(ctx) // what takes longer is answered that it is not known whether it was done
+	s.end(errMoved)
+}
 
 func (s *Server) end(why error) {
 	s.mu.Lock()
@@ -189,9 +196,13 @@ func (s *Server) beat(_ context.Context, n nodes.Node, in wire.State) (out none,
 	if err := in.Check(); err != nil {
 		return out, err
 	}
-	if _, err := s.of(n, in.Session); err != nil {
+	x, err := s.of(n, in.Session)
+	if err != nil {
 		return out, err
 	}
+	x.mu.Lock()
+	x.epoch = in.Epoch
+	x.mu.Unlock()
 	if at := time.UnixMicro(in.Now).UTC(); s.cfg.Clock != nil && !at.After(s.cfg.Now().Add(wire.AheadMax)) {
 		s.cfg.Clock(at)
 	}

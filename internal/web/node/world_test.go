@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/nodes"
 	"github.com/tallystick/tallystick/internal/app/receive"
@@ -261,6 +262,7 @@ type gate struct {
 	hellos   int
 	counted  []string
 	block    chan struct{} // not nil: settling waits for it
+	held     func(context.Context, enforce.HeldCall) (*enforce.Held, *enforce.Admission, error)
 }
 
 func (w *world) client(token string, change func(*remote.Config)) (*remote.Client, *wiring) {
@@ -317,6 +319,14 @@ func (w *world) gateway(token string) *gate {
 		},
 		Counted: func(ids []string) { g.with(func() { g.counted = append(g.counted, ids...) }) },
 		Holder:  func() (h authority.Holder) { g.with(func() { h = g.holder }); return h },
+		Held: func(ctx context.Context, c enforce.HeldCall) (*enforce.Held, *enforce.Admission, error) {
+			var held func(context.Context, enforce.HeldCall) (*enforce.Held, *enforce.Admission, error)
+			g.with(func() { held = g.held })
+			if held == nil {
+				return nil, nil, enforce.ErrReservationAway
+			}
+			return held(ctx, c)
+		},
 		State: func() (st wire.State) {
 			g.with(func() { st.Epoch, st.Now = g.epoch, max(0, g.clock.UnixMicro()) })
 			return st

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/web/node/wire"
 )
@@ -49,6 +50,8 @@ type FollowConfig struct {
 	Counted func(customerIDs []string)
 	// Holder gives leases back; nil: not yet.
 	Holder func() authority.Holder
+	// Held makes a call about an explicit reservation that this process has. ErrReservationAway: it has not begun.
+	Held func(ctx context.Context, c enforce.HeldCall) (*enforce.Held, *enforce.Admission, error)
 	// State is told with each beat; session and revision are filled in.
 	State func() wire.State
 	Log   *slog.Logger
@@ -69,7 +72,7 @@ type Follower struct {
 
 // NewFollower checks the configuration and starts nothing.
 func NewFollower(cfg FollowConfig) (*Follower, error) {
-	if cfg.Client == nil || cfg.Mirror == nil || cfg.Hello == nil || cfg.Advance == nil || cfg.Settle == nil || cfg.Counted == nil || cfg.Holder == nil || cfg.State == nil || cfg.Log == nil {
+	if cfg.Client == nil || cfg.Mirror == nil || cfg.Hello == nil || cfg.Advance == nil || cfg.Settle == nil || cfg.Counted == nil || cfg.Holder == nil || cfg.Held == nil || cfg.State == nil || cfg.Log == nil {
 		return nil, errors.New("remote: incomplete configuration of the follower")
 	}
 	return &Follower{cfg: cfg, zones: wire.Zones{}, complete: make(chan struct{}), working: make(chan struct{}, answersAtOne)}, nil
@@ -257,11 +260,17 @@ func (s *following) answer(c wire.Call) {
 	s.works.Go(func() {
 		defer func() { <-s.f.working }()
 		a := wire.Answer{ID: c.ID}
-		backs, err := s.work(c)
+		var err error
+		if c.What == wire.CallHeld && c.Held != nil {
+			a.Held, err = wire.HeldOf(s.f.cfg.Held(s.ctx, *c.Held))
+		} else {
+			var backs []authority.Back
+			backs, err = s.work(c)
+			a.Backs = wire.BacksOf(backs)
+		}
 		if err != nil {
 			a.Error = err.Error()
 		}
-		a.Backs = wire.BacksOf(backs)
 		// When this fails, the server takes the gateway for unreachable. What was given back is not used here any more.
 		_ = s.f.cfg.Client.call(s.ctx, wire.PathAnswers, s.f.cfg.Client.cfg.CallTimeout, wire.Answers{Session: s.session, Answers: []wire.Answer{a}}, &struct{}{})
 	})

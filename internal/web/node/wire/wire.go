@@ -4,6 +4,7 @@ package wire
 
 import (
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/core/period"
@@ -130,6 +131,7 @@ const (
 	CallAdvance = "advance" // business time is At
 	CallCounted = "counted" // usage of Customers was reported from outside; no answer is waited for
 	CallMove    = "move"    // another server takes over: calls may take a moment longer. No answer
+	CallHeld    = "held"    // do something with an explicit reservation that the gateway has
 )
 
 // Call asks something of a gateway; it is answered by Answer.
@@ -139,6 +141,8 @@ type Call struct {
 	Counters  []Counter `json:"counters,omitempty"`
 	Customers []string  `json:"customers,omitempty"`
 	At        int64     `json:"at,omitempty"` // microseconds
+
+	Held *enforce.HeldCall `json:"held,omitempty"`
 }
 
 // Answers are a gateway's.
@@ -152,6 +156,7 @@ type Answer struct {
 	ID    uint64 `json:"id"`
 	Backs []Back `json:"backs,omitempty"`
 	Error string `json:"error,omitempty"`
+	Held  *Held  `json:"held,omitempty"`
 }
 
 // State is what a gateway tells of itself, with each beat.
