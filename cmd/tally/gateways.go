@@ -36,7 +36,7 @@ func (s *server) openNodes(pepper []byte) error {
 		},
 		Pepper: pepper, Mode: s.mode, Now: s.clock.Now, Real: realNow, Certificates: s.GatewayCA != "", Log: s.log,
 		Clock: s.authority.ReadClock, Run: s.authority.Run(),
-		Reports: node.Reports{Notice: s.notify.Passed, Refunds: s.takeRefunds},
+		Reports: node.Reports{Notice: s.notify.Passed, Refunds: s.refunds.Take},
 	})
 	return err
 }

@@ -42,7 +42,7 @@ func (s *server) handlers() (api http.Handler, proxy *gateway.Gateway, err error
 		BillingRuns: s.billrun,
 		Seal:        s.seal, Erasures: s.journal, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays, Notify: s.notify, Exports: s.exports, Examine: s.examine,
 		Signer: s.signer, PortalLink: s.portalLink, Version: version, Ready: s.serving.Load, Metrics: s.metrics.handler(), Log: s.log,
-		Real: realNow, Gateways: s.gateways(), GatewayCount: s.gatewayCount, Refunds: s.listRefunds,
+		Real: realNow, Gateways: s.gateways(), GatewayCount: s.gatewayCount, Refunds: s.refunds.List,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -35,7 +35,7 @@ func (m *metrics) show(s *server) {
 	m.position = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tally_books_position", Help: "Journal position of the last comparison of the books.",
 	})
-	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &exportCollector{s.exports}, &doorCollector{&s.ports}, &overshootCollector{s.enforce, &s.refunds}, &nodesCollector{s.hub})
+	m.registry.MustRegister(m.book, m.position, &enforceCollector{s.enforce}, &spoolCollector{s.spool}, &receiveCollector{s.receive}, &sealCollector{s.seal}, &noticeCollector{s.notify}, &exportCollector{s.exports}, &doorCollector{&s.ports}, &overshootCollector{s.enforce, s.refunds}, &nodesCollector{s.hub})
 	if j, ok := s.journal.(figures); ok {
 		m.registry.MustRegister(&journalCollector{j})
 	}

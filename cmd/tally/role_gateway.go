@@ -182,27 +182,8 @@ func (s *gatewayRole) check() error {
 // start joins, learns what there is, begins an epoch and takes traffic. While the server is away it tries again: a run needs an
 // epoch that is durable there. starting ends it; loops go on in ctx.
 func (s *gatewayRole) start(starting, ctx context.Context, g *errgroup.Group) error {
-	seed, err := s.folder.own("gateway.key")
-	if err != nil {
-		return err
-	}
-	signer, err := receive.NewSigner(seed)
-	if err != nil {
-		return err
-	}
-	var joined wire.Joined
-	if err := s.insist(starting, "join the server", func() (err error) {
-		joined, err = s.client.Join(starting, signer.Public(), version)
-		return err
-	}); err != nil || starting.Err() != nil {
-		return err
-	}
-	s.clock.Raise(time.UnixMicro(joined.Now))
-	if s.mirror, err = govern.NewMirror(govern.MirrorConfig{Pepper: joined.Pepper, Mode: account.Mode(joined.Mode), Fetch: s.client.Catalog}); err != nil {
-		return err
-	}
-	follower, err := s.follow()
-	if err != nil {
+	joined, sender, follower, err := s.meet(starting, s.insist)
+	if err != nil || starting.Err() != nil {
 		return err
 	}
 	s.following.Store(follower)
@@ -212,7 +193,6 @@ func (s *gatewayRole) start(starting, ctx context.Context, g *errgroup.Group) er
 	case <-starting.Done():
 		return nil
 	}
-	sender := receive.NewSender(joined.Node, signer, s.client)
 	var e *enforce.Enforcer
 	if err := s.insist(starting, "begin", func() (err error) {
 		e, err = s.begin(starting, joined.Node, sender)
@@ -233,6 +213,30 @@ func (s *gatewayRole) start(starting, ctx context.Context, g *errgroup.Group) er
 		return s.json(map[string]any{"api": s.endpoint.API, "gateway": s.endpoint.Gateway, "dir": s.dir, "node": joined.Node, "name": joined.Name})
 	}
 	return nil
+}
+
+// meet joins the server, by way of try, and readies what follows it. When ctx ended nothing is there.
+func (s *gatewayRole) meet(ctx context.Context, try func(ctx context.Context, what string, once func() error) error) (joined wire.Joined, sender *receive.Sender, f *remote.Follower, err error) {
+	seed, err := s.folder.own("gateway.key")
+	if err != nil {
+		return joined, nil, nil, err
+	}
+	signer, err := receive.NewSigner(seed)
+	if err != nil {
+		return joined, nil, nil, err
+	}
+	if err := try(ctx, "join the server", func() (err error) {
+		joined, err = s.client.Join(ctx, signer.Public(), version)
+		return err
+	}); err != nil || ctx.Err() != nil {
+		return joined, nil, nil, err
+	}
+	s.clock.Raise(time.UnixMicro(joined.Now))
+	if s.mirror, err = govern.NewMirror(govern.MirrorConfig{Pepper: joined.Pepper, Mode: account.Mode(joined.Mode), Fetch: s.client.Catalog}); err != nil {
+		return joined, nil, nil, err
+	}
+	f, err = s.follow()
+	return joined, receive.NewSender(joined.Node, signer, s.client), f, err
 }
 
 // insist tries until it works, until ctx ends, or until it is clear that it never will.

@@ -30,6 +30,7 @@ import (
 	"github.com/tallystick/tallystick/internal/app/notify"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/app/recount"
+	"github.com/tallystick/tallystick/internal/app/refund"
 	"github.com/tallystick/tallystick/internal/app/replay"
 	"github.com/tallystick/tallystick/internal/app/seal"
 	"github.com/tallystick/tallystick/internal/app/usage"
@@ -104,7 +105,7 @@ type server struct {
 	inbox     *inbox.Service
 	notify    *notify.Service
 	exports   *export.Service
-	refunds   refundBook
+	refunds   *refund.Book
 	baseline  *baseline.Service
 	tiles     *tree.Tree
 	seal      *seal.Service
@@ -247,6 +248,7 @@ func (s *server) openEnforce(ctx context.Context) error {
 		return fmt.Errorf("take up the gateway's work: %w", err)
 	}
 	s.authority.Register(s.node, s.enforce)
+	s.refunds = refund.New(s.records, s.enforce.Refunds)
 	return nil
 }
 
@@ -472,7 +474,7 @@ func (s *server) loops(ctx context.Context, g *errgroup.Group) {
 func (s *server) close(ctx context.Context) error {
 	errs := []error{s.closeDoors(), s.closeExports()}
 	if s.enforce != nil {
-		errs = append(errs, s.enforce.Close(ctx), s.keepRefunds(ctx))
+		errs = append(errs, s.enforce.Close(ctx), s.refunds.Keep(ctx))
 		s.leaveMemory(ctx)
 	}
 	errs = append(errs, s.closeSeal(ctx))

@@ -6,25 +6,21 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/clock"
 	"github.com/tallystick/tallystick/internal/app/enforce"
-	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/receive"
-	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store/spool"
+	"github.com/tallystick/tallystick/internal/web/forward"
 	"github.com/tallystick/tallystick/internal/web/node/remote"
 )
 
 const (
-	settleAgain  = 2 * time.Second // between attempts
-	heldLook     = 200 * time.Millisecond
-	settledFlush = 2 * time.Second // to hand over what was settled, when the process ends
+	settleAgain = 2 * time.Second // between attempts
+	heldLook    = 200 * time.Millisecond
 )
 
 // settle brings to its end what this folder's last run as the leader left: as a gateway does with what it finds in its spool, at
@@ -35,7 +31,7 @@ func (m *member) settle(ctx context.Context) {
 	if err != nil || !have {
 		return // promote tells of a damaged file
 	}
-	for {
+	for ctx.Err() == nil {
 		st, changed := m.lead.State()
 		if at := st.Lead.Address; at != "" && at != m.s.Advertise && !st.Leading {
 			err := m.settleRun(ctx, id)
@@ -48,36 +44,13 @@ func (m *member) settle(ctx context.Context) {
 			}
 			m.s.log.WarnContext(ctx, "what this folder left as the leader is not ended yet; tried again", slog.Any("error", err))
 		}
-		again := time.NewTimer(settleAgain)
+		again, cancel := context.WithTimeout(ctx, settleAgain)
 		select {
 		case <-changed:
-		case <-again.C:
-		case <-ctx.Done():
-			again.Stop()
-			return
+		case <-again.Done():
 		}
-		again.Stop()
+		cancel()
 	}
-}
-
-// toLeader sends each request to the server that leads at that moment.
-type toLeader struct {
-	m  *member
-	to *http.Transport
-}
-
-var errNoLeader = errors.New("no other server leads")
-
-// RoundTrip implements http.RoundTripper.
-func (t toLeader) RoundTrip(r *http.Request) (*http.Response, error) {
-	st, _ := t.m.lead.State()
-	u, err := url.Parse(st.Lead.Address)
-	if err != nil || u.Host == "" || st.Leading || st.Lead.Address == t.m.s.Advertise {
-		return nil, errNoLeader
-	}
-	r = r.Clone(r.Context())
-	r.URL.Scheme, r.URL.Host, r.Host = u.Scheme, u.Host, u.Host
-	return t.to.RoundTrip(r)
 }
 
 // settleRun takes up what the last run left, and ends when no reservation is open any more.
@@ -91,7 +64,7 @@ func (m *member) settleRun(ctx context.Context, id identity) (err error) {
 	g := &gatewayRole{ports: ports{listen: s.listen, log: s.log}, apart: s.apart, folder: s.folder}
 	g.SpoolSync, g.metrics = s.SpoolSync, s.metrics
 	if g.client, err = remote.NewClient(remote.Config{
-		Server: "http://the-leader.invalid", Token: id.Token, HTTP: &http.Client{Transport: toLeader{m, transport}}, Real: realNow, DrawTimeout: s.DrawTimeout,
+		Server: "http://the-leader.invalid", Token: id.Token, HTTP: &http.Client{Transport: forward.ToLeader(m.leader, s.Advertise, transport)}, Real: realNow, DrawTimeout: s.DrawTimeout,
 		Anew: g.anew,
 	}); err != nil {
 		return err
@@ -105,24 +78,8 @@ func (m *member) settleRun(ctx context.Context, id identity) (err error) {
 		return fmt.Errorf("spool: %w", err)
 	}
 	defer func() { err = errors.Join(err, g.spool.Close()) }()
-	seed, err := s.folder.own("gateway.key")
-	if err != nil {
-		return err
-	}
-	signer, err := receive.NewSigner(seed)
-	if err != nil {
-		return err
-	}
-	joined, err := g.client.Join(ctx, signer.Public(), version)
-	if err != nil {
-		return err
-	}
-	g.clock.Raise(time.UnixMicro(joined.Now))
-	if g.mirror, err = govern.NewMirror(govern.MirrorConfig{Pepper: joined.Pepper, Mode: account.Mode(joined.Mode), Fetch: g.client.Catalog}); err != nil {
-		return err
-	}
-	follower, err := g.follow()
-	if err != nil {
+	joined, sender, follower, err := g.meet(ctx, func(_ context.Context, _ string, once func() error) error { return once() })
+	if err != nil || ctx.Err() != nil {
 		return err
 	}
 	following, stop := context.WithCancel(ctx)
@@ -131,9 +88,9 @@ func (m *member) settleRun(ctx context.Context, id identity) (err error) {
 	group.Go(func() error { return follower.Run(following) })
 	select {
 	case <-follower.Complete():
-		err = m.endHeld(following, g, joined.Node, receive.NewSender(joined.Node, signer, g.client))
+		err = m.endHeld(following, g, joined.Node, sender)
 	case <-following.Done():
-		err = fmt.Errorf("%w: %w", authority.ErrUnreachable, following.Err())
+		err = following.Err()
 	}
 	stop()
 	return errors.Join(err, group.Wait())
@@ -175,7 +132,7 @@ func (m *member) whileHeld(ctx context.Context, g *gatewayRole, e *enforce.Enfor
 	if err := loops.Wait(); err != nil || ctx.Err() == nil || !m.leaving.Load() {
 		return err
 	}
-	last, done := context.WithTimeout(context.WithoutCancel(ctx), settledFlush)
+	last, done := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer done()
 	if e.Flush(last) != nil {
 		m.s.log.WarnContext(ctx, "usage of reservations stays in the spool until a server is started with this folder again")

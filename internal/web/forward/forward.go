@@ -248,6 +248,27 @@ func (o *own) close(ctx context.Context) error {
 	return o.calls.Close(ctx)
 }
 
+// ToLeader sends each request to another server that leads at that moment. While there is none it fails.
+func ToLeader(leader func() (Leader, <-chan struct{}), self string, to http.RoundTripper) http.RoundTripper {
+	return roundTrip(func(r *http.Request) (*http.Response, error) {
+		l, _ := leader()
+		u := target(l, self)
+		if u == nil {
+			return nil, errNoLeader
+		}
+		r = r.Clone(r.Context())
+		r.URL.Scheme, r.URL.Host, r.Host = u.Scheme, u.Host, u.Host
+		return to.RoundTrip(r)
+	})
+}
+
+var errNoLeader = errors.New("no other server leads")
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 // target is where a request is passed on to.
 func target(l Leader, self string) *url.URL {
 	if l.Address == "" || l.Address == self {
