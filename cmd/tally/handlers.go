@@ -11,8 +11,10 @@ import (
 
 	"github.com/tallystick/tallystick/internal/store/sqlite"
 	"github.com/tallystick/tallystick/internal/web/console"
+	"github.com/tallystick/tallystick/internal/web/forward"
 	"github.com/tallystick/tallystick/internal/web/gateway"
 	"github.com/tallystick/tallystick/internal/web/httpapi"
+	"github.com/tallystick/tallystick/internal/web/node"
 	"github.com/tallystick/tallystick/internal/web/portal"
 	"github.com/tallystick/tallystick/internal/web/session"
 )
@@ -36,8 +38,9 @@ func (s *server) handlers() (api http.Handler, proxy *gateway.Gateway, err error
 	if err != nil {
 		return nil, nil, err
 	}
+	held := node.Reservations{Server: s.hub, Own: s.node, Local: s.enforce.Call, Operator: s.signer.IsOperator, Away: forward.Elsewhere}
 	rest, err := httpapi.New(httpapi.Config{
-		Govern: s.govern, Enforce: s.enforce, Held: s.heldCall, Flush: s.flush, Receive: s.receive, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox,
+		Govern: s.govern, Enforce: s.enforce, Held: held.Call, Flush: s.flush, Receive: s.receive, Ingest: s.ingest, Bill: s.bill, Correct: s.correct, Inbox: s.inbox,
 		Collect: s.collect, Credits: s.credits, WhatIf: s.whatIf,
 		BillingRuns: s.billrun,
 		Seal:        s.seal, Erasures: s.journal, Usage: s.usage, Recount: s.recount, Clock: s.clock, Replays: s.replays, Notify: s.notify, Exports: s.exports, Examine: s.examine,
@@ -67,10 +70,8 @@ func (s *server) handlers() (api http.Handler, proxy *gateway.Gateway, err error
 		mux.Handle(p, rest)
 	}
 	mux.Handle("/v1/nodes/", s.hub)
-	if s.member != nil {
-		mux.Handle("/v1/reservations/{id}", s.heldThere(rest))
-		mux.Handle("/v1/reservations/{id}/", s.heldThere(rest))
-	}
+	mux.Handle("/v1/reservations/{id}", held.There(rest))
+	mux.Handle("/v1/reservations/{id}/", held.There(rest))
 	mux.Handle("/portal", theirs)
 	mux.Handle("/portal/", theirs)
 	mux.Handle("/", pages)

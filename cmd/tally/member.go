@@ -55,6 +55,8 @@ type member struct {
 	leaving atomic.Bool
 	was     atomic.Bool // ready once
 	lost    atomic.Bool // the lead; nothing may be written any more
+
+	unsettle func() // ends settling; owner: leadOnce, then who ends the process
 }
 
 // runMember serves as one of several servers until ctx ends, then hands over and drains.
@@ -209,6 +211,7 @@ func (m *member) run(ctx context.Context, apiL, gwL net.Listener, ready func(con
 			_ = wait(gctx, s.DrainDelay) // or a failure ends it
 		}
 		err := s.shutdown(api, gw)
+		m.unsettle() // calls that came to this port may have been about what this folder has
 		stopLoops()
 		return err
 	})
@@ -282,6 +285,7 @@ const readyLook = 20 * time.Millisecond
 
 // leadOnce waits until this process leads, leads until ending, and hands over. ctx ends when something failed.
 func (m *member) leadOnce(ending, ctx context.Context, gw *http.Server) error {
+	m.unsettle = m.settling(ctx)
 	if !m.follow(ending) {
 		err := m.retire()
 		if j := m.replica.Load(); j != nil {
@@ -289,6 +293,7 @@ func (m *member) leadOnce(ending, ctx context.Context, gw *http.Server) error {
 		}
 		return err
 	}
+	m.unsettle()
 	s := m.s
 	m.since.Store(int64(realNow().Sub(m.started)))
 	st, _ := m.lead.State()
@@ -310,19 +315,25 @@ func (m *member) leadOnce(ending, ctx context.Context, gw *http.Server) error {
 		stop()
 		return errors.Join(err, g.Wait())
 	}
-	return errors.Join(err, m.handOver(context.WithoutCancel(ctx), stop, g, envoys))
+	err = errors.Join(err, m.handOver(context.WithoutCancel(ctx), stop, g, envoys))
+	m.unsettle = m.settling(ctx)
+	return err
 }
 
-// follow waits until this process leads; false: it ends before. Meanwhile it brings to an end what an earlier run left here.
+// settling settles in the background until it is told to stop.
+func (m *member) settling(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); m.settle(ctx) }()
+	return func() { cancel(); <-ended }
+}
+
+// follow waits until this process leads; false: it ends before. Meanwhile it keeps up with the journal.
 func (m *member) follow(ending context.Context) bool {
-	settling, stop := context.WithCancel(ending)
-	var g errgroup.Group
-	g.Go(func() error { m.settle(settling); return nil })
-	g.Go(func() error { m.keepUp(settling); return nil })
-	defer func() {
-		stop()
-		_ = g.Wait() // it has no error
-	}()
+	keeping, stop := context.WithCancel(ending)
+	kept := make(chan struct{})
+	go func() { defer close(kept); m.keepUp(keeping) }()
+	defer func() { stop(); <-kept }()
 	for {
 		st, changed := m.lead.State()
 		if st.Leading {

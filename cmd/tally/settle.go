@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tallystick/tallystick/internal/app/authority"
 	"github.com/tallystick/tallystick/internal/app/clock"
-	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/app/receive"
 	"github.com/tallystick/tallystick/internal/store/spool"
 	"github.com/tallystick/tallystick/internal/web/forward"
@@ -24,8 +24,7 @@ const (
 )
 
 // settle brings to its end what this folder's last run as the leader left: as a gateway does with what it finds in its spool, at
-// the server that leads. Reservations that are open go on, and are ended through it. ctx ends it when this process leads itself,
-// which does the same.
+// the server that leads. Reservations that are open go on, and calls about them are made here, until ctx ends.
 func (m *member) settle(ctx context.Context) {
 	id, have, err := m.s.folder.identity()
 	if err != nil || !have {
@@ -53,7 +52,7 @@ func (m *member) settle(ctx context.Context) {
 	}
 }
 
-// settleRun takes up what the last run left, and ends when no reservation is open any more.
+// settleRun takes up what the last run left, and answers for it until ctx ends.
 func (m *member) settleRun(ctx context.Context, id identity) (err error) {
 	s := m.s
 	transport, err := s.between()
@@ -82,60 +81,65 @@ func (m *member) settleRun(ctx context.Context, id identity) (err error) {
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
-	following, stop := context.WithCancel(ctx)
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	group, following := errgroup.WithContext(following)
-	group.Go(func() error { return follower.Run(following) })
+	group, running := errgroup.WithContext(running)
+	group.Go(func() error { return follower.Run(running) })
 	select {
 	case <-follower.Complete():
-		err = m.endHeld(following, g, joined.Node, sender)
-	case <-following.Done():
-		err = following.Err()
+		err = m.settled(ctx, running, g, joined.Node, sender)
+		last, done := context.WithTimeout(running, farewell)
+		_ = follower.Leave(last) // who is away lets nobody in either
+		if e := g.enforce.Swap(nil); e != nil && m.leaving.Load() && e.Flush(last) != nil {
+			s.log.WarnContext(ctx, "usage of reservations stays in the spool until a server is started with this folder again")
+		}
+		done()
+	case <-ctx.Done():
+	case <-running.Done():
 	}
 	stop()
 	return errors.Join(err, group.Wait())
 }
 
-// endHeld begins a run of the folder's node, and ends it when no reservation is open any more. How they ended is known for as long as
-// anywhere. While the leader is away calls wait.
-func (m *member) endHeld(ctx context.Context, g *gatewayRole, node uint16, sender *receive.Sender) error {
+// settled begins a run of the folder's node, ends what is open there, and answers for it until ctx ends, or running: the line to the
+// leader. While that is away calls wait.
+func (m *member) settled(ctx, running context.Context, g *gatewayRole, node uint16, sender *receive.Sender) error {
 	e, err := g.begin(ctx, node, sender)
 	if err != nil {
 		return err
 	}
 	g.enforce.Store(e)
-	had := e.Stats().Held > 0
-	if had {
-		if err := m.whileHeld(ctx, g, e); err != nil || ctx.Err() != nil {
-			return err // whoever begins the next run takes them up
+	looping, stop := context.WithCancel(running)
+	defer stop()
+	loops, looping := errgroup.WithContext(looping)
+	g.loops(looping, loops, e)
+	look := time.NewTicker(heldLook)
+	defer look.Stop()
+	for open := e.Stats().Held > 0; open && ctx.Err() == nil && looping.Err() == nil; open = e.Stats().Held > 0 {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+		case <-looping.Done():
 		}
 	}
-	if err := errors.Join(e.Close(ctx), g.reports(ctx, e)); err != nil {
-		return err
-	}
-	m.s.log.InfoContext(ctx, "what this folder left as the leader has ended: its spool is shipped, its leases are closed", slog.Int("node", int(node)))
-	if had {
-		_ = wait(ctx, enforce.EndedKept) // ctx may end it
-	}
-	return nil
-}
-
-// whileHeld works as a gateway does until no reservation is open.
-func (m *member) whileHeld(ctx context.Context, g *gatewayRole, e *enforce.Enforcer) error {
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	loops, running := errgroup.WithContext(running)
-	g.loops(running, loops, e)
-	for e.Stats().Held > 0 && wait(running, heldLook) == nil {
-	}
 	stop()
-	if err := loops.Wait(); err != nil || ctx.Err() == nil || !m.leaving.Load() {
+	if err := loops.Wait(); err != nil {
 		return err
 	}
-	last, done := context.WithTimeout(context.WithoutCancel(ctx), farewell)
-	defer done()
-	if e.Flush(last) != nil {
-		m.s.log.WarnContext(ctx, "usage of reservations stays in the spool until a server is started with this folder again")
+	for ctx.Err() == nil && running.Err() == nil {
+		err := errors.Join(e.Close(ctx), g.reports(ctx, e))
+		if err == nil {
+			m.s.log.InfoContext(ctx, "what this folder left as the leader has ended: its spool is shipped, its leases are closed", slog.Int("node", int(node)))
+			break
+		}
+		if !errors.Is(err, authority.ErrUnreachable) {
+			return err
+		}
+		_ = wait(ctx, settleAgain) // ctx's end is looked at
+	}
+	select {
+	case <-ctx.Done():
+	case <-running.Done():
 	}
 	return nil
 }

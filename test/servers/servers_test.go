@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,7 @@ type load struct {
 	insist bool // sends events again
 	wg     sync.WaitGroup
 
-	events, reads, made, held, ended, admitted atomic.Int64
+	events, reads, made, held, ended, looks, admitted atomic.Int64
 
 	mu       sync.Mutex
 	failures []string
@@ -152,6 +153,17 @@ func (l *load) reservations(ctx context.Context, customer string) {
 		}
 		return status, text, err
 	}, &l.held)
+	_, text, err := l.send(http.MethodPost, at, l.token, fmt.Sprintf(`{"customer":%q,"meter":"api_calls","ttl_s":600}`, customer), "application/json")
+	var long struct{ ID string }
+	if err != nil || json.Unmarshal(text, &long) != nil || long.ID == "" {
+		l.fail("reservation: %v %s", err, text)
+		return
+	}
+	for range 4 { // some are always under way
+		l.worker(ctx, "look", time.Millisecond, func(int) (int, []byte, error) {
+			return l.send(http.MethodGet, at+"/"+long.ID, l.token, "", "")
+		}, &l.looks)
+	}
 }
 
 // TestRollingRestart: three servers are restarted one after another while calls come in. Not one of them fails, also of those that are
@@ -186,7 +198,7 @@ func TestRollingRestart(t *testing.T) {
 	last.ready()
 	pause(t, 500*time.Millisecond)
 	l.end()
-	t.Logf("%d events, %d reads, %d created, %d reservations ended, %d requests; leaders %v", l.events.Load(), l.reads.Load(), l.made.Load(), l.ended.Load(), l.admitted.Load(), led)
+	t.Logf("%d events, %d reads, %d created, %d reservations ended, %d looked at, %d requests; leaders %v", l.events.Load(), l.reads.Load(), l.made.Load(), l.ended.Load(), l.looks.Load(), l.admitted.Load(), led)
 	if len(l.failures) > 0 {
 		t.Errorf("%d calls failed, the first ones: %s", len(l.failures), strings.Join(l.failures[:min(5, len(l.failures))], "\n"))
 	}
@@ -209,6 +221,40 @@ func TestRollingRestart(t *testing.T) {
 	w.command(&list, "customers", "list", "--limit", "1000")
 	if want := min(1000, int(l.made.Load())+3); len(list.Items) != want {
 		t.Errorf("%d customers were made, %d are there", want, len(list.Items))
+	}
+	w.books()
+}
+
+// TestReservationAtItsServer: a server that stops answers for its reservations until its port is shut, and afterwards knows which it
+// never had, or has no more.
+func TestReservationAtItsServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2, 1000, "--drain-delay", "1s")
+	w.customer("acme")
+	var made struct{ ID string }
+	w.command(&made, "reservations", "create", "acme", "api_calls", "5", "--ttl", "10m")
+	l, _ := w.load()
+	first := w.leader()
+	first.signal(syscall.SIGTERM)
+	eventually(t, "another one leads", func() bool {
+		return slices.ContainsFunc(w.servers, func(s *server) bool { return s != first && s.leads() })
+	})
+	at := "/v1/reservations/" + made.ID
+	if status, text, err := l.send(http.MethodPost, first.url()+at+"/settle", l.token, `{"cost":"3"}`, "application/json"); err != nil || status != http.StatusOK {
+		t.Errorf("at the server that stops: %d %v %s", status, err, text)
+	}
+	if code, err := first.process.Wait(patient(t)); err != nil || code != 0 {
+		t.Errorf("it ended with %d, %v", code, err)
+	}
+	if status, text, err := l.send(http.MethodGet, w.balancer.URL+at, "no token", "", ""); err != nil || status != http.StatusUnauthorized {
+		t.Errorf("a stranger's call waited: %d %v %s", status, err, text)
+	}
+	first.start()
+	if status, text, err := l.send(http.MethodGet, w.balancer.URL+at, l.token, "", ""); err != nil || status != http.StatusNotFound {
+		t.Errorf("once it has ended and its server was started again: %d %v %s", status, err, text)
+	}
+	if n := w.usage("acme"); n != 3 {
+		t.Errorf("usage is %d, want 3", n)
 	}
 	w.books()
 }

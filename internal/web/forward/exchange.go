@@ -30,7 +30,7 @@ type exchange struct {
 
 	taken atomic.Bool // the body that is not kept was begun to be sent
 
-	away, patient bool // Elsewhere was called of it; it waits longer for that
+	away bool // Elsewhere was called of it by the attempt before
 }
 
 var (
@@ -111,7 +111,13 @@ func (x *exchange) keep() error {
 	x.room = bufferMax
 	b, err := io.ReadAll(io.LimitReader(x.r.Body, bufferMax+1))
 	x.read, x.kept, x.whole = true, b, len(b) <= bufferMax
+	x.f.buffered.Add(int64(len(b)) - x.room) // the rest is not needed
+	x.room = int64(len(b))
 	return err
+}
+
+func bodyEnded() answer.Problem {
+	return answer.Problem{Code: "malformed", Status: http.StatusBadRequest, Detail: "The body ended early.", Fix: "Send it again."}
 }
 
 func (x *exchange) free() { x.f.buffered.Add(-x.room) }
@@ -168,7 +174,7 @@ func (x *exchange) pass(l Leader) bool {
 		return false
 	}
 	if err := x.keep(); err != nil {
-		answer.Write(x.w, answer.Problem{Code: "malformed", Status: http.StatusBadRequest, Detail: "The body ended early.", Fix: "Send it again."})
+		answer.Write(x.w, bodyEnded())
 		return true
 	}
 	a := &attempt{x: x, to: to}
@@ -205,7 +211,8 @@ func (f *Front) newProxy() *httputil.ReverseProxy {
 		},
 		ModifyResponse: func(resp *http.Response) error {
 			why := resp.Header.Get(notLeaderHeader)
-			if attemptOf(resp.Request).x.away = why == notHere; why != "" {
+			attemptOf(resp.Request).x.away = why == notHere
+			if why != "" {
 				return errNotLeader
 			}
 			return nil

@@ -22,12 +22,13 @@ import (
 // Bounds of what waits for a leader.
 const (
 	WaitDefault = 10 * time.Second
-	AwayWait    = 30 * time.Second // for what Elsewhere was called of
-	waitingMax  = 2000             // requests at once
-	awayMax     = 256              // of them, for what Elsewhere was called of
-	bufferMax   = 1 << 20          // bytes of a body that is kept, to be sent again
-	buffersMax  = 64 << 20         // of all of them
+	AwayDefault = 15 * time.Second
+	waitingMax  = 2000     // requests at once
+	awayMax     = 256      // of them, for what Elsewhere was called of
+	bufferMax   = 1 << 20  // bytes of a body that is kept, to be sent again
+	buffersMax  = 64 << 20 // of all of them
 	againEvery  = 100 * time.Millisecond
+	awayEvery   = 250 * time.Millisecond
 )
 
 // Leader is where the leader's API is. Fence tells one lead from the next.
@@ -45,7 +46,8 @@ type Config struct {
 	Self      string // this process's own address: nothing is sent there
 	Secret    []byte // of all servers of the deployment: who passes on what
 	Transport http.RoundTripper
-	Wait      time.Duration // Default WaitDefault
+	Wait      time.Duration // for a leader. Default WaitDefault
+	Away      time.Duration // for what Elsewhere is called of, in all: less than a server that stops grants. Default AwayDefault
 	Log       *slog.Logger
 }
 
@@ -81,6 +83,9 @@ func New(cfg Config) (*Front, error) {
 	if cfg.Wait == 0 {
 		cfg.Wait = WaitDefault
 	}
+	if cfg.Away == 0 {
+		cfg.Away = AwayDefault
+	}
 	mac := hmac.New(sha256.New, cfg.Secret)
 	_, _ = mac.Write([]byte("requests passed on between servers")) // a hash never fails
 	f := &Front{cfg: cfg, key: mac.Sum(nil)}
@@ -107,9 +112,11 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	passed, r := f.received(r)
 	x := &exchange{f: f, w: w, r: r, passed: passed}
 	defer x.free()
-	until := time.NewTimer(f.cfg.Wait)
+	until, longest := time.NewTimer(f.cfg.Wait), time.NewTimer(f.cfg.Away)
 	defer until.Stop()
+	defer longest.Stop()
 	for {
+		x.away = false
 		leader, changed := f.cfg.Leader()
 		mine := f.own.changes()
 		if x.serve() || x.pass(leader) {
@@ -119,11 +126,11 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			f.notLeader(w, x.away)
 			return
 		}
-		if x.away && !x.patient {
-			x.patient = true
-			until.Reset(AwayWait)
+		limit := until.C
+		if x.away {
+			limit = longest.C
 		}
-		if !x.wait(changed, mine, until.C) {
+		if !x.wait(changed, mine, limit) {
 			return
 		}
 	}
@@ -138,14 +145,20 @@ func (x *exchange) wait(changed, mine <-chan struct{}, until <-chan time.Time) b
 		return false
 	}
 	defer f.waiting.Add(-1)
+	every := againEvery
 	if x.away {
+		every = awayEvery
 		defer f.away.Add(-1)
 		if f.away.Add(1) > awayMax {
 			x.refuse("")
 			return false
 		}
+		if err := x.keep(); err != nil { // else nobody would notice that the client has left
+			answer.Write(x.w, bodyEnded())
+			return false
+		}
 	}
-	again := time.NewTimer(againEvery)
+	again := time.NewTimer(every)
 	defer again.Stop()
 	select {
 	case <-changed:

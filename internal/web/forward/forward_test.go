@@ -50,7 +50,7 @@ func start(t *testing.T, wait time.Duration) *member {
 			defer m.mu.Unlock()
 			return m.leader, m.changed
 		},
-		Valid: m.valid.Load, Self: "http://" + m.Listener.Addr().String(), Secret: []byte("of all"), Transport: transport, Wait: wait,
+		Valid: m.valid.Load, Self: "http://" + m.Listener.Addr().String(), Secret: []byte("of all"), Transport: transport, Wait: wait, Away: wait,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -277,6 +277,59 @@ func TestElsewhere(t *testing.T) {
 			t.Fatalf("%d by %q: %s", g.status, g.by, g.body[:min(len(g.body), 200)])
 		}
 	}
+}
+
+// TestElsewhereEnds: the wait is bounded, and what is said in the end is what was the matter in the end.
+func TestElsewhereEnds(t *testing.T) {
+	t.Parallel()
+	a := start(t, 300*time.Millisecond)
+	a.Lead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { forward.Elsewhere(w) }))
+	g := send(t, a, http.MethodPost, "/v1/reservations/res_1/settle", strings.NewReader("{}"))
+	if g.status != http.StatusServiceUnavailable || code(t, g) != "reservation_away" {
+		t.Fatalf("%+v", g)
+	}
+	began := make(chan bool, 100)
+	b := start(t, 300*time.Millisecond)
+	b.Lead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		forward.Elsewhere(w)
+		began <- true
+	}))
+	later := make(chan got, 1)
+	go func() { later <- send(t, b, http.MethodGet, "/v1/reservations/res_1", nil) }()
+	<-began
+	if err := b.Retire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if g := <-later; code(t, g) != "no_leader" {
+		t.Fatalf("%+v", g)
+	}
+}
+
+// TestElsewhereLetsGo: a call whose client has left does not keep its place, also when its body was not read by anybody.
+func TestElsewhereLetsGo(t *testing.T) {
+	t.Parallel()
+	a := start(t, time.Hour)
+	began, over := make(chan bool, 1000), make(chan bool)
+	a.Lead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		forward.Elsewhere(w)
+		began <- true
+	}))
+	at := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(over)
+		a.Front.ServeHTTP(w, r)
+	}))
+	t.Cleanup(at.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-began; <-began; cancel() }()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at.URL, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := http.DefaultClient.Do(req); err == nil {
+		_ = resp.Body.Close()
+		t.Fatal("answered", resp.StatusCode)
+	}
+	<-over
 }
 
 // TestElsewhereIsBounded: only so many wait, and who is turned away is told why, also by a server that passed the request on.

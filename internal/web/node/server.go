@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
-	"github.com/tallystick/tallystick/internal/app/gate"
 	"github.com/tallystick/tallystick/internal/app/govern"
 	"github.com/tallystick/tallystick/internal/app/nodes"
 	"github.com/tallystick/tallystick/internal/app/receive"
@@ -76,8 +75,6 @@ type Server struct {
 	mux *http.ServeMux
 	run string // of this process: revisions of another one mean nothing
 	ids atomic.Uint64
-
-	held gate.Gate // calls about explicit reservations
 
 	mu       sync.Mutex // guards all below
 	closed   bool
@@ -139,11 +136,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) caller(r *http.Request) (nodes.Node, account.KeyFault) {
+	return s.cfg.Nodes.Authenticate(bearer(r))
+}
+
+// bearer is the token of a request; "" for none.
+func bearer(r *http.Request) string {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		token = ""
+		return ""
 	}
-	return s.cfg.Nodes.Authenticate(strings.TrimSpace(token))
+	return strings.TrimSpace(token)
 }
 
 func refuse(w http.ResponseWriter, status int, code, detail string) {
@@ -283,6 +285,7 @@ func (s *Server) routes() {
 	handle(s, "POST "+wire.PathPast, wire.CallMax, wire.ElementsMax, s.past)
 	handle(s, "POST "+wire.PathAnswers, wire.CallMax, wire.ElementsMax, s.answers)
 	handle(s, "POST "+wire.PathBeat, wire.CallMax, wire.ElementsMax, s.beat)
+	handle(s, "POST "+wire.PathLeave, wire.CallMax, wire.ElementsMax, s.leaveHeld)
 	handle(s, "POST "+wire.PathReports, wire.CallMax, wire.ElementsMax, s.report)
 	s.mux.HandleFunc("GET "+wire.PathStream, s.stream)
 	s.mux.HandleFunc("GET "+wire.PathCatalog+"{version}", s.catalog)

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/tallystick/tallystick/internal/app/authority"
+	"github.com/tallystick/tallystick/internal/app/gate"
 	"github.com/tallystick/tallystick/internal/app/nodes"
 	"github.com/tallystick/tallystick/internal/core/account"
 	"github.com/tallystick/tallystick/internal/store"
@@ -37,6 +39,9 @@ type session struct {
 	waiting map[uint64]chan wire.Answer
 	heard   time.Time // the machine's clock
 	epoch   uint32    // 0: the gateway has not begun
+
+	held  gate.Gate     // calls about explicit reservations
+	rooms chan struct{} // tokens of them
 }
 
 var (
@@ -60,7 +65,7 @@ func (s *Server) open(ctx context.Context, n nodes.Node, epoch uint32) (*session
 	ctx, cancel := context.WithCancelCause(ctx)
 	x := &session{
 		id: rand.Text(), node: n, calls: make(chan wire.Call, callsMax), cancel: cancel, done: ctx.Done(),
-		waiting: map[uint64]chan wire.Answer{}, heard: s.cfg.Real(), epoch: epoch,
+		waiting: map[uint64]chan wire.Answer{}, heard: s.cfg.Real(), epoch: epoch, rooms: make(chan struct{}, heldAtOnce),
 	}
 	if old := s.sessions[n.Node]; old != nil {
 		old.cancel(errReplaced)
@@ -90,9 +95,15 @@ func (s *Server) Close() { s.end(errEnded) }
 // HandOver is Close when another server takes over: gateways are told to be patient. Calls that wait for an answer of one about a
 // reservation get it first.
 func (s *Server) HandOver() {
-	ctx, cancel := context.WithTimeout(context.Background(), heldMax)
+	s.mu.Lock()
+	s.closed = true // no other stream begins
+	list := slices.Collect(maps.Values(s.sessions))
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), heldLast)
 	defer cancel()
-	_ = s.held.Close(ctx) // what takes longer is answered that it is not known whether it was done
+	for _, x := range list {
+		_ = x.held.Close(ctx) // what takes longer is answered that it is not known whether it was done
+	}
 	s.end(errMoved)
 }
 

@@ -102,7 +102,7 @@ func NewClient(cfg Config) (*Client, error) {
 	}
 	c := &Client{cfg: cfg, base: base, sent: map[string]*atomic.Int64{}}
 	for _, path := range []string{
-		wire.PathJoin, wire.PathBegin, wire.PathDraw, wire.PathDraws, wire.PathReturn, wire.PathBatches, wire.PathPast, wire.PathAnswers, wire.PathBeat, wire.PathReports, wire.PathCatalog,
+		wire.PathJoin, wire.PathBegin, wire.PathDraw, wire.PathDraws, wire.PathReturn, wire.PathBatches, wire.PathPast, wire.PathAnswers, wire.PathBeat, wire.PathLeave, wire.PathReports, wire.PathCatalog,
 	} {
 		c.sent[purpose(path)] = &atomic.Int64{}
 	}

@@ -67,6 +67,7 @@ type Follower struct {
 	once     sync.Once
 	complete chan struct{} // closed when the first picture is complete
 	streams  atomic.Int64
+	session  atomic.Value  // string: of the newest stream
 	working  chan struct{} // tokens of calls that are worked on
 }
 
@@ -89,6 +90,13 @@ func (f *Follower) Revision() uint64 { return f.revision.Load() }
 
 // Streams is how often a stream was opened.
 func (f *Follower) Streams() int64 { return f.streams.Load() }
+
+// Leave tells the server that this process is about to go. When it returns without error, no call about explicit reservations runs here,
+// nor comes any more by the stream that is open.
+func (f *Follower) Leave(ctx context.Context) error {
+	session, _ := f.session.Load().(string)
+	return f.cfg.Client.call(ctx, wire.PathLeave, f.cfg.Client.cfg.CallTimeout, wire.Leave{Session: session}, &struct{}{})
+}
 
 // Run follows until ctx ends, opening the stream again when it breaks. It returns early only with what trying again does not
 // mend: ErrDenied, ErrProtocol, authority.ErrEpoch.
@@ -203,6 +211,7 @@ func (s *following) take(line []byte) error {
 	switch {
 	case m.Hello != nil:
 		s.session, s.run = m.Hello.Session, m.Hello.Run
+		f.session.Store(s.session)
 		f.cfg.Hello(time.UnixMicro(m.Hello.Now).UTC())
 		f.cfg.Client.breaker.done(f.cfg.Client.cfg.Real(), true)
 		s.works.Go(s.beats)

@@ -132,6 +132,9 @@ func (a *Answer) Check() error {
 	if len(a.Error) > 4*scopeMax {
 		return invalid("an answer is too long")
 	}
+	if err := a.Held.check(); err != nil {
+		return err
+	}
 	return CheckBacks(a.Backs, backsOfAnswer)
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tallystick/tallystick/internal/app/enforce"
 	"github.com/tallystick/tallystick/internal/core/receipt"
+	"github.com/tallystick/tallystick/internal/store"
 )
 
 // Held is what became of a call about an explicit reservation.
@@ -20,7 +21,8 @@ const (
 	HeldUnknown = "unknown" // there is none of that id
 	HeldEnded   = "ended"   // it has ended in another way
 	HeldParts   = "parts"   // it was extended too often
-	HeldNotYet  = "not_yet" // the gateway has not begun
+	HeldNotYet  = "not_yet" // the gateway has not begun, or is about to go
+	HeldFull    = "full"    // its spool has no room
 )
 
 // heldFaults are those that callers tell apart.
@@ -29,6 +31,7 @@ var heldFaults = map[string]error{ //nolint:gochecknoglobals // a table
 	HeldEnded:   enforce.ErrReservationEnded,
 	HeldParts:   enforce.ErrReservationParts,
 	HeldNotYet:  enforce.ErrReservationAway,
+	HeldFull:    store.ErrFull,
 }
 
 // HeldOf makes one; what is no error of that kind is returned.
@@ -46,18 +49,48 @@ func HeldOf(h *enforce.Held, denied *enforce.Admission, err error) (*Held, error
 	return nil, err
 }
 
-// Value is the way back.
-func (h *Held) Value() (*enforce.Held, *enforce.Admission, error) {
-	if h == nil {
+// Value is the way back, of a call about the reservation of that id.
+func (h *Held) Value(id string) (*enforce.Held, *enforce.Admission, error) {
+	switch {
+	case h == nil, h.Held == nil && h.Fault == "", h.Held != nil && h.Held.ID != id:
 		return nil, nil, invalid("the answer says nothing of the reservation")
+	case h.Fault == "":
+		return h.Held, h.Denied.value(), nil
 	}
-	var err error
-	if h.Fault != "" {
-		if err = heldFaults[h.Fault]; err == nil {
-			err = invalid("%.20q is no fault of a reservation", h.Fault)
-		}
+	err := heldFaults[h.Fault]
+	if err == nil {
+		err = invalid("%.20q is no fault of a reservation", h.Fault)
 	}
 	return h.Held, h.Denied.value(), err
+}
+
+// check says what no gateway of ours would answer: store.ErrInvalid.
+func (h *Held) check() error {
+	if h == nil {
+		return nil
+	}
+	if v := h.Held; v != nil && (len(v.ID) > wordMax || len(v.CustomerID) > wordMax || len(v.Route) > scopeMax || len(v.Meter) > wordMax || v.State > enforce.HeldExpired) {
+		return invalid("a reservation is malformed")
+	}
+	d := h.Denied
+	if d == nil {
+		return nil
+	}
+	if d.Outcome == receipt.Allowed || d.Outcome >= receipt.Outcomes || d.RetryAfter < 0 || len(d.Policies) > enforce.MaxPolicies || len(d.Violated) > limitsMax ||
+		len(d.Code) > wordMax || len(d.DecisionID) > scopeMax || len(d.Detail) > scopeMax || len(d.Fix) > scopeMax {
+		return invalid("a denial is malformed")
+	}
+	for _, key := range d.Violated {
+		if len(key) > wordMax {
+			return invalid("a denial is malformed")
+		}
+	}
+	for i := range d.Policies {
+		if len(d.Policies[i].Name) > wordMax {
+			return invalid("a denial is malformed")
+		}
+	}
+	return nil
 }
 
 // Denied is what a caller is told of a refused extension: the fields of an enforce.Admission.

@@ -40,6 +40,7 @@ const (
 	PathPast    = "/v1/nodes/past"
 	PathAnswers = "/v1/nodes/answers"
 	PathBeat    = "/v1/nodes/beat"
+	PathLeave   = "/v1/nodes/leave"
 	PathStream  = "/v1/nodes/stream"
 	PathCatalog = "/v1/nodes/catalogs/" // and a version
 )
@@ -169,6 +170,11 @@ type State struct {
 	Lag      int64  `json:"spool_lag_bytes"`
 	Open     int64  `json:"open"` // requests that run
 	Version  string `json:"version"`
+}
+
+// Leave says that a gateway is about to go: no call about its explicit reservations is made any more when it is answered.
+type Leave struct {
+	Session string `json:"session"`
 }
 
 // Past asks for what the journal knows.
