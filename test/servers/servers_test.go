@@ -159,8 +159,8 @@ func (l *load) reservations(ctx context.Context, customer string) {
 		l.fail("reservation: %v %s", err, text)
 		return
 	}
-	for range 4 { // some are always under way
-		l.worker(ctx, "look", time.Millisecond, func(int) (int, []byte, error) {
+	for range 3 { // one is under way most of the time
+		l.worker(ctx, "look", 10*time.Millisecond, func(int) (int, []byte, error) {
 			return l.send(http.MethodGet, at+"/"+long.ID, l.token, "", "")
 		}, &l.looks)
 	}
@@ -229,7 +229,7 @@ func TestRollingRestart(t *testing.T) {
 // never had, or has no more.
 func TestReservationAtItsServer(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 2, 1000, "--drain-delay", "1s")
+	w := newWorld(t, 2, 1000, "--drain-delay", "4s")
 	w.customer("acme")
 	var made struct{ ID string }
 	w.command(&made, "reservations", "create", "acme", "api_calls", "5", "--ttl", "10m")

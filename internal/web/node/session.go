@@ -102,6 +102,12 @@ func (s *Server) HandOver() {
 	ctx, cancel := context.WithTimeout(context.Background(), heldLast)
 	defer cancel()
 	for _, x := range list {
+		select {
+		case x.calls <- wire.Call{What: wire.CallMove}: // told again at the stream's end
+		default:
+		}
+	}
+	for _, x := range list {
 		_ = x.held.Close(ctx) // what takes longer is answered that it is not known whether it was done
 	}
 	s.end(errMoved)
