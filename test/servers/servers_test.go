@@ -201,6 +201,9 @@ func TestRollingRestart(t *testing.T) {
 	t.Logf("%d events, %d reads, %d created, %d reservations ended, %d looked at, %d requests; leaders %v", l.events.Load(), l.reads.Load(), l.made.Load(), l.ended.Load(), l.looks.Load(), l.admitted.Load(), led)
 	if len(l.failures) > 0 {
 		t.Errorf("%d calls failed, the first ones: %s", len(l.failures), strings.Join(l.failures[:min(5, len(l.failures))], "\n"))
+		for _, s := range w.servers {
+			t.Log(s.history())
+		}
 	}
 	if said := w.balancer.said.Bytes(); len(said) > 0 {
 		t.Logf("the balancer says %s", said)

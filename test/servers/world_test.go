@@ -129,6 +129,20 @@ type server struct {
 	addr    string
 	args    []string
 	process *process.Process
+	earlier []*process.Process
+}
+
+// history is what the server's log says of who led, in all of its runs.
+func (s *server) history() string {
+	var out strings.Builder
+	for _, p := range append(s.earlier, s.process) {
+		for line := range strings.Lines(string(p.Stderr.Bytes())) {
+			if strings.Contains(line, "lead") || strings.Contains(line, "handed over") || strings.Contains(line, "answered here") || strings.Contains(line, "WARN") || strings.Contains(line, "ERROR") {
+				fmt.Fprintf(&out, "%s %s", s.name, line)
+			}
+		}
+	}
+	return out.String()
 }
 
 func newWorld(t *testing.T, servers, limit int, args ...string) *world {
@@ -190,6 +204,9 @@ func freeAddress(t *testing.T) string {
 func (s *server) url() string { return "http://" + s.addr }
 
 func (s *server) start() {
+	if s.process != nil {
+		s.earlier = append(s.earlier, s.process)
+	}
 	s.w.t.Helper()
 	s.process = s.w.run(append(append([]string{
 		"serve", "--role", "server", "--dir", s.dir, "--api", s.addr, "--records", s.w.records, "--journal", s.w.journal(),

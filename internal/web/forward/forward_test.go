@@ -230,7 +230,7 @@ func TestHandOver(t *testing.T) {
 // TestElsewhere: what the leader cannot answer yet waits, and is tried again with all of its body: there, or at the next leader.
 func TestElsewhere(t *testing.T) {
 	t.Parallel()
-	a, b := start(t, 0), start(t, 0)
+	a, b := start(t, time.Hour), start(t, time.Hour)
 	var calls atomic.Int64
 	var there atomic.Bool
 	a.Lead(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -316,7 +316,7 @@ func TestElsewhereLetsGo(t *testing.T) {
 	}))
 	at := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer close(over)
-		a.Front.ServeHTTP(w, r)
+		a.ServeHTTP(w, r)
 	}))
 	t.Cleanup(at.Close)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -335,7 +335,7 @@ func TestElsewhereLetsGo(t *testing.T) {
 // TestElsewhereIsBounded: only so many wait, and who is turned away is told why, also by a server that passed the request on.
 func TestElsewhereIsBounded(t *testing.T) {
 	t.Parallel()
-	a, b := start(t, 0), start(t, 0)
+	a, b := start(t, time.Hour), start(t, time.Hour)
 	var calls atomic.Int64
 	a.Lead(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { calls.Add(1); forward.Elsewhere(w) }))
 	a.follow(forward.Leader{Fence: 1})
