@@ -69,6 +69,35 @@ func TestRefusedBatchesStay(t *testing.T) {
 	}
 }
 
+// TestStatsDoNotWait: while a batch is on its way the state of a gateway can be told, and what is on its way counts as not shipped.
+func TestStatsDoNotWait(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, quotaLimit("daily", "1000", period.Day))
+	w.calls(1)
+	w.flush()
+	if lag := w.e.Stats().SpoolLag; lag != 0 {
+		t.Errorf("%d bytes are not shipped", lag)
+	}
+	deliver := w.e.cfg.Deliver
+	asked, goOn := make(chan bool), make(chan bool)
+	w.e.cfg.Deliver = func(ctx context.Context, epoch uint32, from, to int64, b *store.Batch) ([]store.Result, error) {
+		asked <- true
+		<-goOn
+		return deliver(ctx, epoch, from, to, b)
+	}
+	w.calls(1)
+	flushed := make(chan error, 1)
+	go func() { flushed <- w.e.Flush(t.Context()) }()
+	<-asked
+	if lag := w.e.Stats().SpoolLag; lag <= 0 {
+		t.Errorf("%d bytes are not shipped while they are on their way", lag)
+	}
+	close(goOn)
+	if err := <-flushed; err != nil || w.e.Stats().SpoolLag != 0 {
+		t.Errorf("%v, %d bytes are not shipped", err, w.e.Stats().SpoolLag)
+	}
+}
+
 // TestForgedBatchOfTheGateway: what was shipped verifies; sent again it has no effect, and changed it is refused.
 func TestForgedBatchOfTheGateway(t *testing.T) {
 	t.Parallel()

@@ -62,10 +62,13 @@ type shipper struct {
 	lastSeen int64
 	// bookBytes is about what the declared leases take in the spool; anybody may read it.
 	bookBytes atomic.Int64
+	// behind is the spool offset up to which all was handed over; anybody may read it, also while a batch is on its way.
+	behind atomic.Int64
 }
 
 func (s *shipper) begin(at int64) {
 	s.next, s.shipped, s.cutAt = at, at, at
+	s.behind.Store(at)
 	s.names = record.Names{}
 	s.forget()
 }
@@ -109,6 +112,7 @@ func (e *Enforcer) shipOnce(ctx context.Context) (more bool, err error) {
 		}
 		s.pending = s.pending[1:]
 	}
+	s.behind.Store(s.next)
 	if !s.recovering { // what an earlier run left must be brought to its end first, in the room that was set aside for it
 		if err := e.carry(ctx); err != nil {
 			return false, err
@@ -199,6 +203,7 @@ func (e *Enforcer) decodeBatch() error {
 		s.again = e.cfg.Spool.End()
 		s.forget()
 		s.next = e.cfg.Spool.Start() // read all again next time: appending twice is harmless
+		s.behind.Store(s.next)
 		return fmt.Errorf("read spool from %d: %w", at, err)
 	}
 	s.next = next
