@@ -152,6 +152,7 @@ func (w *world) round(round int, random *rand.Rand) {
 	l.fresh()
 	eventually(w.t, "every gateway to refuse for good", l.exhausted)
 	l.end()
+	eventually(w.t, "every gateway to be connected", w.connected)
 	usage := w.books(customer)
 	calls := w.upstream.count(customer)
 	w.t.Logf("round %2d: %s; %s", round+1, counts(fired), strings.Join(story, ", "))

@@ -158,14 +158,7 @@ func TestServerAway(t *testing.T) {
 		}
 		return err == nil && status == http.StatusOK
 	})
-	eventually(t, "both gateways to be connected", func() bool {
-		for _, st := range w.statuses() {
-			if st != "connected" {
-				return false
-			}
-		}
-		return true
-	})
+	eventually(t, "both gateways to be connected", w.connected)
 	g.stop()
 	if usage := w.books("away"); usage != alone {
 		t.Errorf("usage %d, answered %d", usage, alone)

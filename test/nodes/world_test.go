@@ -428,6 +428,16 @@ func (w *world) statuses() map[string]string {
 	return out
 }
 
+// connected says that all gateways are, so that each is asked for what it has not handed over yet.
+func (w *world) connected() bool {
+	for _, status := range w.statuses() {
+		if status != "connected" {
+			return false
+		}
+	}
+	return true
+}
+
 // ask sends one request through a gateway.
 func (g *gate) ask(client *http.Client, secret string) (status int, event, code string, err error) {
 	door := g.at()
