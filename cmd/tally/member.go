@@ -23,6 +23,7 @@ import (
 	"github.com/tallystick/tallystick/internal/store/postgres"
 	"github.com/tallystick/tallystick/internal/web/forward"
 	"github.com/tallystick/tallystick/internal/web/gateway"
+	"github.com/tallystick/tallystick/internal/web/node/wire"
 )
 
 // Intervals and bounds of a server among several, in real time.
@@ -122,7 +123,7 @@ func openMember(ctx context.Context, s *server) (*member, error) {
 	transport, err := s.between()
 	if err == nil {
 		m.front, err = forward.New(forward.Config{
-			Leader: m.leader, Valid: m.lead.Valid, Self: s.Advertise, Secret: pepper, Transport: transport, Log: s.log,
+			Leader: m.leader, Valid: m.lead.Valid, Self: s.Advertise, Secret: pepper, Transport: transport, Stream: wire.PathStream, Log: s.log,
 		})
 	}
 	if err != nil {
@@ -205,6 +206,7 @@ func (m *member) run(ctx context.Context, apiL, gwL net.Listener, ready func(con
 		case <-gctx.Done():
 		}
 		m.leaving.Store(true)
+		m.front.Leave()
 		end()
 		<-over // handed over, or never led
 		if gctx.Err() == nil {

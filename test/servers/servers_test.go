@@ -130,7 +130,7 @@ func (l *load) requests(ctx context.Context, door, secret string) {
 
 // reservations are made, and ended somewhat later: then another server may lead. Each is settled with 1 of the 2 that it reserved.
 func (l *load) reservations(ctx context.Context, customer string) {
-	const behind = 40
+	const behind = 20
 	var open []string
 	at := l.w.balancer.URL + "/v1/reservations"
 	l.worker(ctx, "reservation", 20*time.Millisecond, func(i int) (int, []byte, error) {
@@ -184,7 +184,7 @@ func TestRollingRestart(t *testing.T) {
 	}
 	pause(t, 500*time.Millisecond)
 	led := map[string]bool{}
-	for _, s := range w.servers {
+	for _, s := range append(w.servers, w.servers...) {
 		led[w.leader().name] = true
 		s.stop()
 		s.start()

@@ -167,10 +167,13 @@ func attemptOf(r *http.Request) *attempt {
 	return a
 }
 
+// endless says that the request does not end by itself.
+func (x *exchange) endless() bool { return x.f.cfg.Stream != "" && x.r.URL.Path == x.f.cfg.Stream }
+
 // pass sends the request to the leader. True: it was answered.
 func (x *exchange) pass(l Leader) bool {
 	to := target(l, x.f.cfg.Self)
-	if to == nil || x.passed {
+	if to == nil || x.passed || x.endless() && x.f.left.Err() != nil {
 		return false
 	}
 	if err := x.keep(); err != nil {
@@ -179,6 +182,12 @@ func (x *exchange) pass(l Leader) bool {
 	}
 	a := &attempt{x: x, to: to}
 	ctx := context.WithValue(x.r.Context(), attemptKey{}, a)
+	if x.endless() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(x.f.left, cancel)()
+	}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { a.sent.Store(true) }})
 	r := x.r.WithContext(ctx)
 	r.Body = x.body()

@@ -46,6 +46,7 @@ type Config struct {
 	Self      string // this process's own address: nothing is sent there
 	Secret    []byte // of all servers of the deployment: who passes on what
 	Transport http.RoundTripper
+	Stream    string        // path of requests that never end by themselves; "": there are none
 	Wait      time.Duration // for a leader. Default WaitDefault
 	Away      time.Duration // for what Elsewhere is called of, in all: less than a server that stops grants. Default AwayDefault
 	Log       *slog.Logger
@@ -56,6 +57,9 @@ type Front struct {
 	cfg   Config
 	key   []byte
 	proxy *httputil.ReverseProxy
+
+	left  context.Context //nolint:containedctx // it ends with Leave
+	leave context.CancelFunc
 
 	own      own
 	waiting  atomic.Int64
@@ -89,6 +93,7 @@ func New(cfg Config) (*Front, error) {
 	mac := hmac.New(sha256.New, cfg.Secret)
 	_, _ = mac.Write([]byte("requests passed on between servers")) // a hash never fails
 	f := &Front{cfg: cfg, key: mac.Sum(nil)}
+	f.left, f.leave = context.WithCancel(context.Background())
 	f.proxy = f.newProxy()
 	return f, nil
 }
@@ -107,6 +112,10 @@ func (f *Front) Lead(h http.Handler) { f.own.open(h) }
 // Retire ends that, and waits until no request runs any more or ctx ends. What comes later waits for the next leader.
 func (f *Front) Retire(ctx context.Context) error { return f.own.close(ctx) }
 
+// Leave ends the streams that are passed on, and takes no more of them: else a server that stops would wait for them. Those that this
+// process answers itself end otherwise.
+func (f *Front) Leave() { f.leave() }
+
 // ServeHTTP implements http.Handler.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	passed, r := f.received(r)
@@ -120,6 +129,10 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		leader, changed := f.cfg.Leader()
 		mine := f.own.changes()
 		if x.serve() || x.pass(leader) {
+			return
+		}
+		if x.endless() && f.left.Err() != nil {
+			x.refuse("This server stops.")
 			return
 		}
 		if passed { // whoever sent it looks for the leader

@@ -50,7 +50,7 @@ func start(t *testing.T, wait time.Duration) *member {
 			defer m.mu.Unlock()
 			return m.leader, m.changed
 		},
-		Valid: m.valid.Load, Self: "http://" + m.Listener.Addr().String(), Secret: []byte("of all"), Transport: transport, Wait: wait, Away: wait,
+		Valid: m.valid.Load, Self: "http://" + m.Listener.Addr().String(), Secret: []byte("of all"), Transport: transport, Wait: wait, Away: wait, Stream: "/stream",
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -362,6 +362,50 @@ func TestElsewhereIsBounded(t *testing.T) {
 	})
 	cancel()
 	wg.Wait()
+}
+
+// TestStreamsEnd: a server that stops ends the streams that it passes on, and takes no more; other requests go on.
+func TestStreamsEnd(t *testing.T) {
+	t.Parallel()
+	a, b := start(t, time.Hour), start(t, time.Hour)
+	begun := make(chan bool, 1)
+	a.Lead(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/stream" {
+			echo("a").ServeHTTP(w, r)
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		begun <- true
+		<-r.Context().Done()
+	}))
+	b.follow(forward.Leader{Fence: 1, Address: a.URL})
+	ended := make(chan bool)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.URL+"/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(ended)
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+		}
+	}()
+	<-begun
+	select {
+	case <-ended:
+		t.Error("the stream ended by itself")
+	default:
+	}
+	b.Leave()
+	<-ended
+	if g := send(t, b, http.MethodGet, "/stream", nil); g.status != http.StatusServiceUnavailable || code(t, g) != "no_leader" {
+		t.Errorf("another stream: %+v", g)
+	}
+	if g := send(t, b, http.MethodPost, "/v1/x", strings.NewReader("1")); g.by != "a" {
+		t.Errorf("another request: %+v", g)
+	}
 }
 
 // TestLost: a call that the leader may have done is not sent again; one that does no harm is.
