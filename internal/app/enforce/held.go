@@ -88,7 +88,7 @@ func (l *heldList) end(h *heldEntry, now int64) {
 	defer l.mu.Unlock()
 	l.n--
 	l.ended = append(l.ended, endedHeld{h.key, now})
-	for len(l.ended) > 0 && (len(l.ended) > endedMax || l.ended[0].at <= now-EndedKept.Microseconds()) {
+	for len(l.ended) > 0 && (len(l.ended) > endedMax || l.ended[0].at <= now-endedKept.Microseconds()) {
 		delete(l.byKey, l.ended[0].key)
 		l.ended = l.ended[1:]
 	}

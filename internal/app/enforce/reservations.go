@@ -19,7 +19,7 @@ const (
 	HeldMax    = 100_000 // open ones of one gateway
 	TTLMin     = time.Second
 	TTLMax     = 24 * time.Hour
-	EndedKept  = time.Hour // how long an end is remembered, so that it can be repeated
+	endedKept  = time.Hour // how long an end is remembered, so that it can be repeated
 	endedMax   = 100_000
 	partsMax   = 16   // extensions by more cost, the first reservation included
 	expiredMax = 1000 // ended by one Tick
@@ -99,12 +99,17 @@ func (c *HeldCall) Again() bool { return c.Do != HeldExtend || c.Cost == nil || 
 
 // HeldNode is the node that made a reservation, and has it. ok is false for what is no reservation's id.
 func HeldNode(id string) (node uint16, ok bool) {
+	s, ok := parseHeld(id)
+	return s.Node, ok
+}
+
+func parseHeld(id string) (s receipt.ShortID, ok bool) {
 	short, found := strings.CutPrefix(id, heldPrefix)
 	if !found {
-		return 0, false
+		return s, false
 	}
 	s, err := receipt.ParseShortID(short)
-	return s.Node, err == nil
+	return s, err == nil
 }
 
 // Call does what a call says. Errors are those of Reservation, Extend, SettleHeld and ReleaseHeld; the Admission is Extend's.
@@ -239,12 +244,8 @@ func (e *Enforcer) find(id string) (*heldEntry, error) {
 }
 
 func (e *Enforcer) heldKey(id string) (record.Key, bool) {
-	short, found := strings.CutPrefix(id, heldPrefix)
-	if !found {
-		return record.Key{}, false
-	}
-	s, err := receipt.ParseShortID(short)
-	return record.Key{Epoch: s.Epoch, Seq: s.Seq}, err == nil && s.Node == e.cfg.Node
+	s, ok := parseHeld(id)
+	return record.Key{Epoch: s.Epoch, Seq: s.Seq}, ok && s.Node == e.cfg.Node
 }
 
 func clip(s string) string { return s[:min(len(s), 64)] }

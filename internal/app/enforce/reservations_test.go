@@ -60,7 +60,7 @@ func TestReservationEndsOnce(t *testing.T) {
 	}
 	w.wantBooked("4")
 	// Ends are forgotten after an hour.
-	w.advance(EndedKept)
+	w.advance(endedKept)
 	if _, err := w.e.ReleaseHeld(w.hold("1", time.Hour, ChargeExpired).ID); err != nil {
 		t.Fatal(err)
 	}

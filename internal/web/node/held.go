@@ -20,8 +20,8 @@ const (
 	heldLast   = time.Second // for those that run when a node leaves, or the lead is handed over
 )
 
-// Registered says whether a node may hold anything.
-func (s *Server) Registered(node uint16) bool {
+// registered says whether a node may hold anything.
+func (s *Server) registered(node uint16) bool {
 	for _, n := range s.cfg.Nodes.List() {
 		if n.Node == node {
 			return n.RevokedAt.IsZero()
@@ -71,9 +71,6 @@ func (s *Server) leaveHeld(ctx context.Context, n nodes.Node, in wire.Leave) (ou
 // Held makes a call about an explicit reservation at the node that has it, once more where its answer was lost and that does no harm.
 // Errors are those of enforce.Enforcer.Call; with enforce.ErrReservationAway nobody knows whether it was made.
 func (s *Server) Held(ctx context.Context, node uint16, c enforce.HeldCall) (*enforce.Held, *enforce.Admission, error) {
-	if !s.Registered(node) {
-		return nil, nil, fmt.Errorf("of node %d: %w", node, enforce.ErrReservationUnknown)
-	}
 	ctx, cancel := context.WithTimeout(ctx, heldAnswer)
 	defer cancel()
 	for lost := false; ; lost = true {

@@ -22,7 +22,7 @@ type Reservations struct {
 // elsewhere is the node that has a reservation, if it is another one than this process's.
 func (x *Reservations) elsewhere(id string) (node uint16, ok bool) {
 	node, ok = enforce.HeldNode(id)
-	return node, ok && node != x.Own && x.Server.Registered(node)
+	return node, ok && node != x.Own && x.Server.registered(node)
 }
 
 // Call makes a call where the reservation is.
